@@ -1,0 +1,38 @@
+"""Fine-tune, evaluate honestly, explain and publish Xception classifiers for CT images.
+
+Public names load on first use, so that `import ct_xception` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Classifier": "ct_xception.serving.predictor",
+    "Prediction": "ct_xception.serving.predictor",
+    "CTXceptionForImageClassification": "ct_xception.model.modelling",
+    "Slice": "ct_xception.imaging.slices",
+    "Window": "ct_xception.imaging.slices",
+    "read_slice": "ct_xception.imaging.slices",
+    "load_corpus": "ct_xception.corpus.load",
+    "TrainConfig": "ct_xception.training.config",
+    "InputError": "ct_xception.errors",
+    "SliceError": "ct_xception.errors",
+    "CorpusError": "ct_xception.errors",
+    "CheckpointError": "ct_xception.errors",
+}
+
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ct_xception' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

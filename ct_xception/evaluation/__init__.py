@@ -1,0 +1,1 @@
+"""Figures, measured and with their intervals."""

@@ -1,0 +1,1 @@
+"""One file becomes one honest slice."""

@@ -1,0 +1,1 @@
+"""Xception as a transformers PreTrainedModel."""
