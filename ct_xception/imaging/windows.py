@@ -1,0 +1,88 @@
+"""A CT window: which range of values becomes the 256 grey levels of a slice.
+
+The mapping is the LINEAR function of DICOM PS3.3 C.11.2.1.2.1. The presets are the ones most chest protocols print
+(lung and mediastinal: Kazerooni et al., ACR-SCBT-MR-SPR practice parameter for thoracic CT; bone: Hofer, CT Teaching
+Manual); a window is data, not a constant of nature, so every reader takes another.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ct_xception.errors import InputError, printable
+
+LIMIT = 1e9  # beyond this a window is a typing error, and float64 arithmetic on it starts to lose grey levels
+
+
+@dataclass(frozen=True)
+class Window:
+    """Centre and width, in HU (in stored units when the slice is not in HU).
+
+    The width is at least 1, as the standard has it, and both are finite and below 1e9. Raises InputError otherwise.
+    """
+
+    centre: float
+    width: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.centre) and abs(self.centre) < LIMIT):
+            raise InputError(f"window centre {self.centre} is not a finite number below 1e9; give CENTRE/WIDTH in HU.")
+        if not 1 <= self.width < LIMIT:
+            raise InputError(f"window width {self.width} is not between 1 and 1e9; give CENTRE/WIDTH in HU.")
+
+    def __str__(self) -> str:
+        return f"{self.centre:g}/{self.width:g}"
+
+    @property
+    def low(self) -> float:
+        """The highest value that is black."""
+        return self.centre - 0.5 - (self.width - 1) / 2
+
+    @property
+    def high(self) -> float:
+        """The value above which all is white."""
+        return self.centre - 0.5 + (self.width - 1) / 2
+
+
+WINDOWS: dict[str, Window] = {
+    "lung": Window(-600, 1500),
+    "mediastinal": Window(40, 400),
+    "bone": Window(400, 1800),
+}
+
+
+def parse_window(text: str) -> Window:
+    """A preset's name (`lung`, `mediastinal`, `bone`) or `CENTRE/WIDTH` in HU, such as `-600/1500`.
+
+    Raises InputError for anything else.
+    """
+    preset = WINDOWS.get(text.strip().lower())
+    if preset is not None:
+        return preset
+    centre, slash, width = text.partition("/")
+    try:
+        if not slash:
+            raise ValueError
+        values = float(centre), float(width)
+    except ValueError:
+        names = ", ".join(WINDOWS)
+        raise InputError(
+            f"window {printable(text)!r} is neither a preset ({names}) nor CENTRE/WIDTH such as -600/1500."
+        ) from None
+    return Window(*values)
+
+
+def apply_window(values: np.ndarray, window: Window) -> np.ndarray:
+    """Map values (H, W), in the window's units, to grey levels (H, W) uint8: LINEAR, DICOM PS3.3 C.11.2.1.2.1.
+
+    `((x - (c - 0.5)) / (w - 1) + 0.5) * 255`, clamped to 0..255 and rounded half to even. NaN is black.
+    """
+    clamped = np.clip(values, window.low, window.high, dtype=np.float64)
+    if window.width == 1:  # a threshold: black up to the centre - 0.5, white above
+        grey = np.where(values > window.low, 255.0, 0.0)
+    else:
+        grey = (clamped - window.low) * (255.0 / (window.width - 1))
+    return np.rint(np.nan_to_num(grey, nan=0.0)).astype(np.uint8)
