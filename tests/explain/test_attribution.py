@@ -1,0 +1,162 @@
+"""Attribution against hand-computed maps, against its closed form, and against torch's own interpolation."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from ct_xception.errors import InputError
+from ct_xception.explain.attribution import (
+    METHODS,
+    Region,
+    attribute,
+    class_activation_map,
+    gradcam,
+    place_in_slice,
+    seen_region,
+)
+from ct_xception.imaging.body import Box
+from ct_xception.model.modelling import CTXceptionForImageClassification
+
+SQUASH = {"crop_pct": 1.0, "crop_mode": "squash"}
+
+
+class ConstantNet(nn.Module):
+    """Two feature channels, the input's red and green, pooled; class 0 is red - green, class 1 is 2 green."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(2, 2)
+        self.head.weight = nn.Parameter(torch.tensor([[1.0, -1.0], [0.0, 2.0]]))
+        self.head.bias = nn.Parameter(torch.tensor([0.5, -7.0]))
+        self.config = SimpleNamespace(id2label={0: "red", 1: "green"}, pretrained_cfg=SQUASH)
+
+    def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return pixel_values[:, :2]
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        return self.head(features.mean(dim=(2, 3)))
+
+    class_activation_map = CTXceptionForImageClassification.class_activation_map
+
+
+RED = torch.tensor([[4.0, 1.0], [0.0, 2.0]])
+GREEN = torch.tensor([[1.0, 3.0], [0.0, 0.5]])
+PICTURE = torch.stack([RED, GREEN, torch.zeros(2, 2)])
+
+
+def test_maps_of_a_constant_network_equal_those_computed_by_hand() -> None:
+    net = ConstantNet()
+    by_hand = torch.tensor([[3.0, 0.0], [0.0, 1.5]])  # ReLU(red - green)
+    assert torch.equal(class_activation_map(net, PICTURE[None], 0)[0], by_hand)
+    # Grad-CAM weighs by the mean gradient, which is the head's weight over the 4 cells that are averaged.
+    assert torch.equal(gradcam(net, PICTURE[None], 0)[0], by_hand / 4)
+    assert torch.equal(gradcam(net, PICTURE[None], 1)[0], 2 * GREEN / 4)
+
+
+def test_each_picture_of_a_batch_has_its_own_target() -> None:
+    batch = torch.stack([PICTURE, PICTURE.flip(0).roll(1, 0)])
+    targets = torch.tensor([1, 0])
+    for compute in (gradcam, class_activation_map):
+        maps = compute(ConstantNet(), batch, targets)
+        singles = [compute(ConstantNet(), batch[i : i + 1], int(targets[i]))[0] for i in range(2)]
+        assert torch.equal(maps, torch.stack(singles))
+
+
+def test_maps_need_no_gradients_of_the_network_and_leave_it_as_it_was() -> None:
+    net = ConstantNet().requires_grad_(False).train()
+    with torch.inference_mode():
+        frozen = gradcam(net, PICTURE[None], 0)
+    assert torch.equal(frozen, gradcam(ConstantNet(), PICTURE[None], 0))
+    assert net.training and not frozen.requires_grad
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("architecture", ["legacy_xception", "xception41", "xception41p"])
+def test_captum_equals_the_closed_form_on_a_network_with_in_place_relus(architecture: str) -> None:
+    net = CTXceptionForImageClassification.from_backbone(architecture, ["a", "b", "c", "d"], 96, seed=5).eval()
+    net.set_relus_in_place(True)
+    nn.init.normal_(net.head.weight, generator=torch.Generator().manual_seed(1))
+    pixels = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(1))
+    before = net(pixels).logits
+    by_captum, closed = gradcam(net, pixels, 2)[0], class_activation_map(net, pixels, 2)[0]
+    assert closed.max() > 0
+    assert torch.allclose(by_captum / by_captum.max(), closed / closed.max(), rtol=0, atol=1e-4)
+    assert torch.equal(net(pixels).logits, before)
+
+
+def test_an_attribution_lies_where_the_box_was_and_peaks_at_one() -> None:
+    answer = attribute(ConstantNet(), PICTURE, 0, box=Box(2, 1, 6, 5), shape=(8, 7), method="gradcam")
+    assert answer.map.shape == (8, 7) and answer.map.dtype == np.float32
+    assert answer.label == "red" and answer.strength == 0.75
+    # The corner pixel lies beyond its cell's centre, so it has the cell's value: 1, and 1.5 / 3 in the far corner.
+    assert answer.map[2, 1] == 1.0 and answer.map[5, 4] == pytest.approx(0.5)
+    outside = np.ones((8, 7), dtype=bool)
+    outside[2:6, 1:5] = False
+    assert not answer.map[outside].any()
+
+
+def test_a_class_that_nothing_speaks_for_has_an_empty_map() -> None:
+    answer = attribute(ConstantNet(), -PICTURE.abs(), 1, box=Box(0, 0, 4, 4), shape=(4, 4))
+    assert answer.strength == 0 and not answer.map.any()
+
+
+def test_unknown_method_and_class_are_named() -> None:
+    with pytest.raises(InputError, match="method 'lime2' is unknown; choose from gradcam, cam"):
+        attribute(ConstantNet(), PICTURE, 0, box=Box(0, 0, 4, 4), shape=(4, 4), method="lime2")
+    with pytest.raises(InputError, match="class number 2 does not exist; the checkpoint has 2"):
+        attribute(ConstantNet(), PICTURE, 2, box=Box(0, 0, 4, 4), shape=(4, 4))
+
+
+def test_every_method_is_scaled_alike() -> None:
+    box = Box(0, 0, 9, 9)
+    first, *others = (attribute(ConstantNet(), PICTURE, 0, box=box, shape=(9, 9), method=name).map for name in METHODS)
+    assert all(np.allclose(first, other, atol=1e-6) for other in others)
+
+
+@given(
+    cells=st.tuples(st.integers(1, 6), st.integers(1, 6)),
+    box=st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(1, 30), st.integers(1, 30)),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=60, deadline=None)
+def test_placing_a_map_equals_torch_interpolation_inside_the_box(
+    cells: tuple[int, int], box: tuple[int, int, int, int], seed: int
+) -> None:
+    top, left, height, width = box
+    coarse = np.random.default_rng(seed).random(cells)
+    place = Box(top, left, top + height, left + width)
+    placed = place_in_slice(coarse, seen_region(SQUASH, place), place, (top + height + 3, left + width + 2))
+    wanted = nn.functional.interpolate(torch.from_numpy(coarse)[None, None], (height, width), mode="bilinear")[0, 0]
+    assert np.allclose(placed[top : top + height, left : left + width], wanted.numpy(), atol=1e-6)
+    placed[top : top + height, left : left + width] = 0
+    assert not placed.any()
+
+
+@pytest.mark.parametrize(
+    ("cfg", "region"),
+    [
+        (SQUASH, Region(10, 0, 30, 40)),
+        ({"crop_pct": 0.5, "crop_mode": "squash"}, Region(15, 10, 25, 30)),
+        ({"crop_pct": 1.0, "crop_mode": "center"}, Region(10, 10, 30, 30)),
+        ({"crop_pct": 0.9}, Region(11, 11, 29, 29)),
+        ({"crop_pct": 1.0, "crop_mode": "border"}, Region(0, 0, 40, 40)),
+    ],
+)
+def test_the_region_that_the_network_saw_follows_timm(cfg: dict[str, object], region: Region) -> None:
+    found = seen_region(cfg, Box(10, 0, 30, 40))
+    assert (found.top, found.left, found.bottom, found.right) == pytest.approx(
+        (region.top, region.left, region.bottom, region.right)
+    )
+
+
+def test_pixels_that_the_network_did_not_see_hold_no_evidence() -> None:
+    box = Box(0, 0, 20, 40)
+    placed = place_in_slice(np.ones((3, 3)), seen_region({"crop_pct": 1.0, "crop_mode": "center"}, box), box, (20, 40))
+    assert placed[:, 10:30].all() and not placed[:, :10].any() and not placed[:, 30:].any()
