@@ -1,0 +1,143 @@
+"""Xception (Chollet 2017, arXiv:1610.02357) for CT slices, as a transformers model that saves a stock checkpoint.
+
+`CTXceptionForImageClassification` adds to transformers' wrapper of timm what CT needs while training and explaining;
+nothing of it is needed to read what it saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import TimmWrapperForImageClassification
+from transformers.conversion_mapping import PrefixChange, register_checkpoint_conversion_mapping
+
+from ct_xception.errors import InputError
+from ct_xception.model.configuration import CTXceptionConfig, make_config
+from ct_xception.model.weights import find_weights, load_backbone_weights
+
+# ITU-R BT.601 luma, the grey that Pillow's convert("L") and our reader make of a coloured picture.
+LUMINANCE = (0.299, 0.587, 0.114)
+
+# transformers applies the wrapper's own renaming of keys (ours in memory, timm's on disk) to its own classes only.
+register_checkpoint_conversion_mapping(
+    "CTXceptionForImageClassification", [PrefixChange(prefix_to_add="timm_model")], overwrite=True
+)
+
+
+class CTXceptionForImageClassification(TimmWrapperForImageClassification):
+    """A timm Xception with a linear head over any number of classes.
+
+    `forward(pixel_values, labels=None)` takes (B, 3, S, S) float32 in [-1, 1] and gives logits (B, K); with labels (B,)
+    int64 also the cross-entropy loss.
+    """
+
+    config_class = CTXceptionConfig
+
+    @classmethod
+    def from_backbone(
+        cls,
+        backbone: str,
+        label_names: Sequence[str],
+        image_size: int,
+        *,
+        weights: str = "none",
+        dropout: float = 0.0,
+        seed: int = 0,
+    ) -> CTXceptionForImageClassification:
+        """A network for these classes, its body from `weights` ("hub", "none", a file or a checkpoint folder).
+
+        The head is always new; `seed` governs it, and the body where that is random. `dropout` in [0, 1) is the rate
+        before the head. Raises `InputError` for bad options and `CheckpointError` for weights that do not fit.
+        """
+        if not 0.0 <= dropout < 1.0:
+            raise InputError(f"dropout: {dropout} is out of range; give a rate from 0 up to, not including, 1.")
+        config = make_config(backbone, label_names, image_size)
+        file = find_weights(weights, backbone)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = cls(config)
+        if file is not None:
+            load_backbone_weights(model.timm_model, file, head=config.pretrained_cfg["classifier"], keep_head=False)
+        model.set_dropout(dropout)
+        return model
+
+    @property
+    def label_names(self) -> list[str]:
+        """The class names in index order."""
+        return [self.config.id2label[index] for index in range(self.config.num_labels)]
+
+    @property
+    def head(self) -> nn.Linear:
+        """The linear layer from pooled features (B, 2048) to logits (B, K)."""
+        return self.timm_model.get_classifier()
+
+    @property
+    def feature_layer(self) -> nn.Module:
+        """The layer whose output is the last feature map, (B, 2048, S/32, S/32)."""
+        return self.timm_model.act4 if hasattr(self.timm_model, "act4") else self.timm_model.act
+
+    def body_parameters(self) -> list[nn.Parameter]:
+        """Every parameter but the head's."""
+        head = {id(parameter) for parameter in self.head.parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in head]
+
+    def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """The last feature map (B, 2048, h, w) of pixel_values (B, 3, S, S)."""
+        return self.timm_model.forward_features(pixel_values)
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K) from the last feature map (B, 2048, h, w)."""
+        return self.timm_model.forward_head(features)
+
+    def class_activation_map(self, features: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The closed-form map (B, h, w) of each item's target class (B,): the head's weights over the feature map.
+
+        Its mean over h and w, plus the head's bias, is the logit (Zhou et al. 2016, arXiv:1512.04150), and Grad-CAM is
+        this map divided by h * w (Selvaraju et al. 2017, arXiv:1610.02391), since pooling and a linear layer follow.
+        """
+        return torch.einsum("bchw,bc->bhw", features, self.head.weight[target])
+
+    def set_dropout(self, rate: float) -> None:
+        """Drop this share of pooled features while training; config.json does not carry it."""
+        if hasattr(self.timm_model, "head"):
+            self.timm_model.head.drop.p = rate
+        self.timm_model.drop_rate = rate
+
+    def set_relus_in_place(self, in_place: bool) -> None:
+        """In place saves memory and a tenth of a training step; gradient attributions need the values kept."""
+        for module in self.modules():
+            if isinstance(module, nn.ReLU):
+                module.inplace = in_place
+
+    @torch.no_grad()
+    def tie_stem_to_luminance(self) -> None:
+        """Make the first convolution read a coloured picture as its luminance, leaving grey pictures' logits alone.
+
+        On a grey picture the three channels are equal, so only the sum of the kernels over channels counts; sharing
+        that sum out by BT.601 gives the same answer, and on a coloured one conv(x) = conv(luma(x)). Exact because the
+        channels share one mean and one standard deviation.
+        """
+        stem = self.timm_model.get_submodule(self.config.pretrained_cfg["first_conv"])
+        total = stem.weight.sum(dim=1, keepdim=True)  # (C, 1, 3, 3)
+        luma = torch.tensor(LUMINANCE, dtype=total.dtype, device=total.device).view(1, 3, 1, 1)
+        stem.weight.copy_(total * luma)
+
+    @torch.no_grad()
+    def fold_temperature(self, temperature: float) -> None:
+        """Divide the head by `temperature` (> 0), so that every reader's probabilities are the scaled ones."""
+        if not temperature > 0:
+            raise InputError(f"temperature: {temperature} is not above 0.")
+        self.head.weight.div_(temperature)
+        self.head.bias.div_(temperature)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Write config.json and model.safetensors (timm's own keys) as stock transformers and timm read them.
+
+        The keys are given here because transformers undoes the renaming only for models that it has loaded itself.
+        """
+        state = {key: value.contiguous() for key, value in self.timm_model.state_dict().items()}
+        super().save_pretrained(save_directory, **{"state_dict": state, "save_original_format": False, **kwargs})
