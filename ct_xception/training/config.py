@@ -1,0 +1,282 @@
+"""Everything that governs a training run: one frozen dataclass, checked in full before the first slow act.
+
+The command line of `train_hf.py` and its `--config FILE.yaml` are read into it, and it is saved with the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ct_xception.errors import InputError, printable
+
+LOSSES = ("cross_entropy", "focal", "bce")
+SCHEDULES = ("cosine", "linear", "polynomial", "cosine_with_restarts", "constant")
+METRICS = ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc")
+TRACKERS = ("tensorboard", "trackio", "wandb")
+
+
+def option(default: Any, help: str, group: str, choices: Sequence[str] = ()) -> Any:
+    """A field of `TrainConfig` with what its command-line option says."""
+    metadata = {"help": help, "group": group, "choices": tuple(choices)}
+    if isinstance(default, (dict, list)):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run. Raises `InputError`, naming the option, for a value that is out of range."""
+
+    corpus: str = option(
+        "", "folder, CSV or Parquet, DICOM tree, Hub dataset id, or phantom[:patients=N,seed=N]", "corpus"
+    )
+    class_map: dict[str, str] = option({}, "folder or label name = class name, where they differ", "corpus")
+    image_column: str | None = option(None, "column of file paths or images (default: found by name)", "corpus")
+    label_column: str | None = option(None, "column of labels (default: found by name)", "corpus")
+    group_column: str | None = option(None, "column of patient identifiers (default: found by name)", "corpus")
+    split_column: str | None = option(None, "column of split names (default: found by name)", "corpus")
+    group_pattern: str | None = option(None, "regular expression whose first group in a path is the patient", "corpus")
+    valid_fraction: float = option(0.15, "share of groups for validation where the corpus has none", "corpus")
+    test_fraction: float = option(0.15, "share of groups for test where the corpus has none", "corpus")
+    window: str | None = option(None, "lung, mediastinal, bone or CENTRE/WIDTH in HU (default: the file's)", "corpus")
+    frame: int | None = option(None, "frame of multi-frame files, from 0", "corpus")
+    body_crop: bool = option(True, "crop each slice to the body", "corpus")
+    filters: list[str] = option([], "filters on each slice, in order: median, clahe", "corpus")
+
+    backbone: str = option("legacy_xception", "legacy_xception or xception41, 65, 71, 41p, 65p", "network")
+    weights: str = option("hub", "first weights: hub, none (random), a safetensors file or a checkpoint", "network")
+    image_size: int = option(192, "side of the square input in pixels", "network")
+    dropout: float = option(0.3, "share of pooled features dropped before the head", "network")
+
+    epochs: int = option(20, "times through the training split", "training")
+    batch_size: int = option(16, "images a step on each process", "training")
+    accumulation: int = option(1, "steps whose gradients are summed before an update", "training")
+    optimizer: str = option("adamw", "adamw, adam, rmsprop, sgd or any other of timm's factory", "training")
+    learning_rate: float = option(1e-3, "peak learning rate of the head", "training")
+    body_rate: float = option(0.3, "learning rate of the body as a multiple of the head's", "training")
+    weight_decay: float = option(0.05, "decay of weights; biases and norms have none", "training")
+    schedule: str = option("cosine", "course of the learning rate after the warm-up", "training", SCHEDULES)
+    warmup_epochs: float = option(1.0, "epochs of linear warm-up", "training")
+    freeze_epochs: int = option(0, "first epochs that train the head alone", "training")
+    clip_norm: float = option(1.0, "largest norm of the gradient; 0 turns it off", "training")
+    ema: float = option(0.98, "decay of the moving average of weights that is kept; 0 turns it off", "training")
+    mixed_precision: str = option("no", "arithmetic of the forward pass", "training", ("no", "fp16", "bf16"))
+
+    loss: str = option("cross_entropy", "loss; bce is for two classes", "loss", LOSSES)
+    label_smoothing: float = option(0.1, "share of each label spread over all classes", "loss")
+    focal_gamma: float = option(2.0, "focusing exponent of the focal loss", "loss")
+    class_weights: str = option("none", "weigh the loss by inverse class frequency", "loss", ("none", "balanced"))
+    sampling: str = option("shuffle", "draw items evenly, or classes evenly", "loss", ("shuffle", "balanced"))
+    mixup: float = option(0.0, "alpha of mixup; 0 turns it off", "loss")
+    augment: dict[str, str] = option({}, "augmentation = value, for example rotation=15 flip=0", "loss")
+
+    metric: str = option("loss", "validation figure that chooses the epoch to keep", "run", METRICS)
+    patience: int = option(0, "stop after this many epochs without a better figure; 0 never stops", "run")
+    seed: int = option(0, "governs splits, weights, order and augmentation", "run")
+    output_dir: str | None = option(None, "run folder (default: runs/ and the corpus's name and the time)", "run")
+    resume: str = option("no", "auto goes on with the run in output_dir where there is one", "run", ("no", "auto"))
+    workers: int = option(1, "processes that prepare batches", "run")
+    trackers: list[str] = option([], "also report to: tensorboard, trackio, wandb", "run")
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_choice(field, getattr(self, field.name))
+        _check_ranges(self)
+        _check_names(self)
+
+    @property
+    def mapping(self) -> dict[str, Any]:
+        """The configuration as JSON takes it."""
+        return dataclasses.asdict(self)
+
+
+# Options that do not change the weights a run ends with: a resumed run may differ in them.
+FREE_TO_DIFFER = frozenset({"output_dir", "resume", "workers", "trackers"})
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "valid_fraction": (0.01, 0.9),
+    "test_fraction": (0.01, 0.9),
+    "epochs": (1, 100_000),
+    "batch_size": (2, 65_536),
+    "accumulation": (1, 65_536),
+    "learning_rate": (1e-9, 100.0),
+    "body_rate": (0.0, 100.0),
+    "weight_decay": (0.0, 10.0),
+    "warmup_epochs": (0.0, 100_000),
+    "freeze_epochs": (0, 100_000),
+    "clip_norm": (0.0, math.inf),
+    "ema": (0.0, 0.999999),
+    "dropout": (0.0, 0.99),
+    "label_smoothing": (0.0, 0.99),
+    "focal_gamma": (0.0, 100.0),
+    "mixup": (0.0, 100.0),
+    "patience": (0, 100_000),
+    "seed": (0, 2**31 - 1),
+    "workers": (0, 256),
+}
+
+
+def _check_choice(field: dataclasses.Field, value: Any) -> None:
+    choices = field.metadata["choices"]
+    if choices and value not in choices:
+        raise InputError(f"--{field.name}: {value!r} is not one of {', '.join(choices)}.")
+
+
+def _check_ranges(config: TrainConfig) -> None:
+    for name, (low, high) in _RANGES.items():
+        value = getattr(config, name)
+        if not low <= value <= high:
+            raise InputError(f"--{name}: {value} is out of range; give a value from {low:g} to {high:g}.")
+    if config.valid_fraction + config.test_fraction > 0.9:
+        raise InputError("--valid_fraction and --test_fraction leave less than a tenth for training; give less.")
+    if config.mixup and config.batch_size % 2:
+        raise InputError(f"--mixup: pairs the images of a batch, and --batch_size {config.batch_size} is odd.")
+    if config.freeze_epochs >= config.epochs:
+        raise InputError(
+            f"--freeze_epochs: {config.freeze_epochs} of {config.epochs} epochs leave none for the whole network."
+        )
+
+
+def _check_names(config: TrainConfig) -> None:
+    from ct_xception.imaging.slices import parse_window
+    from ct_xception.imaging.transforms import FILTERS
+
+    if not config.corpus:
+        raise InputError("--corpus: not given; name a folder, a table, a Hub dataset id, or phantom.")
+    for name in config.filters:
+        if name not in FILTERS:
+            raise InputError(f"--filters: {name!r} is not one of {', '.join(FILTERS)}.")
+    for name in config.trackers:
+        if name not in TRACKERS:
+            raise InputError(f"--trackers: {name!r} is not one of {', '.join(TRACKERS)}.")
+    if config.window is not None:
+        parse_window(config.window)
+    augment_config(config)
+
+
+def augment_config(config: TrainConfig) -> Any:
+    """The `AugmentConfig` that `--augment` asks for. Raises `InputError` for an unknown name or value."""
+    from ct_xception.imaging.transforms import AugmentConfig
+
+    known = {field.name for field in dataclasses.fields(AugmentConfig)}
+    values = {}
+    for name, text in config.augment.items():
+        if name not in known:
+            raise InputError(f"--augment: {name!r} is not one of {', '.join(sorted(known))}.")
+        try:
+            values[name] = float(text)
+        except ValueError:
+            raise InputError(f"--augment: {name}={text} is not a number.") from None
+    return AugmentConfig(**values)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line: an option for every field, in the groups of the dataclass."""
+    parser = argparse.ArgumentParser(
+        prog="accelerate launch train_hf.py",
+        description="Fine-tune a timm Xception on a labelled CT corpus, evaluate it and write a Hub-ready checkpoint.",
+        epilog="For research use only. Example: accelerate launch train_hf.py --corpus DIR --weights hub",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE.yaml", help="options from a YAML file; the command line wins")
+    groups: dict[str, Any] = {}
+    for field in dataclasses.fields(TrainConfig):
+        group = field.metadata["group"]
+        groups.setdefault(group, parser.add_argument_group(group))
+        groups[group].add_argument(f"--{field.name}", **_argument(field))
+    return parser
+
+
+def _argument(field: dataclasses.Field) -> dict[str, Any]:
+    """The argparse settings of one field."""
+    kind, default = _types()[field.name], _default(field)
+    shown = "" if default in (None, "", [], {}) else f" (default: {default})"
+    settings: dict[str, Any] = {"help": (field.metadata["help"] + shown).replace("%", "%%")}
+    if kind is bool:
+        return settings | {"action": argparse.BooleanOptionalAction}
+    if kind is list:
+        return settings | {"nargs": "*", "metavar": "NAME"}
+    if kind is dict:
+        return settings | {"nargs": "*", "metavar": "NAME=VALUE", "action": _Pairs}
+    if field.metadata["choices"]:
+        return settings | {"choices": field.metadata["choices"]}
+    return settings | {"type": kind, "metavar": {str: "TEXT", int: "N", float: "X"}[kind]}
+
+
+class _Pairs(argparse.Action):
+    """NAME=VALUE arguments, gathered into a dictionary."""
+
+    def __call__(self, parser, namespace, values, option_string=None):  # type: ignore[no-untyped-def]
+        pairs = [value.partition("=") for value in values]
+        for name, sign, value in pairs:
+            if not (name and sign and value):
+                parser.error(f"{option_string}: {name + sign + value!r} is not NAME=VALUE")
+        # An option given twice adds to what the first one said.
+        setattr(namespace, self.dest, getattr(namespace, self.dest, {}) | {name: value for name, _, value in pairs})
+
+
+def _types() -> dict[str, type]:
+    """The plain type of every field: `X | None` counts as X, a parametrised list or dict as list or dict."""
+    plain = {}
+    for name, hint in typing.get_type_hints(TrainConfig).items():
+        if isinstance(hint, types.UnionType):
+            hint = next(part for part in typing.get_args(hint) if part is not type(None))
+        plain[name] = typing.get_origin(hint) or hint
+    return plain
+
+
+def _default(field: dataclasses.Field) -> Any:
+    return field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+
+
+def parse_config(arguments: Sequence[str] | None = None) -> TrainConfig:
+    """Read the command line, and the YAML file it names, into a checked `TrainConfig`."""
+    given = vars(build_parser().parse_args(arguments))
+    file = given.pop("config", None)
+    return config_from_mapping((_read_yaml(Path(file)) if file else {}) | given)
+
+
+def config_from_mapping(values: Mapping[str, Any]) -> TrainConfig:
+    """A `TrainConfig` from plain values; an unknown name or a value of another type raises `InputError`."""
+    kinds = _types()
+    unknown = [name for name in values if name not in kinds]
+    if unknown:
+        raise InputError(f"configuration: unknown option {', '.join(map(str, unknown))}; see --help for the names.")
+    return TrainConfig(**{name: _typed(name, value, kinds[name]) for name, value in values.items()})
+
+
+def _typed(name: str, value: Any, kind: type) -> Any:
+    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML 1.1 reads 1e-3 as text
+        except ValueError:
+            pass
+    optional = name in ("window", "frame", "output_dir", "group_pattern") or name.endswith("_column")
+    if (value is None and optional) or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
+        return value
+    wanted = {str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
+    raise InputError(f"--{name}: {value!r} is not {wanted.get(kind, 'a table of NAME: VALUE')}.")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"--config: {printable(path)} cannot be read ({error.strerror}); give a YAML file.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"--config: {printable(path)} is not YAML ({reason}); write one NAME: VALUE a line.") from None
+    if not isinstance(values, dict):
+        raise InputError(f"--config: {printable(path)} holds no options; write one NAME: VALUE a line.")
+    return values

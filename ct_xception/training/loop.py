@@ -1,0 +1,345 @@
+"""The training loop: epochs of augmented batches, validated and checkpointed, on one process or many.
+
+Every epoch seeds its own randomness from (seed, epoch, process), and its checkpoint is whole, so a run that is killed
+at any moment and resumed ends with the weights of the unbroken run, bit for bit on CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration, DistributedDataParallelKwargs
+from accelerate.utils import broadcast, set_seed
+from torch import nn
+from tqdm.auto import tqdm
+
+from ct_xception.errors import CheckpointError, InputError
+from ct_xception.files import write_atomically
+from ct_xception.imaging.transforms import EvalTransform, TrainTransform
+from ct_xception.model.modelling import CTXceptionForImageClassification
+from ct_xception.training.batches import (
+    EpochSampler,
+    EvaluationItems,
+    TrainingItems,
+    evaluation_loader,
+    training_loader,
+)
+from ct_xception.training.cache import CachedSlices
+from ct_xception.training.checkpoints import (
+    BEST,
+    Progress,
+    latest_checkpoint,
+    load_checkpoint,
+    read_progress,
+    save_checkpoint,
+)
+from ct_xception.training.config import FREE_TO_DIFFER, TrainConfig, augment_config
+from ct_xception.training.losses import balanced_weights, make_loss
+from ct_xception.training.optimisation import make_average, make_optimizer, make_schedule
+from ct_xception.training.validation import is_better, validation_figures
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on, though its input was good: exit code 1."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves: the file of the weights to keep, the epoch they come from, and the record of all epochs."""
+
+    weights: Path
+    best_epoch: int
+    history: list[dict[str, Any]]
+
+
+def make_accelerator(config: TrainConfig, run: Path | None = None) -> Accelerator:
+    """The `Accelerator` of a run; trackers write below `run`."""
+    # Frozen epochs leave the body without gradients, which DistributedDataParallel must be told to expect.
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=config.freeze_epochs > 0)]
+    try:
+        return Accelerator(
+            mixed_precision=config.mixed_precision,
+            gradient_accumulation_steps=config.accumulation,
+            log_with=config.trackers or None,
+            project_dir=str(run) if run else None,
+            kwargs_handlers=handlers,
+            dataloader_config=DataLoaderConfiguration(use_seedable_sampler=False),
+        )
+    except (ImportError, ValueError) as error:
+        raise InputError(f"--mixed_precision or --trackers: not to be had here ({error}).") from error
+
+
+class Training:
+    """One run of the loop over prepared slices."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        accelerator: Accelerator,
+        run: Path,
+        *,
+        label_names: list[str],
+        split: str,
+        train: CachedSlices,
+        validation: CachedSlices,
+    ) -> None:
+        """`split` is the split's hash, which a resumed run must share."""
+        self.config, self.accelerator, self.run = config, accelerator, run
+        self.sources = train.sources
+        self.directory = run / "checkpoints"
+        counts = np.bincount(train.labels, minlength=len(label_names)).tolist()
+        model = CTXceptionForImageClassification.from_backbone(
+            config.backbone,
+            label_names,
+            config.image_size,
+            weights=config.weights,
+            dropout=config.dropout,
+            seed=config.seed,
+        ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.classes = len(label_names)
+        self.loss = make_loss(
+            config.loss,
+            self.classes,
+            weights=balanced_weights(counts) if config.class_weights == "balanced" else None,
+            smoothing=config.label_smoothing,
+            gamma=config.focal_gamma,
+        )
+        self._prepare(model, train, validation)
+        self.progress = Progress({k: v for k, v in config.mapping.items() if k not in FREE_TO_DIFFER}, split)
+
+    def _prepare(self, model: CTXceptionForImageClassification, train: CachedSlices, valid: CachedSlices) -> None:
+        config, accelerator = self.config, self.accelerator
+        contract = model.config.pretrained_cfg
+        batch_size = min(config.batch_size, len(train) // accelerator.num_processes)
+        if batch_size < 2:
+            raise InputError(f"corpus: {len(train)} training images are too few; at least two a process are needed.")
+        self.sampler = EpochSampler(train.labels, config.seed, balanced=config.sampling == "balanced")
+        items = TrainingItems(train, TrainTransform(contract, augment_config(config)), config.seed)
+        loader = training_loader(items, self.sampler, batch_size, config.workers)
+        checking = evaluation_loader(EvaluationItems(valid, EvalTransform(contract)), 2 * config.batch_size)
+        optimizer = make_optimizer(model, config)
+        # Copied before `prepare`, which may put a wrapper around the forward of the one network that it is given.
+        self.average = make_average(model, config.ema).to(accelerator.device) if config.ema else None
+        self.plain = model
+        self.model, self.optimizer, self.loader, self.checking = accelerator.prepare(model, optimizer, loader, checking)
+        self.steps = len(self.loader)
+        self.updates = -(-self.steps // config.accumulation) * config.epochs
+        self.schedule = make_schedule(self.optimizer.optimizer, config, self.updates)
+        self.mixup = _mixup(config, self.classes)
+
+    @property
+    def kept(self) -> CTXceptionForImageClassification:
+        """The network whose weights are validated and kept: the moving average where there is one."""
+        return self.average.module if self.average is not None else self.plain
+
+    def fit(self) -> Trained:
+        """Train to the last epoch, or to the end of patience."""
+        if self.config.resume == "auto":
+            self._resume()
+        if latest_checkpoint(self.directory) is None:
+            self._save(best=None)
+        with self._progress_bar() as bar:
+            while not self.progress.finished:
+                self._run_epoch(bar)
+        checkpoint = latest_checkpoint(self.directory)
+        assert checkpoint is not None
+        return Trained(checkpoint / BEST, self.progress.best_epoch, self.progress.history)
+
+    def _run_epoch(self, bar: tqdm) -> None:
+        epoch, started = self.progress.epoch + 1, time.monotonic()
+        bar.set_description(f"epoch {epoch}/{self.config.epochs}")
+        loss, accuracy, images = self._train_epoch(epoch, bar)
+        train_seconds = time.monotonic() - started
+        record: dict[str, Any] = {"epoch": epoch, "train_loss": loss, "train_accuracy": accuracy}
+        record |= {f"validation_{name}": value for name, value in self._validate().items()}
+        record |= {
+            "learning_rate": self.schedule.get_last_lr()[-1],
+            "seconds": round(time.monotonic() - started, 3),
+            "images_per_second": round(images / train_seconds, 3),
+        }
+        self._record(record)
+        if self.accelerator.is_main_process:
+            bar.write(_summary(record, self.config, kept=self.progress.best_epoch == epoch))
+
+    def _train_epoch(self, epoch: int, bar: tqdm) -> tuple[float, float, int]:
+        """One pass; gives mean loss, accuracy on the augmented images, and how many images, over all processes."""
+        seeds = np.random.SeedSequence([self.config.seed, epoch, self.accelerator.process_index])
+        set_seed(int(seeds.generate_state(1)[0]))
+        self.sampler.epoch = epoch
+        self._set_training_mode(frozen=epoch <= self.config.freeze_epochs)
+        sums = torch.zeros(3, device=self.accelerator.device)  # loss, hits, images
+        started = time.monotonic()
+        for batch in self.loader:
+            loss, logits = self._step(batch)
+            size = len(logits)
+            hits = (logits.argmax(dim=1) == batch["label"]).sum()
+            sums += torch.stack([loss.detach() * size, hits, torch.tensor(float(size), device=hits.device)])
+            bar.update()
+            # One process's share, times their number: all advance together.
+            speed = sums[2].item() * self.accelerator.num_processes / (time.monotonic() - started)
+            bar.set_postfix_str(
+                f"loss {sums[0] / sums[2]:.4f}, accuracy {sums[1] / sums[2]:.3f}, {speed:.1f} images/s", refresh=False
+            )
+        loss, hits, images = self.accelerator.reduce(sums, reduction="sum").tolist()
+        return loss / images, hits / images, int(images)
+
+    def _step(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        with self.accelerator.accumulate(self.model):
+            images = batch["pixel_values"].contiguous(memory_format=torch.channels_last)
+            targets = nn.functional.one_hot(batch["label"], self.classes).float()
+            if self.mixup is not None:
+                images, targets = self.mixup(images, batch["label"])
+            logits = self.model(pixel_values=images).logits.float()
+            loss = self.loss(logits, targets)
+            self._check_finite(loss, batch["index"])
+            self.accelerator.backward(loss)
+            if self.accelerator.sync_gradients and self.config.clip_norm:
+                self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+            self.optimizer.step()
+            if self.accelerator.sync_gradients:
+                self.schedule.step()
+                if self.average is not None:
+                    self.average.update_parameters(self.plain)
+            self.optimizer.zero_grad()
+        return loss, logits
+
+    def _check_finite(self, loss: torch.Tensor, indices: torch.Tensor) -> None:
+        if not torch.isfinite(loss):
+            files = ", ".join(self.sources[index] for index in indices.tolist())
+            raise TrainingError(
+                f"training stopped: the loss is {loss.item()} on the batch of {files}; look at these files, or lower "
+                "--learning_rate. The last checkpoint is kept."
+            )
+
+    def _set_training_mode(self, *, frozen: bool) -> None:
+        self.model.train()
+        for parameter in self.plain.body_parameters():
+            parameter.requires_grad_(not frozen)
+        if frozen:  # a frozen body keeps its statistics too
+            for module in self.plain.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+
+    def _validate(self) -> dict[str, float | None]:
+        """Figures of the validation split, each item counted once however many processes there are."""
+        self._share_buffers()
+        model = self.kept.eval()
+        logits, labels = [], []
+        with torch.inference_mode():
+            for batch in self.checking:
+                images = batch["pixel_values"].contiguous(memory_format=torch.channels_last)
+                with self.accelerator.autocast():
+                    answer = model(pixel_values=images).logits.float()
+                gathered = self.accelerator.gather_for_metrics((answer, batch["label"]))
+                logits.append(gathered[0].cpu())
+                labels.append(gathered[1].cpu())
+        return validation_figures(torch.cat(logits).numpy(), torch.cat(labels).numpy())
+
+    def _share_buffers(self) -> None:
+        """Batch-norm statistics differ by process; the main one's are those that are validated and saved."""
+        if self.accelerator.num_processes > 1:
+            for buffer in self.kept.buffers():
+                buffer.copy_(broadcast(buffer))
+
+    def _record(self, record: dict[str, Any]) -> None:
+        """Note the epoch, keep its weights if they are the best, checkpoint, and tell the trackers."""
+        figure = record[f"validation_{self.config.metric}"]
+        better = is_better(figure, self.progress.best_figure, self.config.metric)
+        epoch = record["epoch"]
+        best_epoch = epoch if better else self.progress.best_epoch
+        tired = 0 < self.config.patience <= epoch - best_epoch
+        self.progress = replace(
+            self.progress,
+            epoch=epoch,
+            updates=self.schedule.last_epoch,
+            best_epoch=best_epoch,
+            best_figure=figure if better else self.progress.best_figure,
+            finished=tired or epoch >= self.config.epochs,
+            history=[*self.progress.history, record],
+        )
+        weights = {key: value.detach().cpu().contiguous() for key, value in self.kept.timm_model.state_dict().items()}
+        self._save(best=weights if better else None)
+        numbers = {name: value for name, value in record.items() if value is not None and name != "epoch"}
+        self.accelerator.log(numbers, step=epoch)
+
+    def _modules(self) -> dict[str, nn.Module]:
+        modules: dict[str, nn.Module] = {"model": self.plain}
+        return modules if self.average is None else modules | {"average": self.average}
+
+    def _save(self, best: dict[str, torch.Tensor] | None) -> None:
+        if self.accelerator.is_main_process:
+            scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {}
+            save_checkpoint(self.directory, self.progress, self._modules(), self.optimizer.optimizer, scaler, best)
+            lines = [json.dumps(record) for record in self.progress.history]
+            write_atomically(self.run / "history.jsonl", "".join(line + "\n" for line in lines))
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> None:
+        checkpoint = latest_checkpoint(self.directory)
+        if checkpoint is None:
+            return
+        progress = read_progress(checkpoint)
+        _check_same(progress, self.progress)
+        scaler = load_checkpoint(checkpoint, self._modules(), self.optimizer.optimizer)
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(scaler)
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        done = {"last_epoch": progress.updates, "_step_count": progress.updates + 1, "_last_lr": rates}
+        self.schedule.load_state_dict(self.schedule.state_dict() | done)
+        self.progress = progress
+        self.accelerator.print(f"resumed after epoch {progress.epoch} of {self.config.epochs} ({checkpoint})")
+
+    def _progress_bar(self) -> tqdm:
+        return tqdm(
+            total=self.steps * self.config.epochs,
+            initial=self.steps * self.progress.epoch,
+            unit="step",
+            dynamic_ncols=True,
+            disable=not self.accelerator.is_main_process,
+        )
+
+
+def _summary(record: dict[str, Any], config: TrainConfig, *, kept: bool) -> str:
+    """One line an epoch for the terminal."""
+    figure = record[f"validation_{config.metric}"]
+    parts = [
+        f"epoch {record['epoch']}/{config.epochs}: train loss {record['train_loss']:.4f}",
+        f"validation loss {record['validation_loss']:.4f}, accuracy {record['validation_accuracy']:.3f}",
+        f"{record['images_per_second']:.1f} images/s",
+    ]
+    if config.metric not in ("loss", "accuracy"):
+        parts.insert(2, f"{config.metric} {'none' if figure is None else format(figure, '.4f')}")
+    return ", ".join(parts) + (" (best so far)" if kept else "")
+
+
+def _mixup(config: TrainConfig, classes: int) -> Any:
+    if not config.mixup:
+        return None
+    from timm.data import Mixup
+
+    # Label smoothing is the loss's affair, for mixed and unmixed targets alike.
+    return Mixup(mixup_alpha=config.mixup, num_classes=classes, label_smoothing=0.0)
+
+
+def _check_same(found: Progress, wanted: Progress) -> None:
+    """A run may only be resumed with the options and the split that it was started with."""
+    names = sorted(set(found.config) | set(wanted.config))
+    differing = [name for name in names if found.config.get(name) != wanted.config.get(name)]
+    if differing:
+        changes = ", ".join(
+            f"--{name} {found.config.get(name)!r} -> {wanted.config.get(name)!r}" for name in differing
+        )
+        raise CheckpointError(
+            f"--resume auto: the run was started with other options ({changes}); give the same ones, or another "
+            "--output_dir."
+        )
+    if found.split != wanted.split:
+        raise CheckpointError(
+            "--resume auto: the corpus or its split has changed since the run was started; choose another --output_dir."
+        )
