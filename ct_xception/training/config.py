@@ -13,9 +13,12 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ct_xception.errors import InputError, printable
+
+if TYPE_CHECKING:
+    from ct_xception.training.cache import Reading
 
 LOSSES = ("cross_entropy", "focal", "bce")
 SCHEDULES = ("cosine", "linear", "polynomial", "cosine_with_restarts", "constant")
@@ -84,6 +87,7 @@ class TrainConfig:
     output_dir: str | None = option(None, "run folder (default: runs/ and the corpus's name and the time)", "run")
     resume: str = option("no", "auto goes on with the run in output_dir where there is one", "run", ("no", "auto"))
     workers: int = option(1, "processes that prepare batches", "run")
+    threads: int = option(0, "CPU threads of each training process; 0 shares out the cores", "run")
     trackers: list[str] = option([], "also report to: tensorboard, trackio, wandb", "run")
 
     def __post_init__(self) -> None:
@@ -93,13 +97,22 @@ class TrainConfig:
         _check_names(self)
 
     @property
+    def reading(self) -> Reading:
+        """How this run's files become slices."""
+        from ct_xception.imaging.slices import parse_window
+        from ct_xception.training.cache import Reading
+
+        window = None if self.window is None else parse_window(self.window)
+        return Reading(window, self.frame, tuple(self.filters), self.body_crop)
+
+    @property
     def mapping(self) -> dict[str, Any]:
         """The configuration as JSON takes it."""
         return dataclasses.asdict(self)
 
 
 # Options that do not change the weights a run ends with: a resumed run may differ in them.
-FREE_TO_DIFFER = frozenset({"output_dir", "resume", "workers", "trackers"})
+FREE_TO_DIFFER = frozenset({"output_dir", "resume", "workers", "trackers", "threads"})
 
 _RANGES: dict[str, tuple[float, float]] = {
     "valid_fraction": (0.01, 0.9),
@@ -121,6 +134,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "patience": (0, 100_000),
     "seed": (0, 2**31 - 1),
     "workers": (0, 256),
+    "threads": (0, 4096),
 }
 
 

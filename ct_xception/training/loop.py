@@ -7,6 +7,7 @@ at any moment and resumed ends with the weights of the unbroken run, bit for bit
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,6 +74,12 @@ def make_accelerator(config: TrainConfig, run: Path | None = None) -> Accelerato
         )
     except (ImportError, ValueError) as error:
         raise InputError(f"--mixed_precision or --trackers: not to be had here ({error}).") from error
+
+
+def share_cores(config: TrainConfig) -> None:
+    """Give each process its share of the cores; `accelerate launch` would leave a CPU process with one thread."""
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // local))
 
 
 class Training:

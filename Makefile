@@ -1,0 +1,37 @@
+# make run [DEMO=0]   generate the phantom corpus, fine-tune, evaluate, write the card, open the demo
+# make test           run the tests           make lint           ruff and mypy           make bench          benchmarks
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN ?= runs/phantom
+DEMO ?= 1
+PORT ?= 7860
+
+.PHONY: run test lint bench clean
+.DELETE_ON_ERROR:
+
+# The stamp is newer than pyproject.toml once everything that it asks for is installed.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+run: $(VENV)/.installed
+	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --quiet train_hf.py --config recipes/phantom.yaml --output_dir $(RUN) --resume auto
+	@if [ "$(DEMO)" != 0 ]; then $(BIN)/ct-xception demo $(RUN)/model --port $(PORT); fi
+
+test: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info
