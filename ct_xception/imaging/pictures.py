@@ -37,7 +37,7 @@ def refusing(label: str, remedy: str = "export it again as PNG") -> Iterator[Non
     except SliceError:
         raise
     except Exception as error:
-        reason = printable(error) or type(error).__name__
+        reason = printable(" ".join(str(error).split()))[:300] or type(error).__name__
         raise SliceError(label, f"cannot be decoded ({reason})", remedy) from error
 
 
@@ -131,11 +131,11 @@ def _grey_of_deep(
         notes.append(f"{np.count_nonzero(~finite)} pixels without a finite value set to black")
         values = np.where(finite, values, -np.inf)
     if window is None:
-        window = _whole_range(values, stored, label)
+        window = whole_range(values, stored.bits, stored.signed, label)
         notes.append(f"no window given: the whole {stored.bits}-bit range shown")
     pixels = apply_window(values, window)
-    if _is_flat(pixels) and not _is_flat(values):
-        found = f"the window {window} leaves nothing of its values, {_span(values)}"
+    if is_flat(pixels) and not is_flat(values):
+        found = f"the window {window} leaves nothing of its values, {span(values)}"
         raise SliceError(label, found, "give a window in the stored units")
     if stored.min_is_white:
         pixels = 255 - pixels
@@ -143,23 +143,26 @@ def _grey_of_deep(
     return pixels, window, notes
 
 
-def _whole_range(values: np.ndarray, stored: _Stored, label: str) -> Window:
+def whole_range(values: np.ndarray, bits: int, signed: bool, label: str) -> Window:
     """The declared range as a window; refused where values are physical rather than grey levels."""
-    if stored.bits > 16 or stored.signed:
-        kind = "float" if values.dtype.kind == "f" else "signed" if stored.signed else "unsigned"
-        raise SliceError(label, f"{stored.bits}-bit {kind} values, {_span(values)}, and no window", GIVE_WINDOW)
-    levels = 2**stored.bits
-    if not _is_flat(values) and int(values.max()) - int(values.min()) < FILLED * levels:
-        found = f"{stored.bits}-bit values that fill little of their range, {_span(values)}, and no window"
+    if bits > 16 or signed:
+        kind = "float" if values.dtype.kind == "f" else "signed" if signed else "unsigned"
+        raise SliceError(label, f"{bits}-bit {kind} values, {span(values)}, and no window", GIVE_WINDOW)
+    levels = 2**bits
+    # Eight bits or fewer are grey levels already; a dark one may well fill little of its range.
+    if bits > 8 and not is_flat(values) and int(values.max()) - int(values.min()) < FILLED * levels:
+        found = f"{bits}-bit values that fill little of their range, {span(values)}, and no window"
         raise SliceError(label, found, GIVE_WINDOW)
     return Window(levels / 2, levels)
 
 
-def _is_flat(values: np.ndarray) -> bool:
+def is_flat(values: np.ndarray) -> bool:
+    """Whether all values are one and the same."""
     return bool(values.min() == values.max())
 
 
-def _span(values: np.ndarray) -> str:
+def span(values: np.ndarray) -> str:
+    """The range of finite values, for a message."""
     finite = values[np.isfinite(values)]
     return f"{finite.min():g} to {finite.max():g}" if finite.size else "none of them finite"
 
@@ -182,7 +185,7 @@ def _grey_of_8bit(
         grey = np.rint(grey * (alpha / np.float32(255))).astype(np.uint8)
         notes.append("alpha composited on black")
     if stored.bits > 8:
-        if not _is_flat(grey) and int(grey.max()) - int(grey.min()) < FILLED * 256:
+        if not is_flat(grey) and int(grey.max()) - int(grey.min()) < FILLED * 256:
             found = f"{stored.bits}-bit colour or alpha, of which 8 bits would keep few grey levels"
             raise SliceError(label, found, "export it as grey without alpha, and give a window")
         notes.append(f"{stored.bits}-bit colour or alpha reduced to 8 bits")

@@ -68,8 +68,10 @@ class Slice:
 
 
 def is_readable_name(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder scan should try this file: a known suffix, or no suffix and the DICOM magic inside."""
+    """Whether a folder scan should try this file: a known suffix, or none (or a number) and the DICOM magic inside."""
     path = Path(path)
+    if path.name.startswith("."):  # .DS_Store, and the ._x.png that macOS leaves beside each file
+        return False
     if path.suffix.lower() in IMAGE_SUFFIXES | DICOM_SUFFIXES:
         return True
     # Scanners and PACS exports name their files IM000012 or by a UID, whose last number looks like a suffix.
@@ -77,7 +79,7 @@ def is_readable_name(path: str | os.PathLike[str]) -> bool:
         return False
     try:
         with _open_regular(path, printable(path)) as (stream, _):
-            return _is_dicom(stream)
+            return is_dicom(stream)
     except SliceError:
         return False
 
@@ -99,18 +101,19 @@ def read_slice(
 
     from ct_xception.imaging.pictures import read_picture, slice_from_picture
 
-    label = name if name is not None else _name_of(source)
+    label = name if name is not None else name_of(source)
     if isinstance(source, Image.Image):
         return slice_from_picture(source, label, window=window, frame=frame)
-    with _open_source(source, label) as stream:
-        if _is_dicom(stream):
+    with open_source(source, label) as stream:
+        if is_dicom(stream):
             from ct_xception.imaging.dicom import read_dicom
 
             return read_dicom(stream, label, window=window, frame=frame)
         return read_picture(stream, label, window=window, frame=frame)
 
 
-def _name_of(source: Source) -> str:
+def name_of(source: Source) -> str:
+    """A printable name for a source."""
     if isinstance(source, (str, os.PathLike)):
         return printable(source)
     named = getattr(source, "filename", None) or getattr(source, "name", None)
@@ -120,7 +123,8 @@ def _name_of(source: Source) -> str:
 
 
 @contextmanager
-def _open_source(source: Source, label: str) -> Iterator[BinaryIO]:
+def open_source(source: Source, label: str) -> Iterator[BinaryIO]:
+    """A seekable binary stream of a path's, file's or memory's bytes, its size within MAX_BYTES."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         _check_size(len(source), label)
         yield io.BytesIO(source)
@@ -176,12 +180,12 @@ def _check_size(size: int, label: str) -> None:
         raise SliceError(label, found, "give one slice, or split the series into single files")
 
 
-def check_pixels(rows: int, columns: int, label: str) -> None:
+def check_pixels(rows: int, columns: int, label: str, limit: int = MAX_PIXELS) -> None:
     """Refuse a frame that is empty or would not fit in memory, before it is decoded."""
     if rows <= 0 or columns <= 0:
         raise SliceError(label, f"an image of {columns} x {rows} pixels", "export it again")
-    if rows * columns > MAX_PIXELS:
-        found = f"{columns} x {rows} pixels, more than {MAX_PIXELS // 1_000_000} million"
+    if rows * columns > limit:
+        found = f"{columns} x {rows} pixels, more than {limit // 1_000_000} million"
         raise SliceError(label, found, "crop or shrink it to one slice")
 
 
@@ -197,7 +201,7 @@ def choose_frame(frames: int, frame: int | None, label: str) -> int:
     return frame
 
 
-def _is_dicom(stream: BinaryIO) -> bool:
+def is_dicom(stream: BinaryIO) -> bool:
     """DICOM by its magic (PS3.10 section 7.1): DICM after a preamble of 128 bytes."""
     magic = stream.read(132)[128:]
     stream.seek(0)

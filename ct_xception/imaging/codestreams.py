@@ -1,0 +1,96 @@
+"""How large an encoded pixel stream would become, read from its own header without decoding it.
+
+A DICOM header may say 512 x 512 while the JPEG 2000 stream inside says 30,000 x 30,000 (956 bytes once cost a
+gigabyte), and deflate or run lengths expand by their content alone. These readers let the size be judged first.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import BinaryIO
+
+CHUNK = 2**20
+MAX_TILES = 4096  # of one JPEG 2000 image: each costs a decoder memory, whatever its size
+# Start-of-frame markers (ITU-T T.81 table B.1; T.87 adds JPEG-LS's F7); C4, C8 and CC mean other things.
+START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
+
+
+@dataclass(frozen=True)
+class CodedSize:
+    """What a codestream says of itself: rows, columns and samples per pixel."""
+
+    rows: int
+    columns: int
+    samples: int
+
+
+def coded_size(codestream: bytes) -> CodedSize:
+    """The size in a JPEG, JPEG-LS or JPEG 2000 codestream's header. Raises ValueError where there is none."""
+    if codestream[:2] == b"\xff\xd8":
+        return _jpeg_size(codestream)
+    start = codestream[:4096].find(b"\xff\x4f\xff\x51")  # SOC, SIZ; boxes may come first
+    if start < 0:
+        raise ValueError("neither a JPEG nor a JPEG 2000 codestream")
+    return _jpeg2000_size(codestream[start + 4 :])
+
+
+def _jpeg_size(codestream: bytes) -> CodedSize:
+    """Walk the marker segments to the start of frame (T.81 B.2.2)."""
+    position = 2
+    while position + 9 < len(codestream):
+        if codestream[position] != 0xFF:
+            raise ValueError("a damaged JPEG header")
+        marker = codestream[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+            continue
+        if marker in START_OF_FRAME:
+            rows, columns, samples = struct.unpack_from(">HHB", codestream, position + 5)
+            return CodedSize(rows, columns, samples)
+        position += 2 + max(2, struct.unpack_from(">H", codestream, position + 2)[0])
+    raise ValueError("a JPEG without a frame header")
+
+
+def _jpeg2000_size(siz: bytes) -> CodedSize:
+    """The SIZ marker segment (T.800 A.5.1), from its length on."""
+    right, bottom, left, top, tile_width, tile_height, tile_left, tile_top = struct.unpack_from(">8I", siz, 4)
+    samples = struct.unpack_from(">H", siz, 36)[0]
+    if not (right > left and bottom > top and tile_width and tile_height):
+        raise ValueError("a damaged JPEG 2000 header")
+    tiles = -(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height)
+    if tiles > MAX_TILES:
+        raise ValueError(f"a JPEG 2000 image of {tiles} tiles")
+    return CodedSize(bottom - top, right - left, samples)
+
+
+def run_length_size(frame: bytes, limit: int) -> int:
+    """Bytes that an RLE frame (DICOM PS3.5 annex G) decodes to; counting stops above `limit`."""
+    segments, *offsets = struct.unpack_from("<16L", frame)
+    if not 1 <= segments <= 15:
+        raise ValueError(f"an RLE frame of {segments} segments")
+    total, edges = 0, [*offsets[:segments], len(frame)]
+    for start, end in zip(edges, edges[1:], strict=False):
+        position = start
+        while position < end and total <= limit:
+            control = frame[position]
+            if control < 128:  # that many and one literal bytes follow
+                total += control + 1
+                position += control + 2
+            else:  # one byte, repeated; 128 does nothing
+                total += 257 - control if control > 128 else 0
+                position += 2 if control > 128 else 1
+    return total
+
+
+def inflated_size(stream: BinaryIO, offset: int, limit: int) -> int:
+    """Bytes that a raw deflate stream at `offset` inflates to, never holding more than a chunk; stops above `limit`."""
+    stream.seek(offset)
+    inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while total <= limit and not inflater.eof:
+        pending = inflater.unconsumed_tail or stream.read(CHUNK)
+        if not pending:
+            break
+        total += len(inflater.decompress(pending, CHUNK))
+    return total
