@@ -1,0 +1,169 @@
+"""What a checkpoint answers to every item of a split, by our predictor and by stock transformers.
+
+A file that a path refuses is an answer too: its row is NaN and its reason is kept, so that nothing is dropped in
+silence. A split can be answered in shards by several processes: `join_answers` puts consecutive ones together.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct_xception.errors import SliceError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from PIL.Image import Image
+
+    from ct_xception.imaging.slices import Window
+
+PREDICTOR, STOCK_PIPELINE = "predictor", "stock_pipeline"
+
+Item = Mapping[str, Any]  # a row of a split: image {"path", "bytes"}, label, group, source
+Answer = Mapping[str, float] | str  # probability by class name, or why the file was refused
+AnswerBatch = Callable[[Sequence[Item]], Sequence[Answer]]
+
+# Pillow modes that hold more than 8 bits; stock transformers' convert("RGB") clips them to 255.
+_DEEP_MODES = ("I", "F")
+_PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """The columns of a split that figures need, N each: labels as integers, groups and sources as text."""
+
+    labels: NDArray[np.intp]
+    groups: list[str]
+    sources: list[str]
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Items:
+        """Read the columns, not the images."""
+        columns = dataset.select_columns(["label", "group", "source"])[:]
+        return cls(np.asarray(columns["label"], np.intp), list(columns["group"]), list(columns["source"]))
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """`probabilities` (N, K) float64 in class order, NaN where the file was refused; `refused` says why, by source."""
+
+    probabilities: NDArray[np.float64]
+    refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """Which of the N items have an answer."""
+        return np.all(np.isfinite(self.probabilities), axis=1)
+
+
+def join_answers(shards: Sequence[Answers]) -> Answers:
+    """The answers of consecutive shards of a split, in the split's order."""
+    refused = {source: reason for shard in shards for source, reason in shard.refused.items()}
+    return Answers(np.concatenate([shard.probabilities for shard in shards]), refused)
+
+
+def answer_items(
+    items: Iterable[Item],
+    answer_batch: AnswerBatch,
+    label_names: Sequence[str],
+    *,
+    batch_size: int = 16,
+    progress: str | None = None,
+) -> Answers:
+    """Answer every item, `batch_size` of them at a time; `progress` is the title of a bar, None shows none."""
+    rows, refused = [], {}
+    unknown = [float("nan")] * len(label_names)
+    for item, answer in _answered(_with_bar(items, progress), answer_batch, batch_size):
+        if isinstance(answer, str):
+            refused[str(item["source"])] = answer
+        rows.append(unknown if isinstance(answer, str) else [answer[name] for name in label_names])
+    return Answers(np.asarray(rows, dtype=np.float64).reshape(-1, len(label_names)), refused)
+
+
+def _answered(items: Iterable[Item], answer_batch: AnswerBatch, batch_size: int) -> Iterator[tuple[Item, Answer]]:
+    remaining = iter(items)
+    while batch := list(itertools.islice(remaining, batch_size)):
+        yield from zip(batch, answer_batch(batch), strict=True)
+
+
+def _with_bar(items: Iterable[Item], title: str | None) -> Iterable[Item]:
+    if title is None:
+        return items
+    from tqdm import tqdm
+
+    return tqdm(items, desc=title, unit="image", dynamic_ncols=True)
+
+
+def file_of(item: Item) -> bytes | str:
+    """The untouched file of an item: its bytes where the split carries them, its path where not."""
+    image = item["image"]
+    return image["path"] if image.get("bytes") is None else image["bytes"]
+
+
+def predictor_answers(
+    checkpoint: str | Path, *, device: str = "cpu", window: Window | None = None, frame: int | None = None
+) -> AnswerBatch:
+    """Our predictor as a function of a batch: reader, body crop, eval transform, network."""
+    from ct_xception.serving.predictor import Classifier
+
+    classifier = Classifier.from_pretrained(checkpoint, device=device)
+
+    def answer(batch: Sequence[Item]) -> list[Answer]:
+        slices: list[Any] = []
+        for item in batch:
+            try:
+                slices.append(classifier.read(file_of(item), window=window, frame=frame, name=str(item["source"])))
+            except SliceError as error:
+                slices.append(str(error))
+        readable = [slice_ for slice_ in slices if not isinstance(slice_, str)]
+        answers = (
+            str(answer) if isinstance(answer, SliceError) else answer.probabilities
+            for answer in classifier.predict_many(readable, batch_size=len(batch))
+        )
+        return [slice_ if isinstance(slice_, str) else next(answers) for slice_ in slices]
+
+    return answer
+
+
+def stock_answers(checkpoint: str | Path, *, device: str = "cpu") -> AnswerBatch:
+    """Stock `transformers.pipeline` on the untouched files, with nothing of ours between file and answer.
+
+    It has no DICOM reader, and its conversion to RGB clips 16-bit and float pictures: such files count as refused.
+    """
+    from transformers import pipeline
+
+    classify = pipeline("image-classification", model=str(checkpoint), device=device)
+    count = len(classify.model.config.id2label or {})
+
+    def answer(batch: Sequence[Item]) -> list[Answer]:
+        pictures = [_open_picture(item) for item in batch]
+        readable = [picture for picture in pictures if not isinstance(picture, str)]
+        found = iter(classify(readable, top_k=count, batch_size=len(readable)) if readable else [])
+        return [
+            picture if isinstance(picture, str) else {one["label"]: one["score"] for one in next(found)}
+            for picture in pictures
+        ]
+
+    return answer
+
+
+def _open_picture(item: Item) -> Image | str:
+    """The file as Pillow opens it for transformers, or why that path cannot read it right."""
+    from PIL import Image
+
+    file = file_of(item)
+    try:
+        picture = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=_PICTURE_FORMATS)
+        picture.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return f"stock transformers cannot open it ({type(error).__name__})"
+    if picture.mode.startswith(_DEEP_MODES):
+        return f"stock transformers would clip its pixels (mode {picture.mode}) to 8 bits"
+    return picture

@@ -1,0 +1,330 @@
+"""Figures that one would print: learning curves, confusion matrix, ROC curves, examples with their predictions.
+
+Each function gives a matplotlib Figure; `save_figure` writes it as PNG, PDF or SVG by the file's suffix, with text kept
+as text. Colours are Okabe and Ito's (2008), told apart with any colour vision; from the eighth class on the line style
+changes.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct_xception.errors import InputError
+from ct_xception.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, "#000000")
+LINE_STYLES = ("-", "--", ":")
+INK, FAINT = "#222222", "#B8B8B8"
+MAX_EXAMPLES = 24
+_MANY = 8  # classes above which a figure names its columns by number and writes smaller
+
+_STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same letters on every machine
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8,
+    "axes.edgecolor": INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ct-xception",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One slice and the answer to it: `pixels` (H, W) uint8, `probability` in [0, 1] that of `predicted`."""
+
+    pixels: NDArray[np.uint8]
+    label: str
+    predicted: str
+    probability: float
+
+
+def save_figure(figure: Figure, path: str | Path, *, dpi: int = 300) -> None:
+    """Write a figure, whole or not at all; the same figure gives the same bytes."""
+    from matplotlib import rc_context
+
+    undated: dict[str, dict[str, Any]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
+    metadata = undated.get(Path(path).suffix, {})
+    with rc_context(_STYLE), atomic_path(path) as temporary:
+        figure.savefig(
+            temporary, dpi=dpi, facecolor="white", metadata=metadata, bbox_inches="tight", pad_inches=0.06
+        )  # fmt: skip
+
+
+def curves_figure(
+    history: Sequence[Mapping[str, Any]],
+    *,
+    best_epoch: int | None = None,
+    counts: Mapping[str, int] | None = None,
+) -> Figure:
+    """Accuracy and loss by epoch, side by side, from the lines of history.jsonl.
+
+    `best_epoch` is marked: by default the one with the highest validation accuracy, the first of equals.
+    `counts` {"train": n, "validation": n} puts the number of items into the legend.
+    """
+    if not history:
+        raise InputError("The training history is empty: there is no epoch to draw.")
+    best_epoch = _best_epoch(history) if best_epoch is None else best_epoch
+    with _canvas(7.0, 2.6) as figure:
+        left, right = figure.subplots(1, 2)
+        _draw_curves(left, history, "accuracy", counts or {}, best_epoch)
+        _draw_curves(right, history, "loss", counts or {}, best_epoch)
+        left.set(title="Accuracy by epoch", ylabel="Accuracy (%)", ylim=(max(0.0, left.get_ylim()[0] - 5), 100.5))
+        right.set(title="Loss by epoch", ylabel="Loss", ylim=(0, 1.05 * right.get_ylim()[1]))
+    return figure
+
+
+def _best_epoch(history: Sequence[Mapping[str, Any]]) -> int | None:
+    judged = [line for line in history if line.get("validation_accuracy") is not None]
+    return int(max(judged, key=lambda line: line["validation_accuracy"])["epoch"]) if judged else None
+
+
+def _draw_curves(
+    axes: Axes, history: Sequence[Mapping[str, Any]], name: str, counts: Mapping[str, int], best_epoch: int | None
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = [int(line["epoch"]) for line in history]
+    for split, colour, style, mark in (("train", BLUE, "--", "s"), ("validation", VERMILLION, "-", "o")):
+        values = np.array([_number(line.get(f"{split}_{name}")) for line in history])
+        values = 100 * values if name == "accuracy" else values
+        if np.isfinite(values).any():
+            n = f" (n = {counts[split]:,})" if split in counts else ""
+            size = 3 if len(epochs) <= 30 else 0
+            axes.plot(epochs, values, style, color=colour, marker=mark, markersize=size, label=split.capitalize() + n)
+    if best_epoch in epochs:
+        _mark_best(axes, best_epoch, _number(history[epochs.index(best_epoch)].get(f"validation_{name}")), name)
+    axes.set_xlabel("Epoch")
+    axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid(axis="y", color=FAINT, linewidth=0.4, alpha=0.6)
+    axes.legend(loc="best")
+
+
+def _mark_best(axes: Axes, epoch: int, value: float, name: str) -> None:
+    axes.axvline(epoch, color=INK, linewidth=0.7, linestyle=":", zorder=0)
+    if np.isfinite(value):
+        height, text = (100 * value, f"{100 * value:.1f} %") if name == "accuracy" else (value, f"{value:.3f}")
+        ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": INK, "markeredgewidth": 0.9}
+        label = f"Best epoch ({epoch}): {text}"
+        axes.plot([epoch], [height], "o", markersize=7, linestyle="", label=label, clip_on=False, **ring)
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def confusion_figure(matrix: Sequence[Sequence[int]], label_names: Sequence[str], *, title: str = "") -> Figure:
+    """A confusion matrix [true][predicted]: each cell's count, and its share of the true class, which also colours it.
+
+    With many classes or long names the columns carry numbers, which the rows explain; above 8 zeros are left blank.
+    """
+    counts = np.asarray(matrix, dtype=int)
+    size, support = len(label_names), counts.sum(axis=1)
+    share = 100 * counts / np.maximum(support, 1)[:, None]
+    cell = 0.85 if size <= 4 else 0.62 if size <= _MANY else 0.36
+    with _canvas(size * cell + 2.6, size * cell + 0.9) as figure:
+        axes = figure.subplots()
+        image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
+        _write_cells(axes, counts, share)
+        _name_cells(axes, label_names, support)
+        axes.set_title(title or f"Confusion matrix (n = {counts.sum():,})", pad=8)
+        bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, shrink=0.7, aspect=25)
+        bar.set_label("Share of the true class (%)")
+        bar.outline.set_visible(False)
+    return figure
+
+
+def _write_cells(axes: Axes, counts: NDArray, share: NDArray) -> None:
+    size = len(counts)
+    large, small = (11, 7.5) if size <= 4 else (9, 6) if size <= _MANY else (6, 4.5)
+    for row, column in np.ndindex(counts.shape):
+        colour = "white" if share[row, column] > 55 else INK
+        place: dict[str, Any] = {"xy": (column, row), "textcoords": "offset points", "ha": "center", "color": colour}
+        if counts[row, column] == 0:
+            if size <= _MANY:
+                axes.annotate("0", xytext=(0, 0), va="center", fontsize=small, **place | {"color": FAINT})
+            continue
+        text = f"{share[row, column]:.1f} %" if size <= _MANY else f"{share[row, column]:.0f} %"
+        axes.annotate(f"{counts[row, column]:,}", xytext=(0, 0), va="bottom", fontsize=large, **place)
+        axes.annotate(text, xytext=(0, -0.25 * small), va="top", fontsize=small, **place)
+
+
+def _name_cells(axes: Axes, label_names: Sequence[str], support: NDArray) -> None:
+    size = len(label_names)
+    long = max(map(len, label_names)) > 24
+    numbered = size > _MANY or (size > 4 and long)
+    columns = [str(k + 1) if numbered else _wrapped(_shortened(name, 64), 16) for k, name in enumerate(label_names)]
+    turned: dict[str, Any] = {}
+    if 4 < size and not numbered:
+        columns, turned = list(label_names), {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(size), columns, **turned)
+    wrapped = [_wrapped(_shortened(name, 64), 34 if numbered else 22) for name in label_names]
+    ends = [f" (n = {n:,})  {k + 1}" if numbered else f"\n(n = {n:,})" for k, n in enumerate(support)]
+    axes.set_yticks(range(size), [name + end for name, end in zip(wrapped, ends, strict=True)])
+    axes.set(xlabel="Predicted class", ylabel="True class")
+    axes.spines[:].set_visible(False)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(np.arange(1, size) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.2)
+    axes.tick_params(which="both", length=0)
+
+
+def roc_figure(
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.intp],
+    label_names: Sequence[str],
+    areas: Mapping[str, Mapping[str, Any]],
+    *,
+    title: str = "",
+) -> Figure:
+    """One-vs-rest ROC curves of probabilities (N, K) against labels (N,), the busy corner enlarged where all are good.
+
+    `areas` maps each class to its AUROC figure {"value", "low", "high"}, as `classification_metrics` gives it; a class
+    without one is named in the legend and not drawn.
+    """
+    many = len(label_names) > _MANY
+    with _canvas(6.8 if many else 6.0, 4.8 if many else 3.6) as figure:
+        axes = figure.subplots()
+        _draw_roc(axes, probabilities, labels, label_names, areas)
+        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+        axes.set(xlabel="False positive rate (1 − specificity)", ylabel="True positive rate (sensitivity)")
+        axes.set_title(title or f"ROC, each class against the rest (n = {len(labels):,})")
+        axes.legend(
+            loc="center left", bbox_to_anchor=(1.03, 0.5), title="AUROC (95 % interval)", alignment="left",
+            title_fontproperties={"weight": "bold", "size": 7.5}, handlelength=2.4, fontsize=6 if many else 7,
+        )  # fmt: skip
+        found = [area["value"] for area in areas.values() if area["value"] is not None]
+        if found and min(found) > 0.9:
+            corner = axes.inset_axes((0.42, 0.14, 0.52, 0.52), xlim=(-0.004, 0.2), ylim=(0.8, 1.004))
+            _draw_roc(corner, probabilities, labels, label_names, areas)
+            corner.set(xticks=np.linspace(0, 0.2, 5), yticks=np.linspace(0.8, 1, 5))
+            corner.tick_params(labelsize=5.5, length=2)
+            corner.set_title("upper left corner", fontsize=6, fontweight="normal", pad=2)
+    return figure
+
+
+def _draw_roc(
+    axes: Axes,
+    probabilities: NDArray[np.float64],
+    labels: NDArray[np.intp],
+    label_names: Sequence[str],
+    areas: Mapping[str, Mapping[str, Any]],
+) -> None:
+    from sklearn.metrics import roc_curve
+
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
+    for k, name in enumerate(label_names):
+        colour, style = PALETTE[k % len(PALETTE)], LINE_STYLES[k // len(PALETTE) % len(LINE_STYLES)]
+        known = areas[name]["value"] is not None
+        curve = roc_curve(labels == k, probabilities[:, k])[:2] if known else ([], [])
+        axes.plot(*curve, color=colour, linestyle=style, label=_area_text(name, areas[name]), alpha=0.9)
+    axes.grid(color=FAINT, linewidth=0.4, alpha=0.5)
+
+
+def _area_text(name: str, area: Mapping[str, Any]) -> str:
+    joint = "\n" if len(name) > 24 else ": "
+    if area["value"] is None:
+        return f"{_shortened(name, 34)}{joint}no figure"
+    interval = "" if area["low"] is None else f" ({area['low']:.3f}–{area['high']:.3f})"
+    return f"{_shortened(name, 34)}{joint}{area['value']:.3f}{interval}"
+
+
+def examples_figure(examples: Sequence[Example], *, title: str = "") -> Figure:
+    """A grid of slices, what is true and what was answered; the wrong ones framed and marked. At most MAX_EXAMPLES."""
+    shown = list(examples)[:MAX_EXAMPLES]
+    if not shown:
+        raise InputError("No examples to draw.")
+    columns = min(len(shown), 4 if len(shown) <= 12 else 6)
+    rows, wide = -(-len(shown) // columns), 7.0 / max(columns, 3)
+    with _canvas(columns * wide, rows * (wide + 0.22) + 0.3, dense=True) as figure:
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, example in zip(grid, shown, strict=False):
+            _draw_example(axes, example, letters=int(wide * 15))
+        for axes in grid[len(shown) :]:
+            axes.set_visible(False)
+        wrong = sum(example.label != example.predicted for example in shown)
+        text = title or f"Examples with predictions ({len(shown) - wrong} right, {wrong} wrong)"
+        figure.suptitle(text, x=0.01, ha="left", fontsize=9, fontweight="bold")
+    return figure
+
+
+def _draw_example(axes: Axes, example: Example, *, letters: int) -> None:
+    right = example.label == example.predicted
+    colour, mark = (GREEN, "✓") if right else (VERMILLION, "✗")
+    axes.imshow(_squared(example.pixels), cmap="gray", vmin=0, vmax=255, interpolation="lanczos")
+    axes.set(xticks=[], yticks=[])
+    for side in axes.spines.values():
+        side.set(visible=True, edgecolor=colour, linewidth=1.0 if right else 2.6)
+    answer = "" if right else _shortened(example.predicted, letters - 7) + ", "
+    text = f"{_shortened(example.label, letters)}\n{mark} {answer}{100 * example.probability:.0f} %"
+    axes.set_title(text, fontsize=6.5, color=INK, fontweight="normal" if right else "bold", pad=3)
+
+
+def _squared(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The slice centred on a black square, so that every cell of the grid is alike."""
+    height, width = pixels.shape
+    side = max(height, width)
+    square = np.zeros((side, side), np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    square[top : top + height, left : left + width] = pixels
+    return square
+
+
+def _wrapped(name: str, width: int) -> str:
+    """A class name in lines of `width`: broken at blanks, underscores and dots, inside a word only if need be."""
+    words = name.replace("_", "_ \u200b").replace(".", ". \u200b")  # the mark says that the blank is ours
+    lines = textwrap.wrap(words, width) or [name]
+    return "\n".join(line.replace(" \u200b", "").replace("\u200b", "") for line in lines)
+
+
+def _shortened(name: str, letters: int) -> str:
+    """A class name of at most `letters`, the middle left out: class names often differ at their end."""
+    if len(name) <= letters:
+        return name
+    half = (letters - 1) // 2
+    return f"{name[: letters - 1 - half]}…{name[-half:]}"
+
+
+@contextmanager
+def _canvas(width: float, height: float, *, dense: bool = False) -> Iterator[Figure]:
+    """A figure of this size in inches, drawn off screen in the package's style."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    gaps: dict[str, Any] = {"w_pad": 0.03, "h_pad": 0.03, "wspace": 0.02, "hspace": 0.02} if dense else {}
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(**gaps))
+        FigureCanvasAgg(figure)
+        yield figure
