@@ -346,4 +346,4 @@ def _is_list(value: Any) -> bool:
 
 def _text(dataset: Dataset, keyword: str) -> str:
     value = dataset.get(keyword)
-    return "" if value is None else str(value).strip()
+    return "" if value is None else printable(str(value).strip())

@@ -196,6 +196,8 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
     """The picture without alpha, and its alpha (H, W) uint8 unless there is none or it is opaque throughout."""
     if not image.has_transparency_data:
         return image, None
+    if image.mode == "La":  # which Pillow converts to LA alone
+        image = image.convert("LA")
     image = image.convert("RGBA")
     alpha = image.getchannel("A")
     opaque = alpha.getextrema()[0] == 255
@@ -205,5 +207,6 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
 def _colour_note(rgb: np.ndarray) -> list[str]:
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    coloured = np.count_nonzero(spread > COLOUR_TOLERANCE) / spread.size
-    return [f"colour dropped ({100 * coloured:.2g} % of pixels coloured)"] if coloured else []
+    percent = 100 * np.count_nonzero(spread > COLOUR_TOLERANCE) / spread.size
+    share = f"{percent:.0f}" if percent >= 1 else "under 1"
+    return [f"colour dropped ({share} % of pixels coloured)"] if percent else []

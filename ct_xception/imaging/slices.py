@@ -148,12 +148,13 @@ def _open_regular(path: str | os.PathLike[str], label: str) -> Iterator[tuple[Bi
         raise SliceError(label, "no such file", "check the name") from None
     except (OSError, ValueError) as error:
         raise SliceError(label, f"cannot be opened ({_reason(error)})", "check the name and the permissions") from error
-    with os.fdopen(handle, "rb") as stream:
-        status = os.fstat(handle)
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
         if stat.S_ISDIR(status.st_mode):
             raise SliceError(label, "a folder, not a file", "name one file in it")
-        if not stat.S_ISREG(status.st_mode):
-            raise SliceError(label, "not a regular file (a pipe, socket or device)", "save the image to a file first")
+        raise SliceError(label, "not a regular file (a pipe, socket or device)", "save the image to a file first")
+    with os.fdopen(handle, "rb") as stream:
         yield stream, status.st_size
 
 

@@ -1,0 +1,68 @@
+"""Sizes read from encoded streams, without decoding them."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ct_xception.imaging.codestreams import CodedSize, coded_size, inflated_size, run_length_size
+from tests.imaging.builders import encode
+
+
+@pytest.mark.parametrize("kind, options", [("JPEG", {}), ("JPEG", {"progressive": True}), ("JPEG2000", {}),
+                                           ("JPEG2000", {"no_jp2": True})])  # fmt: skip
+@pytest.mark.parametrize("mode, samples", [("L", 1), ("RGB", 3)])
+def test_coded_size(kind: str, options: dict[str, bool], mode: str, samples: int) -> None:
+    assert coded_size(encode(Image.new(mode, (30, 20)), kind, **options)) == CodedSize(20, 30, samples)
+
+
+def test_tiles_are_capped() -> None:
+    content = encode(Image.new("L", (512, 512)), "JPEG2000", no_jp2=True, tile_size=(4, 4))
+    with pytest.raises(ValueError, match="16384 tiles"):
+        coded_size(content)
+
+
+@given(st.binary(max_size=80), st.sampled_from([b"", b"\xff\xd8", b"\xff\xd8\xff\xc0", b"\xff\x4f\xff\x51"]))
+def test_any_bytes_give_a_size_or_value_error(data: bytes, magic: bytes) -> None:
+    try:
+        size = coded_size(magic + data)
+    except (ValueError, struct.error):
+        return
+    assert size.rows >= 0 and size.columns >= 0
+
+
+def rle(*segments: bytes) -> bytes:
+    starts = np.cumsum([64, *map(len, segments[:-1])]).tolist()
+    return struct.pack("<16L", len(segments), *starts, *[0] * (15 - len(segments))) + b"".join(segments)
+
+
+def test_run_length_size() -> None:
+    # three literals; a run of 5 (257 - 252); a no-op; then a second segment of one literal
+    frame = rle(b"\x02abc\xfcz\x80", b"\x00q")
+    assert run_length_size(frame, 100) == 3 + 5 + 1
+
+
+def test_run_length_counting_stops() -> None:
+    assert 1000 < run_length_size(rle(b"\x81\x00" * 10_000), 1000) < 1200
+    with pytest.raises(ValueError, match="99 segments"):
+        run_length_size(struct.pack("<16L", 99, *[0] * 15), 10)
+
+
+@given(st.binary(max_size=3000), st.integers(0, 20))
+def test_inflated_size(content: bytes, offset: int) -> None:
+    squeezer = zlib.compressobj(wbits=-15)
+    packed = squeezer.compress(content * 20) + squeezer.flush()
+    assert inflated_size(io.BytesIO(b"x" * offset + packed), offset, 10**6) == 20 * len(content)
+
+
+def test_inflating_stops_at_the_limit() -> None:
+    squeezer = zlib.compressobj(wbits=-15)
+    packed = squeezer.compress(b"\0" * 2**24) + squeezer.flush()
+    assert inflated_size(io.BytesIO(packed), 0, 10**6) <= 10**6 + 2**20
