@@ -29,3 +29,51 @@ def reference_weights() -> Path:
     if not path.is_file():
         pytest.skip("the ImageNet weights are not on this machine (../shared/weights)")
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder of a random legacy_xception at 64 px over the four reference classes; not to be changed.
+
+    Its batch norms are fitted to noise, so that features and answers differ from slice to slice.
+    """
+    import torch
+
+    from ct_xception.model.modelling import CTXceptionForImageClassification
+
+    names = ["adenocarcinoma", "large cell carcinoma", "normal", "squamous cell carcinoma"]
+    model = CTXceptionForImageClassification.from_backbone("legacy_xception", names, 64, seed=7)
+    noise = torch.Generator().manual_seed(7)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # the plain mean over the batches seen
+            module.reset_running_stats()
+    with torch.no_grad():
+        for _ in range(2):
+            model.train()(pixel_values=torch.rand(8, 3, 64, 64, generator=noise) * 2 - 1)
+        model.head.weight.normal_(0, 0.1, generator=noise)
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    model.eval().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample_slices(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Five small 8-bit PNG slices, each unlike the others: an oval body with two lungs and a bright spot, on black."""
+    import numpy as np
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("slices")
+    rows, columns = np.mgrid[-1:1:96j, -1:1:112j]
+    paths = []
+    for index in range(5):
+        rng = np.random.default_rng(index)
+        pixels = np.where((rows / 0.8) ** 2 + (columns / 0.9) ** 2 < 1, rng.integers(120, 200), 0)
+        for side in (-0.45, 0.45):
+            pixels[(rows / 0.5) ** 2 + ((columns - side) / 0.3) ** 2 < 1] = rng.integers(15, 60)
+        row, column = rng.uniform(-0.3, 0.3), rng.choice([-0.45, 0.45])
+        pixels[(rows - row) ** 2 + (columns - column) ** 2 < 0.02] = 230
+        pixels = pixels + rng.integers(0, 6, pixels.shape) * (pixels > 0)
+        paths.append(folder / f"slice_{index}.png")
+        Image.fromarray(pixels.astype(np.uint8)).save(paths[-1])
+    return paths

@@ -61,8 +61,8 @@ def attribute(
     """
     if method not in METHODS:
         raise InputError(f"method {method!r} is unknown; choose from {', '.join(METHODS)}.")
-    labels = model.config.id2label
-    if target not in labels:
+    labels = model.label_names
+    if not 0 <= target < len(labels):
         raise InputError(f"class number {target} does not exist; the checkpoint has {len(labels)}, from 0.")
     compute = gradcam if method == "gradcam" else class_activation_map
     coarse = compute(model, pixel_values[None], target)[0].cpu().numpy().astype(np.float32)

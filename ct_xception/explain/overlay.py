@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from ct_xception.errors import InputError
+from ct_xception.errors import InputError, printable
 from ct_xception.files import atomic_path
 from ct_xception.imaging.slices import Slice
-from ct_xception.notice import RESEARCH_USE
+from ct_xception.wording import RESEARCH_USE, describe_window, percent, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 METHOD_NAMES = {"gradcam": "Grad-CAM", "cam": "class activation map"}
 
-# Evidence from which the colour has its full opacity; below, it fades linearly, so that no edge appears where none is.
-_FULL = 0.5
+# Colour begins at the first share of the peak evidence and is fully opaque from the second on: the slice stays as it is
+# where there is next to none, and no edge appears that the evidence does not have.
+_FAINT, _FULL = 0.08, 0.5
 
 
 @functools.cache
@@ -41,23 +42,17 @@ def palette() -> np.ndarray:
 
 def overlay(slice_: Slice, heat: np.ndarray, *, opacity: float = 0.6) -> Image.Image:
     """The slice under `heat` (H, W) in [0, 1], as an RGB picture; `opacity` in [0, 1] is that of strong evidence."""
-    if not 0 <= opacity <= 1:
-        raise InputError(f"opacity is {opacity}; give a value from 0 to 1.")
     if heat.shape != slice_.pixels.shape:
         raise ValueError(f"the map is {heat.shape}, the slice {slice_.pixels.shape}: they must be of one size")
-    heat = np.clip(heat, 0, 1)
-    colours = palette()[(heat * 255).round().astype(np.uint8)]
-    share = (opacity * np.clip(heat / _FULL, 0, 1))[..., None]
-    mixed = slice_.pixels[..., None] * (1 - share) + colours * share
-    return Image.fromarray(mixed.round().astype(np.uint8), mode=None)
-
-
-def describe_window(slice_: Slice) -> str:
-    """How the grey levels came about, in a few words: `window -600/1500 HU`, or `8-bit picture, no HU`."""
-    if slice_.window is None:
-        return f"{slice_.bit_depth}-bit picture, no HU"
-    unit = "HU" if slice_.is_hu else "stored units"
-    return f"window {slice_.window.centre:g}/{slice_.window.width:g} {unit}"
+    levels = (np.clip(heat, 0, 1) * 255).round().astype(np.uint8)
+    share = np.clip((np.arange(256) / 255 - _FAINT) / (_FULL - _FAINT), 0, 1) * opacity
+    # 255ths and one channel at a time: a scanned film of 36 million pixels must not become a gigabyte of floats.
+    alpha = (share * 255).round().astype(np.uint16)
+    mixed = np.empty((*levels.shape, 3), dtype=np.uint8)
+    for channel in range(3):
+        colours = alpha * palette()[:, channel]
+        mixed[..., channel] = (slice_.pixels * (255 - alpha)[levels] + colours[levels] + 127) // 255
+    return Image.fromarray(mixed)
 
 
 def save_figure(
@@ -65,34 +60,41 @@ def save_figure(
 ) -> None:
     """Write slice and overlay side by side with colour bar, class, probability, window and the research-use line.
 
-    Raises InputError when the suffix is none of FIGURE_SUFFIXES. The file is whole or absent.
+    Raises InputError as `check_figure` does. The file is whole or absent.
     """
-    path = Path(path)
-    if path.suffix.lower() not in FIGURE_SUFFIXES:
-        raise InputError(f"{path.name}: figures end in one of {', '.join(FIGURE_SUFFIXES)}; change the name.")
+    check_figure(path, opacity)
     figure = draw_figure(slice_, attribution, probability=probability, opacity=opacity)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150, facecolor="white")
+
+
+def check_figure(path: str | Path, opacity: float) -> None:
+    """Raise InputError unless the name ends in one of FIGURE_SUFFIXES and `opacity` is in [0, 1]."""
+    if Path(path).suffix.lower() not in FIGURE_SUFFIXES:
+        raise InputError(f"{printable(path)}: figures end in one of {', '.join(FIGURE_SUFFIXES)}; change the name.")
+    if not 0 <= opacity <= 1:
+        raise InputError(f"opacity is {opacity}; give a value from 0 to 1.")
 
 
 def draw_figure(slice_: Slice, attribution: Attribution, *, probability: float, opacity: float = 0.6) -> Figure:
     """The figure of `save_figure`, not yet saved; drawn without pyplot, so that no global state changes."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.6, 5.6), layout="constrained")
+    height, width = slice_.pixels.shape
+    figure = Figure(figsize=(9.6, min(max(4.3 * height / width, 2.0), 9.0) + 1.1), layout="constrained")
     original, heated = figure.subplots(1, 2)
-    _show(original, slice_.to_pil(), f"{Path(slice_.source).name}\n{describe_window(slice_)}")
+    _show(original, slice_.to_pil(), f"{shorten(Path(slice_.source).name, 45)}\n{describe_window(slice_)}")
     method = METHOD_NAMES.get(attribution.method, attribution.method)
     picture = overlay(slice_, attribution.map, opacity=opacity)
-    _show(heated, picture, f"{attribution.label}, {probability:.1%}\n{method}")
+    _show(heated, picture, f"{attribution.label}, {percent(probability)}\n{method}")
     _draw_colour_bar(figure, heated, attribution)
-    figure.text(0.5, -0.02, RESEARCH_USE, ha="center", va="top", fontsize=9, color="0.25")
+    figure.supxlabel(RESEARCH_USE, fontsize=9, color="0.25")
     return figure
 
 
 def _show(axes: Axes, picture: Image.Image, title: str) -> None:
     axes.imshow(picture, interpolation="nearest")
-    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_title(title, fontsize=10, loc="left", parse_math=False)  # a $ in a name is no formula
     axes.set_axis_off()
 
 

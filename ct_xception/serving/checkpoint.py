@@ -22,6 +22,7 @@ CONFIG, WEIGHTS, SIDE_FILE = "config.json", "model.safetensors", "ct_xception.js
 FORMAT = 1
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?")
+_SINGLE_LABEL = "single_label_classification"
 _ARCHITECTURE = re.compile(r"\w[\w.]*")
 # Arguments of timm.create_model that make it open files or addresses of the checkpoint's choosing.
 _FORBIDDEN_MODEL_ARGS = {"checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
@@ -95,6 +96,7 @@ def _download(repo: str, revision: str | None, name: str) -> Path:
     )
 
     files = [CONFIG, WEIGHTS, SIDE_FILE]
+    cause: Exception
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=files, etag_timeout=5))
     except GatedRepoError as error:
@@ -132,6 +134,8 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
             f"{name}: pretrained_cfg in {CONFIG} lacks {', '.join(missing)}; without its preprocessing a network's "
             "answers mean nothing."
         )
+    if len(config.get("label_names") or []) < 2 or config.get("problem_type", _SINGLE_LABEL) != _SINGLE_LABEL:
+        raise CheckpointError(f"{name}: {CONFIG} describes no choice between two or more classes; give one that does.")
     _check_architecture(config, name)
     return config
 
@@ -155,12 +159,12 @@ def _read_contract(side: Mapping[str, Any] | None, name: str) -> InputContract:
         )
     stated = dict(side.get("input", {}))
     window = stated.pop("window", None)
-    contract = {"body_crop": bool(stated.pop("body_crop", True)), "filters": tuple(stated.pop("filters", ()))}
+    body_crop, filters = bool(stated.pop("body_crop", True)), tuple(stated.pop("filters", ()))
     if stated:
         # An input step that this version does not know would be skipped, and the answer would be wrong.
         steps = ", ".join(sorted(stated))
         raise CheckpointError(f"{name}: unknown input steps in {SIDE_FILE} ({steps}); update ct-xception.")
-    return InputContract(window=Window(window["centre"], window["width"]) if window else None, **contract)
+    return InputContract(body_crop, filters, Window(window["centre"], window["width"]) if window else None)
 
 
 def _check_manifest(folder: Path, name: str, manifest: Mapping[str, str]) -> None:

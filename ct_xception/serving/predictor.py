@@ -76,7 +76,7 @@ class Classifier:
         checkpoint: Checkpoint | None = None,
     ) -> None:
         # Depthwise convolutions run a good deal faster on CPU with channels last.
-        self.model = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model.eval().to(memory_format=torch.channels_last)
         self.contract = contract
         self.checkpoint = checkpoint
         self.transform = EvalTransform(model.config.pretrained_cfg)
@@ -88,33 +88,54 @@ class Classifier:
         Raises CheckpointError, one sentence, when there is no such thing, it is damaged, or it is of another kind.
         """
         found = open_checkpoint(checkpoint)
-        return cls(_load_model(found).to(device), found.contract, checkpoint=found)
+        model = _load_model(found)
+        model.to(device)  # type: ignore[arg-type]
+        return cls(model, found.contract, checkpoint=found)
 
     @property
     def label_names(self) -> list[str]:
         """The class names in index order."""
-        return [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
+        return self.model.label_names
+
+    @property
+    def name(self) -> str:
+        """The checkpoint as it was named, with the commit when it came from the Hub."""
+        if self.checkpoint is None:
+            return "in memory"
+        revision = self.checkpoint.revision
+        return self.checkpoint.name if revision is None else f"{self.checkpoint.name.partition('@')[0]}@{revision}"
+
+    def label_index(self, label: str) -> int:
+        """The index of a class name; raises InputError with the names there are."""
+        if label not in self.label_names:
+            raise InputError(f"class {label!r} is unknown; this checkpoint knows {', '.join(self.label_names)}.")
+        return self.label_names.index(label)
 
     @overload
     def __call__(self, source: Source, *, window: Window | None = ..., frame: int | None = ...) -> Prediction: ...
     @overload
     def __call__(
-        self, source: Sequence[Source], *, window: Window | None = ..., frame: int | None = ...
+        self, source: list[Source] | tuple[Source, ...], *, window: Window | None = ..., frame: int | None = ...
     ) -> list[Prediction]: ...
     def __call__(
-        self, source: Source | Sequence[Source], *, window: Window | None = None, frame: int | None = None
+        self,
+        source: Source | list[Source] | tuple[Source, ...],
+        *,
+        window: Window | None = None,
+        frame: int | None = None,
     ) -> Prediction | list[Prediction]:
         """Answer one slice, or a list of them in its order; the first unreadable file raises SliceError.
 
         A list of answers holds every slice's pixels: for a great many files use `predict_many`.
         """
-        single = not isinstance(source, (list, tuple))
+        if not isinstance(source, (list, tuple)):
+            return self([source], window=window, frame=frame)[0]
         answers = []
-        for answer in self.predict_many([source] if single else source, window=window, frame=frame):  # type: ignore[list-item]
+        for answer in self.predict_many(source, window=window, frame=frame):
             if isinstance(answer, SliceError):
                 raise answer
             answers.append(answer)
-        return answers[0] if single else answers
+        return answers
 
     def predict_many(
         self,
@@ -129,10 +150,18 @@ class Classifier:
             raise InputError(f"batch_size is {batch_size}; give 1 or more.")
         remaining = iter(sources)
         while chunk := list(itertools.islice(remaining, batch_size)):
-            slices = [self._read(source, window, frame) for source in chunk]
+            slices = [self._try_read(source, window, frame) for source in chunk]
             answers = iter(self._predict_slices([item for item in slices if isinstance(item, Slice)]))
             for item in slices:
                 yield item if isinstance(item, SliceError) else next(answers)
+
+    def read(
+        self, source: Source, *, window: Window | None = None, frame: int | None = None, name: str | None = None
+    ) -> Slice:
+        """Read one slice as this checkpoint wants it shown; `window` overrides its choice. Raises SliceError."""
+        if isinstance(source, Slice):
+            return source
+        return read_slice(source, window=window or self.contract.window, frame=frame, name=name)
 
     def prepare(self, slice_: Slice) -> PreparedSlice:
         """Filters, body crop and eval transform, as this checkpoint's input contract asks."""
@@ -146,11 +175,9 @@ class Classifier:
         with torch.inference_mode():
             return self.model(pixel_values=batch).logits.float().cpu()
 
-    def _read(self, source: Source, window: Window | None, frame: int | None) -> Slice | SliceError:
-        if isinstance(source, Slice):
-            return source
+    def _try_read(self, source: Source, window: Window | None, frame: int | None) -> Slice | SliceError:
         try:
-            return read_slice(source, window=window or self.contract.window, frame=frame)
+            return self.read(source, window=window, frame=frame)
         except SliceError as error:
             return error
 
@@ -174,8 +201,10 @@ def _whole(slice_: Slice) -> BodyCrop:
 
 def _load_model(checkpoint: Checkpoint) -> CTXceptionForImageClassification:
     """Load safetensors weights, every one of them: transformers alone would fill missing ones with noise and go on."""
+    report: dict[str, Any]
+    model: CTXceptionForImageClassification
     try:
-        model, report = CTXceptionForImageClassification.from_pretrained(
+        model, report = CTXceptionForImageClassification.from_pretrained(  # type: ignore[misc]
             checkpoint.folder, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
     except (OSError, RuntimeError, ValueError, ImportError, SafetensorError) as error:

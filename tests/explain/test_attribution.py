@@ -35,7 +35,8 @@ class ConstantNet(nn.Module):
         self.head = nn.Linear(2, 2)
         self.head.weight = nn.Parameter(torch.tensor([[1.0, -1.0], [0.0, 2.0]]))
         self.head.bias = nn.Parameter(torch.tensor([0.5, -7.0]))
-        self.config = SimpleNamespace(id2label={0: "red", 1: "green"}, pretrained_cfg=SQUASH)
+        self.label_names = ["red", "green"]
+        self.config = SimpleNamespace(pretrained_cfg=SQUASH)
 
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         return pixel_values[:, :2]

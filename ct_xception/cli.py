@@ -1,0 +1,337 @@
+"""The `ct-xception` command: one thin subcommand a stage.
+
+    ct-xception predict slice.dcm scans/ --model runs/phantom/model
+    ct-xception explain slice.png -o why.png
+    ct-xception demo
+
+Exit codes: 0 done, 1 the work failed, 2 bad input or usage, 3 some of many inputs were refused (and listed), 130
+interrupted. Heavy packages are imported inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ct_xception import __version__
+from ct_xception.errors import InputError, SliceError, printable
+from ct_xception.wording import RESEARCH_USE, percent
+
+if TYPE_CHECKING:
+    from ct_xception.imaging.slices import Window
+    from ct_xception.serving.predictor import Classifier, Prediction
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+DONE, FAILED, BAD_INPUT, SOME_REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code; a user's mistake prints one sentence on stderr."""
+    try:
+        code = _run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return code
+    except InputError as error:
+        return _complain(str(error), BAD_INPUT)
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; Python would fail once more when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:
+        return _complain(printable(error), FAILED)
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+
+
+def _run(argv: Sequence[str]) -> int:
+    try:
+        arguments = build_parser().parse_args(_join_negative_windows(argv))
+    except SystemExit as stop:  # argparse has printed its help or its complaint already
+        return int(stop.code or DONE)
+    code: int = arguments.command(arguments)
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every subcommand; each sets `command` to the function that does it."""
+    parser = argparse.ArgumentParser(
+        prog="ct-xception",
+        description="Classify CT slices with Xception: answer, explain, measure, show.",
+        epilog=f"`ct-xception COMMAND --help` lists a command's options. {RESEARCH_USE}",
+    )
+    parser.add_argument("--version", action="version", version=f"ct-xception {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (_add_predict, _add_explain, _add_phantom, _add_demo):
+        add(commands)
+    return parser
+
+
+def _complain(sentence: str, code: int = BAD_INPUT) -> int:
+    print(f"ct-xception: {sentence}", file=sys.stderr)
+    return code
+
+
+# predict
+
+
+def _add_predict(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "predict",
+        help="answer image or DICOM files, or folders of them",
+        description="Answer image or DICOM files: a table on a terminal, tab-separated columns in a pipe, or JSON. "
+        "Files that cannot be read right are listed on stderr, one line each.",
+    )
+    parser.add_argument("inputs", nargs="+", metavar="FILE|FOLDER", help="folders are searched in depth")
+    _add_checkpoint(parser, "--model")
+    _add_reading(parser)
+    parser.add_argument("--json", action="store_true", help="JSON: an object for one FILE, a list otherwise")
+    parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="slices at a time (default: 8)")
+    parser.set_defaults(command=_predict)
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    window, refused = _window(arguments), list[SliceError]()
+    paths = list(_find_files(arguments.inputs, refused))
+    total = len(paths) + len(refused)
+    if paths:
+        classifier = _load_classifier(arguments.model)
+        answers = classifier.predict_many(
+            paths, window=window, frame=arguments.frame, batch_size=arguments.batch_size
+        )
+        for line in _render(_accept(answers, refused), paths, classifier, arguments):
+            print(line, flush=True)
+        print(RESEARCH_USE, file=sys.stderr)
+    if refused and total > 1:
+        print(f"{len(refused)} of {total} inputs refused.", file=sys.stderr)
+    return DONE if not refused else BAD_INPUT if len(refused) == total else SOME_REFUSED
+
+
+def _find_files(inputs: Sequence[str], refused: list[SliceError]) -> Iterator[Path]:
+    """The files named, and the readable ones in the folders named, sorted; what is neither goes to `refused`."""
+    from ct_xception.imaging.slices import is_readable_name
+
+    for name in inputs:
+        path, found = Path(name), False
+        if path.is_dir():
+            for file in sorted(path.rglob("*")):
+                if not file.name.startswith(".") and file.is_file() and is_readable_name(file):
+                    found = True
+                    yield file
+            if not found:
+                _refuse(SliceError(path, "the folder holds no image or DICOM file", "name another folder"), refused)
+        elif path.exists():
+            yield path
+        else:
+            _refuse(SliceError(path, "no such file or folder", "check the name"), refused)
+
+
+def _accept(answers: Iterable[Prediction | SliceError], refused: list[SliceError]) -> Iterator[Prediction]:
+    for answer in answers:
+        if isinstance(answer, SliceError):
+            _refuse(answer, refused)
+        else:
+            yield answer
+
+
+def _refuse(error: SliceError, refused: list[SliceError]) -> None:
+    refused.append(error)
+    _complain(str(error))
+
+
+def _render(
+    predictions: Iterator[Prediction], paths: Sequence[Path], classifier: Classifier, arguments: argparse.Namespace
+) -> Iterator[str]:
+    """Lines for stdout, in the form that the options and the terminal ask for."""
+    from ct_xception.serving import text
+
+    single = len(arguments.inputs) == 1 and not Path(arguments.inputs[0]).is_dir()
+    if arguments.json:
+        return (text.json_object if single else text.json_list)(predictions, classifier.name)
+    if not sys.stdout.isatty():
+        return text.tab_separated(predictions, classifier.label_names)
+    if single:
+        return text.bars(predictions)
+    sources = [printable(path) for path in paths]
+    return text.table(predictions, sources, classifier.label_names, shutil.get_terminal_size().columns)
+
+
+# explain
+
+
+def _add_explain(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "explain",
+        help="draw where on the slice the evidence for a class lies",
+        description="Draw slice and heat map side by side, with colour bar, class, probability and window.",
+    )
+    parser.add_argument("file", metavar="FILE", help="an image or DICOM file")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="figure to write: .png, .pdf or .svg")
+    _add_checkpoint(parser, "--model")
+    _add_reading(parser)
+    parser.add_argument("--target", metavar="LABEL", help="class to explain (default: the answer)")
+    parser.add_argument(
+        "--method", choices=("gradcam", "cam"), default="gradcam", help="Captum's layer Grad-CAM, or its closed form"
+    )
+    parser.add_argument("--opacity", type=float, default=0.6, metavar="0..1", help="of strong evidence (default: 0.6)")
+    parser.set_defaults(command=_explain)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from ct_xception.explain.overlay import METHOD_NAMES, check_figure, save_figure
+
+    window = _window(arguments)
+    check_figure(arguments.output, arguments.opacity)
+    classifier = _load_classifier(arguments.model)
+    from ct_xception.explain.attribution import attribute
+
+    prediction = classifier(arguments.file, window=window, frame=arguments.frame)
+    target = classifier.label_index(arguments.target or prediction.label)
+    prepared = classifier.prepare(prediction.slice)
+    attribution = attribute(
+        classifier.model,
+        prepared.pixel_values,
+        target,
+        box=prepared.crop.box,
+        shape=prediction.slice.pixels.shape,
+        method=arguments.method,
+    )
+    probability = prediction.probabilities[attribution.label]
+    save_figure(arguments.output, prediction.slice, attribution, probability=probability, opacity=arguments.opacity)
+    method = METHOD_NAMES[arguments.method]
+    print(f"{printable(arguments.output)}: {method} of {attribution.label} ({percent(probability)})")
+    print(RESEARCH_USE, file=sys.stderr)
+    return DONE
+
+
+# phantom
+
+
+def _add_phantom(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "phantom",
+        help="generate a corpus of procedural chest CT",
+        description="Write a corpus of generated chest CT slices with known lesions, patients, series and splits.",
+    )
+    parser.add_argument("directory", metavar="DIR", help="new or empty folder")
+    parser.add_argument("--patients", type=int, default=160, metavar="N", help="default: 160")
+    parser.add_argument("--slices_per_patient", type=int, default=4, metavar="N", help="default: 4")
+    parser.add_argument("--size", type=int, default=256, metavar="PIXELS", help="of a slice's side (default: 256)")
+    parser.add_argument("--classes", type=int, default=4, metavar="N", help="default: the 4 of the reference corpus")
+    parser.add_argument(
+        "--plant",
+        default="",
+        metavar="DEFECT[:N],…",
+        help="duplicates, near-duplicates, leaks, conflicts, brightness; planted.json lists what was planted",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    parser.add_argument("--dicom", action="store_true", help="DICOM in HU instead of windowed 8-bit PNG")
+    parser.set_defaults(command=_phantom)
+
+
+def _phantom(arguments: argparse.Namespace) -> int:
+    from ct_xception.corpus.phantom import generate_phantom
+
+    folder = generate_phantom(
+        arguments.directory,
+        patients=arguments.patients,
+        slices_per_patient=arguments.slices_per_patient,
+        size=arguments.size,
+        classes=arguments.classes,
+        plant=[name.strip() for name in arguments.plant.split(",") if name.strip()],
+        seed=arguments.seed,
+        dicom=arguments.dicom,
+    )
+    count = arguments.patients * arguments.slices_per_patient
+    print(f"{printable(folder)}: {count} slices of {arguments.patients} patients")
+    return DONE
+
+
+# demo
+
+
+def _add_demo(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="open the demo page on a checkpoint",
+        description="Serve the demo page on this machine until interrupted (Ctrl-C).",
+    )
+    _add_checkpoint(parser, "checkpoint")
+    parser.add_argument("--port", type=int, default=7860, help="default: 7860")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.set_defaults(command=_demo)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from ct_xception_app.app import build_demo, launch
+
+    launch(build_demo(_checkpoint(arguments.checkpoint)), host=arguments.host, port=arguments.port)
+    return DONE
+
+
+# Options that several commands share
+
+
+def _add_checkpoint(parser: argparse.ArgumentParser, name: str) -> None:
+    help_ = "folder or Hub id (user/repo[@revision]); default: the newest runs/*/model"
+    if name.startswith("--"):
+        parser.add_argument(name, metavar="CHECKPOINT", help=help_)
+    else:
+        parser.add_argument(name, nargs="?", metavar="CHECKPOINT", help=help_)
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--window",
+        metavar="PRESET|CENTRE/WIDTH",
+        help="lung, mediastinal, bone, or HU such as -600/1500; for DICOM and deep images (default: the file's own)",
+    )
+    parser.add_argument("--frame", type=int, metavar="N", help="frame or page of a file with several, from 0")
+
+
+def _window(arguments: argparse.Namespace) -> Window | None:
+    from ct_xception.imaging.slices import parse_window
+
+    return None if arguments.window is None else parse_window(arguments.window)
+
+
+def _checkpoint(given: str | None) -> str:
+    """The checkpoint named, or the newest one that a run left here, which is then announced."""
+    if given is not None:
+        return given
+    found = sorted(Path("runs").glob("*/model/config.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise InputError("no checkpoint named, and no runs/*/model here; name a folder or Hub id, or train one first.")
+    newest = found[-1].parent
+    print(f"checkpoint: {printable(newest)} (the newest run)", file=sys.stderr)
+    return str(newest)
+
+
+def _load_classifier(checkpoint: str | None) -> Classifier:
+    path = _checkpoint(checkpoint)
+    from transformers.utils import logging
+
+    from ct_xception.serving.predictor import Classifier
+
+    logging.disable_progress_bar()
+    return Classifier.from_pretrained(path)
+
+
+def _join_negative_windows(argv: Sequence[str]) -> list[str]:
+    """`--window -600/1500` as `--window=-600/1500`: argparse would take the value for an option."""
+    joined: list[str] = []
+    for argument in argv:
+        if joined and joined[-1] == "--window" and argument[:1] == "-" and argument[1:2].isdigit():
+            joined[-1] = f"--window={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""Words and figures that people are shown, the same in the terminal, on a figure and on the page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ct_xception.imaging.slices import Slice
+
+RESEARCH_USE = "For research use only. Not a medical device: no answer here is a diagnosis."
+
+
+def percent(probability: float) -> str:
+    """A probability in [0, 1] with one decimal: `97.2 %`; never 0 or 100, which no classifier can know."""
+    if probability < 0.001:
+        return "<0.1 %"
+    if probability > 0.999:
+        return ">99.9 %"
+    return f"{100 * probability:.1f} %"
+
+
+def shorten(name: str, width: int) -> str:
+    """A path in at most `width` characters, without its beginning: the end is what tells it from its neighbours."""
+    return name if len(name) <= width else "…" + name[len(name) - width + 1 :]
+
+
+def describe_window(slice_: Slice) -> str:
+    """How the grey levels came about, in a few words: `window -600/1500 HU`, or `8-bit picture, no HU`."""
+    if slice_.window is None:
+        return f"{slice_.bit_depth}-bit picture, no HU"
+    return f"window {slice_.window} {'HU' if slice_.is_hu else 'in stored units'}"

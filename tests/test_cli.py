@@ -1,0 +1,238 @@
+"""The command line: what it prints where, its exit codes, and that a mistake costs one sentence and no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ct_xception.cli import main
+from ct_xception.wording import RESEARCH_USE
+
+
+@pytest.fixture
+def bad_file(tmp_path: Path) -> Path:
+    path = tmp_path / "notes.png"
+    path.write_bytes(b"no picture")
+    return path
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_help_and_version_answer_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in ("predict", "explain", "phantom", "demo"))
+    assert run("--version") == 0
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "ct_xception.cli", "--help"], stdout=subprocess.DEVNULL, check=True)
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.6
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from ct_xception.cli import main; main(['--help']); "
+        "sys.exit(', '.join({'torch', 'numpy', 'PIL', 'gradio', 'transformers'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("dance",), ("predict",), ("predict", "a.png", "--frame", "x")])
+def test_wrong_usage_exits_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*arguments) == 2
+    assert "usage: ct-xception" in capsys.readouterr().err
+
+
+def test_one_file_as_json_is_an_object(
+    tiny_checkpoint: Path, sample_slices: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("predict", sample_slices[0], "--model", tiny_checkpoint, "--json") == 0
+    printed = capsys.readouterr()
+    record = json.loads(printed.out)
+    assert record["source"] == str(sample_slices[0]) and record["notice"] == RESEARCH_USE
+    assert record["model"] == str(tiny_checkpoint)
+    assert sum(record["probabilities"].values()) == pytest.approx(1)
+    assert RESEARCH_USE in printed.err
+
+
+def test_a_folder_is_searched_in_depth_and_its_bad_files_are_listed(
+    tiny_checkpoint: Path, sample_slices: list[Path], bad_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = bad_file.parent
+    (folder / "deep" / "er").mkdir(parents=True)
+    for path in sample_slices[:3]:
+        shutil.copy(path, folder / "deep" / "er")
+    (folder / "readme.txt").write_text("not a slice, and not tried")
+    assert run("predict", folder, "--model", tiny_checkpoint, "--json", "--batch_size", 2) == 3
+    printed = capsys.readouterr()
+    sources = [record["source"] for record in json.loads(printed.out)]
+    assert sources == [str(folder / "deep" / "er" / path.name) for path in sample_slices[:3]]
+    complaints = [line for line in printed.err.splitlines() if line.startswith("ct-xception:")]
+    assert len(complaints) == 1 and "notes.png: neither DICOM nor" in complaints[0]
+    assert "1 of 4 inputs refused." in printed.err
+
+
+def test_a_pipe_gets_columns(
+    tiny_checkpoint: Path, sample_slices: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("predict", *sample_slices[:2], "--model", tiny_checkpoint) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == ["source", "label", "adenocarcinoma", "large cell carcinoma", "normal", "squamous cell carcinoma"]
+    assert [row[0] for row in rows[1:]] == [str(path) for path in sample_slices[:2]]
+
+
+def test_a_terminal_gets_a_table_that_fits(
+    tiny_checkpoint: Path,
+    sample_slices: list[Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    assert run("predict", *sample_slices[:2], "--model", tiny_checkpoint) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == ["file", "answer", "next"] and len(rows) == 2
+    assert all(len(row) <= 100 and "slice_" in row and " %" in row for row in rows)
+
+
+@pytest.mark.parametrize("json_option", [[], ["--json"]])
+def test_nothing_readable_exits_2(
+    tiny_checkpoint: Path, bad_file: Path, json_option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = bad_file.parent / "empty"
+    empty.mkdir()
+    assert run("predict", bad_file, bad_file.parent / "gone.png", empty, "--model", tiny_checkpoint, *json_option) == 2
+    errors = capsys.readouterr().err
+    assert "gone.png: no such file or folder; check the name." in errors
+    assert "empty: the folder holds no image or DICOM file; name another folder." in errors
+    assert "3 of 3 inputs refused." in errors and "Traceback" not in errors
+
+
+def test_a_name_that_is_not_utf8_is_escaped(
+    tiny_checkpoint: Path, sample_slices: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = os.path.join(os.fsencode(tmp_path), b"sl\xefce.png")
+    Path(os.fsdecode(name)).write_bytes(sample_slices[0].read_bytes())
+    assert run("predict", tmp_path, "--model", tiny_checkpoint, "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["source"].endswith("sl\\udcefce.png")
+
+
+@pytest.mark.parametrize("window", [("--window", "-600/1500"), ("--window=-600/1500",), ("--window", "lung")])
+def test_a_window_may_start_with_a_minus(
+    tiny_checkpoint: Path, tmp_path: Path, window: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("I;16", (70, 70), 900).save(tmp_path / "deep.png")
+    assert run("predict", tmp_path / "deep.png", "--model", tiny_checkpoint, "--json", *window) == 0
+    assert json.loads(capsys.readouterr().out)["window"] == {"centre": -600, "width": 1500}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predict", "{slice}", "--window", "soft", "--model", "{model}"], "window 'soft' is neither a preset"),
+        (["predict", "{slice}", "--model", "nowhere/at/all"], "nowhere/at/all: neither a folder nor a Hub id"),
+        (["predict", "{slice}", "--model", "{model}", "--batch_size", "0"], "batch_size is 0"),
+        (["predict", "{slice}"], "no checkpoint named, and no runs/*/model here"),
+        (["explain", "{slice}", "--model", "{model}", "-o", "x.gif"], "x.gif: figures end in one of .png"),
+        (["explain", "{slice}", "--model", "{model}", "-o", "x.png", "--target", "benign"], "'benign' is unknown"),
+        (["explain", "gone.png", "--model", "{model}", "-o", "x.png"], "gone.png: no such file; check the name."),
+        (["phantom", "new", "--patients", "1"], "patients is 1"),
+        (["phantom", "new", "--plant", "bugs"], "bugs"),
+        (["demo", "nowhere/at/all"], "nowhere/at/all: neither a folder nor a Hub id"),
+    ],
+)
+def test_a_mistake_costs_one_sentence(
+    arguments: list[str],
+    words: str,
+    tiny_checkpoint: Path,
+    sample_slices: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(*(text.format(slice=sample_slices[0], model=tiny_checkpoint) for text in arguments)) == 2
+    errors = capsys.readouterr().err
+    assert words in errors and errors.startswith("ct-xception: ") and len(errors.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_newest_run_is_the_default_checkpoint(
+    tiny_checkpoint: Path,
+    sample_slices: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("older", "newer"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        shutil.copytree(tiny_checkpoint, tmp_path / "runs" / name / "model", copy_function=os.link)
+        (tmp_path / "runs" / name / "model" / "config.json").unlink()
+        shutil.copy2(tiny_checkpoint / "config.json", tmp_path / "runs" / name / "model")
+    os.utime(tmp_path / "runs" / "older" / "model" / "config.json", (1, 1))
+    assert run("predict", sample_slices[0], "--json") == 0
+    printed = capsys.readouterr()
+    assert "checkpoint: runs/newer/model (the newest run)" in printed.err
+    assert json.loads(printed.out)["model"] == "runs/newer/model"
+
+
+def test_explain_writes_a_figure_of_the_class_asked_for(
+    tiny_checkpoint: Path, sample_slices: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "why.png"
+    assert run("explain", sample_slices[0], "--model", tiny_checkpoint, "-o", out, "--target", "normal") == 0
+    printed = capsys.readouterr()
+    assert f"{out}: Grad-CAM of normal (" in printed.out and RESEARCH_USE in printed.err
+    assert Image.open(out).size[0] > 800
+    by_captum = out.read_bytes()
+    assert run("explain", sample_slices[0], "--model", tiny_checkpoint, "-o", out, "--target", "normal") == 0
+    assert out.read_bytes() == by_captum
+
+
+def test_phantom_writes_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "corpus"
+    assert run("phantom", folder, "--patients", 4, "--slices_per_patient", 1, "--size", 48, "--seed", 3) == 0
+    assert "4 slices of 4 patients" in capsys.readouterr().out
+    assert len(list(folder.glob("t*/*/*.png"))) + len(list(folder.glob("valid/*/*.png"))) == 4
+    assert run("phantom", folder, "--patients", 4) == 2
+    assert "not an empty folder" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_early_is_no_failure() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run([sys.executable, "-m", "ct_xception.cli", "--help"], stdout=write_end, stderr=subprocess.PIPE)
+    os.close(write_end)
+    assert done.returncode == 0 and done.stderr == b""
+
+
+def test_an_interrupt_exits_130_without_a_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ct_xception.corpus.phantom.generate_phantom", interrupt)
+    assert run("phantom", "anywhere") == 130
+    assert capsys.readouterr().err == "ct-xception: interrupted\n"
+
+
+def test_a_full_disk_is_a_failure_of_the_work(
+    tiny_checkpoint: Path, sample_slices: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("explain", sample_slices[0], "--model", tiny_checkpoint, "-o", "/proc/why.png") == 1
+    assert "/proc" in capsys.readouterr().err
