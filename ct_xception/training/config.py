@@ -42,6 +42,7 @@ class TrainConfig:
         "", "folder, CSV or Parquet, DICOM tree, Hub dataset id, or phantom[:patients=N,seed=N]", "corpus"
     )
     class_map: dict[str, str] = option({}, "folder or label name = class name, where they differ", "corpus")
+    split_map: dict[str, str] = option({}, "folder or split name = train, validation, test or ignore", "corpus")
     image_column: str | None = option(None, "column of file paths or images (default: found by name)", "corpus")
     label_column: str | None = option(None, "column of labels (default: found by name)", "corpus")
     group_column: str | None = option(None, "column of patient identifiers (default: found by name)", "corpus")

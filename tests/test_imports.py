@@ -1,0 +1,126 @@
+"""The house stands: rooms import from floors below alone, and heavy packages keep to the rooms that own them."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FLOORS = {
+    "errors": -1,
+    "files": -1,
+    "wording": -1,
+    "imaging": 0,
+    "corpus": 1,
+    "model": 1,
+    "serving": 2,
+    "explain": 2,
+    "training": 3,
+    "evaluation": 3,
+    "publish": 4,
+    "cli": 5,
+}
+OWNERS = {
+    "captum": ("ct_xception/explain/",),
+    "accelerate": ("ct_xception/training/", "train_hf.py"),
+    "optuna": ("ct_xception/training/",),
+    "pydicom": ("ct_xception/imaging/dicom.py",),
+    "gradio": ("app/",),
+}
+SOURCES = sorted([*ROOT.glob("ct_xception/**/*.py"), *ROOT.glob("app/**/*.py"), ROOT / "train_hf.py"])
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, inside functions too, as a dotted name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: a relative import hides its room"
+            if node.module == "ct_xception":
+                yield from (f"ct_xception.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def room_of(name: str) -> str:
+    return name.split(".")[1]
+
+
+def test_the_walk_sees_every_room() -> None:
+    rooms = {
+        path.relative_to(ROOT / "ct_xception").parts[0].removesuffix(".py")
+        for path in SOURCES[:-1]
+        if path.is_relative_to(ROOT / "ct_xception")
+    }
+    assert rooms - {"__init__"} == set(FLOORS)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_rooms_import_from_floors_below(path: Path) -> None:
+    parts = path.relative_to(ROOT).parts
+    if parts[:2] == ("ct_xception", "__init__.py"):
+        return  # the lazy table of public names is no import
+    own = parts[1].removesuffix(".py") if parts[0] == "ct_xception" else "cli"
+    for name in imports(path):
+        if name.startswith("ct_xception.") and room_of(name) in FLOORS:
+            room = room_of(name)
+            assert room == own or FLOORS[room] < FLOORS[own], f"{path}: {own} imports {name}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_packages_stay_in_the_rooms_that_own_them(path: Path) -> None:
+    place = path.relative_to(ROOT).as_posix()
+    for name in imports(path):
+        owners = OWNERS.get(name.split(".")[0])
+        assert owners is None or place.startswith(owners), f"{place} imports {name}"
+
+
+def test_the_serve_river_never_reaches_the_build_river() -> None:
+    """Walk what the app and the predictor import, directly or not, inside this package."""
+    seen, queue = set(), [ROOT / "app" / "app.py", ROOT / "ct_xception/serving/predictor.py"]
+    while queue:
+        path = queue.pop()
+        seen.add(path)
+        for name in imports(path):
+            target = ROOT.joinpath(*name.split("."))
+            for file in (target.with_suffix(".py"), target / "__init__.py"):
+                if file.is_file() and name.startswith("ct_xception.") and file not in seen:
+                    queue.append(file)
+    rooms = {
+        path.relative_to(ROOT / "ct_xception").parts[0] for path in seen if path.is_relative_to(ROOT / "ct_xception")
+    }
+    assert {"serving", "imaging", "model"} <= rooms
+    assert not rooms & {"corpus", "training", "evaluation", "publish"}
+
+
+@pytest.mark.parametrize("statement", ["import ct_xception", "from ct_xception.cli import build_parser"])
+def test_light_imports_load_nothing_heavy(statement: str) -> None:
+    heavy = [
+        "torch",
+        "transformers",
+        "timm",
+        "gradio",
+        "captum",
+        "datasets",
+        "matplotlib",
+        "scipy",
+        "sklearn",
+        "pydicom",
+    ]
+    code = f"{statement}\nimport sys\nprint(sorted(set({heavy!r}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names_load_and_unknown_ones_are_refused() -> None:
+    import ct_xception
+
+    assert all(getattr(ct_xception, name) is not None for name in ct_xception.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'diagnose'"):
+        _ = ct_xception.diagnose
