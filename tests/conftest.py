@@ -77,3 +77,11 @@ def sample_slices(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         paths.append(folder / f"slice_{index}.png")
         Image.fromarray(pixels.astype(np.uint8)).save(paths[-1])
     return paths
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom corpus of 48 images of 96 px with train, valid and test folders of the four reference classes."""
+    from ct_xception.corpus.phantom import generate_phantom
+
+    return generate_phantom(tmp_path_factory.mktemp("corpus") / "phantom", patients=24, slices_per_patient=2, size=96)

@@ -1,0 +1,162 @@
+"""The main job through the real programs: accelerate, a SIGKILL, two processes, stock pipeline(), the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas
+import pytest
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+LAUNCH = [str(BIN / "accelerate"), "launch", "--quiet"]
+OPTIONS = ["--weights", "none", "--image_size", "64", "--epochs", "3", "--batch_size", "8", "--workers", "0"]
+
+
+def command(corpus: Path, run: Path, *more: str, launch: list[str] = LAUNCH) -> list[str]:
+    return [*launch, "train_hf.py", "--corpus", str(corpus), "--output_dir", str(run), *OPTIONS, *more]
+
+
+def run_whole(words: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=500)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "unbroken"
+    done = run_whole(command(tiny_corpus, run))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "our predictor" in done.stdout and "95 % interval" in done.stdout
+    return run
+
+
+def test_the_run_folder_holds_every_stage(unbroken: Path) -> None:
+    for name in ("config.json", "corpus.json", "split.json", "history.jsonl", "examples.png"):
+        assert (unbroken / name).stat().st_size > 0, name
+    model = unbroken / "model"
+    assert not (unbroken / "model.partial").exists()
+    side = json.loads((model / "ct_xception.json").read_text())
+    files = {path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_file()}
+    assert files - {"ct_xception.json"} == set(side["manifest"])
+    assert {"config.json", "model.safetensors", "README.md", "evaluation/metrics.json"} <= files
+    for name, digest in side["manifest"].items():
+        assert hashlib.sha256((model / name).read_bytes()).hexdigest() == digest
+    assert not {path.suffix for path in model.rglob("*")} & {".bin", ".pt", ".pkl", ".py"}
+
+
+def test_figures_and_card_agree_with_the_predictions(unbroken: Path) -> None:
+    model = unbroken / "model"
+    metrics = json.loads((model / "evaluation" / "metrics.json").read_text())
+    table = pandas.read_parquet(model / "evaluation" / "predictions.parquet")
+    ours = table[table["path"] == "predictor"]
+    assert len(ours) == metrics["n"] == len(ours["source"].unique())
+    figure = metrics["paths"]["predictor"]["accuracy"]
+    assert figure["value"] == pytest.approx((ours["label"] == ours["predicted"]).mean())
+    assert figure["low"] <= figure["value"] <= figure["high"]
+    card = (model / "README.md").read_text()
+    assert "pipeline_tag: image-classification" in card and "model-index" in card and "esearch use" in card
+
+
+def test_killed_and_resumed_equals_unbroken_bit_for_bit(unbroken: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+    run = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(tiny_corpus, run), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    deadline = time.monotonic() + 300
+    while not list(run.glob("checkpoints/epoch-0001")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (run / "model").exists() and list(run.glob("checkpoints/epoch-*/progress.json"))
+    done = run_whole(command(tiny_corpus, run, "--resume", "auto"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "resumed after epoch" in done.stdout
+    for name in ("model.safetensors", "config.json", "evaluation/predictions.parquet"):
+        assert (run / "model" / name).read_bytes() == (unbroken / "model" / name).read_bytes(), name
+
+
+def test_two_processes_train_and_count_every_item_once(unbroken: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+    launch = [*LAUNCH, "--cpu", "--num_processes", "2", "--main_process_port", "0"]
+    done = run_whole(command(tiny_corpus, tmp_path / "two", "--epochs", "1", launch=launch))
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = json.loads((tmp_path / "two" / "model" / "evaluation" / "metrics.json").read_text())
+    alone = json.loads((unbroken / "model" / "evaluation" / "metrics.json").read_text())
+    assert metrics["n"] == alone["n"] and metrics["split_hash"] == alone["split_hash"]
+    table = pandas.read_parquet(tmp_path / "two" / "model" / "evaluation" / "predictions.parquet")
+    alone_table = pandas.read_parquet(unbroken / "model" / "evaluation" / "predictions.parquet")
+    assert table[["source", "path", "label"]].equals(alone_table[["source", "path", "label"]])
+    assert len((tmp_path / "two" / "history.jsonl").read_text().splitlines()) == 1
+
+
+PIPELINE = """
+import json, sys
+from transformers import pipeline
+print(json.dumps(pipeline("image-classification", model=sys.argv[1])(sys.argv[2])))
+assert "ct_xception" not in sys.modules
+"""
+
+
+def test_stock_pipeline_and_our_command_line_answer(unbroken: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+    model, picture = unbroken / "model", next(iter(sorted((tiny_corpus / "test").rglob("*.png"))))
+    stock = subprocess.run(
+        [sys.executable, "-c", PIPELINE, str(model), str(picture)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert stock.returncode == 0, stock.stderr
+    answer = {item["label"]: item["score"] for item in json.loads(stock.stdout.splitlines()[-1])}
+    assert sum(answer.values()) == pytest.approx(1, abs=1e-4)
+    ours = subprocess.run(
+        [str(BIN / "ct-xception"), "predict", str(picture), "--model", str(model), "--json"],
+        capture_output=True,
+        text=True,
+    )
+    assert ours.returncode == 0, ours.stderr
+    assert set(json.loads(ours.stdout)["probabilities"]) == set(answer)
+
+
+def test_resuming_a_complete_run_changes_nothing(unbroken: Path, tiny_corpus: Path) -> None:
+    before = (unbroken / "model" / "ct_xception.json").stat().st_mtime_ns
+    done = run_whole(command(tiny_corpus, unbroken, "--resume", "auto"))
+    assert done.returncode == 0 and "complete already" in done.stdout
+    assert (unbroken / "model" / "ct_xception.json").stat().st_mtime_ns == before
+
+
+def test_the_best_weights_are_what_was_published(unbroken: Path) -> None:
+    import torch
+
+    model = load_file(unbroken / "model" / "model.safetensors")
+    (best,) = unbroken.glob("checkpoints/epoch-*/best.safetensors")
+    kept = load_file(best)
+    stem = model.pop("conv1.weight")
+    assert torch.allclose(stem.sum(dim=1), kept.pop("conv1.weight").sum(dim=1), atol=1e-6)  # tied to luminance
+    assert all(torch.equal(value, kept[key]) for key, value in model.items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--corpus", "no/such/folder"], "no/such/folder"),
+        (["--corpus", "phantom", "--epochs", "0"], "--epochs: 0 is out of range"),
+        (["--corpus", "phantom", "--epohcs", "3"], "--epohcs"),
+        (["--corpus", "phantom", "--config", "absent.yaml"], "absent.yaml cannot be read"),
+    ],
+)
+def test_bad_usage_is_one_sentence_and_leaves_nothing(arguments: list[str], words: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = run_whole([sys.executable, "train_hf.py", *arguments, "--output_dir", str(run)])
+    assert done.returncode == 2
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert not run.exists()
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(unbroken: Path, tiny_corpus: Path) -> None:
+    done = run_whole([sys.executable, *command(tiny_corpus, unbroken, launch=[])])
+    assert done.returncode == 2 and "holds a run already" in done.stderr

@@ -1,0 +1,129 @@
+"""The loop on a tiny corpus: what each option does, and what stops a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ct_xception.corpus.load import load_corpus
+from ct_xception.errors import CheckpointError, InputError
+from ct_xception.training.cache import CachedSlices, prepare_slices
+from ct_xception.training.config import TrainConfig
+from ct_xception.training.loop import Training, TrainingError, make_accelerator
+
+NAMES = ["adenocarcinoma", "large cell carcinoma", "normal", "squamous cell carcinoma"]
+TINY = {"corpus": "tiny", "weights": "none", "image_size": 64, "epochs": 1, "batch_size": 8, "workers": 0}
+
+
+@pytest.fixture(scope="module")
+def slices(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, CachedSlices]:
+    config = TrainConfig(**TINY)
+    dataset = load_corpus(str(tiny_corpus)).dataset
+    cache = tmp_path_factory.mktemp("cache")
+    return {
+        name: prepare_slices(dataset[name], cache, config.reading, description="") for name in ("train", "validation")
+    }
+
+
+def make(run: Path, slices: dict[str, CachedSlices], split: str = "s", **options) -> Training:
+    config = TrainConfig(**TINY | options)
+    return Training(config, make_accelerator(config, run), run, label_names=NAMES, split=split, **slices)
+
+
+def test_a_run_leaves_history_and_the_weights_to_keep(slices, tmp_path: Path) -> None:
+    trained = make(tmp_path, slices, epochs=2).fit()
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2] and lines == trained.history
+    assert all(line["images_per_second"] > 0 and line["train_loss"] > 0 for line in lines)
+    assert lines[-1]["learning_rate"] == pytest.approx(0, abs=1e-9)  # the cosine has come down
+    best = min(lines, key=lambda line: line["validation_loss"])["epoch"]
+    assert trained.best_epoch == best and load_file(trained.weights)["fc.weight"].shape == (4, 2048)
+
+
+def test_the_same_run_twice_gives_the_same_weights_and_another_seed_others(slices, tmp_path: Path) -> None:
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        (tmp_path / name).mkdir()
+        weights.append(make(tmp_path / name, slices, seed=seed, mixup=0.2).fit().weights.read_bytes())
+    assert weights[0] == weights[1]
+    assert weights[0] != weights[2]
+
+
+def test_frozen_epochs_move_the_head_alone(slices, tmp_path: Path) -> None:
+    training = make(tmp_path, slices, freeze_epochs=1, epochs=2, ema=0.0, warmup_epochs=0.0)
+    before = {key: value.clone() for key, value in training.plain.state_dict().items()}
+    training._train_epoch(1, training._progress_bar())
+    changed = {key for key, value in training.plain.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed == {"timm_model.fc.weight", "timm_model.fc.bias"}
+    training._train_epoch(2, training._progress_bar())
+    assert not torch.equal(training.plain.timm_model.conv1.weight, before["timm_model.conv1.weight"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"accumulation": 2, "class_weights": "balanced", "loss": "focal", "optimizer": "sgd", "schedule": "linear"},
+        {"sampling": "balanced", "optimizer": "rmsprop", "schedule": "constant", "clip_norm": 0.0, "ema": 0.0},
+        {"mixed_precision": "bf16", "optimizer": "adam", "body_rate": 1.0, "metric": "auroc"},
+    ],
+    ids=["accumulated", "balanced", "bf16"],
+)
+def test_options_train(options: dict, slices, tmp_path: Path) -> None:
+    before = make(tmp_path, slices, **options)
+    start = before.plain.head.weight.detach().clone()
+    record = before.fit().history[0]
+    assert record["train_loss"] > 0 and not torch.equal(before.plain.head.weight, start)
+
+
+def test_accumulated_steps_update_once(slices, tmp_path: Path) -> None:
+    training = make(tmp_path, slices, accumulation=2)
+    training.fit()
+    assert training.progress.updates == -(-training.steps // 2) == training.updates
+
+
+def test_patience_ends_a_run_that_does_not_get_better(slices, tmp_path: Path, monkeypatch) -> None:
+    training = make(tmp_path, slices, epochs=9, patience=2)
+    monkeypatch.setattr(training, "_train_epoch", lambda epoch, bar: (1.0, 0.5, 8))
+    losses = iter([0.5, 0.4, 0.6, 0.7, 0.1])
+    figures = {"accuracy": 0.5, "balanced_accuracy": 0.5, "macro_f1": 0.5, "auroc": None}
+    monkeypatch.setattr(training, "_validate", lambda: figures | {"loss": next(losses)})
+    trained = training.fit()
+    assert (len(trained.history), trained.best_epoch) == (4, 2)
+
+
+def test_a_loss_that_is_not_finite_names_the_files_and_keeps_the_checkpoint(slices, tmp_path: Path) -> None:
+    training = make(tmp_path, slices)
+    with torch.no_grad():
+        training.plain.head.bias.fill_(float("nan"))
+    with pytest.raises(TrainingError, match=r"the loss is nan on the batch of .*\.png.*--learning_rate"):
+        training.fit()
+    assert (tmp_path / "checkpoints" / "epoch-0000" / "progress.json").is_file()
+
+
+def test_a_run_cannot_be_resumed_as_another(slices, tmp_path: Path) -> None:
+    make(tmp_path, slices).fit()
+    with pytest.raises(CheckpointError, match=r"other options \(--learning_rate 0.001 -> 0.5\)"):
+        make(tmp_path, slices, resume="auto", learning_rate=0.5).fit()
+    with pytest.raises(CheckpointError, match="the corpus or its split has changed"):
+        make(tmp_path, slices, split="t", resume="auto").fit()
+    assert len(make(tmp_path, slices, resume="auto", workers=1).fit().history) == 1
+
+
+def test_bad_choices_are_named_before_training(slices, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--optimizer: 'adamwhat' is not one of timm's"):
+        make(tmp_path, slices, optimizer="adamwhat")
+    with pytest.raises(InputError, match="--loss bce"):
+        make(tmp_path, slices, loss="bce")
+
+
+def test_tensorboard_is_told_every_epoch(slices, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    training = make(tmp_path, slices, trackers=["tensorboard"])
+    training.accelerator.init_trackers("ct-xception")
+    training.fit()
+    training.accelerator.end_training()
+    assert list(tmp_path.rglob("events.out.tfevents.*"))
