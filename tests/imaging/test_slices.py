@@ -159,7 +159,7 @@ WHOLE = [
 
 @given(data=st.binary(max_size=400), magic=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"II*\0", b"\xff\xd8", b"BM",
                                                             b"\0" * 128 + b"DICM\x02\0"]))  # fmt: skip
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 def test_any_bytes_give_a_slice_or_a_refusal(data: bytes, magic: bytes) -> None:
     slice_or_refusal(magic + data)
 
@@ -171,7 +171,7 @@ def test_any_bytes_give_a_slice_or_a_refusal(data: bytes, magic: bytes) -> None:
     frame=st.none() | st.integers(-2, 3),
     window=st.none() | st.just(Window(20, 100)),
 )
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 def test_damaged_files_give_a_slice_or_a_refusal(
     whole: bytes, changes: list[tuple[int, int]], length: float | None, frame: int | None, window: Window | None
 ) -> None:
