@@ -105,8 +105,7 @@ def load_and_split(
     fractions = (train_fraction, config.valid_fraction, config.test_fraction)
     splits, split = make_splits(corpus.dataset, fractions=fractions, seed=config.seed)
     if accelerator.is_main_process:
-        write_json(run / "corpus.json", corpus.report)
-        write_json(run / "split.json", split)
+        _write_record(run, {"config.json": config.mapping, "corpus.json": corpus.report, "split.json": split})
         print(corpus_summary(corpus.report), flush=True)
     return corpus.report, splits, split
 
@@ -205,7 +204,7 @@ def _shown(figure: dict[str, Any]) -> str:
 
 
 def _open_run(config: TrainConfig) -> Path:
-    """The run folder, the same on every process, with the configuration in it."""
+    """The run folder, the same on every process; not made yet."""
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
@@ -221,14 +220,18 @@ def _open_run(config: TrainConfig) -> Path:
         raise InputError(
             f"--output_dir: {printable(run)} holds a run already; go on with it (--resume auto) or name another folder."
         )
-    if state.is_main_process and not (run / "config.json").exists():
-        try:
-            write_json(run / "config.json", config.mapping)
-        except OSError as error:
-            raise InputError(
-                f"--output_dir: {printable(run)} cannot be written ({error.strerror}); name another folder."
-            ) from error
     return run
+
+
+def _write_record(run: Path, records: dict[str, Any]) -> None:
+    """The run folder begins with what was asked for and what was found; before that nothing is written."""
+    try:
+        for name, record in records.items():
+            write_json(run / name, record)
+    except OSError as error:
+        raise InputError(
+            f"--output_dir: {printable(run)} cannot be written ({error.strerror}); name another folder."
+        ) from error
 
 
 def _command(arguments: Sequence[str]) -> str:

@@ -9,7 +9,6 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from ct_xception.errors import CorpusError
 from ct_xception.imaging.body import crop_body
@@ -88,7 +87,8 @@ def test_all_unreadable_files_are_named_at_once(tmp_path: Path, sample_slices: l
     for path in bad:
         path.write_bytes(b"not a picture")
     with pytest.raises(CorpusError, match="(?s)2 problems.*one.png.*two.png"):
-        prepare_slices(split_of([*sample_slices[:2], *bad], [0, 1, 0, 1]), tmp_path / "cache", Reading(), description="")
+        split = split_of([*sample_slices[:2], *bad], [0, 1, 0, 1])
+        prepare_slices(split, tmp_path / "cache", Reading(), description="")
 
 
 def test_an_item_is_a_function_of_seed_epoch_and_position(split, tmp_path: Path) -> None:
