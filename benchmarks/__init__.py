@@ -1,0 +1,1 @@
+"""Ratios against named peers, each pair measured in one run on one machine: `python -m benchmarks`."""
