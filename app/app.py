@@ -224,9 +224,10 @@ def _answer(
         return _page_without_answer(_refusal(str(error)))
     prediction, prepared = classifier(slice_), classifier.prepare(slice_)
     answered = Answered(prediction, prepared, _attribute(classifier, slice_, prepared, prediction.label))
+    window = describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)
     return (
         _verdict(prediction),
-        gr.update(value=_shrink(slice_.to_pil()), label=f"Slice, {describe_window(slice_)}"),
+        gr.update(value=_shrink(slice_.to_pil()), label=f"Slice, {window}"),
         _redraw(answered, opacity),
         gr.update(value=prediction.label),
         _legend(answered.attribution),

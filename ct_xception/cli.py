@@ -16,13 +16,15 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ct_xception import __version__
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.wording import RESEARCH_USE, percent
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from ct_xception.imaging.slices import Window
     from ct_xception.serving.predictor import Classifier, Prediction
 
@@ -67,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ct-xception {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_predict, _add_explain, _add_phantom, _add_demo):
+    for add in (_add_predict, _add_explain, _add_evaluate, _add_phantom, _add_demo):
         add(commands)
     return parser
 
@@ -207,6 +209,107 @@ def _explain(arguments: argparse.Namespace) -> int:
     print(f"{printable(arguments.output)}: {method} of {attribution.label} ({percent(probability)})")
     print(RESEARCH_USE, file=sys.stderr)
     return DONE
+
+
+# evaluate
+
+
+def _add_evaluate(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure a checkpoint on a corpus",
+        description="Answer a split of a corpus by the predictor and by stock pipeline(), and write metrics.json, "
+        "predictions.parquet and figures. A corpus without splits is split as training would split it.",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or Hub id (user/repo[@revision])")
+    parser.add_argument(
+        "--corpus", required=True, metavar="SOURCE", help="folder, CSV or Parquet table, Hub dataset id, or phantom"
+    )
+    parser.add_argument(
+        "--split", choices=("train", "validation", "test", "all"), default="test", help="default: test"
+    )
+    parser.add_argument("--output", default="evaluation", metavar="DIR", help="default: evaluation")
+    parser.add_argument("--class_map", nargs="+", default=[], metavar="FOLDER=CLASS", help="where names differ")
+    parser.add_argument("--split_map", nargs="+", default=[], metavar="FOLDER=SPLIT", help="where names differ")
+    parser.add_argument("--group_pattern", metavar="REGEX", help="its first group in a path is the patient")
+    for column in ("image", "label", "group", "split"):
+        parser.add_argument(f"--{column}_column", metavar="NAME", help="of a table or Hub dataset")
+    _add_reading(parser)
+    parser.add_argument("--batch_size", type=int, default=16, metavar="N", help="default: 16")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of made splits and intervals (default: 0)")
+    parser.set_defaults(command=_evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from ct_xception.evaluation.evaluator import evaluate_checkpoint
+    from ct_xception.evaluation.figures import Outputs
+    from ct_xception.serving.checkpoint import open_checkpoint
+
+    window, folder = _window(arguments), open_checkpoint(arguments.checkpoint).folder
+    output = Path(arguments.output)
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output: {printable(output)} is a file; name a folder.")
+    dataset, split, report = _load_split(arguments, window)
+    metrics = evaluate_checkpoint(
+        folder,
+        dataset,
+        split=split,
+        corpus=report,
+        split_name=arguments.split,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+        window=window,
+        frame=arguments.frame,
+        outputs=Outputs(folder=output),
+    )
+    print(f"{arguments.split}, n = {metrics['n']}, protocol: {metrics['protocol']}; written to {printable(output)}/")
+    for path, figures in metrics["paths"].items():
+        for name in ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc"):
+            print(f"  {path.replace('_', ' '):14}  {name.replace('_', ' '):17}  {_interval(figures.get(name))}")
+    print(RESEARCH_USE, file=sys.stderr)
+    return DONE
+
+
+def _load_split(
+    arguments: argparse.Namespace, window: Window | None
+) -> tuple[Dataset, dict[str, Any] | None, dict[str, Any]]:
+    """The items to answer, the splits they belong to (None for a corpus taken whole), and the corpus's report."""
+    from ct_xception.corpus.load import CorpusOptions, load_corpus
+    from ct_xception.corpus.split import make_splits
+
+    options = CorpusOptions(
+        class_map=_pairs(arguments.class_map, "--class_map"),
+        split_map=_pairs(arguments.split_map, "--split_map"),
+        image_column=arguments.image_column,
+        label_column=arguments.label_column,
+        group_column=arguments.group_column,
+        split_column=arguments.split_column,
+        group_pattern=arguments.group_pattern,
+        window=window,
+        frame=arguments.frame,
+    )
+    corpus = load_corpus(arguments.corpus, options)
+    if arguments.split == "all":
+        from datasets import concatenate_datasets
+
+        return concatenate_datasets(list(corpus.dataset.values())), None, corpus.report
+    if "train" not in corpus.dataset and arguments.split in corpus.dataset:
+        return corpus.dataset[arguments.split], None, corpus.report
+    splits, split = make_splits(corpus.dataset, seed=arguments.seed)
+    return splits[arguments.split], split, corpus.report
+
+
+def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
+    broken = [text for text in texts if "=" not in text]
+    if broken:
+        raise InputError(f"{option}: {broken[0]!r} is not of the form NAME=NAME.")
+    return dict(text.split("=", 1) for text in texts)
+
+
+def _interval(figure: dict[str, Any] | None) -> str:
+    if figure is None or figure["value"] is None:
+        return "none"
+    return f"{figure['value']:.3f}  ({figure['low']:.3f} to {figure['high']:.3f})"
 
 
 # phantom

@@ -1,11 +1,6 @@
-"""Words and figures that people are shown, the same in the terminal, on a figure and on the page."""
+"""Words and figures that people are shown, the same in the terminal, on a figure, on the card and on the page."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ct_xception.imaging.slices import Slice
 
 RESEARCH_USE = "For research use only. Not a medical device: no answer here is a diagnosis."
 
@@ -24,8 +19,8 @@ def shorten(name: str, width: int) -> str:
     return name if len(name) <= width else "…" + name[len(name) - width + 1 :]
 
 
-def describe_window(slice_: Slice) -> str:
-    """How the grey levels came about, in a few words: `window -600/1500 HU`, or `8-bit picture, no HU`."""
-    if slice_.window is None:
-        return f"{slice_.bit_depth}-bit picture, no HU"
-    return f"window {slice_.window} {'HU' if slice_.is_hu else 'in stored units'}"
+def describe_window(window: object | None, bit_depth: int, is_hu: bool) -> str:
+    """How a slice's grey levels came about, in a few words: `window -600/1500 HU`, or `8-bit picture, no HU`."""
+    if window is None:
+        return f"{bit_depth}-bit picture, no HU"
+    return f"window {window} {'HU' if is_hu else 'in stored units'}"

@@ -31,7 +31,7 @@ def run(*arguments: object) -> int:
 def test_help_and_version_answer_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     text = capsys.readouterr().out
-    assert all(command in text for command in ("predict", "explain", "phantom", "demo"))
+    assert all(command in text for command in ("predict", "explain", "evaluate", "phantom", "demo"))
     assert run("--version") == 0
     seconds = []
     for _ in range(3):
@@ -151,6 +151,9 @@ def test_a_window_may_start_with_a_minus(
         (["explain", "gone.png", "--model", "{model}", "-o", "x.png"], "gone.png: no such file; check the name."),
         (["phantom", "new", "--patients", "1"], "patients is 1"),
         (["phantom", "new", "--plant", "bugs"], "bugs"),
+        (["evaluate", "{model}", "--corpus", "gone"], "gone: no such folder or file"),
+        (["evaluate", "{model}", "--corpus", "gone", "--class_map", "x"], "--class_map: 'x' is not of the form"),
+        (["evaluate", "nowhere/at/all", "--corpus", "phantom"], "nowhere/at/all: neither a folder nor a Hub id"),
         (["demo", "nowhere/at/all"], "nowhere/at/all: neither a folder nor a Hub id"),
     ],
 )
@@ -210,6 +213,33 @@ def test_phantom_writes_a_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert len(list(folder.glob("t*/*/*.png"))) + len(list(folder.glob("valid/*/*.png"))) == 4
     assert run("phantom", folder, "--patients", 4) == 2
     assert "not an empty folder" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def small_phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("phantom") / "corpus"
+    assert run("phantom", folder, "--patients", 12, "--slices_per_patient", 1, "--size", 48, "--seed", 5) == 0
+    return folder
+
+
+@pytest.mark.parametrize(("split", "n", "protocol"), [("test", 4, "published"), ("all", 12, "unstated")])
+def test_evaluate_measures_a_split_or_the_whole(
+    split: str,
+    n: int,
+    protocol: str,
+    tiny_checkpoint: Path,
+    small_phantom: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = sorted(tiny_checkpoint.iterdir())
+    out = tmp_path / "figures"
+    assert run("evaluate", tiny_checkpoint, "--corpus", small_phantom, "--split", split, "--output", out) == 0
+    printed = capsys.readouterr().out
+    assert f"{split}, n = {n}, protocol: {protocol}; written to {out}/" in printed
+    assert "predictor       accuracy" in printed and "stock pipeline  macro auroc" in printed
+    assert json.loads((out / "metrics.json").read_text())["n"] == n
+    assert sorted(tiny_checkpoint.iterdir()) == before
 
 
 def test_a_reader_that_leaves_early_is_no_failure() -> None:

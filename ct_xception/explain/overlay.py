@@ -83,7 +83,8 @@ def draw_figure(slice_: Slice, attribution: Attribution, *, probability: float, 
     height, width = slice_.pixels.shape
     figure = Figure(figsize=(9.6, min(max(4.3 * height / width, 2.0), 9.0) + 1.1), layout="constrained")
     original, heated = figure.subplots(1, 2)
-    _show(original, slice_.to_pil(), f"{shorten(Path(slice_.source).name, 45)}\n{describe_window(slice_)}")
+    window = describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)
+    _show(original, slice_.to_pil(), f"{shorten(Path(slice_.source).name, 45)}\n{window}")
     method = METHOD_NAMES.get(attribution.method, attribution.method)
     picture = overlay(slice_, attribution.map, opacity=opacity)
     _show(heated, picture, f"{attribution.label}, {percent(probability)}\n{method}")

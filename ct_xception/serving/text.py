@@ -50,13 +50,18 @@ def tab_separated(predictions: Iterable[Prediction], label_names: Sequence[str])
 def bars(predictions: Iterable[Prediction]) -> Iterator[str]:
     """Every class of each prediction with a bar; below, what was done to the file."""
     for prediction in predictions:
-        yield f"{prediction.source} ({describe_window(prediction.slice)})"
+        yield f"{prediction.source} ({_window(prediction)})"
         width = max(map(len, prediction.probabilities))
         for name, probability in prediction.probabilities.items():
             bar = "█" * round(probability * _BAR)
             yield f"  {name:<{width}}  {percent(probability):>{_PERCENT}}  {bar}".rstrip()
         for note in prediction.notes:
             yield f"  - {note}"
+
+
+def _window(prediction: Prediction) -> str:
+    slice_ = prediction.slice
+    return describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)
 
 
 def table(
