@@ -11,7 +11,7 @@ from PIL import Image
 from ct_xception.imaging.body import crop_body
 from ct_xception.imaging.slices import is_readable_name, read_slice
 
-pytestmark = [pytest.mark.real_corpus, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.real_corpus, pytest.mark.timeout(400)]
 
 
 def thumbnails(folder: Path) -> tuple[np.ndarray, list[str], int]:
