@@ -58,6 +58,7 @@ def build(config: TrainConfig, command: str) -> None:
     """The stages, in order, on one process or many."""
     from ct_xception.training.loop import make_accelerator, share_cores
 
+    _quieten()
     share_cores(config)
     run = _open_run(config)
     accelerator = make_accelerator(config, run)
@@ -232,6 +233,14 @@ def _write_record(run: Path, records: dict[str, Any]) -> None:
         raise InputError(
             f"--output_dir: {printable(run)} cannot be written ({error.strerror}); name another folder."
         ) from error
+
+
+def _quieten() -> None:
+    """Leave the terminal to our own progress: transformers would draw a bar for every file that it reads or writes."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def _command(arguments: Sequence[str]) -> str:
