@@ -87,7 +87,7 @@ def load_and_split(
     config: TrainConfig, run: Path, accelerator: Accelerator
 ) -> tuple[dict[str, Any], DatasetDict, dict[str, Any]]:
     """Load the corpus, honour or make its splits; write and print what was found."""
-    from ct_xception.corpus.load import CorpusOptions, corpus_summary, load_corpus
+    from ct_xception.corpus.load import CorpusOptions, corpus_summary, load_corpus, public_report
     from ct_xception.corpus.split import make_splits
 
     options = CorpusOptions(
@@ -108,7 +108,7 @@ def load_and_split(
     if accelerator.is_main_process:
         _write_record(run, {"config.json": config.mapping, "corpus.json": corpus.report, "split.json": split})
         print(corpus_summary(corpus.report), flush=True)
-    return corpus.report, splits, split
+    return public_report(corpus.report), splits, split
 
 
 def train(

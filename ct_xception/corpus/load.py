@@ -31,13 +31,13 @@ from ct_xception.corpus.listing import (
     list_folder,
     list_table,
 )
-from ct_xception.corpus.summary import corpus_report, corpus_summary
+from ct_xception.corpus.summary import corpus_report, corpus_summary, public_report
 from ct_xception.errors import CorpusError, InputError, printable
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["Corpus", "CorpusOptions", "corpus_summary", "load_corpus"]
+__all__ = ["Corpus", "CorpusOptions", "corpus_summary", "load_corpus", "public_report"]
 
 HUB_SECONDS = 10.0  # to wait for the Hub's first answer
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ct_xception.corpus.labels import SPLITS, ClassTable
@@ -37,6 +38,12 @@ def corpus_report(
         "decoded": decoded,
         "notes": [*_class_notes(counts, splits, table), *listing.notes],
     }
+
+
+def public_report(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A corpus report as a checkpoint may carry it to the world: of a path on this machine, the last part alone."""
+    local = report["kind"] not in ("phantom", "hub")
+    return dict(report) | ({"source": Path(report["source"]).name} if local else {})
 
 
 def content_hash(items: Iterable[Item], table: ClassTable, digests: Iterable[str]) -> str:
