@@ -26,7 +26,7 @@ from ct_xception.evaluation.answers import (
     stock_answers,
 )
 from ct_xception.evaluation.figures import Outputs, draw_evaluation
-from ct_xception.evaluation.intervals import CONFIDENCE, RESAMPLES
+from ct_xception.evaluation.intervals import CONFIDENCE, RESAMPLES, group_indices
 from ct_xception.evaluation.metrics import classification_metrics
 from ct_xception.files import atomic_path, sha256_file, write_json
 
@@ -153,7 +153,7 @@ def _describe(
         "split": split_name,
         "split_hash": split.get("name"),
         "weights_sha256": sha256_file(weights),
-        "corpus": {key: corpus[key] for key in ("source", "hash", "notes") if key in corpus},
+        "corpus": {key: corpus[key] for key in ("source", "kind", "hash") if key in corpus},
         "split_sizes": {name: len(sources) for name, sources in split.get("sources", {}).items()},
         "n": len(items.sources),
         "n_groups": len(set(items.groups)),
@@ -185,19 +185,21 @@ def _measure(items: Items, answers: Answers, label_names: Sequence[str], seed: i
 def write_predictions(path: Path, items: Items, answers: Mapping[str, Answers], label_names: Sequence[str]) -> None:
     """One row an item and path: source, group, label, predicted, `p <class>` for every class, refused, path.
 
-    `predicted` and the probabilities are null where `refused` holds the reason.
+    `predicted` and the probabilities are null where `refused` holds the reason. Groups are numbered in the order of
+    their names, which stay behind: they may be patients' and this file is published.
     """
     import pyarrow
     import pyarrow.parquet
 
     names = np.asarray(label_names, dtype=object)
+    groups = [f"group {number:06d}" for number in group_indices(items.groups, len(items.groups))]
     tables = []
     for route, found in answers.items():
         known = found.answered
         best = np.where(known[:, None], found.probabilities, 0).argmax(axis=1)
         columns = {
             "source": items.sources,
-            "group": items.groups,
+            "group": groups,
             "label": names[items.labels].tolist(),
             "predicted": pyarrow.array(names[best].tolist(), pyarrow.string(), mask=~known),
         }

@@ -71,7 +71,7 @@ def draw_evaluation(
 
 def is_phantom(corpus: Mapping[str, Any]) -> bool:
     """Whether the corpus is the procedural phantom, whose pictures are nobody's."""
-    return str(corpus.get("source", "")).partition(":")[0] == "phantom"
+    return corpus.get("kind") == "phantom"
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

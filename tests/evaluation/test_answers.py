@@ -93,6 +93,7 @@ class TestBothPaths:
         assert answers.probabilities[5] == pytest.approx([expected[name] for name in LABEL_NAMES], abs=1e-5)
         assert answers.probabilities.sum(axis=1) == pytest.approx(np.ones(8), abs=1e-5)
 
+    @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # the DICOM file's preamble is that of a TIFF
     def test_stock_counts_what_it_cannot_read(self, stock: AnswerBatch) -> None:
         import pydicom.data
 
