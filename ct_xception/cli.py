@@ -371,9 +371,11 @@ def _add_demo(commands: Commands) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
+    checkpoint = _checkpoint(arguments.checkpoint)
     from ct_xception_app.app import build_demo, launch
 
-    launch(build_demo(_checkpoint(arguments.checkpoint)), host=arguments.host, port=arguments.port)
+    _hide_loading_bars()
+    launch(build_demo(checkpoint), host=arguments.host, port=arguments.port)
     return DONE
 
 
@@ -417,12 +419,17 @@ def _checkpoint(given: str | None) -> str:
 
 def _load_classifier(checkpoint: str | None) -> Classifier:
     path = _checkpoint(checkpoint)
-    from transformers.utils import logging
-
     from ct_xception.serving.predictor import Classifier
 
-    logging.disable_progress_bar()
+    _hide_loading_bars()
     return Classifier.from_pretrained(path)
+
+
+def _hide_loading_bars() -> None:
+    """transformers draws a progress bar over the tenth of a second that loading takes."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def _join_negative_windows(argv: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import socket
 from pathlib import Path
 
 import gradio as gr
@@ -11,7 +12,7 @@ import pytest
 from ct_xception_app import app
 from PIL import Image
 
-from ct_xception.errors import CheckpointError
+from ct_xception.errors import CheckpointError, InputError
 from ct_xception.imaging.slices import Window, read_slice
 from ct_xception.serving.predictor import Classifier
 from ct_xception.wording import RESEARCH_USE
@@ -103,6 +104,15 @@ def test_the_page_offers_no_api_and_keeps_its_limits(tiny_checkpoint: Path) -> N
 def test_what_is_no_checkpoint_is_refused_before_a_page_is_built(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="config.json is missing"):
         app.build_demo(tmp_path)
+
+
+def test_a_port_that_is_taken_is_named(tiny_checkpoint: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"port {port} of 127.0.0.1 is taken or forbidden; choose another"):
+            app.launch(app.build_demo(tiny_checkpoint), port=port, wait=False)
 
 
 def test_a_space_without_its_variable_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ct_xception_app.app import EXAMPLES, build_demo, launch
+from ct_xception_app.app import EXAMPLES, build_demo, example_name, launch
 from PIL import Image
 
 from ct_xception.serving.predictor import Classifier
@@ -38,7 +38,7 @@ def address(tiny_checkpoint: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     demo = build_demo(tiny_checkpoint)
-    launch(demo, port=port, prevent_thread_lock=True, quiet=True)
+    launch(demo, port=port, wait=False)
     yield f"http://127.0.0.1:{port}/"
     demo.close()
 
@@ -127,7 +127,7 @@ def test_an_example_answers_at_a_click(open_page: OpenPage) -> None:
     page.click("#examples button.thumbnail-item")
     page.wait_for_selector(".verdict")
     assert pictures(page)
-    assert page.get_attribute("#examples img", "alt") == EXAMPLES[0].stem.replace("_", " ")
+    assert page.get_attribute("#examples img", "alt") == example_name(EXAMPLES[0])
     page.screenshot(path=SCREENSHOTS / "desktop-dark.png")
 
 
