@@ -181,6 +181,7 @@ def evaluate(
 
 def publish(run: Path, metrics: dict[str, Any]) -> None:
     """Write the card, seal the folder, put it in place, and say what came out."""
+    from ct_xception.evaluation.intervals import describe_figure
     from ct_xception.publish.card import write_card
     from ct_xception.publish.manifest import seal
 
@@ -192,16 +193,10 @@ def publish(run: Path, metrics: dict[str, Any]) -> None:
     for path, title in (("predictor", "our predictor"), ("stock_pipeline", "stock pipeline()")):
         figures = metrics["paths"][path]
         for name in ("accuracy", "balanced_accuracy", "macro_f1"):
-            print(f"  {title:17} {name.replace('_', ' '):18} {_shown(figures[name])}")
+            print(f"  {title:17} {name.replace('_', ' '):18} {describe_figure(figures.get(name))}")
     print(f"checkpoint: {run / 'model'}   (card: README.md, figures: evaluation/)")
     print(f"ask it:     ct-xception predict FILE --model {run / 'model'}")
     print(f"{RESEARCH_USE}")
-
-
-def _shown(figure: dict[str, Any]) -> str:
-    if figure["value"] is None:
-        return f"none ({figure['reason']})"
-    return f"{figure['value']:.3f} (95 % interval {figure['low']:.3f} to {figure['high']:.3f}, n = {figure['n']})"
 
 
 def _open_run(config: TrainConfig) -> Path:

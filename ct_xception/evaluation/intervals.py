@@ -6,7 +6,7 @@ gets a percentile bootstrap that draws whole groups. Both are deterministic unde
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,18 @@ class Figure:
         """JSON-able: value, n, low, high, method, and reason where there is one."""
         fields = {"value": self.value, "n": self.n, "low": self.low, "high": self.high, "method": self.method}
         return fields | ({"reason": self.reason} if self.reason else {})
+
+
+def describe_figure(figure: Mapping[str, Any] | None) -> str:
+    """A figure of metrics.json for the terminal, with its interval or the reason why there is none; None is `none`."""
+    if figure is None:
+        return "none (no file was read)"
+    if figure["value"] is None:
+        return f"none ({figure['reason']})"
+    if figure["low"] is None:
+        return f"{figure['value']:.3f} (n = {figure['n']:,}; no interval: {figure['reason']})"
+    low, high = figure["low"], figure["high"]
+    return f"{figure['value']:.3f} ({100 * CONFIDENCE:.0f} % interval {low:.3f} to {high:.3f}, n = {figure['n']:,})"
 
 
 def wilson_interval(proportion: float, n: float) -> tuple[float, float]:

@@ -8,6 +8,7 @@ import pytest
 from ct_xception.evaluation.intervals import (
     bootstrap_figure,
     bootstrap_weights,
+    describe_figure,
     effective_size,
     group_indices,
     proportion_figure,
@@ -76,6 +77,17 @@ class TestProportion:
         hits = np.array([True, True, False, True])
         assert proportion_figure(hits, np.arange(4), "").method == "wilson"
         assert proportion_figure(hits, np.array([0, 0, 1, 1]), "").method == "wilson_by_group"
+
+
+class TestDescribeFigure:
+    def test_with_and_without_interval(self) -> None:
+        hits = np.arange(20) > 1
+        whole = proportion_figure(hits, np.arange(20), "").to_dict()
+        assert describe_figure(whole) == "0.900 (95 % interval 0.699 to 0.972, n = 20)"
+        collapsed = bootstrap_figure(np.ones(100), 30, np.arange(30), "").to_dict()
+        assert describe_figure(collapsed).startswith("1.000 (n = 30; no interval: every resample")
+        assert describe_figure(proportion_figure(hits[:0], np.arange(0), "no item").to_dict()) == "none (no item)"
+        assert describe_figure(None) == "none (no file was read)"
 
 
 class TestBootstrap:
