@@ -243,6 +243,7 @@ def _add_evaluate(commands: Commands) -> None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from ct_xception.evaluation.evaluator import evaluate_checkpoint
     from ct_xception.evaluation.figures import Outputs
+    from ct_xception.evaluation.intervals import describe_figure
     from ct_xception.serving.checkpoint import open_checkpoint
 
     window, folder = _window(arguments), open_checkpoint(arguments.checkpoint).folder
@@ -265,7 +266,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     print(f"{arguments.split}, n = {metrics['n']}, protocol: {metrics['protocol']}; written to {printable(output)}/")
     for path, figures in metrics["paths"].items():
         for name in ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc"):
-            print(f"  {path.replace('_', ' '):14}  {name.replace('_', ' '):17}  {_interval(figures.get(name))}")
+            print(f"  {path.replace('_', ' '):14}  {name.replace('_', ' '):17}  {describe_figure(figures.get(name))}")
     print(RESEARCH_USE, file=sys.stderr)
     return DONE
 
@@ -304,12 +305,6 @@ def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
     if broken:
         raise InputError(f"{option}: {broken[0]!r} is not of the form NAME=NAME.")
     return dict(text.split("=", 1) for text in texts)
-
-
-def _interval(figure: dict[str, Any] | None) -> str:
-    if figure is None or figure["value"] is None:
-        return "none"
-    return f"{figure['value']:.3f}  ({figure['low']:.3f} to {figure['high']:.3f})"
 
 
 # phantom
