@@ -106,30 +106,32 @@ class Listing:
 
 def list_folder(root: Path, options: CorpusOptions) -> Listing:
     """List a folder's images; a metadata table with a label column says what they are, else their folders do."""
-    root = _unwrap(root, options)
-    metadata = next((root / name for name in METADATA if (root / name).is_file()), None)
-    if metadata is not None:
-        table = _read_table(metadata)
-        if options.label_column or _column(table, "label", None):
-            listing = _list_rows(table, metadata, options, kind="folder")
-            listing.notes.append(f"labels are those of {metadata.name}; files that it does not name are left out")
-            return listing
-    listing = Listing("folder")
-    _list_class_folders(root, options, listing)
-    if metadata is not None:
-        _join_metadata(table, metadata, options, listing)
+    inner = _unwrap(root, options)
+    metadata = next((inner / name for name in METADATA if (inner / name).is_file()), None)
+    table = None if metadata is None else _read_table(metadata)
+    if metadata is not None and table is not None and (options.label_column or _column(table, "label", None)):
+        listing = _list_rows(table, metadata, options, kind="folder")
+        listing.notes.append(f"labels are those of {metadata.name}; files that it does not name are left out")
+    else:
+        listing = Listing("folder")
+        _list_class_folders(inner, options, listing)
+        if metadata is not None and table is not None:
+            _join_metadata(table, metadata, options, listing)
+    if inner != root:
+        listing.notes.append(f"its only folder with others in it was read, {printable(inner.relative_to(root))}")
     return listing
 
 
 def _unwrap(root: Path, options: CorpusOptions) -> Path:
-    """Descend through folders that hold nothing but one folder of folders, as unpacked archives do."""
+    """Descend through folders that hold nothing but one folder, as unpacked archives do, if they end in a corpus."""
+    inner = root
     while True:
-        folders = _folders(root)
-        if len(folders) != 1 or split_of(folders[0].name, options.split_map) or any(_images(root)):
-            return root
-        if len(_folders(folders[0])) < 2 and not any((folders[0] / name).is_file() for name in METADATA):
-            return root
-        root = folders[0]
+        folders = _folders(inner)
+        if len(folders) != 1 or split_of(folders[0].name, options.split_map) or any(_images(inner)):
+            break
+        inner = folders[0]
+    corpus = len(folders) > 1 or (inner != root and folders) or any((inner / name).is_file() for name in METADATA)
+    return inner if corpus else root
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
