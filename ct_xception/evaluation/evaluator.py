@@ -155,11 +155,20 @@ def _describe(
         "weights_sha256": sha256_file(weights),
         "corpus": {key: corpus[key] for key in ("source", "kind", "hash") if key in corpus},
         "split_sizes": {name: len(sources) for name, sources in split.get("sources", {}).items()},
+        "best_epoch": _best_epoch(checkpoint),
         "n": len(items.sources),
         "n_groups": len(set(items.groups)),
         "label_names": list(label_names),
         "intervals": {"confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": seed},
     }
+
+
+def _best_epoch(checkpoint: Path) -> int | None:
+    """The epoch whose weights training kept, where the checkpoint says so."""
+    side = checkpoint / "ct_xception.json"
+    if not side.is_file():
+        return None
+    return json.loads(side.read_text(encoding="utf-8")).get("provenance", {}).get("best_epoch")
 
 
 def _measure(items: Items, answers: Answers, label_names: Sequence[str], seed: int) -> dict[str, Any]:

@@ -55,7 +55,9 @@ def draw_evaluation(
     if metrics["paths"].get(PREDICTOR, {"n": 0})["n"]:
         drawn |= _draw_answers(items, answers[PREDICTOR], metrics)
     if outputs.history is not None:
-        drawn[CURVES] = report.curves_figure(read_history(outputs.history), counts=metrics["split_sizes"])
+        drawn[CURVES] = report.curves_figure(
+            read_history(outputs.history), best_epoch=metrics["best_epoch"], counts=metrics["split_sizes"]
+        )
     publish = outputs.publish_examples or is_phantom(metrics["corpus"])
     if PREDICTOR in answers and (outputs.examples is not None or publish):
         examples = _draw_examples(dataset, items, answers[PREDICTOR], metrics)

@@ -122,6 +122,6 @@ def bootstrap_figure(draws: NDArray[np.float64], n: int, group: NDArray[np.intp]
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(resampled, [tail, 100 - tail]) if resampled.size else (value, value)
     if np.isclose(low, high, rtol=0, atol=1e-12):
-        return Figure(float(value), n, reason="every resample gives the same figure: too few errors for an interval")
+        return Figure(float(value), n, reason="every resample gives the same figure")
     grouped = int(group.max()) + 1 < group.size
     return Figure(float(value), n, float(low), float(high), "bootstrap_by_group" if grouped else "bootstrap")

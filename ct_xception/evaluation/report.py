@@ -269,11 +269,11 @@ def examples_figure(examples: Sequence[Example], *, title: str = "") -> Figure:
     with _canvas(columns * wide, rows * (wide + 0.22) + 0.3, dense=True) as figure:
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, example in zip(grid, shown, strict=False):
-            _draw_example(axes, example, letters=int(wide * 15))
+            _draw_example(axes, example, letters=int(wide * 17.5))
         for axes in grid[len(shown) :]:
             axes.set_visible(False)
         wrong = sum(example.label != example.predicted for example in shown)
-        text = title or f"Examples with predictions ({len(shown) - wrong} right, {wrong} wrong)"
+        text = title or f"Examples: true class, then the prediction ({len(shown) - wrong} right, {wrong} wrong)"
         figure.suptitle(text, x=0.01, ha="left", fontsize=9, fontweight="bold")
     return figure
 
@@ -287,7 +287,7 @@ def _draw_example(axes: Axes, example: Example, *, letters: int) -> None:
         side.set(visible=True, edgecolor=colour, linewidth=1.0 if right else 2.6)
     answer = "" if right else _shortened(example.predicted, letters - 7) + ", "
     text = f"{_shortened(example.label, letters)}\n{mark} {answer}{100 * example.probability:.0f} %"
-    axes.set_title(text, fontsize=6.5, color=INK, fontweight="normal" if right else "bold", pad=3)
+    axes.set_title(text, fontsize=6.5, color=INK, fontweight="normal", pad=3)
 
 
 def _squared(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -71,6 +71,7 @@ class TestWriteEvaluation:
             "weights_sha256": sha256_file(bare_checkpoint / "model.safetensors"),
             "corpus": {"source": "clinic", "kind": "folder", "hash": "c0ffee"},
             "split_sizes": {"train": 3, "validation": 1, "test": 8},
+            "best_epoch": None,
             "n": 8,
             "n_groups": 4,
             "label_names": LABEL_NAMES,
@@ -160,6 +161,8 @@ class TestPublication:
         history.write_text('{"epoch": 1, "train_loss": 1.2, "train_accuracy": 0.4}\n')
         metrics = write_evaluation(bare_checkpoint, picture_split, answers, outputs=Outputs(history=history))
         assert metrics["figures"] == ["confusion_matrix.png", "roc.png", "curves.png"]
+        (bare_checkpoint / "ct_xception.json").write_text('{"provenance": {"best_epoch": 1}}')
+        assert write_evaluation(bare_checkpoint, picture_split, answers)["best_epoch"] == 1
         history.write_text("{torn")
         with pytest.raises(InputError, match="training history cannot be read"):
             write_evaluation(bare_checkpoint, picture_split, answers, outputs=Outputs(history=history))

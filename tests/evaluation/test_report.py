@@ -112,7 +112,7 @@ class TestExamples:
         figure = examples_figure([Example(pixels, "a", "a", 0.91), Example(pixels, "a", "b", 0.6)])
         texts = texts_of(figure)
         assert "a\n✓ 91 %" in texts and "a\n✗ b, 60 %" in texts
-        assert "Examples with predictions (1 right, 1 wrong)" in texts
+        assert "Examples: true class, then the prediction (1 right, 1 wrong)" in texts
         colours = [axes.spines["left"].get_edgecolor() for axes in figure.axes]
         assert matches(colours[0], GREEN) and matches(colours[1], VERMILLION)
 
