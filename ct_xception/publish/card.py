@@ -133,35 +133,36 @@ def eval_results(evidence: Evidence) -> list[EvalResult]:
     """The model-index: figures of both paths, with the protocol in the dataset's name, n and interval in their args."""
     from huggingface_hub import EvalResult
 
-    metrics = evidence.metrics
-    dataset = {
-        "dataset_type": re.sub(r"[^\w.-]+", "-", corpus_name(evidence)).strip("-").lower() or "corpus",
-        "dataset_name": (
-            f"{corpus_name(evidence)}, {metrics['protocol']} protocol, {metrics['split']} split "
-            f"{metrics['split_hash'][:12]}"
-        ),
-        "dataset_split": metrics["split"],
-        "dataset_args": {"protocol": metrics["protocol"], "split_hash": metrics["split_hash"], "n": metrics["n"]},
-    }
+    dataset = _indexed_dataset(evidence)
     results = []
-    for path, block in metrics["paths"].items():
+    for path, block in evidence.metrics["paths"].items():
         for name, metric in _INDEXED.items():
             if not block["n"] or block[name]["value"] is None:
                 continue
             figure = {key: _rounded(block[name][key]) for key in ("n", "low", "high", "method")}
-            title = f"{tables.OVERALL[name]}, {PATHS[path].replace('`', '')}"
             results.append(
                 EvalResult(
                     task_type="image-classification",
                     task_name="CT slice classification",
                     metric_type=metric,
-                    metric_name=title,
+                    metric_name=f"{tables.OVERALL[name]}, {PATHS[path].replace('`', '')}",
                     metric_value=_rounded(block[name]["value"]),
                     metric_args={"path": path, **figure},
                     **dataset,
                 )
             )
     return results
+
+
+def _indexed_dataset(evidence: Evidence) -> dict[str, Any]:
+    metrics, name = evidence.metrics, corpus_name(evidence)
+    digest = metrics["split_hash"]
+    return {
+        "dataset_type": re.sub(r"[^\w.-]+", "-", name).strip("-").lower() or "corpus",
+        "dataset_name": f"{name}, {metrics['protocol']} protocol, {metrics['split']} split {digest[:12]}",
+        "dataset_split": metrics["split"],
+        "dataset_args": {"protocol": metrics["protocol"], "split_hash": digest, "n": metrics["n"]},
+    }
 
 
 def _rounded(value: Any) -> Any:
