@@ -77,21 +77,39 @@ def our_turn(splits: Any, config: Any, folder: Path, steps: int) -> Callable[[],
 
 
 def peer_turn(split: Any, config: Any, folder: Path, steps: int) -> Callable[[], float]:
-    """The example's loop: the saved network through an Auto class, transforms on the fly."""
-    import datasets
+    """The example's loop: the saved network through an Auto class, its optimizer and schedule, accelerate."""
     from accelerate import Accelerator
-    from torch.utils.data import DataLoader
-    from torchvision import transforms
     from transformers import AutoModelForImageClassification, get_scheduler
 
     from ct_xception.model.modelling import CTXceptionForImageClassification
 
-    checkpoint = folder / "peer"
-    names = split.features["label"].names
-    CTXceptionForImageClassification.from_backbone(config.backbone, names, config.image_size).save_pretrained(
-        checkpoint
-    )
+    checkpoint, names = folder / "peer", split.features["label"].names
+    saved = CTXceptionForImageClassification.from_backbone(config.backbone, names, config.image_size)
+    saved.save_pretrained(checkpoint)
     model = AutoModelForImageClassification.from_pretrained(checkpoint)
+    loader = peer_loader(split, config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5)
+    schedule = get_scheduler("linear", optimizer, num_warmup_steps=0, num_training_steps=10_000)
+    accelerator = Accelerator()
+    model, optimizer, loader, schedule = accelerator.prepare(model, optimizer, loader, schedule)
+    model.train()
+
+    def step(batch: dict[str, torch.Tensor]) -> None:
+        accelerator.backward(model(**batch).loss)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+
+    batches = itertools.chain.from_iterable(loader for _ in itertools.count())
+    return turn(step, batches, steps, config.batch_size)
+
+
+def peer_loader(split: Any, config: Any) -> Any:
+    """The example's data: pictures decoded and transformed as they are drawn."""
+    import datasets
+    from torch.utils.data import DataLoader
+    from torchvision import transforms
+
     train_transforms = transforms.Compose(
         [
             transforms.RandomResizedCrop(config.image_size),
@@ -110,18 +128,4 @@ def peer_turn(split: Any, config: Any, folder: Path, steps: int) -> Callable[[],
         return {"pixel_values": pixel_values, "labels": torch.tensor([row["label"] for row in rows])}
 
     decoded = split.cast_column("image", datasets.Image()).with_transform(preprocess)
-    loader = DataLoader(decoded, shuffle=True, collate_fn=collate, batch_size=config.batch_size, drop_last=True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5)
-    schedule = get_scheduler("linear", optimizer, num_warmup_steps=0, num_training_steps=10_000)
-    accelerator = Accelerator()
-    model, optimizer, loader, schedule = accelerator.prepare(model, optimizer, loader, schedule)
-    model.train()
-
-    def step(batch: dict[str, torch.Tensor]) -> None:
-        accelerator.backward(model(**batch).loss)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-
-    batches = itertools.chain.from_iterable(loader for _ in itertools.count())
-    return turn(step, batches, steps, config.batch_size)
+    return DataLoader(decoded, shuffle=True, collate_fn=collate, batch_size=config.batch_size, drop_last=True)
