@@ -446,7 +446,7 @@ def _paint_lungs(s: Section) -> None:
         _paint_fissure(s, side)
     starts, stops, widths, shown = vessel_tree(s.build, s.level)
     full = 30.0 + 0.3 * s.scan.contrast
-    values = s.build.lung_hu + (full - s.build.lung_hu) * np.clip(widths / 2.4, 0.25, 1.0)
+    values = s.build.lung_hu + (full - s.build.lung_hu) * np.clip(widths / 3.8, 0.15, 1.0)
     lines = shown > 0.0
     s.lung.strokes(starts[lines], stops[lines], widths[lines], values[lines])
     cut = ~lines & (widths < 4.0)
@@ -484,7 +484,7 @@ def _lung_tree(rng: np.random.Generator, build: Build, side: float, level: float
     n = len(roots)
     heading = roots + rng.normal(0.0, 0.12, n) + 0.35 * np.sin(6.0 * level + rng.uniform(0.0, 6.28, n))
     at = np.array([side * (42.0 + 8.0 * level), -6.0 + 10.0 * level]) + rng.normal(0.0, 4.0, (n, 2))
-    width = rng.uniform(4.6, 7.4, n) * (1.0 - 0.5 * abs(level - 0.45))
+    width = rng.uniform(3.8, 6.0, n) * (1.0 - 0.5 * abs(level - 0.45))
     length = rng.uniform(0.13, 0.21, n) * build.half_width
     orders: list[Tree] = []
     for order in range(depth):

@@ -51,9 +51,9 @@ class Recipe:
 
 
 RECIPES: tuple[Recipe, ...] = (
-    Recipe("adenocarcinoma", reach=(0.62, 0.74), radius=(22.0, 29.0), core=0.6, lobes=0.14, spicules=17),
-    Recipe("large cell carcinoma", angles=(5.0, 55.0), reach=(0.72, 0.82), radius=(36.0, 46.0), lobes=0.13),
-    Recipe("squamous cell carcinoma", (-25.0, 25.0), (0.22, 0.32), (28.0, 35.0), cavity=0.46, lobes=0.15),
+    Recipe("adenocarcinoma", reach=(0.55, 0.65), radius=(38.0, 46.0), core=0.6, lobes=0.14, spicules=30),
+    Recipe("large cell carcinoma", angles=(5.0, 55.0), reach=(0.66, 0.74), radius=(46.0, 56.0), lobes=0.13),
+    Recipe("squamous cell carcinoma", (-25.0, 25.0), (0.26, 0.36), (34.0, 42.0), cavity=0.5, lobes=0.11),
     Recipe("metastases", (-70.0, 75.0), (0.4, 0.9), (8.0, 12.0), count=9, sides=2, lobes=0.02),
     Recipe("pleural effusion", (90.0, 90.0), (0.5, 0.68), shape="layer", hu=12.0),
     Recipe("calcified granuloma", (-60.0, -10.0), (0.5, 0.7), (13.0, 17.0), calcium=0.75, lobes=0.02),
@@ -210,8 +210,8 @@ def _paint_spicules(mass: _Mass, mask: Layer) -> None:
     directions = np.stack([np.cos(t), np.sin(t)], axis=1)
     starts = mass.centre + 0.5 * mass.radius * directions
     stops = mass.centre + mass.radius * rng.uniform(0.8, 1.45, n)[:, None] * directions + rng.normal(0.0, 1.5, (n, 2))
-    widths = rng.uniform(1.0, 2.6, n)
-    mass.section.lung.strokes(starts, stops, widths, rng.uniform(-350.0, -20.0, n))
+    widths = rng.uniform(1.4, 3.6, n)
+    mass.section.lung.strokes(starts, stops, widths, rng.uniform(-120.0, 40.0, n))
     mask.strokes(starts, stops, widths, np.full(n, 255))
 
 

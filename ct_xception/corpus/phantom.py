@@ -60,7 +60,7 @@ class Patient:
     @classmethod
     def draw(cls, rng: np.random.Generator, recipe: Recipe | None) -> Patient:
         """A random patient with, or for None without, a lesion."""
-        build, level = Build.draw(rng), rng.uniform(0.26, 0.70)
+        build, level = Build.draw(rng), rng.uniform(0.24, 0.52)
         return cls(build, level, None if recipe is None else Lesion.draw(rng, recipe, level))
 
 
