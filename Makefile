@@ -21,9 +21,7 @@ run: $(VENV)/.installed
 	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --quiet train_hf.py --config recipes/phantom.yaml --output_dir $(RUN) --resume auto
 	@if [ "$(DEMO)" != 0 ]; then $(BIN)/ct-xception demo $(RUN)/model --port $(PORT); fi
 
-test: $(VENV)/.installed
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+test: lint
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.installed

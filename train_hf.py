@@ -41,15 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         try:
             build(config, _command(sys.argv[1:] if arguments is None else arguments))
-        except TrainingError as error:
-            print(f"train_hf.py: {error}", file=sys.stderr)
+        except (TrainingError, *_failures()) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            print(f"train_hf.py: {reason}", file=sys.stderr)
             return 1
     except InputError as error:
         if int(os.environ.get("RANK", "0")) == 0:
             print(f"train_hf.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ntrain_hf.py: interrupted; the same command with --resume auto goes on from here.", file=sys.stderr)
+        print("\ntrain_hf.py: interrupted; this run's --output_dir and --resume auto go on from here.", file=sys.stderr)
         return 130
     return 0
 
@@ -57,11 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def build(config: TrainConfig, command: str) -> None:
     """The stages, in order, on one process or many."""
     from ct_xception.training.loop import make_accelerator, share_cores
+    from ct_xception.training.preflight import check_before_reading
 
     _quieten()
     share_cores(config)
     run = _open_run(config)
     accelerator = make_accelerator(config, run)
+    check_before_reading(config, run)
+    accelerator.print(f"run folder: {run}")
     if (run / "model").exists():
         accelerator.print(f"{run / 'model'} is complete already; nothing is left to do.")
         return
@@ -89,6 +93,7 @@ def load_and_split(
     """Load the corpus, honour or make its splits; write and print what was found."""
     from ct_xception.corpus.load import CorpusOptions, corpus_summary, load_corpus, public_report
     from ct_xception.corpus.split import make_splits
+    from ct_xception.training.preflight import check_corpus
 
     options = CorpusOptions(
         class_map=config.class_map,
@@ -105,6 +110,8 @@ def load_and_split(
     train_fraction = 1 - config.valid_fraction - config.test_fraction
     fractions = (train_fraction, config.valid_fraction, config.test_fraction)
     splits, split = make_splits(corpus.dataset, fractions=fractions, seed=config.seed)
+    split["fractions"] = list(fractions)
+    check_corpus(config, run, corpus.label_names, split)
     if accelerator.is_main_process:
         _write_record(run, {"config.json": config.mapping, "corpus.json": corpus.report, "split.json": split})
         print(corpus_summary(corpus.report), flush=True)
@@ -156,10 +163,10 @@ def evaluate(
     folder = run / "model.partial"
     names = test.features["label"].names
     share = test.select(np.array_split(np.arange(len(test)), accelerator.num_processes)[accelerator.process_index])
-    reading = config.reading
+    reading, device = config.reading, str(accelerator.device)
     paths = {
-        "predictor": predictor_answers(folder, window=reading.window, frame=reading.frame),
-        "stock_pipeline": stock_answers(folder),
+        "predictor": predictor_answers(folder, device=device, window=reading.window, frame=reading.frame),
+        "stock_pipeline": stock_answers(folder, device=device),
     }
     answers = {
         path: answer_items(
@@ -239,9 +246,21 @@ def _quieten() -> None:
 
 
 def _command(arguments: Sequence[str]) -> str:
-    """The command for the checkpoint's record; of absolute paths the last part alone, since the record is published."""
-    shown = [Path(part).name if os.path.isabs(part) else part for part in arguments]
+    """The command for the checkpoint's record. That is published: of a path elsewhere it has the last part alone."""
+    shown = []
+    for argument in arguments:
+        option, sign, value = argument.rpartition("=")
+        private = os.path.isabs(value) or value.startswith(("..", "~"))
+        shown.append(f"{option}{sign}{Path(value).name if private else value}")
     return shlex.join(["accelerate", "launch", "train_hf.py", *shown])
+
+
+def _failures() -> tuple[type[BaseException], ...]:
+    """What a machine may refuse in the middle of the work: disk, files, memory."""
+    import torch
+    from safetensors import SafetensorError
+
+    return (OSError, SafetensorError, torch.OutOfMemoryError)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def training_rows(options: argparse.Namespace) -> list[Row]:
         image_size=options.image_size,
         batch_size=options.batch_size,
         ema=0.0,  # the peer has none
+        workers=0,  # nor another process that prepares batches, or works on in the other's turn
     )
     with tempfile.TemporaryDirectory() as folder:
         ours = our_turn(splits, config, Path(folder), options.steps)

@@ -14,7 +14,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -244,13 +244,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from ct_xception.evaluation.evaluator import evaluate_checkpoint
     from ct_xception.evaluation.figures import Outputs
     from ct_xception.evaluation.intervals import describe_figure
-    from ct_xception.serving.checkpoint import open_checkpoint
+    from ct_xception.serving.checkpoint import open_checkpoint, read_provenance
 
     window, folder = _window(arguments), open_checkpoint(arguments.checkpoint).folder
     output = Path(arguments.output)
     if output.exists() and not output.is_dir():
         raise InputError(f"--output: {printable(output)} is a file; name a folder.")
-    dataset, split, report = _load_split(arguments, window)
+    dataset, split, report = _load_split(arguments, window, read_provenance(folder))
     metrics = evaluate_checkpoint(
         folder,
         dataset,
@@ -272,7 +272,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _load_split(
-    arguments: argparse.Namespace, window: Window | None
+    arguments: argparse.Namespace, window: Window | None, provenance: Mapping[str, Any]
 ) -> tuple[Dataset, dict[str, Any] | None, dict[str, Any]]:
     """The items to answer, the splits they belong to (None for a corpus taken whole), and the corpus's report."""
     from ct_xception.corpus.load import CorpusOptions, load_corpus
@@ -296,7 +296,15 @@ def _load_split(
         return concatenate_datasets(list(corpus.dataset.values())), None, corpus.report
     if "train" not in corpus.dataset and arguments.split in corpus.dataset:
         return corpus.dataset[arguments.split], None, corpus.report
-    splits, split = make_splits(corpus.dataset, seed=arguments.seed)
+    stated = provenance.get("split", {})
+    fractions, seed = stated.get("fractions", (0.7, 0.15, 0.15)), stated.get("seed", arguments.seed)
+    splits, split = make_splits(corpus.dataset, fractions=fractions, seed=seed)
+    same = provenance.get("corpus", {}).get("hash") == corpus.report["hash"]
+    if same and split["protocol"] == "made" and split["name"] != stated.get("name"):
+        raise InputError(
+            "--corpus: its split cannot be made again as training made it, so its test images may have been trained "
+            "on; give the columns or patterns of training, or --split all for a corpus that was not trained on."
+        )
     return splits[arguments.split], split, corpus.report
 
 

@@ -45,6 +45,11 @@ def write_json(path: str | Path, value: Any) -> None:
     write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_json(path: str | Path) -> Any:
+    """What a JSON file holds. Raises OSError or ValueError."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
 def sha256_file(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with open(path, "rb") as stream:

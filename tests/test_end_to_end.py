@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 LAUNCH = [str(BIN / "accelerate"), "launch", "--quiet"]
-OPTIONS = ["--weights", "none", "--image_size", "64", "--epochs", "3", "--batch_size", "8", "--workers", "0"]
+OPTIONS = ["--weights", "none", "--image_size", "64", "--epochs", "3", "--batch_size", "8"]
 
 
 def command(corpus: Path, run: Path, *more: str, launch: list[str] = LAUNCH) -> list[str]:
@@ -94,7 +94,10 @@ def test_two_processes_train_and_count_every_item_once(unbroken: Path, tiny_corp
     table = pandas.read_parquet(tmp_path / "two" / "model" / "evaluation" / "predictions.parquet")
     alone_table = pandas.read_parquet(unbroken / "model" / "evaluation" / "predictions.parquet")
     assert table[["source", "path", "label"]].equals(alone_table[["source", "path", "label"]])
-    assert len((tmp_path / "two" / "history.jsonl").read_text().splitlines()) == 1
+    (line,) = [json.loads(text) for text in (tmp_path / "two" / "history.jsonl").read_text().splitlines()]
+    split = json.loads((tmp_path / "two" / "split.json").read_text())
+    assert line["train_n"] == split["counts"]["train"] == 32  # whole batches of 8 on each of two
+    assert line["validation_n"] == split["counts"]["validation"]
 
 
 PIPELINE = """
@@ -147,6 +150,9 @@ def test_the_best_weights_are_what_was_published(unbroken: Path) -> None:
         (["--corpus", "phantom", "--epochs", "0"], "--epochs: 0 is out of range"),
         (["--corpus", "phantom", "--epohcs", "3"], "--epohcs"),
         (["--corpus", "phantom", "--config", "absent.yaml"], "absent.yaml cannot be read"),
+        (["--corpus", "phantom", "--backbone", "resnet50"], "'resnet50' is not one of"),
+        (["--corpus", "phantom", "--optimizer", "foo", "--weights", "none"], "--optimizer: 'foo'"),
+        (["--corpus", "phantom", "--weights", "gone.safetensors"], "gone.safetensors is not a file"),
     ],
 )
 def test_bad_usage_is_one_sentence_and_leaves_nothing(arguments: list[str], words: str, tmp_path: Path) -> None:
@@ -155,6 +161,14 @@ def test_bad_usage_is_one_sentence_and_leaves_nothing(arguments: list[str], word
     assert done.returncode == 2
     assert words in done.stderr and "Traceback" not in done.stderr
     assert not run.exists()
+
+
+def test_a_run_with_other_options_is_refused_and_its_records_stay(unbroken: Path, tiny_corpus: Path) -> None:
+    before = (unbroken / "config.json").read_bytes()
+    words = command(tiny_corpus, unbroken, "--resume", "auto", "--learning_rate", "0.5", launch=[])
+    done = run_whole([sys.executable, *words])
+    assert done.returncode == 2 and "--learning_rate 0.001 -> 0.5" in done.stderr
+    assert (unbroken / "config.json").read_bytes() == before
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(unbroken: Path, tiny_corpus: Path) -> None:

@@ -110,6 +110,12 @@ def _download(repo: str, revision: str | None, name: str) -> Path:
     raise CheckpointError(f"{name}: {problem}.") from cause
 
 
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """Where a checkpoint's weights come from, as its side file says; empty where it says nothing."""
+    side = _read_json(folder / SIDE_FILE, printable(folder)) if (folder / SIDE_FILE).is_file() else {}
+    return dict(side.get("provenance") or {})
+
+
 def _read_json(path: Path, name: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -85,6 +85,9 @@ def training_loader(items: TrainingItems, sampler: EpochSampler, batch_size: int
         batch_size=batch_size,
         sampler=sampler,  # type: ignore[arg-type]
         drop_last=True,
+        # A generator of its own: a loader with workers draws a seed from the global one once in a process, and the
+        # dropout of a resumed run would then differ from that of the unbroken one.
+        generator=torch.Generator(),
         num_workers=workers,
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,

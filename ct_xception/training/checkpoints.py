@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ct_xception.errors import CheckpointError
@@ -60,20 +60,20 @@ def save_checkpoint(
         save_file(best, aside / BEST, metadata={"format": "pt"})
     elif previous is not None and (previous / BEST).exists():
         _link(previous / BEST, aside / BEST)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    extras = {"scaler": scaler, "rates": rates, "scalars": _scalars(optimizer)}
+    groups = [_numbers(group) for group in optimizer.param_groups]
+    extras = {"scaler": scaler, "groups": groups, "scalars": _scalars(optimizer)}
     write_json(aside / PROGRESS, dataclasses.asdict(progress) | extras)
     final = directory / f"epoch-{progress.epoch:04d}"
     aside.rename(final)
     for older in directory.iterdir():
-        if older != final:
+        if older != final and older.is_dir():
             shutil.rmtree(older)
 
 
 def latest_checkpoint(directory: Path) -> Path | None:
     """The newest complete checkpoint folder, or None."""
     complete = [path for path in directory.glob("epoch-*") if (path / PROGRESS).is_file()]
-    return max(complete, key=lambda path: path.name, default=None)
+    return max(complete, key=lambda path: int(path.name.removeprefix("epoch-")), default=None)
 
 
 def read_progress(checkpoint: Path) -> Progress:
@@ -89,7 +89,18 @@ def read_progress(checkpoint: Path) -> Progress:
 def load_checkpoint(
     checkpoint: Path, modules: dict[str, torch.nn.Module], optimizer: torch.optim.Optimizer
 ) -> dict[str, float]:
-    """Put a checkpoint's state into the network, the moving average and the optimizer; the scaler's is returned."""
+    """Put a checkpoint's state into the network, the moving average and the optimizer; the scaler's is returned.
+
+    Raises `CheckpointError` where the checkpoint is damaged or of another network.
+    """
+    try:
+        return _load(checkpoint, modules, optimizer)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError, IndexError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{checkpoint}: cannot be resumed ({reason}); remove it, or start anew.") from error
+
+
+def _load(checkpoint: Path, modules: dict[str, torch.nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, float]:
     values = json.loads((checkpoint / PROGRESS).read_text(encoding="utf-8"))
     with safe_open(checkpoint / STATE, framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}
@@ -103,8 +114,9 @@ def load_checkpoint(
             "param_groups": optimizer.state_dict()["param_groups"],
         }
     )
-    for group, rate in zip(optimizer.param_groups, values["rates"], strict=True):
-        group["lr"] = rate
+    for group, numbers in zip(optimizer.param_groups, values["groups"], strict=True):
+        restored = {name: torch.tensor(value[0]) if isinstance(value, list) else value for name, value in numbers.items()}
+        group.update(restored)
     return values["scaler"]
 
 
@@ -140,6 +152,20 @@ def _scalars(optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Any]]:
         str(index): {key: value for key, value in entries.items() if not isinstance(value, torch.Tensor)}
         for index, entries in optimizer.state_dict()["state"].items()
     }
+
+
+def _numbers(group: dict[str, Any]) -> dict[str, Any]:
+    """What training changes in a parameter group: the rate, and the step count that some optimizers keep there.
+
+    A number that is kept as a tensor is written as a list of one.
+    """
+    numbers: dict[str, Any] = {}
+    for name, value in group.items():
+        if isinstance(value, torch.Tensor) and value.numel() == 1:
+            numbers[name] = [value.item()]
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            numbers[name] = value
+    return numbers
 
 
 def _link(source: Path, target: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -50,7 +49,9 @@ class TrainConfig:
     group_pattern: str | None = option(None, "regular expression whose first group in a path is the patient", "corpus")
     valid_fraction: float = option(0.15, "share of groups for validation where the corpus has none", "corpus")
     test_fraction: float = option(0.15, "share of groups for test where the corpus has none", "corpus")
-    window: str | None = option(None, "lung, mediastinal, bone or CENTRE/WIDTH in HU (default: the file's)", "corpus")
+    window: str | None = option(
+        None, "lung, mediastinal, bone or --window=CENTRE/WIDTH in HU (default: the file's)", "corpus"
+    )
     frame: int | None = option(None, "frame of multi-frame files, from 0", "corpus")
     body_crop: bool = option(True, "crop each slice to the body", "corpus")
     filters: list[str] = option([], "filters on each slice, in order: median, clahe", "corpus")
@@ -72,7 +73,9 @@ class TrainConfig:
     freeze_epochs: int = option(0, "first epochs that train the head alone", "training")
     clip_norm: float = option(1.0, "largest norm of the gradient; 0 turns it off", "training")
     ema: float = option(0.98, "decay of the moving average of weights that is kept; 0 turns it off", "training")
-    mixed_precision: str = option("no", "arithmetic of the forward pass", "training", ("no", "fp16", "bf16"))
+    mixed_precision: str | None = option(
+        None, "arithmetic of the forward pass (default: accelerate's)", "training", ("no", "fp16", "bf16")
+    )
 
     loss: str = option("cross_entropy", "loss; bce is for two classes", "loss", LOSSES)
     label_smoothing: float = option(0.1, "share of each label spread over all classes", "loss")
@@ -113,7 +116,7 @@ class TrainConfig:
 
 
 # Options that do not change the weights a run ends with: a resumed run may differ in them.
-FREE_TO_DIFFER = frozenset({"output_dir", "resume", "workers", "trackers", "threads"})
+FREE_TO_DIFFER = frozenset({"output_dir", "resume", "workers", "trackers"})
 
 _RANGES: dict[str, tuple[float, float]] = {
     "valid_fraction": (0.01, 0.9),
@@ -121,12 +124,12 @@ _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 100_000),
     "batch_size": (2, 65_536),
     "accumulation": (1, 65_536),
-    "learning_rate": (1e-9, 100.0),
+    "learning_rate": (1e-6, 100.0),
     "body_rate": (0.0, 100.0),
     "weight_decay": (0.0, 10.0),
     "warmup_epochs": (0.0, 100_000),
     "freeze_epochs": (0, 100_000),
-    "clip_norm": (0.0, math.inf),
+    "clip_norm": (0.0, 1e9),
     "ema": (0.0, 0.999999),
     "dropout": (0.0, 0.99),
     "label_smoothing": (0.0, 0.99),
@@ -141,7 +144,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 def _check_choice(field: dataclasses.Field, value: Any) -> None:
     choices = field.metadata["choices"]
-    if choices and value not in choices:
+    if choices and value is not None and value not in choices:
         raise InputError(f"--{field.name}: {value!r} is not one of {', '.join(choices)}.")
 
 
@@ -164,6 +167,10 @@ def _check_names(config: TrainConfig) -> None:
     from ct_xception.imaging.slices import parse_window
     from ct_xception.imaging.transforms import FILTERS
 
+    if config.resume == "auto" and not config.output_dir:
+        raise InputError("--resume auto: needs --output_dir, the folder of the run to go on with.")
+    if config.frame is not None and config.frame < 0:
+        raise InputError(f"--frame: {config.frame} is below 0; frames count from 0.")
     if not config.corpus:
         raise InputError("--corpus: not given; name a folder, a table, a Hub dataset id, or phantom.")
     for name in config.filters:
@@ -188,7 +195,7 @@ def augment_config(config: TrainConfig) -> Any:
             raise InputError(f"--augment: {name!r} is not one of {', '.join(sorted(known))}.")
         try:
             values[name] = float(text)
-        except ValueError:
+        except (TypeError, ValueError):
             raise InputError(f"--augment: {name}={text} is not a number.") from None
     return AugmentConfig(**values)
 
@@ -275,11 +282,23 @@ def _typed(name: str, value: Any, kind: type) -> Any:
             return float(value)  # YAML 1.1 reads 1e-3 as text
         except ValueError:
             pass
-    optional = name in ("window", "frame", "output_dir", "group_pattern") or name.endswith("_column")
+    if value is False and kind is str:
+        value = "no"  # YAML 1.1 reads a bare no as false
+    if kind is dict and isinstance(value, dict):
+        return _named_texts(name, value)
+    optional = name in ("window", "frame", "output_dir", "group_pattern", "mixed_precision") or name.endswith("_column")
     if (value is None and optional) or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
         return value
     wanted = {str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
     raise InputError(f"--{name}: {value!r} is not {wanted.get(kind, 'a table of NAME: VALUE')}.")
+
+
+def _named_texts(name: str, table: dict[Any, Any]) -> dict[str, str]:
+    """A table of NAME: VALUE as the command line would have given it."""
+    for key, value in table.items():
+        if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+            raise InputError(f"--{name}: {key}: {value!r} is neither text nor a number.")
+    return {str(key): str(value) for key, value in table.items()}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration, DistributedDataParallelKwargs
-from accelerate.utils import broadcast, set_seed
+from accelerate.utils import broadcast, broadcast_object_list, set_seed
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -61,6 +62,7 @@ class Trained:
 
 def make_accelerator(config: TrainConfig, run: Path | None = None) -> Accelerator:
     """The `Accelerator` of a run; trackers write below `run`."""
+    _check_trackers(config)
     # Frozen epochs leave the body without gradients, which DistributedDataParallel must be told to expect.
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=config.freeze_epochs > 0)]
     try:
@@ -80,6 +82,15 @@ def share_cores(config: TrainConfig) -> None:
     """Give each process its share of the cores; `accelerate launch` would leave a CPU process with one thread."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // local))
+
+
+def _check_trackers(config: TrainConfig) -> None:
+    """accelerate leaves out a tracker whose package is absent, without a word."""
+    from accelerate.tracking import get_available_trackers
+
+    absent = sorted(set(config.trackers) - {str(tracker) for tracker in get_available_trackers()})
+    if absent:
+        raise InputError(f"--trackers: {', '.join(absent)} is not installed; pip install 'ct-xception[trackers]'.")
 
 
 class Training:
@@ -118,12 +129,14 @@ class Training:
             gamma=config.focal_gamma,
         )
         self._prepare(model, train, validation)
-        self.progress = Progress({k: v for k, v in config.mapping.items() if k not in FREE_TO_DIFFER}, split)
+        self.progress = Progress(binding_options(config) | {"num_processes": accelerator.num_processes}, split)
 
     def _prepare(self, model: CTXceptionForImageClassification, train: CachedSlices, valid: CachedSlices) -> None:
         config, accelerator = self.config, self.accelerator
         contract = model.config.pretrained_cfg
         batch_size = min(config.batch_size, len(train) // accelerator.num_processes)
+        if config.mixup:
+            batch_size -= batch_size % 2  # mixup pairs the images of a batch
         if batch_size < 2:
             raise InputError(f"corpus: {len(train)} training images are too few; at least two a process are needed.")
         self.sampler = EpochSampler(train.labels, config.seed, balanced=config.sampling == "balanced")
@@ -147,10 +160,13 @@ class Training:
 
     def fit(self) -> Trained:
         """Train to the last epoch, or to the end of patience."""
-        if self.config.resume == "auto":
-            self._resume()
-        if latest_checkpoint(self.directory) is None:
+        # Agreed before anything is written: a slower process would take a faster one's first checkpoint for an old one.
+        found = latest_checkpoint(self.directory) if self.config.resume == "auto" else None
+        found = broadcast_object_list([found])[0]
+        if found is None:
             self._save(best=None)
+        else:
+            self._resume(found)
         with self._progress_bar() as bar:
             while not self.progress.finished:
                 self._run_epoch(bar)
@@ -163,7 +179,7 @@ class Training:
         bar.set_description(f"epoch {epoch}/{self.config.epochs}")
         loss, accuracy, images = self._train_epoch(epoch, bar)
         train_seconds = time.monotonic() - started
-        record: dict[str, Any] = {"epoch": epoch, "train_loss": loss, "train_accuracy": accuracy}
+        record: dict[str, Any] = {"epoch": epoch, "train_n": images, "train_loss": loss, "train_accuracy": accuracy}
         record |= {f"validation_{name}": value for name, value in self._validate().items()}
         record |= {
             "learning_rate": self.schedule.get_last_lr()[-1],
@@ -246,7 +262,13 @@ class Training:
                 gathered = self.accelerator.gather_for_metrics((answer, batch["label"]))
                 logits.append(gathered[0].cpu())
                 labels.append(gathered[1].cpu())
-        return validation_figures(torch.cat(logits).numpy(), torch.cat(labels).numpy())
+        answers = torch.cat(logits).numpy()
+        if not np.isfinite(answers).all():
+            raise TrainingError(
+                "training stopped: the network's answers on the validation split are no longer finite; lower "
+                "--learning_rate. The last checkpoint is kept."
+            )
+        return validation_figures(answers, torch.cat(labels).numpy())
 
     def _share_buffers(self) -> None:
         """Batch-norm statistics differ by process; the main one's are those that are validated and saved."""
@@ -287,12 +309,11 @@ class Training:
             write_atomically(self.run / "history.jsonl", "".join(line + "\n" for line in lines))
         self.accelerator.wait_for_everyone()
 
-    def _resume(self) -> None:
-        checkpoint = latest_checkpoint(self.directory)
-        if checkpoint is None:
-            return
+    def _resume(self, checkpoint: Path) -> None:
         progress = read_progress(checkpoint)
-        _check_same(progress, self.progress)
+        check_same_options(progress.config, self.progress.config)
+        if progress.split != self.progress.split:
+            raise CheckpointError(CHANGED_SPLIT)
         scaler = load_checkpoint(checkpoint, self._modules(), self.optimizer.optimizer)
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(scaler)
@@ -334,19 +355,22 @@ def _mixup(config: TrainConfig, classes: int) -> Any:
     return Mixup(mixup_alpha=config.mixup, num_classes=classes, label_smoothing=0.0)
 
 
-def _check_same(found: Progress, wanted: Progress) -> None:
-    """A run may only be resumed with the options and the split that it was started with."""
-    names = sorted(set(found.config) | set(wanted.config))
-    differing = [name for name in names if found.config.get(name) != wanted.config.get(name)]
-    if differing:
-        changes = ", ".join(
-            f"--{name} {found.config.get(name)!r} -> {wanted.config.get(name)!r}" for name in differing
-        )
+CHANGED_SPLIT = (
+    "--resume auto: the corpus or its split has changed since the run was started; choose another --output_dir."
+)
+
+
+def binding_options(config: TrainConfig) -> dict[str, Any]:
+    """The options that decide which weights a run ends with."""
+    return {name: value for name, value in config.mapping.items() if name not in FREE_TO_DIFFER}
+
+
+def check_same_options(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raise `CheckpointError` unless a run is resumed with the options that it was started with."""
+    names = sorted(name for name in {*found, *wanted} - FREE_TO_DIFFER if found.get(name) != wanted.get(name))
+    if names:
+        changes = ", ".join(f"--{name} {found.get(name)!r} -> {wanted.get(name)!r}" for name in names)
         raise CheckpointError(
             f"--resume auto: the run was started with other options ({changes}); give the same ones, or another "
             "--output_dir."
-        )
-    if found.split != wanted.split:
-        raise CheckpointError(
-            "--resume auto: the corpus or its split has changed since the run was started; choose another --output_dir."
         )

@@ -12,16 +12,25 @@ from ct_xception.model.modelling import CTXceptionForImageClassification
 from ct_xception.training.config import TrainConfig
 
 
+def check_optimizer(name: str) -> None:
+    """Raise `InputError` unless the optimizer is one of timm's that this loop can step, save and resume."""
+    from timm.optim import list_optimizers
+
+    if name.startswith(("kron", "adahessian")):
+        raise InputError(f"--optimizer: {name} needs second-order steps, or cannot be resumed; choose adamw.")
+    if name not in list_optimizers():
+        known = ", ".join(["adamw", "adam", "rmsprop", "sgd"])
+        raise InputError(f"--optimizer: {name!r} is not one of timm's; choose {known} or another of them.")
+
+
 def make_optimizer(model: CTXceptionForImageClassification, config: TrainConfig) -> torch.optim.Optimizer:
     """timm's optimizer of that name over body and head, each with its own rate; biases and norms do not decay.
 
     Raises `InputError` for a name that timm does not know or that needs a package which is absent.
     """
-    from timm.optim import create_optimizer_v2, list_optimizers
+    from timm.optim import create_optimizer_v2
 
-    if config.optimizer not in list_optimizers():
-        known = ", ".join(["adamw", "adam", "rmsprop", "sgd"])
-        raise InputError(f"--optimizer: {config.optimizer!r} is not one of timm's; choose {known} or another of them.")
+    check_optimizer(config.optimizer)
     head = list(model.head.parameters())
     groups = [
         *_decay_groups(model.body_parameters(), config.learning_rate * config.body_rate, config.weight_decay),
@@ -46,7 +55,7 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, updates
     """transformers' schedule over `updates` optimizer steps, of which the first `warmup_epochs` share is warm-up."""
     from transformers import get_scheduler
 
-    warmup = min(round(updates * config.warmup_epochs / config.epochs), updates)
+    warmup = min(round(updates * config.warmup_epochs / config.epochs), updates - 1)
     name = "constant_with_warmup" if config.schedule == "constant" else config.schedule
     return get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=updates)
 

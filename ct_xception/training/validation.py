@@ -22,6 +22,7 @@ def validation_figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, floa
     predicted = logits.argmax(axis=1)
     present = np.unique(labels)
     return {
+        "n": len(labels),
         "loss": float(-log_probabilities[np.arange(len(labels)), labels].mean()),
         "accuracy": float((predicted == labels).mean()),
         "balanced_accuracy": float(np.mean([(predicted[labels == index] == index).mean() for index in present])),

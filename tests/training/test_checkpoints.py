@@ -37,7 +37,7 @@ def advance(model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> No
     optimizer.step()
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adam", "rmsprop", "sgd", "lion", "nadamw"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "rmsprop", "sgd", "lion", "lamb", "adan"])
 def test_training_goes_on_bit_for_bit(optimizer: str, tmp_path: Path) -> None:
     model, made = trained(optimizer)
     made.param_groups[0]["lr"] = 0.007  # as a schedule would have left it
@@ -81,3 +81,12 @@ def test_progress_round_trips_and_damage_is_named(tmp_path: Path) -> None:
     (found / "progress.json").write_text("{")
     with pytest.raises(CheckpointError, match="cannot be resumed"):
         read_progress(found)
+
+
+def test_damaged_tensors_are_named(tmp_path: Path) -> None:
+    model, made = trained("sgd")
+    save_checkpoint(tmp_path, Progress({}, "s", epoch=1), {"model": model}, made, {}, best=None)
+    found = latest_checkpoint(tmp_path)
+    (found / "state.safetensors").write_bytes((found / "state.safetensors").read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="epoch-0001: cannot be resumed"):
+        load_checkpoint(found, {"model": model}, made)

@@ -38,6 +38,13 @@ def test_yaml_gives_defaults_and_the_command_line_wins(tmp_path: Path) -> None:
     assert (config.filters, config.window) == (["median"], None)
 
 
+def test_a_bare_no_in_yaml_is_the_word(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("corpus: phantom\nmixed_precision: no\naugment: {rotation: 5}\n")
+    config = parse_config(["--config", str(file)])
+    assert config.mixed_precision == "no" and augment_config(config).rotation == 5.0
+
+
 def test_a_config_survives_its_own_json(tmp_path: Path) -> None:
     config = TrainConfig(corpus="phantom", filters=["median"], class_map={"a": "b"})
     assert config_from_mapping(config.mapping) == config
@@ -65,6 +72,10 @@ def test_a_config_survives_its_own_json(tmp_path: Path) -> None:
         ({"freeze_epochs": 20}, "--freeze_epochs: 20 of 20 epochs"),
         ({"valid_fraction": 0.6, "test_fraction": 0.4}, "less than a tenth for training"),
         ({"class_map": ["a=b"]}, "--class_map: .* is not a table"),
+        ({"class_map": {"a": None}}, "--class_map: a: None is neither text nor a number"),
+        ({"augment": {"rotation": None}}, "--augment: rotation: None"),
+        ({"resume": "auto"}, "--resume auto: needs --output_dir"),
+        ({"frame": -1}, "--frame: -1 is below 0"),
     ],
 )
 def test_bad_values_are_named(values: dict, words: str) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 from ct_xception.corpus.load import load_corpus
@@ -17,6 +19,14 @@ from ct_xception.training.loop import Training, TrainingError, make_accelerator
 
 NAMES = ["adenocarcinoma", "large cell carcinoma", "normal", "squamous cell carcinoma"]
 TINY = {"corpus": "tiny", "weights": "none", "image_size": 64, "epochs": 1, "batch_size": 8, "workers": 0}
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator() -> Iterator[None]:
+    """accelerate keeps its settings for the life of a process; each test here begins without any."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +84,7 @@ def test_frozen_epochs_move_the_head_alone(slices, tmp_path: Path) -> None:
 )
 def test_options_train(options: dict, slices, tmp_path: Path) -> None:
     before = make(tmp_path, slices, **options)
+    assert before.accelerator.mixed_precision == options.get("mixed_precision", "no")
     start = before.plain.head.weight.detach().clone()
     record = before.fit().history[0]
     assert record["train_loss"] > 0 and not torch.equal(before.plain.head.weight, start)
@@ -104,13 +115,28 @@ def test_a_loss_that_is_not_finite_names_the_files_and_keeps_the_checkpoint(slic
     assert (tmp_path / "checkpoints" / "epoch-0000" / "progress.json").is_file()
 
 
+def test_answers_that_are_not_finite_stop_the_run(slices, tmp_path: Path, monkeypatch) -> None:
+    training = make(tmp_path, slices, ema=0.0)
+    monkeypatch.setattr(training, "_train_epoch", lambda epoch, bar: (1.0, 0.5, 8))
+    with torch.no_grad():
+        training.plain.head.bias.fill_(float("inf"))
+    with pytest.raises(TrainingError, match="answers on the validation split are no longer finite"):
+        training.fit()
+
+
+def test_mixup_takes_even_batches_of_few_images(slices, tmp_path: Path) -> None:
+    training = make(tmp_path, slices, mixup=0.3, batch_size=64)
+    assert training.loader.batch_sampler.batch_size % 2 == 0
+    assert training.fit().history[0]["train_n"] == 32
+
+
 def test_a_run_cannot_be_resumed_as_another(slices, tmp_path: Path) -> None:
     make(tmp_path, slices).fit()
     with pytest.raises(CheckpointError, match=r"other options \(--learning_rate 0.001 -> 0.5\)"):
-        make(tmp_path, slices, resume="auto", learning_rate=0.5).fit()
+        make(tmp_path, slices, resume="auto", output_dir="x", learning_rate=0.5).fit()
     with pytest.raises(CheckpointError, match="the corpus or its split has changed"):
-        make(tmp_path, slices, split="t", resume="auto").fit()
-    assert len(make(tmp_path, slices, resume="auto", workers=1).fit().history) == 1
+        make(tmp_path, slices, split="t", resume="auto", output_dir="x").fit()
+    assert len(make(tmp_path, slices, resume="auto", output_dir="x", workers=1).fit().history) == 1
 
 
 def test_bad_choices_are_named_before_training(slices, tmp_path: Path) -> None:

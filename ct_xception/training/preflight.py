@@ -1,0 +1,38 @@
+"""What can be found wrong with a run before the first slow act, or right after the corpus is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ct_xception.errors import CheckpointError
+from ct_xception.files import read_json
+from ct_xception.model.configuration import make_config
+from ct_xception.model.weights import find_weights
+from ct_xception.training.config import TrainConfig
+from ct_xception.training.loop import CHANGED_SPLIT, binding_options, check_same_options
+from ct_xception.training.losses import make_loss
+from ct_xception.training.optimisation import check_optimizer
+
+
+def check_before_reading(config: TrainConfig, run: Path) -> None:
+    """Backbone, image size, optimizer, weights, and the options of the run that is to go on. Raises `InputError`."""
+    make_config(config.backbone, ["a", "b"], config.image_size)
+    check_optimizer(config.optimizer)
+    find_weights(config.weights, config.backbone)
+    if (run / "config.json").is_file():
+        check_same_options(_record(run / "config.json"), binding_options(config))
+
+
+def check_corpus(config: TrainConfig, run: Path, label_names: list[str], split: dict[str, Any]) -> None:
+    """The loss against the number of classes, and the split against that of the run that is to go on."""
+    make_loss(config.loss, len(label_names))
+    if (run / "split.json").is_file() and _record(run / "split.json").get("name") != split["name"]:
+        raise CheckpointError(CHANGED_SPLIT)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); choose another --output_dir.") from error
