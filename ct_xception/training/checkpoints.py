@@ -115,8 +115,8 @@ def _load(checkpoint: Path, modules: dict[str, torch.nn.Module], optimizer: torc
         }
     )
     for group, numbers in zip(optimizer.param_groups, values["groups"], strict=True):
-        restored = {name: torch.tensor(value[0]) if isinstance(value, list) else value for name, value in numbers.items()}
-        group.update(restored)
+        for name, value in numbers.items():
+            group[name] = torch.tensor(value[0]) if isinstance(value, list) else value
     return values["scaler"]
 
 
