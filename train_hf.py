@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         try:
             build(config, _command(sys.argv[1:] if arguments is None else arguments))
-        except (TrainingError, *_failures()) as error:
+        except (TrainingError, *_failures()) as error:  # type: ignore[misc]  # mypy does not see through the star
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             print(f"train_hf.py: {reason}", file=sys.stderr)
             return 1
@@ -255,7 +255,7 @@ def _command(arguments: Sequence[str]) -> str:
     return shlex.join(["accelerate", "launch", "train_hf.py", *shown])
 
 
-def _failures() -> tuple[type[BaseException], ...]:
+def _failures() -> tuple[type[Exception], ...]:
     """What a machine may refuse in the middle of the work: disk, files, memory."""
     import torch
     from safetensors import SafetensorError

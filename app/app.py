@@ -166,7 +166,7 @@ def _build_outputs(classifier: Classifier) -> Outputs:
             slice_ = _picture("Slice", "The slice as it was read")
             heat = _picture("Evidence", "The slice under its heat map")
         with gr.Row(elem_id="controls", equal_height=True):
-            names = [("…", ""), *classifier.label_names]
+            names: list[str | int | float | tuple[str, str | int | float]] = [("…", ""), *classifier.label_names]
             target = gr.Dropdown(names, value="", label="Evidence for", scale=3, min_width=160, elem_id="target")
             opacity = gr.Slider(0, 1, 0.6, step=0.05, label="Opacity", scale=2, min_width=150, elem_id="opacity")
             legend = gr.HTML(_legend(None), elem_id="legend")

@@ -37,9 +37,15 @@ class CTXceptionConfig(TimmWrapperConfig):
         """The stock dictionary. The parent keeps an older `label_names`, which would survive a change of classes."""
         output = super().to_dict()
         output["num_classes"] = self.num_labels
-        output["label_names"] = [self.id2label[index] for index in range(self.num_labels)]
+        output["label_names"] = label_names(self)
         output["architectures"] = [_STOCK_CLASS]
         return output
+
+
+def label_names(config: TimmWrapperConfig) -> list[str]:
+    """The class names of a configuration in index order."""
+    names: Mapping[Any, str] = config.id2label or {}
+    return [names[index] for index in range(len(names))]
 
 
 def make_config(backbone: str, label_names: Sequence[str], image_size: int) -> CTXceptionConfig:
@@ -55,11 +61,11 @@ def make_config(backbone: str, label_names: Sequence[str], image_size: int) -> C
         raise InputError(
             f"image_size: {image_size} is out of range; give a side from {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE} pixels."
         )
+    options: dict[str, Any] = {"pretrained_cfg": input_contract(backbone, image_size), "num_labels": len(names)}
     return CTXceptionConfig(
         architecture=backbone,
         model_args={},
-        pretrained_cfg=input_contract(backbone, image_size),
-        num_labels=len(names),
+        **options,
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
     )
@@ -79,7 +85,9 @@ def _checked_labels(label_names: Sequence[str]) -> list[str]:
 def _registered_cfg(backbone: str) -> Mapping[str, Any]:
     import timm
 
-    return timm.get_pretrained_cfg(backbone).to_dict()
+    registered = timm.get_pretrained_cfg(backbone)
+    assert registered is not None  # BACKBONES are timm's own
+    return registered.to_dict()
 
 
 def input_contract(backbone: str, image_size: int) -> dict[str, Any]:

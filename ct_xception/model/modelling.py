@@ -7,7 +7,7 @@ nothing of it is needed to read what it saves.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from transformers import TimmWrapperForImageClassification
 from transformers.conversion_mapping import PrefixChange, register_checkpoint_conversion_mapping
 
 from ct_xception.errors import InputError
-from ct_xception.model.configuration import CTXceptionConfig, make_config
+from ct_xception.model.configuration import CTXceptionConfig, label_names, make_config
 from ct_xception.model.weights import find_weights, load_backbone_weights
 
 # ITU-R BT.601 luma, the grey that Pillow's convert("L") and our reader make of a coloured picture.
@@ -68,7 +68,7 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
     @property
     def label_names(self) -> list[str]:
         """The class names in index order."""
-        return [self.config.id2label[index] for index in range(self.config.num_labels)]
+        return label_names(self.config)
 
     @property
     def head(self) -> nn.Linear:
@@ -134,7 +134,7 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
         self.head.weight.div_(temperature)
         self.head.bias.div_(temperature)
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | PathLike[Any], **kwargs: Any) -> None:  # type: ignore[override]
         """Write config.json and model.safetensors (timm's own keys) as stock transformers and timm read them.
 
         The keys are given here because transformers undoes the renaming only for models that it has loaded itself.

@@ -83,7 +83,7 @@ def training_loader(items: TrainingItems, sampler: EpochSampler, batch_size: int
     return DataLoader(
         items,
         batch_size=batch_size,
-        sampler=sampler,  # type: ignore[arg-type]
+        sampler=sampler,
         drop_last=True,
         # A generator of its own: a loader with workers draws a seed from the global one once in a process, and the
         # dropout of a resumed run would then differ from that of the unbroken one.

@@ -237,7 +237,7 @@ def _argument(field: dataclasses.Field) -> dict[str, Any]:
 class _Pairs(argparse.Action):
     """NAME=VALUE arguments, gathered into a dictionary."""
 
-    def __call__(self, parser, namespace, values, option_string=None):  # type: ignore[no-untyped-def]
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         pairs = [value.partition("=") for value in values]
         for name, sign, value in pairs:
             if not (name and sign and value):
@@ -257,7 +257,9 @@ def _types() -> dict[str, type]:
 
 
 def _default(field: dataclasses.Field) -> Any:
-    return field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def parse_config(arguments: Sequence[str] | None = None) -> TrainConfig:

@@ -112,14 +112,15 @@ class Training:
         self.sources = train.sources
         self.directory = run / "checkpoints"
         counts = np.bincount(train.labels, minlength=len(label_names)).tolist()
-        model = CTXceptionForImageClassification.from_backbone(
+        model: Any = CTXceptionForImageClassification.from_backbone(
             config.backbone,
             label_names,
             config.image_size,
             weights=config.weights,
             dropout=config.dropout,
             seed=config.seed,
-        ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        )
+        model = model.to(memory_format=torch.channels_last)
         self.classes = len(label_names)
         self.loss = make_loss(
             config.loss,
@@ -156,7 +157,8 @@ class Training:
     @property
     def kept(self) -> CTXceptionForImageClassification:
         """The network whose weights are validated and kept: the moving average where there is one."""
-        return self.average.module if self.average is not None else self.plain
+        module: Any = self.plain if self.average is None else self.average.module
+        return module
 
     def fit(self) -> Trained:
         """Train to the last epoch, or to the end of patience."""
