@@ -146,7 +146,7 @@ def test_the_best_weights_are_what_was_published(unbroken: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--corpus", "no/such/folder"], "no/such/folder"),
+        (["--corpus", "no/such/folder", "--weights", "none"], "no/such/folder"),
         (["--corpus", "phantom", "--epochs", "0"], "--epochs: 0 is out of range"),
         (["--corpus", "phantom", "--epohcs", "3"], "--epohcs"),
         (["--corpus", "phantom", "--config", "absent.yaml"], "absent.yaml cannot be read"),

@@ -20,10 +20,21 @@ SIZE = 64
 
 
 def make(backbone: str = "legacy_xception", names: list[str] = NAMES, **options) -> CTXceptionForImageClassification:
-    model = CTXceptionForImageClassification.from_backbone(backbone, names, SIZE, **options).eval()
-    with torch.no_grad():  # random heads start near zero, which would hide a head that was not loaded
-        model.head.bias.copy_(torch.linspace(-1, 1, len(names)))
-    return model
+    """A random network whose answers differ from picture to picture.
+
+    With the statistics that batch norms begin with, a deep random network answers every picture alike, and a test of
+    its logits could not fail; so they are fitted to noise, and the head is widened.
+    """
+    model = CTXceptionForImageClassification.from_backbone(backbone, names, SIZE, **options)
+    noise = torch.Generator().manual_seed(7)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # the plain mean over the batches seen
+            module.reset_running_stats()
+    with torch.no_grad():
+        model.train()(pixel_values=torch.rand(8, 3, SIZE, SIZE, generator=noise) * 2 - 1)
+        model.head.weight.normal_(0, 0.1, generator=noise)
+    return model.eval()
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +54,11 @@ def logits(model: torch.nn.Module, pixel_values: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
         answer = model(pixel_values)
     return getattr(answer, "logits", answer)
+
+
+def test_the_networks_of_these_tests_tell_pictures_apart(pixel_values: torch.Tensor) -> None:
+    first, second = logits(make(), pixel_values)
+    assert (first - second).abs().max() > 1e-2
 
 
 def test_every_backbone_is_one_of_timm_and_answers_with_one_logit_a_class(pixel_values: torch.Tensor) -> None:
@@ -154,10 +170,10 @@ def test_stem_tied_to_luminance_reads_colour_as_grey_and_leaves_grey_alone() -> 
     colour = torch.rand(1, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
     grey = (colour * torch.tensor(LUMINANCE).view(1, 3, 1, 1)).sum(dim=1, keepdim=True).expand(-1, 3, -1, -1)
     before = logits(model, grey * 2 - 1)
-    assert (logits(model, colour * 2 - 1) - before).abs().max() > 1e-4  # colour counted until now
+    assert (logits(model, colour * 2 - 1) - before).abs().max() > 1e-2  # colour counted until now
     model.tie_stem_to_luminance()
-    torch.testing.assert_close(logits(model, grey * 2 - 1), before, rtol=0, atol=1e-4)
-    torch.testing.assert_close(logits(model, colour * 2 - 1), before, rtol=0, atol=1e-4)
+    torch.testing.assert_close(logits(model, grey * 2 - 1), before, rtol=0, atol=1e-3)
+    torch.testing.assert_close(logits(model, colour * 2 - 1), before, rtol=0, atol=1e-3)
 
 
 def test_class_activation_map_averages_to_the_logit(pixel_values: torch.Tensor) -> None:
@@ -195,9 +211,12 @@ def test_relus_out_of_place_do_not_change_the_answer(pixel_values: torch.Tensor)
 
 
 def test_the_seed_governs_random_weights() -> None:
-    first, same, other = make(seed=1), make(seed=1), make(seed=2)
-    assert torch.equal(first.head.weight, same.head.weight)
-    assert not torch.equal(first.head.weight, other.head.weight)
+    build = CTXceptionForImageClassification.from_backbone
+    first, same, other = (build("legacy_xception", NAMES, SIZE, seed=seed) for seed in (1, 1, 2))
+    for key in ("conv1.weight", "fc.weight"):
+        kept = first.timm_model.state_dict()[key]
+        assert torch.equal(kept, same.timm_model.state_dict()[key])
+        assert not torch.equal(kept, other.timm_model.state_dict()[key])
 
 
 def test_weights_that_do_not_fit_are_refused_in_one_sentence(tmp_path: Path) -> None:
