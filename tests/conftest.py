@@ -37,23 +37,13 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Its batch norms are fitted to noise, so that features and answers differ from slice to slice.
     """
-    import torch
-
     from ct_xception.model.modelling import CTXceptionForImageClassification
+    from tests.networks import enliven
 
     names = ["adenocarcinoma", "large cell carcinoma", "normal", "squamous cell carcinoma"]
     model = CTXceptionForImageClassification.from_backbone("legacy_xception", names, 64, seed=7)
-    noise = torch.Generator().manual_seed(7)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None  # the plain mean over the batches seen
-            module.reset_running_stats()
-    with torch.no_grad():
-        for _ in range(2):
-            model.train()(pixel_values=torch.rand(8, 3, 64, 64, generator=noise) * 2 - 1)
-        model.head.weight.normal_(0, 0.1, generator=noise)
     folder = tmp_path_factory.mktemp("tiny") / "model"
-    model.eval().save_pretrained(folder)
+    enliven(model, batches=2).save_pretrained(folder)
     return folder
 
 

@@ -14,27 +14,16 @@ from safetensors.torch import load_file, save_file
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.model.configuration import BACKBONES
 from ct_xception.model.modelling import LUMINANCE, CTXceptionForImageClassification
+from tests.networks import enliven
 
 NAMES = ["adenocarcinoma", "large cell carcinoma", "normal"]
 SIZE = 64
 
 
 def make(backbone: str = "legacy_xception", names: list[str] = NAMES, **options) -> CTXceptionForImageClassification:
-    """A random network whose answers differ from picture to picture.
-
-    With the statistics that batch norms begin with, a deep random network answers every picture alike, and a test of
-    its logits could not fail; so they are fitted to noise, and the head is widened.
-    """
+    """A random network that tells pictures apart."""
     model = CTXceptionForImageClassification.from_backbone(backbone, names, SIZE, **options)
-    noise = torch.Generator().manual_seed(7)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None  # the plain mean over the batches seen
-            module.reset_running_stats()
-    with torch.no_grad():
-        model.train()(pixel_values=torch.rand(8, 3, SIZE, SIZE, generator=noise) * 2 - 1)
-        model.head.weight.normal_(0, 0.1, generator=noise)
-    return model.eval()
+    return enliven(model, batches=1)
 
 
 @pytest.fixture(scope="module")
