@@ -253,7 +253,7 @@ def _list_hub(name: str, options: CorpusOptions) -> tuple[Listing, Reader]:
             listing.problems.append(f"{said}; settle it with --split_map {printable(given)}=ignore")
         elif split in SPLITS:
             columns = _hub_columns(name, part, options, listing.problems)
-            if columns:
+            if columns and not _add_hub_gaps(part, given, columns, listing.problems):
                 _list_hub_split(part, split, columns, listing)
                 undecoded = part.cast_column(columns["image"], datasets.Image(decode=False))
                 listing.loaded[split] = undecoded.select_columns([columns["image"]]).rename_column(
@@ -319,6 +319,19 @@ def _hub_columns(name: str, part: datasets.Dataset, options: CorpusOptions, prob
             shown = ", ".join(printable(column) for column in part.column_names)
             problems.append(f"{name} has no column known to hold the {role}; name one with --{role}_column: {shown}")
     return found if {"image", "label"} <= set(found) else {}
+
+
+def _add_hub_gaps(part: datasets.Dataset, given: str, columns: dict[str, str], problems: list[str]) -> bool:
+    """Whether rows of a split lack a label (null, or -1 as on the Hub's unlabelled test splits) or an image."""
+    gaps = {
+        "label": sum(label is None or label == -1 for label in part[columns["label"]]),
+        "image": part.data.column(columns["image"]).null_count,  # of the table itself: no image is decoded
+    }
+    for role, count in gaps.items():
+        if count:
+            said = f"{count} of {len(part)} rows of the split {printable(given)!r} have no {role}"
+            problems.append(f"{said}; leave the split out with --split_map {printable(given)}=ignore, or complete it")
+    return any(gaps.values())
 
 
 def _list_hub_split(part: datasets.Dataset, split: str, columns: dict[str, str], listing: Listing) -> None:

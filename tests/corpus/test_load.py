@@ -262,6 +262,22 @@ def test_a_hub_datasets_faults(on_the_hub):
         load_corpus("user/scans")
 
 
+@pytest.mark.parametrize("label", [-1, None])
+def test_a_hub_split_without_labels_is_refused_or_left_out(on_the_hub, label):
+    on_the_hub(train=hub_dataset(label=[0, 1]), test=hub_dataset(label=[label, 0, label]))
+    with pytest.raises(CorpusError, match="2 of 3 rows of the split 'test' have no label; .*--split_map test=ignore"):
+        load_corpus("user/scans")
+    assert list(load_corpus("user/scans", CorpusOptions(split_map={"test": "ignore"})).dataset) == ["train"]
+
+
+def test_a_hub_split_without_some_images_is_refused(on_the_hub):
+    train = hub_dataset(label=[0, 1])
+    table = train.to_dict() | {"picture": [None, train.with_format(None)[1]["picture"]]}
+    on_the_hub(train=datasets.Dataset.from_dict(table, features=train.features))
+    with pytest.raises(CorpusError, match="1 of 2 rows of the split 'train' have no image"):
+        load_corpus("user/scans")
+
+
 def test_the_hub_switched_off_is_said_at_once():
     with pytest.raises(CorpusError, match="user/scans is no folder here, and the Hub is switched off"):
         load_corpus("user/scans")
