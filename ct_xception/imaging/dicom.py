@@ -36,6 +36,8 @@ PIXEL_TAGS = [
 ]  # fmt: skip
 HEADER_TAGS = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "InstanceNumber", "Rows", "Columns",
                "NumberOfFrames"]  # fmt: skip
+ACQUISITION_TAGS = ["PatientSex", "PatientAge", "Manufacturer", "ManufacturerModelName", "SliceThickness",
+                    "ConvolutionKernel"]  # fmt: skip
 NEEDED_TAGS = ["Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"]
 DEFLATED = "1.2.840.10008.1.2.1.99"
 RUN_LENGTH = "1.2.840.10008.1.2.5"
@@ -63,10 +65,10 @@ class DicomHeader:
     frames: int
 
 
-def read_header(path: str | os.PathLike[str]) -> DicomHeader:
-    """The identifiers and size of a DICOM file, its pixels unread. Raises SliceError."""
-    label = name_of(path)
-    with open_source(path, label) as stream:
+def read_header(source: str | os.PathLike[str] | bytes) -> DicomHeader:
+    """The identifiers and size of a DICOM file or its bytes, its pixels unread. Raises SliceError."""
+    label = name_of(source)
+    with open_source(source, label) as stream:
         if not is_dicom(stream):
             raise SliceError(label, "not a DICOM file (no DICM after the preamble)", "give a DICOM file")
         with refusing(label, REMEDY):
@@ -76,6 +78,34 @@ def read_header(path: str | os.PathLike[str]) -> DicomHeader:
             instance = None if number is None else int(number)
             rows, columns = (int(dataset.get(tag) or 0) for tag in ("Rows", "Columns"))
             return DicomHeader(patient, study, series, modality, instance, rows, columns, _frames(dataset))
+
+
+def read_acquisition(content: bytes) -> dict[str, str]:
+    """Subgroups that a DICOM file tells: sex, age band, scanner, slice thickness and kernel; absent ones left out.
+
+    Ages become bands of ten years, which name nobody. Raises SliceError.
+    """
+    label = name_of(content)
+    with open_source(content, label) as stream, refusing(label, REMEDY):
+        dataset = _read(stream, label, ACQUISITION_TAGS, pixels=False)
+        kernel, thickness = dataset.get("ConvolutionKernel"), _number(dataset.get("SliceThickness"))
+        maker, model = _text(dataset, "Manufacturer"), _text(dataset, "ManufacturerModelName")
+        found = {
+            "sex": _text(dataset, "PatientSex"),
+            "age band": _age_band(_text(dataset, "PatientAge")),
+            "scanner": f"{maker} {model}".strip(),
+            "slice thickness": "" if thickness is None else f"{thickness:g} mm",
+            "kernel": printable("/".join(map(str, kernel)) if _is_list(kernel) else str(kernel or "")),
+        }
+    return {name: text for name, text in found.items() if text}
+
+
+def _age_band(age: str) -> str:
+    """An age string (PS3.5 6.2, such as 063Y or 008M) as a band of ten years, `60-69`; empty for anything else."""
+    if len(age) != 4 or not age[:3].isdigit() or age[3] not in "DWMY":
+        return ""
+    years = int(age[:3]) if age[3] == "Y" else 0
+    return f"{years // 10 * 10}-{years // 10 * 10 + 9}"
 
 
 def read_dicom(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None) -> Slice:
