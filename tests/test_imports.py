@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     "errors": -1,
     "files": -1,
+    "pages": -1,
     "wording": -1,
     "imaging": 0,
     "corpus": 1,
