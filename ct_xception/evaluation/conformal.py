@@ -1,0 +1,156 @@
+"""Conformal prediction: sets of classes that hold the true one with a chosen probability, whatever the network is.
+
+The promise rests on one condition: calibration and test items are exchangeable, as two draws from one population are.
+`conformal_figures` states beside the measured coverage what range was to be expected if they are, so that a test split
+of another make shows.
+
+The default score is lac: 1 - p gives the smallest sets on average and meets its coverage from both sides. Sets that are
+never empty (aps and raps without randomness) cover no less than the network is accurate: on a good network at 90 % they
+only repeat its first answer. The price of lac are empty sets, which say that no class is plausible enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ct_xception.errors import InputError
+from ct_xception.evaluation.intervals import (
+    CONFIDENCE,
+    RESAMPLES,
+    bootstrap_figure,
+    bootstrap_weights,
+    group_indices,
+    proportion_figure,
+)
+from ct_xception.evaluation.metrics import check_answers
+from ct_xception.serving.decisions import METHODS, nonconformity, set_members
+
+_SLACK = 1e-9  # of a sum of weights against the coverage: (n + 1) * 0.7 is 7.000000000000001 for n = 9
+
+
+def fit_conformal(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    coverage: float,
+    groups: Sequence[Any] | None = None,
+    *,
+    method: str = "lac",
+    penalty: float = 0.1,
+    free_ranks: int = 2,
+) -> dict[str, Any]:
+    """The rule whose sets hold the true class with probability at least `coverage`, from validation answers (N, K).
+
+    The threshold is the ceil((n + 1) coverage)-th smallest score of the true classes. With `groups` each one weighs the
+    same, however many items it holds, and n counts groups: the promise is for an item of a new group (Lee, Barber &
+    Willett 2023). Returns {"method", "coverage", "threshold", "n", "n_groups"}; the threshold is None, and "reason"
+    says why, where n is too small: then every set holds every class. Raises InputError on shapes, ranges and options.
+    """
+    _check_options(coverage, method, penalty, free_ranks)
+    scores, truth = check_answers(probabilities, labels, _numbered(probabilities))
+    rule: dict[str, Any] = {"method": method, "coverage": float(coverage)}
+    if method == "raps":
+        rule |= {"penalty": float(penalty), "free_ranks": int(free_ranks)}
+    group = group_indices(groups, truth.size)
+    own = nonconformity(scores, rule)[np.arange(truth.size), truth]
+    rule["threshold"] = _quantile(own, group, coverage)
+    rule |= {"n": int(truth.size), "n_groups": int(group.max()) + 1}
+    if rule["threshold"] is None:
+        least = math.ceil(coverage / (1 - coverage) - _SLACK)
+        rule["reason"] = (
+            f"{rule['n_groups']} independent validation items cannot promise a coverage of {coverage:g}; "
+            f"at least {least} can"
+        )
+    return rule
+
+
+def _check_options(coverage: float, method: str, penalty: float, free_ranks: int) -> None:
+    if not 0 < coverage < 1:
+        raise InputError(f"coverage is {coverage}; give a share above 0 and below 1, such as 0.9.")
+    if method not in METHODS:
+        raise InputError(f"conformal method {method!r} is unknown; choose {', '.join(METHODS)}.")
+    if penalty < 0 or free_ranks < 0:
+        raise InputError(f"penalty {penalty} and free_ranks {free_ranks} must not be negative.")
+
+
+def _numbered(probabilities: ArrayLike) -> list[str]:
+    """Names for the columns of answers whose classes need none here."""
+    shape = np.shape(probabilities)
+    return [str(k) for k in range(shape[1] if len(shape) == 2 else 2)]
+
+
+def _quantile(scores: NDArray[np.float64], group: NDArray[np.intp], coverage: float) -> float | None:
+    """The least score at which the groups' mean share of items below reaches `coverage`, one more group at infinity."""
+    sizes = np.bincount(group)
+    order = np.argsort(scores, kind="stable")
+    reached = np.cumsum(1 / sizes[group[order]]) / (sizes.size + 1)  # (N,)
+    first = int(np.searchsorted(reached, coverage - _SLACK))
+    return float(scores[order[first]]) if first < scores.size else None
+
+
+def conformal_figures(
+    rule: Mapping[str, Any],
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    label_names: Sequence[str],
+    groups: Sequence[Any] | None = None,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, Any]:
+    """What the sets of `rule` are worth on other items: probabilities (N, K), labels (N,). JSON-able.
+
+    `coverage` {figure}: the share of sets that hold the true class; `mean_size` {figure}: classes a set; `sizes`
+    {"0": sets that are empty, "1": …}; `per_class_coverage` {name: figure}; `expected`: the 95 % range of the coverage
+    on so many independent items, were they exchangeable with the calibration's (beta-binomial); `within_expected`
+    whether the measured one lies in it, None where the rule promises nothing.
+    """
+    scores, truth = check_answers(probabilities, labels, label_names)
+    group = group_indices(groups, truth.size)
+    members = set_members(scores, rule)
+    hits, size = members[np.arange(truth.size), truth], members.sum(axis=1)
+    draws = [weights @ size / weights.sum(axis=1) for weights in bootstrap_weights(group, resamples, seed)]
+    expected = _expected_range(rule, int(group.max()) + 1)
+    return {
+        "n": int(truth.size),
+        "n_groups": int(group.max()) + 1,
+        "nominal": rule["coverage"],
+        "coverage": proportion_figure(hits, group, "no item").to_dict(),
+        "mean_size": bootstrap_figure(np.concatenate(draws), truth.size, group, "no item").to_dict(),
+        "sizes": {str(k): int((size == k).sum()) for k in range(len(label_names) + 1)},
+        "per_class_coverage": {
+            str(name): proportion_figure(
+                hits[truth == k], group[truth == k], "the split holds no item of this class"
+            ).to_dict()
+            for k, name in enumerate(label_names)
+        },
+        "expected": expected,
+        "within_expected": _is_within(float(hits.mean()), rule, expected),
+    }
+
+
+def _expected_range(rule: Mapping[str, Any], n_test: int) -> dict[str, float] | None:
+    """Where the coverage on `n_test` exchangeable items falls: BetaBinomial(k, n + 1 - k), k of n calibration scores.
+
+    Vovk (2012); exact for continuous scores and independent items.
+    """
+    from scipy.stats import betabinom
+
+    n = rule["n_groups"]
+    if rule["threshold"] is None:
+        return None
+    kept = math.ceil((n + 1) * rule["coverage"] - _SLACK)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = betabinom.ppf([tail, 1 - tail], n_test, kept, n + 1 - kept) / n_test
+    return {"low": float(low), "high": float(high)}
+
+
+def _is_within(covered: float, rule: Mapping[str, Any], expected: Mapping[str, float] | None) -> bool | None:
+    """Whether a coverage is as expected; sets that are never empty may cover more than they promise."""
+    if expected is None:
+        return None
+    return covered >= expected["low"] and (covered <= expected["high"] or rule["method"] != "lac")

@@ -1,0 +1,194 @@
+"""What a checkpoint says about how to decide on its probabilities: prediction sets, operating points, abstention.
+
+The rules were chosen on validation by the build side and stand in `ct_xception.json` under `conformal`,
+`operating_points`, `class_groups` and `abstention`; here they are only read and applied. A checkpoint without them
+decides nothing beyond its most probable class, and keys or methods of a later version are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct_xception.errors import InputError
+
+METHODS = ("lac", "aps", "raps")
+
+Floats = NDArray[np.float64]
+
+
+def nonconformity(probabilities: Floats, rule: Mapping[str, Any]) -> Floats:
+    """How badly each class would fit: scores of the shape (..., K) of `probabilities`, lower is better.
+
+    lac: 1 - p (Sadinle, Lei & Wasserman 2019). aps: the probability ranked above the class, which is the score of
+    Romano, Sesia & Candès (2020) without its random part, so that one file always gets one answer and the first class
+    always scores 0. raps: aps plus `penalty` for every rank beyond `free_ranks` (Angelopoulos et al. 2021).
+    """
+    method = rule["method"]
+    if method not in METHODS:
+        raise InputError(f"conformal method {method!r} is unknown; this version knows {', '.join(METHODS)}.")
+    if method == "lac":
+        return 1 - probabilities
+    order = np.argsort(-probabilities, axis=-1, kind="stable")
+    ranked = np.take_along_axis(probabilities, order, axis=-1)
+    above = np.zeros_like(ranked)
+    above[..., 1:] = np.cumsum(ranked, axis=-1)[..., :-1]
+    if method == "raps":
+        ranks = np.arange(1, ranked.shape[-1] + 1)
+        above = above + rule["penalty"] * np.maximum(ranks - rule["free_ranks"], 0)
+    scores = np.empty_like(above)
+    np.put_along_axis(scores, order, above, axis=-1)
+    return scores
+
+
+def set_members(probabilities: Floats, rule: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Which classes the prediction set holds, (..., K), for probabilities (..., K).
+
+    A rule whose threshold is None was fitted on too few items to promise its coverage: every class is a member.
+    """
+    scores = nonconformity(np.asarray(probabilities, np.float64), rule)
+    threshold = rule["threshold"]
+    return np.ones(scores.shape, bool) if threshold is None else scores <= threshold
+
+
+@overload
+def prediction_set(probabilities: Mapping[str, float], rule: Mapping[str, Any]) -> tuple[str, ...]: ...
+@overload
+def prediction_set(probabilities: Sequence[float] | Floats, rule: Mapping[str, Any]) -> tuple[int, ...]: ...
+def prediction_set(
+    probabilities: Mapping[str, float] | Sequence[float] | Floats, rule: Mapping[str, Any]
+) -> tuple[str, ...] | tuple[int, ...]:
+    """The classes that `rule` keeps for one answer, the most probable first: names of a mapping, indices of an array.
+
+    An empty set says that no class fits as well as the right ones of calibration usually did (lac only).
+    """
+    names = list(probabilities) if isinstance(probabilities, Mapping) else None
+    values = np.array(list(probabilities.values()) if isinstance(probabilities, Mapping) else probabilities, float)
+    members = set_members(values, rule)
+    kept = [int(k) for k in np.argsort(-values, kind="stable") if members[k]]
+    return tuple(kept) if names is None else tuple(names[k] for k in kept)
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold for one question, classes `positive` against the others, chosen on validation.
+
+    The answer is yes where the probabilities of `positive` sum to at least `threshold`. `kind` is "class" (one against
+    the rest) or "group" (a named class group); `chosen_for` says what the threshold was to reach; `sensitivity` and
+    `specificity` are its figures on the `n` validation items.
+    """
+
+    name: str
+    positive: tuple[str, ...]
+    threshold: float
+    chosen_for: str
+    kind: str = "class"
+    sensitivity: Mapping[str, Any] = field(default_factory=dict)
+    specificity: Mapping[str, Any] = field(default_factory=dict)
+    n: int = 0
+
+    @classmethod
+    def of(cls, stated: Mapping[str, Any]) -> OperatingPoint:
+        """From an entry of `operating_points`; what it says beyond this class's fields is left out."""
+        known = {name: stated[name] for name in cls.__dataclass_fields__ if name in stated}
+        known |= {"positive": tuple(stated["positive"]), "threshold": float(stated["threshold"])}
+        return cls(**known)
+
+    def score(self, probabilities: Mapping[str, float]) -> float:
+        """The probability of the positive classes together, in [0, 1]."""
+        return float(sum(probabilities[name] for name in self.positive))
+
+    def is_positive(self, probabilities: Mapping[str, float]) -> bool:
+        """Whether this point says yes."""
+        return self.score(probabilities) >= self.threshold
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the rules make of one answer; None or empty where the checkpoint has no such rule.
+
+    `prediction_set` holds class names, the most probable first, at a nominal `coverage`; `operating` maps a point's
+    name to {"positive", "score", "threshold", "classes", "kind"}; `abstained` says that the most probable class stays
+    below the confidence at which this checkpoint answers.
+    """
+
+    prediction_set: tuple[str, ...] | None = None
+    coverage: float | None = None
+    operating: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    abstained: bool | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: only what the checkpoint has rules for."""
+        found: dict[str, Any] = {}
+        if self.prediction_set is not None:
+            found["prediction_set"] = {"coverage": self.coverage, "classes": list(self.prediction_set)}
+        if self.operating:
+            found["operating"] = {name: dict(point) for name, point in self.operating.items()}
+        if self.abstained is not None:
+            found["abstained"] = self.abstained
+        return found
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Every rule of a checkpoint. `temperature` is the one already folded into the head; 1 where none was fitted."""
+
+    conformal: Mapping[str, Any] | None = None
+    operating_points: tuple[OperatingPoint, ...] = ()
+    class_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    abstain_below: float | None = None
+    temperature: float = 1.0
+
+    @classmethod
+    def of(cls, side: Mapping[str, Any], label_names: Sequence[str]) -> Decisions:
+        """The rules in a side file. Raises InputError where one is broken or speaks of classes that are not there."""
+        try:
+            return cls._read(side, set(label_names))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"its decision rules cannot be read ({type(error).__name__}: {error}); fetch the checkpoint again."
+            ) from error
+
+    @classmethod
+    def _read(cls, side: Mapping[str, Any], known: set[str]) -> Decisions:
+        conformal = side.get("conformal")
+        if conformal and conformal["method"] not in METHODS:
+            conformal = None  # of a later version: no set is better than a wrong one
+        if conformal:
+            float(conformal["coverage"]), float(conformal["threshold"] or 0)
+        # A point that could not be had on validation has no threshold, and nothing to apply.
+        stated = [entry for entry in side.get("operating_points") or [] if entry["threshold"] is not None]
+        points = tuple(OperatingPoint.of(entry) for entry in stated)
+        groups = {name: tuple(classes) for name, classes in (side.get("class_groups") or {}).items()}
+        named = {name for point in points for name in point.positive}
+        unknown = sorted((named | {name for classes in groups.values() for name in classes}) - known)
+        if unknown:
+            raise InputError(f"its decision rules speak of unknown classes ({', '.join(unknown)}); fetch it again.")
+        abstention = (side.get("abstention") or {}).get("threshold")
+        return cls(conformal or None, points, groups, abstention, float(side.get("temperature") or 1.0))
+
+    def decide(self, probabilities: Mapping[str, float]) -> Decision:
+        """Apply every rule to one answer {class: probability}."""
+        rule = self.conformal
+        operating = {
+            point.name: {
+                "positive": point.is_positive(probabilities),
+                "score": point.score(probabilities),
+                "threshold": point.threshold,
+                "classes": list(point.positive),
+                "kind": point.kind,
+            }
+            for point in self.operating_points
+        }
+        return Decision(
+            None if rule is None else prediction_set(probabilities, rule),
+            None if rule is None else float(rule["coverage"]),
+            operating,
+            None if self.abstain_below is None else max(probabilities.values()) < self.abstain_below,
+        )
