@@ -43,7 +43,7 @@ def fit_temperature(probabilities: ArrayLike, labels: ArrayLike) -> float:
     logits = np.log(np.maximum(scores, _LEAST))
     own = logits[np.arange(truth.size), truth]
     others = np.where(np.arange(scores.shape[1]) == truth[:, None], -np.inf, logits)
-    if (own > others.max(axis=1)).all():
+    if (own >= others.max(axis=1)).all():
         return 1.0
     bounds = (float(np.log(TEMPERATURES[0])), float(np.log(TEMPERATURES[1])))
     # The loss is convex in 1/T, so it has one valley in log T as well.
