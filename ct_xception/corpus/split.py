@@ -4,6 +4,10 @@ Published splits are honoured: a corpus that has a test split keeps it, and only
 training split. Everything carved is grouped (all images of a patient stay together) and stratified (every split has
 every class, in about the corpus's proportions), by scikit-learn's StratifiedGroupKFold. The name of a split is a hash
 of what lies in it, so that two figures carry one name only if they stand on the same images.
+
+A published split is one protocol among three. `deduplicated_test` takes out of it what training has seen; and
+`grouped_folds` pools the whole corpus for a cross-validation in which every image is tested once, by a network that saw
+no image of its group.
 """
 
 from __future__ import annotations
@@ -91,9 +95,7 @@ def grouped_part(
     return None
 
 
-def _folds(
-    labels: NDArray[np.integer], groups: NDArray[np.str_], folds: int, seed: int
-) -> list[NDArray[np.integer]]:
+def _folds(labels: NDArray[np.integer], groups: NDArray[np.str_], folds: int, seed: int) -> list[NDArray[np.integer]]:
     """The folds' held-out indices; none where scikit-learn finds too few images for so many folds."""
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -142,3 +144,89 @@ def split_name(sources: Mapping[str, Sequence[str]]) -> str:
     """Twelve hexadecimal digits of the SHA-256 of {split: sorted sources}: the same wherever the same images are."""
     canonical = json.dumps({split: sorted(names) for split, names in sources.items()}, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def settle_groups(dataset: datasets.DatasetDict, groups: Mapping[str, str]) -> datasets.DatasetDict:
+    """The same images with the groups of `groups` {source: group}, which must name every source."""
+    settled = {}
+    for split, part in dataset.items():
+        names = [groups[source] for source in part.select_columns(["source"])[:]["source"]]
+        settled[split] = part.remove_columns("group").add_column("group", names).select_columns(part.column_names)
+    return type(dataset)(settled)
+
+
+def deduplicated_test(
+    dataset: Mapping[str, datasets.Dataset], has_twin: NDArray[np.bool_]
+) -> tuple[datasets.Dataset, dict[str, Any]]:
+    """The test split without the items that have a twin in training or validation, and what metrics.json says of it.
+
+    `has_twin` (M,) is in the order of the test split. The description holds `split_hash` (the name of the splits with
+    that test part), `n`, `n_groups` and `removed`.
+    """
+    test = dataset["test"]
+    if len(has_twin) != len(test):
+        raise InputError(f"the twins of {len(has_twin)} items were given, and the test split holds {len(test)}.")
+    kept = test.select(np.flatnonzero(~np.asarray(has_twin, bool)))
+    sources = {split: list(part["source"]) for split, part in {**dataset, "test": kept}.items()}
+    description = {
+        "split_hash": split_name(sources),
+        "n": len(kept),
+        "n_groups": len(set(kept["group"])),
+        "removed": len(test) - len(kept),
+    }
+    return kept, description
+
+
+def grouped_folds(
+    dataset: Mapping[str, datasets.Dataset], k: int, *, seed: int = 0, validation: float = 0.15
+) -> tuple[list[datasets.DatasetDict], dict[str, Any]]:
+    """The whole corpus, whatever splits it came with, in k grouped and stratified folds.
+
+    Each fold is a DatasetDict: `test` is held out, `validation` is carved by groups from the rest, a share `validation`
+    of the whole corpus, and `train` is what is left. Every image is in one fold's test part. The description holds
+    `name` (a hash of the folds' names), `k`, `seed` and `folds` (each as `describe_splits` gives it).
+    Raises CorpusError where the groups of a class are too few, InputError for fewer than two folds.
+    """
+    from datasets import DatasetDict, concatenate_datasets
+
+    if k < 2:
+        raise InputError(f"{k} folds are no cross-validation; give 2 or more.")
+    pool = concatenate_datasets([dataset[split] for split in SPLITS if split in dataset])
+    labels, groups = np.array(list(pool["label"])), np.array(list(pool["group"]))
+    folds = []
+    for held in _fold_parts(pool, labels, groups, k, seed):
+        rest = np.setdiff1d(np.arange(len(labels)), held)
+        fraction = min(validation / (1 - len(held) / len(labels)), 0.5)
+        taken = grouped_part(labels[rest], groups[rest], fraction, seed)
+        if taken is None:
+            raise CorpusError([_too_few(pool.select(rest), "validation", labels[rest], groups[rest])])
+        parts = {"train": np.delete(rest, taken), "validation": rest[taken], "test": held}
+        folds.append(DatasetDict({split: pool.select(rows) for split, rows in parts.items()}))
+    described = [describe_splits(fold, "grouped", seed) for fold in folds]
+    return folds, {"name": _name_of_names(described), "k": k, "seed": seed, "folds": described}
+
+
+def _fold_parts(
+    pool: datasets.Dataset, labels: NDArray[np.integer], groups: NDArray[np.str_], k: int, seed: int
+) -> list[NDArray[np.integer]]:
+    """The k held-out parts, of the shuffle whose worst fold is the best; a fold may lack a class, its rest may not."""
+    attempts = ATTEMPTS if k <= len(set(groups.tolist())) else 0
+    shuffles = [_folds(labels, groups, k, seed + attempt) for attempt in range(attempts)]
+    worst = [max((_held_imbalance(labels, part, 1 / k) for part in parts), default=math.inf) for parts in shuffles]
+    if not worst or min(worst) == math.inf:
+        raise CorpusError([_too_few(pool, f"{k}-fold", labels, groups)])
+    return [np.sort(part) for part in shuffles[worst.index(min(worst))]]
+
+
+def _held_imbalance(labels: NDArray[np.integer], part: NDArray[np.integer], fraction: float) -> float:
+    """As `_imbalance`, but infinite only where the rest would lack a class, or the part is empty."""
+    whole, taken = np.bincount(labels), np.bincount(labels[part], minlength=int(labels.max()) + 1)
+    present = whole > 0
+    if len(part) == 0 or (taken[present] == whole[present]).any():
+        return math.inf
+    return float(np.abs(taken[present] / whole[present] - fraction).max())
+
+
+def _name_of_names(described: Sequence[Mapping[str, Any]]) -> str:
+    names = json.dumps([fold["name"] for fold in described])
+    return hashlib.sha256(names.encode()).hexdigest()[:12]

@@ -23,6 +23,7 @@ LOSSES = ("cross_entropy", "focal", "bce")
 SCHEDULES = ("cosine", "linear", "polynomial", "cosine_with_restarts", "constant")
 METRICS = ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc")
 TRACKERS = ("tensorboard", "trackio", "wandb")
+PROTOCOLS = ("published", "deduplicated", "grouped")
 
 
 def option(default: Any, help: str, group: str, choices: Sequence[str] = ()) -> Any:
@@ -71,6 +72,7 @@ class TrainConfig:
     schedule: str = option("cosine", "course of the learning rate after the warm-up", "training", SCHEDULES)
     warmup_epochs: float = option(1.0, "epochs of linear warm-up", "training")
     freeze_epochs: int = option(0, "first epochs that train the head alone", "training")
+    frozen_blocks: int = option(0, "first blocks of the body that stay as they began, with the stem", "training")
     clip_norm: float = option(1.0, "largest norm of the gradient; 0 turns it off", "training")
     ema: float = option(0.98, "decay of the moving average of weights that is kept; 0 turns it off", "training")
     mixed_precision: str | None = option(
@@ -84,6 +86,19 @@ class TrainConfig:
     sampling: str = option("shuffle", "draw items evenly, or classes evenly", "loss", ("shuffle", "balanced"))
     mixup: float = option(0.0, "alpha of mixup; 0 turns it off", "loss")
     augment: dict[str, str] = option({}, "augmentation = value, for example rotation=15 flip=0", "loss")
+
+    audit: bool = option(True, "look for duplicates, leaks and shortcuts before training", "evidence")
+    protocols: list[str] = option(
+        ["published", "deduplicated"],
+        "how to test: published (the corpus's own split, or the one made), deduplicated, grouped (cross-validation)",
+        "evidence",
+    )
+    folds: int = option(5, "parts of the grouped cross-validation", "evidence")
+    only_fold: int | None = option(None, "train this fold alone, from 1, to spread folds over machines", "evidence")
+    class_groups: dict[str, str] = option(
+        {}, "question = classes, for example cancer=adenocarcinoma,carcinoid normal=normal", "evidence"
+    )
+    coverage: float = option(0.9, "how often a set of classes is to hold the true one", "evidence")
 
     metric: str = option("loss", "validation figure that chooses the epoch to keep", "run", METRICS)
     patience: int = option(0, "stop after this many epochs without a better figure; 0 never stops", "run")
@@ -110,13 +125,20 @@ class TrainConfig:
         return Reading(window, self.frame, tuple(self.filters), self.body_crop)
 
     @property
+    def class_group_lists(self) -> dict[str, list[str]]:
+        """`--class_groups` as {group: [class, …]}."""
+        return {name: [one.strip() for one in text.split(",")] for name, text in self.class_groups.items()}
+
+    @property
     def mapping(self) -> dict[str, Any]:
         """The configuration as JSON takes it."""
         return dataclasses.asdict(self)
 
 
-# Options that do not change the weights a run ends with: a resumed run may differ in them.
-FREE_TO_DIFFER = frozenset({"output_dir", "resume", "workers", "trackers"})
+# Options that do not change the weights a run ends with: a resumed run may differ in them. (The audit and the folds may
+# change a split; that is told by the split's own name.)
+EVIDENCE = frozenset({"audit", "protocols", "folds", "only_fold", "class_groups", "coverage"})
+FREE_TO_DIFFER = frozenset({"output_dir", "resume", "workers", "trackers"}) | EVIDENCE
 
 _RANGES: dict[str, tuple[float, float]] = {
     "valid_fraction": (0.01, 0.9),
@@ -136,6 +158,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "focal_gamma": (0.0, 100.0),
     "mixup": (0.0, 100.0),
     "patience": (0, 100_000),
+    "folds": (2, 100),
+    "coverage": (0.5, 0.999),
     "seed": (0, 2**31 - 1),
     "workers": (0, 256),
     "threads": (0, 4096),
@@ -181,7 +205,23 @@ def _check_names(config: TrainConfig) -> None:
             raise InputError(f"--trackers: {name!r} is not one of {', '.join(TRACKERS)}.")
     if config.window is not None:
         parse_window(config.window)
+    _check_evidence(config)
     augment_config(config)
+
+
+def _check_evidence(config: TrainConfig) -> None:
+    for name in config.protocols:
+        if name not in PROTOCOLS:
+            raise InputError(f"--protocols: {name!r} is not one of {', '.join(PROTOCOLS)}.")
+    if config.only_fold is not None and not 1 <= config.only_fold <= config.folds:
+        raise InputError(f"--only_fold: {config.only_fold} is none of the folds 1 to {config.folds}.")
+    if config.only_fold is not None and "grouped" not in config.protocols:
+        raise InputError("--only_fold: there are folds in cross-validation alone; add --protocols grouped.")
+    classes = [name for names in config.class_group_lists.values() for name in names]
+    if "" in classes or len(set(classes)) < len(classes):
+        raise InputError(
+            "--class_groups: a class is empty or in two groups; give NAME=CLASS,CLASS with each class once."
+        )
 
 
 def augment_config(config: TrainConfig) -> Any:
@@ -221,7 +261,8 @@ def build_parser() -> argparse.ArgumentParser:
 def _argument(field: dataclasses.Field) -> dict[str, Any]:
     """The argparse settings of one field."""
     kind, default = _types()[field.name], _default(field)
-    shown = "" if default in (None, "", [], {}) else f" (default: {default})"
+    shown = " ".join(default) if isinstance(default, list) else default
+    shown = "" if shown in (None, "", {}) else f" (default: {shown})"
     settings: dict[str, Any] = {"help": (field.metadata["help"] + shown).replace("%", "%%")}
     if kind is bool:
         return settings | {"action": argparse.BooleanOptionalAction}
@@ -278,6 +319,9 @@ def config_from_mapping(values: Mapping[str, Any]) -> TrainConfig:
     return TrainConfig(**{name: _typed(name, value, kinds[name]) for name, value in values.items()})
 
 
+_OPTIONAL = ("window", "frame", "output_dir", "group_pattern", "mixed_precision", "only_fold")
+
+
 def _typed(name: str, value: Any, kind: type) -> Any:
     if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
         try:
@@ -288,7 +332,7 @@ def _typed(name: str, value: Any, kind: type) -> Any:
         value = "no"  # YAML 1.1 reads a bare no as false
     if kind is dict and isinstance(value, dict):
         return _named_texts(name, value)
-    optional = name in ("window", "frame", "output_dir", "group_pattern", "mixed_precision") or name.endswith("_column")
+    optional = name in _OPTIONAL or name.endswith("_column")
     if (value is None and optional) or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
         return value
     wanted = {str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
@@ -296,7 +340,9 @@ def _typed(name: str, value: Any, kind: type) -> Any:
 
 
 def _named_texts(name: str, table: dict[Any, Any]) -> dict[str, str]:
-    """A table of NAME: VALUE as the command line would have given it."""
+    """A table of NAME: VALUE as the command line would have given it; class groups may be lists in YAML."""
+    if name == "class_groups":
+        table = {key: ",".join(map(str, value)) if isinstance(value, list) else value for key, value in table.items()}
     for key, value in table.items():
         if not isinstance(value, (str, int, float)) or isinstance(value, bool):
             raise InputError(f"--{name}: {key}: {value!r} is neither text nor a number.")

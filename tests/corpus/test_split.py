@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ct_xception.corpus.split import grouped_part, make_splits, split_name
+from ct_xception.corpus.split import (
+    deduplicated_test,
+    grouped_folds,
+    grouped_part,
+    make_splits,
+    settle_groups,
+    split_name,
+)
 from ct_xception.errors import CorpusError, InputError
 
 
@@ -122,3 +129,55 @@ def test_no_group_is_ever_cut(sizes: list[int], fraction: float, seed: int):
     rest = np.setdiff1d(np.arange(len(labels)), taken)
     assert set(groups[taken]).isdisjoint(groups[rest])
     assert set(labels[taken]) == set(labels[rest]) == {0, 1}
+
+
+def whole_corpus(patients: int = 24, classes: int = 2) -> datasets.DatasetDict:
+    splits = {name: corpus(patients, classes=classes, prefix=name) for name in ("train", "test")}
+    return datasets.DatasetDict(splits)
+
+
+def test_every_image_is_held_out_once_by_a_fold_without_its_group():
+    folds, description = grouped_folds(whole_corpus(), 4, seed=2)
+    held = [source for fold in folds for source in fold["test"]["source"]]
+    assert len(held) == len(set(held)) == 144
+    for fold, described in zip(folds, description["folds"], strict=True):
+        groups = groups_of(fold)
+        assert sum(map(len, groups.values())) == 48 == len(set.union(*groups.values()))
+        assert described["crossing_groups"] == 0 and described["protocol"] == "grouped"
+        assert abs(len(fold["test"]) - 36) <= 6 and abs(len(fold["validation"]) / 144 - 0.15) < 0.08
+        assert all(set(part["label"]) == {0, 1} for part in fold.values())
+
+
+def test_folds_are_named_by_what_lies_in_them():
+    first, again, other = (grouped_folds(whole_corpus(), 3, seed=seed)[1] for seed in (0, 0, 1))
+    assert first == again and first["name"] != other["name"] and len(first["name"]) == 12
+    assert len({fold["name"] for fold in first["folds"]}) == 3
+
+
+def test_folds_that_a_class_cannot_fill():
+    with pytest.raises(InputError, match="1 folds are no cross-validation; give 2 or more"):
+        grouped_folds(whole_corpus(), 1)
+    lonely = datasets.DatasetDict(train=part([0] * 9 + [1], [f"P{index}" for index in range(10)]))
+    with pytest.raises(CorpusError, match=r"no 3-fold split can be made.*'class 1' has 1 groups"):
+        grouped_folds(lonely, 3)
+
+
+def test_a_deduplicated_test_lacks_the_twins_alone():
+    splits, published = make_splits(whole_corpus(12))
+    has_twin = np.arange(36) % 3 == 0
+    kept, description = deduplicated_test(splits, has_twin)
+    assert list(kept["source"]) == [s for s, twin in zip(splits["test"]["source"], has_twin, strict=True) if not twin]
+    assert (description["n"], description["removed"], description["n_groups"]) == (24, 12, 12)
+    assert description["split_hash"] != published["name"]
+    assert deduplicated_test(splits, np.zeros(36, bool))[1]["split_hash"] == published["name"]
+    with pytest.raises(InputError, match="twins of 3 items were given, and the test split holds 36"):
+        deduplicated_test(splits, np.zeros(3, bool))
+
+
+def test_settled_groups_replace_the_corpus_own():
+    given = whole_corpus(4)
+    names = {source: f"patient {source[-5]}" for one in given.values() for source in one["source"]}
+    settled = settle_groups(given, names)
+    assert settled["train"].column_names == given["train"].column_names
+    assert settled["train"].features == given["train"].features
+    assert settled["test"]["group"][0] == f"patient {given['test']['source'][0][-5]}"

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from ct_xception.errors import InputError
-from ct_xception.training.config import TrainConfig, augment_config, build_parser, config_from_mapping, parse_config
+from ct_xception.training.config import (
+    EVIDENCE,
+    FREE_TO_DIFFER,
+    TrainConfig,
+    augment_config,
+    build_parser,
+    config_from_mapping,
+    parse_config,
+)
 
 
 def test_the_command_line_reaches_every_field() -> None:
@@ -50,6 +58,20 @@ def test_a_config_survives_its_own_json(tmp_path: Path) -> None:
     assert config_from_mapping(config.mapping) == config
 
 
+def test_class_groups_are_lists_of_classes_however_they_are_written(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("corpus: phantom\nclass_groups: {cancer: [adeno, squamous], normal: normal}\n")
+    wanted = {"cancer": ["adeno", "squamous"], "normal": ["normal"]}
+    assert parse_config(["--config", str(file)]).class_group_lists == wanted
+    words = ["--corpus", "phantom", "--class_groups", "cancer=adeno,squamous", "normal=normal"]
+    assert parse_config(words).class_group_lists == wanted
+
+
+def test_what_is_measured_does_not_bind_a_run() -> None:
+    """A later --protocols grouped must find the run that was trained without."""
+    assert EVIDENCE <= FREE_TO_DIFFER and {"protocols", "folds", "only_fold"} <= EVIDENCE
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -76,6 +98,11 @@ def test_a_config_survives_its_own_json(tmp_path: Path) -> None:
         ({"augment": {"rotation": None}}, "--augment: rotation: None"),
         ({"resume": "auto"}, "--resume auto: needs --output_dir"),
         ({"frame": -1}, "--frame: -1 is below 0"),
+        ({"protocols": ["random"]}, "--protocols: 'random' is not one of published, deduplicated, grouped"),
+        ({"only_fold": 2}, "--only_fold: .* add --protocols grouped"),
+        ({"only_fold": 6, "protocols": ["grouped"]}, "--only_fold: 6 is none of the folds 1 to 5"),
+        ({"folds": 1}, "--folds: 1 is out of range"),
+        ({"class_groups": {"cancer": "a,b", "normal": "b"}}, "--class_groups: a class is empty or in two groups"),
     ],
 )
 def test_bad_values_are_named(values: dict, words: str) -> None:
