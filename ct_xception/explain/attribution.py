@@ -8,41 +8,54 @@ checks the other.
 
 Only the head lies between the features and the score. Captum is therefore given the head alone, behind a layer that
 does nothing: it never differentiates through, or hangs hooks on, the network itself. That makes a map cost no more than
-a prediction, keeps in-place ReLUs out of the graph, and lets other threads use the same network meanwhile.
+a prediction, keeps in-place ReLUs out of the graph, and lets other threads use the same network meanwhile. The other
+methods, which look at pixels, are in methods.py and work on a copy.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
 from ct_xception.errors import InputError
+from ct_xception.explain.catalogue import BUDGETS, METHODS
+from ct_xception.explain.methods import Cancelled, Completeness, Progress, pixel_attribution
+from ct_xception.explain.placement import place_in_slice, seen_region
 from ct_xception.imaging.body import Box
 
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification as Network
 
-METHODS = ("gradcam", "cam")
+__all__ = ["METHODS", "Attribution", "Cancelled", "attribute", "class_activation_map", "gradcam", "logits_and_maps"]
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
     """Evidence for one class, pixel by pixel of the slice as it was read.
 
-    `map` is (H, W) float32 in [0, 1], 0 outside the body crop; its peak is 1 unless nothing speaks for the class.
-    `strength` is the peak before that scaling, in the method's own unit.
+    `map` is (H, W) float32, 0 outside the body crop: in [0, 1], or in [-1, 1] where the method is `signed` and below 0
+    what speaks against the class. Its largest size is 1 (less where the slice is coarser than the network's input)
+    unless nothing speaks for or against. `strength` is that size before scaling, in the method's own unit. `seen` is
+    the same map, (S, S), over the square picture that the network was given. `completeness` is there where the method
+    promises a sum. `seconds` is what it took.
     """
 
     map: np.ndarray
     label: str
     method: str
     strength: float
+    signed: bool = False
+    seen: np.ndarray | None = None
+    budget: str | None = None
+    completeness: Completeness | None = None
+    seconds: float | None = None
 
 
 def attribute(
@@ -53,23 +66,83 @@ def attribute(
     box: Box,
     shape: tuple[int, int],
     method: str = "gradcam",
+    budget: str = "balanced",
+    seed: int = 0,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
 ) -> Attribution:
     """Map the evidence for class `target` in one prepared slice, back in the coordinates of the slice.
 
     `pixel_values` (3, S, S) is what the network saw, `box` the part of the slice that it shows, `shape` the slice's
-    (H, W). Raises InputError when the method or the class is unknown.
+    (H, W). `method` is one of METHODS, `budget` of BUDGETS; Grad-CAM and its closed form need none. `progress` is
+    called with the share done, from 0 to 1, and `cancelled` asked before each batch. The same `seed` gives the same
+    map. Raises InputError when the method, the budget or the class is unknown, and Cancelled.
     """
+    _check_choice(model, target, method, budget)
+    started = time.perf_counter()
+    completeness = None
+    if method in ("gradcam", "cam"):
+        values = coarse_map(model, pixel_values, target, method)
+    else:
+        values, completeness = pixel_attribution(
+            model,
+            pixel_values,
+            target,
+            method=method,
+            budget=BUDGETS[budget],
+            seed=seed,
+            progress=progress,
+            cancelled=cancelled,
+        )
+    cells = values.numpy().astype(np.float32)
+    strength = float(np.abs(cells).max())
+    scaled = cells / strength if strength > 0 else np.zeros_like(cells)
+    return Attribution(
+        map=place_in_slice(scaled, seen_region(model.config.pretrained_cfg, box), box, shape),
+        label=model.label_names[target],
+        method=method,
+        strength=strength,
+        signed=METHODS[method].signed,
+        seen=spread_over_input(scaled, pixel_values.shape[-1]),
+        budget=None if METHODS[method].coarse else budget,
+        completeness=completeness,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _check_choice(model: Network, target: int, method: str, budget: str) -> None:
     if method not in METHODS:
         raise InputError(f"method {method!r} is unknown; choose from {', '.join(METHODS)}.")
+    if budget not in BUDGETS:
+        raise InputError(f"budget {budget!r} is unknown; choose from {', '.join(BUDGETS)}.")
     labels = model.label_names
     if not 0 <= target < len(labels):
         raise InputError(f"class number {target} does not exist; the checkpoint has {len(labels)}, from 0.")
+
+
+def coarse_map(model: Network, pixel_values: torch.Tensor, target: int, method: str) -> torch.Tensor:
+    """Grad-CAM or its closed form of one picture (3, S, S): (h, w) float32 on the CPU, not negative."""
     compute = gradcam if method == "gradcam" else class_activation_map
-    coarse = compute(model, pixel_values[None], target)[0].cpu().numpy().astype(np.float32)
-    strength = float(coarse.max())
-    scaled = coarse / strength if strength > 0 else np.zeros_like(coarse)
-    placed = place_in_slice(scaled, seen_region(model.config.pretrained_cfg, box), box, shape)
-    return Attribution(placed, labels[target], method, strength)
+    return compute(model, pixel_values[None], target)[0].float().cpu()
+
+
+def spread_over_input(cells: np.ndarray, side: int) -> np.ndarray:
+    """A map (h, w) over the network's square input, bilinearly: (side, side) float32."""
+    if cells.shape == (side, side):
+        return cells
+    spread = nn.functional.interpolate(torch.from_numpy(cells)[None, None], (side, side), mode="bilinear")
+    return spread[0, 0].numpy()
+
+
+def logits_and_maps(model: Network, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Answer and explain at once: logits (B, K), and the closed-form map (B, h, w) of each picture's likeliest class.
+
+    One forward pass of pixel_values (B, 3, S, S) serves both, so that the map costs next to nothing.
+    """
+    with _evaluating(model), torch.no_grad():
+        features = _features(model, pixel_values)
+        logits = model.classify(features)
+        return logits, model.class_activation_map(features, logits.argmax(dim=1)).relu()
 
 
 def gradcam(model: Network, pixel_values: torch.Tensor, target: int | torch.Tensor) -> torch.Tensor:
@@ -128,48 +201,3 @@ def _evaluating(model: Network) -> Iterator[None]:
     finally:
         if training:
             model.train()
-
-
-@dataclass(frozen=True)
-class Region:
-    """A rectangle in pixels of the slice; it may reach beyond the slice, and its edges need not be whole."""
-
-    top: float
-    left: float
-    bottom: float
-    right: float
-
-
-def seen_region(pretrained_cfg: Mapping[str, Any], box: Box) -> Region:
-    """The part of the slice that fills the network's square input, by timm's rules for `crop_pct` and `crop_mode`.
-
-    Our own checkpoints squash the whole box (crop_pct 1.0). Others may cut a centre out of it, or pad it.
-    """
-    height, width = box.bottom - box.top, box.right - box.left
-    mode = pretrained_cfg.get("crop_mode") or "center"
-    if mode == "border":
-        height = width = max(height, width)
-    elif mode != "squash":
-        height = width = min(height, width)
-    share = (pretrained_cfg.get("crop_pct") or 0.875) / 2
-    middle, centre = (box.top + box.bottom) / 2, (box.left + box.right) / 2
-    return Region(middle - height * share, centre - width * share, middle + height * share, centre + width * share)
-
-
-def place_in_slice(coarse: np.ndarray, region: Region, box: Box, shape: tuple[int, int]) -> np.ndarray:
-    """Spread a coarse map (h, w) over `region` of a slice of `shape` (H, W), bilinearly; 0 outside `box` and `region`.
-
-    Samples sit at pixel centres, as in torch's `interpolate(..., align_corners=False)`, to which it is equal.
-    """
-    rows = _weights(region.top, region.bottom, coarse.shape[0], box.top, box.bottom, shape[0])
-    columns = _weights(region.left, region.right, coarse.shape[1], box.left, box.right, shape[1])
-    return (rows @ coarse @ columns.T).astype(np.float32)
-
-
-def _weights(start: float, stop: float, cells: int, first: int, last: int, length: int) -> np.ndarray:
-    """Linear interpolation weights (length, cells) of `cells` equal cells that span [start, stop) of one axis."""
-    pixels = np.arange(length) + 0.5
-    seen = (pixels >= max(start, first)) & (pixels < min(stop, last))
-    place = (pixels - start) / (stop - start) * cells - 0.5
-    weights = np.stack([np.interp(place, np.arange(cells), unit) for unit in np.eye(cells)], axis=1)
-    return weights * seen[:, None]
