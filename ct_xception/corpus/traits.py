@@ -8,7 +8,7 @@ image, all of them finite floats. Shares are fractions in [0, 1] of the pixels n
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,14 @@ from ct_xception.imaging.body import MIN_THRESHOLD, mask_box, otsu_threshold
 from ct_xception.imaging.pictures import COLOUR_TOLERANCE, FORMATS
 from ct_xception.imaging.slices import is_dicom
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 DICOM_BITS = 16.0  # Bits Allocated of the CT Image IOD (DICOM PS3.3 C.8.2.1.1.4)
 WHITE, BLACK = 250, 4  # at and beyond these a drawing tool's pure white and black, a JPEG's ringing allowed
-INK_SIDE = 384  # pixels: drawings are looked for at this size, which keeps a one-pixel stroke of a 1,200-pixel picture
 MIN_STROKE = 0.06  # of the side: a shorter thin thing may be a vessel or a rib's edge
 BOX_COVERAGE = 0.85  # of its bounding rectangle's sides that a drawn box must follow
 BOX_FILL = 0.5  # of its bounding rectangle that a drawn box may fill
+MIN_BOX = 8  # pixels: of a box's shorter side
+LETTER_GREY, LETTER_SIDE = 24, 0.08  # brighter than a table's foam; at most this share of the picture's side
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -101,24 +99,27 @@ def border_statistics(pixels: Pixels, mask: Mask) -> dict[str, float]:
     that lie above, below, left or right of it, seen down their column or along their row.
     """
     outside = ~mask
-    values = pixels[outside].astype(np.float64)
-    lit = pixels > MIN_THRESHOLD
+    counts = np.bincount(pixels[outside], minlength=256).astype(np.float64)
+    number = max(counts.sum(), 1.0)
+    mean = float(counts @ np.arange(256) / number)
     measured = {
         "outside_share": float(outside.mean()),
-        "outside_mean": float(values.mean()) if values.size else 0.0,
-        "outside_sd": float(values.std()) if values.size else 0.0,
-        "outside_lit": float((lit & outside).sum() / max(values.size, 1)),
+        "outside_mean": mean,
+        "outside_sd": float(np.sqrt(counts @ (np.arange(256) - mean) ** 2 / number)),
+        "outside_lit": float(counts[MIN_THRESHOLD + 1 :].sum() / number),
     }
-    seen = np.logical_or.accumulate
-    sides = {
-        "above": ~seen(mask, axis=0),
-        "below": ~seen(mask[::-1], axis=0)[::-1],
-        "left": ~seen(mask, axis=1),
-        "right": ~seen(mask[:, ::-1], axis=1)[:, ::-1],
-    }
-    for side, where in sides.items():
-        measured[f"lit_{side}"] = float((lit & where).sum() / max(int(where.sum()), 1))
+    lit = pixels > MIN_THRESHOLD
+    for names, seen, body in ((("above", "below"), lit, mask), (("left", "right"), lit.T, mask.T)):
+        for name, where in zip(names, _before_and_after(body), strict=True):
+            measured[f"lit_{name}"] = float((seen & where).sum() / max(int(where.sum()), 1))
     return measured | _margins(mask)
+
+
+def _before_and_after(mask: Mask) -> tuple[Mask, Mask]:
+    """Where a column (H, W) has no body up to here, and where it has none from here on."""
+    rows, empty = np.arange(len(mask))[:, None], ~mask.any(axis=0)
+    first, last = mask.argmax(axis=0), len(mask) - 1 - mask[::-1].argmax(axis=0)
+    return (rows < first) | empty, (rows > last) | empty
 
 
 def _margins(mask: Mask) -> dict[str, float]:
@@ -134,45 +135,53 @@ def _margins(mask: Mask) -> dict[str, float]:
     }
 
 
-def foreign_traits(content: bytes, pixels: Pixels, mask: Mask) -> dict[str, float]:
-    """What a plain CT slice does not have: colour, boxes, strokes, letters; and whether it looks like a chest at all.
+def foreign_traits(content: bytes, pixels: Pixels, mask: Mask, *, coloured: bool = True) -> dict[str, float]:
+    """What a plain CT slice does not have: colour, boxes, strokes, letters; and whether it looks like a body at all.
 
-    `coloured_share`: pixels whose channels differ. `box_score`: how fully the best drawn rectangle's sides are there,
-    0 for none. `stroke_length`: of the longest thin pure white or black line, as a share of the picture's side.
-    `letters`: small separate things in the air outside the body, a count. `frame_share`: of the outermost pixels that
-    are pure white. `body_found` 0 or 1; `body_share` of the picture; `cut_share`: of the picture's edge that the body
-    touches. Inside the body: `dark_share` (lungs, in a chest), `black_share`, `white_share`, and the median grey of
-    what is dark and bright there, `dark_level` and `bright_level`, which tell windows apart.
+    `coloured_share`: pixels whose channels differ; `coloured=False` says that the reader saw none, which saves decoding
+    the file again. `box_score`: how fully the least complete side of the best drawn rectangle is there, 0 for none.
+    `stroke_length`: of the longest thin pure white or black line, as a share of the picture's side. `letters`: small
+    separate things of a letter's size in the air, a count. `frame_share`: of the outermost pixels that are pure white.
+    `body_found` 0 or 1; `body_share` of the picture; `cut_share`: of the picture's edge that the body touches. Inside
+    the body: the shares of what is dark there (lungs, in a chest), pure black and pure white, and the median grey of
+    what is dark and bright, `dark_level` and `bright_level`, which tell windows apart.
     """
-    coloured = _coloured(content, pixels.shape)
+    colour = _colour(content, pixels.shape) if coloured else None
     edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     found = not mask.all()
     return {
-        "coloured_share": float(coloured.mean()) if coloured is not None else 0.0,
-        **_drawings(pixels, mask, coloured),
+        "coloured_share": float(colour.mean()) if colour is not None else 0.0,
+        "box_score": _best_box(pixels, mask, colour),
+        "stroke_length": _longest_stroke(pixels, mask, colour),
         "letters": _letters(pixels, mask) if found else 0.0,
         "frame_share": float((edge >= WHITE).mean()),
         "body_found": float(found),
         "body_share": float(mask.mean()),
         "cut_share": float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean()) if found else 0.0,
-        **_inside(pixels, mask),
+        **_inside(pixels[mask] if mask.any() else pixels.ravel()),
     }
 
 
-def _inside(pixels: Pixels, mask: Mask) -> dict[str, float]:
-    values = pixels[mask] if mask.any() else pixels.ravel()
-    dark = values <= max(MIN_THRESHOLD, otsu_threshold(values))
+def _inside(values: Pixels) -> dict[str, float]:
+    counts = np.bincount(values, minlength=256)
+    split = int(max(MIN_THRESHOLD, otsu_threshold(values))) + 1
     return {
-        "dark_share": float(dark.mean()),
-        "body_black_share": float((values <= BLACK).mean()),
-        "body_white_share": float((values >= WHITE).mean()),
-        "dark_level": float(np.median(values[dark])) if dark.any() else 0.0,
-        "bright_level": float(np.median(values[~dark])) if not dark.all() else 0.0,
+        "dark_share": float(counts[:split].sum() / counts.sum()),
+        "black_share": float(counts[: BLACK + 1].sum() / counts.sum()),
+        "white_share": float(counts[WHITE:].sum() / counts.sum()),
+        "dark_level": _median(counts[:split]),
+        "bright_level": _median(counts[split:], split),
     }
 
 
-def _coloured(content: bytes, shape: tuple[int, ...]) -> Mask | None:
-    """Where the encoded picture has colour, (H, W) as the slice; None where it has no colour channels."""
+def _median(counts: NDArray[np.integer], start: int = 0) -> float:
+    """The lower median grey level of a part of a histogram that begins at `start`; 0 of none."""
+    total = int(counts.sum())
+    return float(start + np.searchsorted(counts.cumsum(), (total + 1) // 2)) if total else 0.0
+
+
+def _colour(content: bytes, shape: tuple[int, ...]) -> Mask | None:
+    """Where the encoded picture has colour, (H, W) as the slice; None where it has none."""
     from PIL import Image, ImageOps
 
     if is_dicom(io.BytesIO(content)):
@@ -180,76 +189,92 @@ def _coloured(content: bytes, shape: tuple[int, ...]) -> Mask | None:
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         if image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16"):
             return None
-        rgb = np.asarray(ImageOps.exif_transpose(_rgb(image)))
+        rgb = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     coloured = spread > COLOUR_TOLERANCE
     return coloured if coloured.shape == shape and coloured.any() else None
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    return image if image.mode == "RGB" else image.convert("RGB")
+def _best_box(pixels: Pixels, mask: Mask, colour: Mask | None) -> float:
+    """The best drawn rectangle in colour, in pure white outside the body, or in pure white or black lines inside it."""
+    layers = [pixels >= WHITE, (pixels <= BLACK) & mask]
+    shapes = (shape for layer in ([] if colour is None else [colour]) + layers for shape, _ in _shapes(layer))
+    return max((_box_score(shape) for shape in shapes), default=0.0)
 
 
-def _drawings(pixels: Pixels, mask: Mask, coloured: Mask | None) -> dict[str, float]:
-    """The best drawn box and the longest drawn stroke, in colour, pure white or pure black."""
-    from scipy import ndimage
-
-    layers = [] if coloured is None else [coloured]
-    layers += _thin_extremes(pixels, mask)
-    box, stroke = 0.0, 0.0
-    for layer in layers:
-        labels, found = ndimage.label(layer, np.ones((3, 3)))
-        if not found:
-            continue
-        sizes = np.bincount(labels.ravel())[1:]
-        for index, where in enumerate(ndimage.find_objects(labels)):
-            height, width = (part.stop - part.start for part in where)
-            length = float(np.hypot(height, width)) / max(min(pixels.shape), 1)
-            if length < MIN_STROKE / 2:
-                continue
-            box = max(box, _box_score(labels[where] == index + 1))
-            if length >= MIN_STROKE and sizes[index] <= _stroke_width(pixels) * np.hypot(height, width):
-                stroke = max(stroke, length)
-    return {"box_score": box, "stroke_length": stroke}
+def _longest_stroke(pixels: Pixels, mask: Mask, colour: Mask | None) -> float:
+    """In colour, pure white outside the body or pure black inside it: what is as pure and as thin is drawn."""
+    width = _stroke_width(pixels)
+    layers = [] if colour is None else [colour]
+    layers += [_thin(layer, width) for layer in ((pixels >= WHITE) & ~mask, (pixels <= BLACK) & mask)]
+    longest = 0.0
+    for shape, area in (one for layer in layers for one in _shapes(layer)):
+        length = float(np.hypot(*shape.shape))
+        if area <= width * length:
+            longest = max(longest, length / min(pixels.shape))
+    return longest if longest >= MIN_STROKE else 0.0
 
 
 def _stroke_width(pixels: Pixels) -> float:
     return max(4.0, min(pixels.shape) / 64)
 
 
-def _thin_extremes(pixels: Pixels, mask: Mask) -> list[Mask]:
-    """Pure white outside the body, and pure black inside it, both too thin to be anything but a line."""
+def _thin(layer: Mask, width: float) -> Mask:
+    """What of a layer is thinner than about twice `width`: it without its opening by a square."""
     from scipy import ndimage
 
-    side = 2 * round(_stroke_width(pixels)) + 1
-    white, black = (pixels >= WHITE) & ~mask, (pixels <= BLACK) & mask
-    layers = []
-    for layer in (white, black):
-        if layer.any():
-            thick = ndimage.minimum_filter(layer, side)
-            layers.append(layer & ~ndimage.maximum_filter(thick, side))
-    return layers
+    if not layer.any():
+        return layer
+    side = 2 * round(width) + 1
+    thick = ndimage.minimum_filter(layer, side)
+    return layer & ~ndimage.maximum_filter(thick, side) if thick.any() else layer
+
+
+def _shapes(layer: Mask) -> Iterator[tuple[Mask, int]]:
+    """The connected parts of a layer that are long enough to be drawn: each (h, w) in its box, and its area."""
+    from scipy import ndimage
+
+    if not layer.any():
+        return
+    labels, _ = ndimage.label(layer, np.ones((3, 3)))
+    areas = np.bincount(labels.ravel())
+    shortest = MIN_STROKE / 2 * min(layer.shape)
+    for index, where in enumerate(ndimage.find_objects(labels), start=1):
+        height, width = (part.stop - part.start for part in where)
+        if areas[index] >= shortest / 2 and height + width >= shortest:
+            yield labels[where] == index, int(areas[index])
 
 
 def _box_score(shape: Mask) -> float:
     """How much of its bounding rectangle's four sides a shape (h, w) follows, the least covered side; 0 if filled."""
     height, width = shape.shape
-    if min(height, width) < 8 or shape.mean() > BOX_FILL:
+    if min(height, width) < MIN_BOX or shape.mean() > BOX_FILL:
         return 0.0
-    depth = max(2, min(height, width) // 8)
+    depth = max(1, min(height, width) // 8)
     sides = (shape[:depth].any(axis=0), shape[-depth:].any(axis=0), shape[:, :depth].any(1), shape[:, -depth:].any(1))
     score = min(float(side.mean()) for side in sides)
     return score if score >= BOX_COVERAGE else 0.0
 
 
 def _letters(pixels: Pixels, mask: Mask) -> float:
-    """How many small separate things, of a letter's size, lie in the air: watermarks, captions, scanner text."""
+    """How many things of a letter's size lie alone in the air: watermarks, captions, the scanner's text."""
     from scipy import ndimage
 
-    labels, found = ndimage.label((pixels > MIN_THRESHOLD) & ~mask, np.ones((3, 3)))
+    side = min(pixels.shape)
+    reach = max(3, round(0.015 * side))
+    near = ndimage.maximum_filter(mask, 2 * reach + 1)  # the skin's own edge breaks into small things
+    near[[0, -1]], near[:, [0, -1]] = True, True
+    labels, found = ndimage.label((pixels > LETTER_GREY) & ~mask, np.ones((3, 3)))
     if not found:
         return 0.0
-    areas = np.bincount(labels.ravel())[1:]
-    largest = max(16.0, mask.size / 1000)
-    return float(((areas >= 6) & (areas <= largest)).sum())
+    areas = np.bincount(labels.ravel())
+    areas[np.unique(labels[near])] = 0
+    boxes = ndimage.find_objects(labels)
+    fitting = np.flatnonzero((areas[1:] >= 10) & (areas[1:] <= (LETTER_SIDE * side) ** 2))
+    return float(sum(_is_letter(boxes[index], areas[index + 1], LETTER_SIDE * side) for index in fitting))
+
+
+def _is_letter(box: tuple[slice, slice], area: int, largest: float) -> bool:
+    height, width = (part.stop - part.start for part in box)
+    return min(height, width) >= 3 and 5 <= max(height, width) <= largest and area <= 0.85 * height * width
