@@ -136,11 +136,12 @@ def _describe(content: bytes, digest: str, slice_: Slice) -> Look:
     box = mask_box(mask)
     inside = (slice(box.top, box.bottom), slice(box.left, box.right))
     body = np.where(mask[inside], pixels[inside], np.uint8(0))
+    coloured = any(note.startswith("colour dropped") for note in slice_.notes)  # seen by the reader: not decoded again
     columns = {
         "attributes": traits.file_attributes(content),
         "statistics": traits.grey_statistics(pixels),
         "border": traits.border_statistics(pixels, mask),
-        "foreign": traits.foreign_traits(content, pixels, mask),
+        "foreign": traits.foreign_traits(content, pixels, mask, coloured=coloured),
     }
     shown = "8-bit" if slice_.window is None else describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)
     return Look(
