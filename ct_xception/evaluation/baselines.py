@@ -1,0 +1,315 @@
+"""What simple rules score on the same items: the bar that a network must clear before its figures mean anything.
+
+    majority          the commonest class of train
+    file_attributes   size, format and bytes of the file, no pixel seen: random forest
+    grey_statistics   mean, percentiles and the like of the grey levels: random forest
+    border            only what lies outside the body: random forest
+    nearest_raw       the label of the most alike picture of train, 64 px, uncropped
+    nearest_body      the same after the body crop, 96 px: what remembering the training images alone gives
+    frozen_features   logistic regression on the features of the network that training started from
+
+A rule that sees no anatomy and scores high betrays a shortcut; a nearest neighbour that does betrays look-alikes across
+the split. All are deterministic under their seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct_xception.evaluation.intervals import describe_figure
+from ct_xception.evaluation.metrics import classification_metrics
+from ct_xception.files import atomic_path
+
+if TYPE_CHECKING:
+    from ct_xception.corpus.survey import Survey
+
+BASELINES = (
+    "majority",
+    "file_attributes",
+    "grey_statistics",
+    "border",
+    "nearest_raw",
+    "nearest_body",
+    "frozen_features",
+)
+BASELINE_TITLES = {
+    "majority": "commonest class of train",
+    "file_attributes": "file attributes alone",
+    "grey_statistics": "grey-level statistics alone",
+    "border": "what lies outside the body alone",
+    "nearest_raw": "1-nearest neighbour, raw picture",
+    "nearest_body": "1-nearest neighbour, body crop",
+    "frozen_features": "frozen starting features",
+}
+BASELINE_FIGURES = ("accuracy", "balanced_accuracy", "macro_f1")
+
+_TREES, _ROWS_A_TREE = 100, 20_000  # the forest's cost stops growing with the corpus there
+_BLOCK = 1024  # pictures compared at once: 2 x 38 MB of float32 at 96 px
+_PENALTIES = (0.001, 0.01, 0.1, 1.0)  # C of the logistic regression, chosen on train by group
+_INNER_FOLDS = 3
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+
+def run_baselines(
+    survey: Survey,
+    train_idx: Sequence[int] | NDArray,
+    test_idx: Sequence[int] | NDArray,
+    *,
+    groups: Sequence[Any] | None = None,
+    seed: int = 0,
+    features: NDArray | None = None,
+) -> dict[str, Floats]:
+    """Every baseline fitted on the items `train_idx` and asked about `test_idx` (M,): {name: probabilities (M, K)}.
+
+    `features` (N, C) are those of the frozen starting network for all N items of the survey; without them
+    `frozen_features` is left out. `groups` (N,), by default the survey's, keep a patient's slices on one side while the
+    strength of the logistic regression's penalty is chosen, on `train_idx` alone. An item that the survey could not
+    read teaches nothing, and every rule answers it with the shares of the classes in train.
+    """
+    train, test = np.asarray(train_idx, np.intp), np.asarray(test_idx, np.intp)
+    train = train[survey.readable[train]]
+    labels, count = np.asarray(survey.labels)[train], len(survey.label_names)
+    columns = {"file_attributes": survey.attributes, "grey_statistics": survey.statistics, "border": survey.border}
+    found = {"majority": np.tile(np.bincount(labels, minlength=count) / labels.size, (test.size, 1))}
+    for name, table in columns.items():
+        values = np.stack([np.asarray(table[column], np.float64) for column in sorted(table)], axis=1)  # (N, C)
+        found[name] = forest_probabilities(values[train], labels, values[test], count, seed=seed)
+    for name, pictures in (("nearest_raw", survey.raw), ("nearest_body", survey.aligned)):
+        found[name] = np.eye(count)[labels[nearest_neighbours(pictures, train, test)]]
+    if features is not None:
+        patients = np.asarray(survey.groups if groups is None else groups, dtype=object)[train]
+        found["frozen_features"] = linear_probabilities(
+            features[train], labels, features[test], count, groups=patients, seed=seed
+        )
+    unread = ~survey.readable[test]
+    return {name: np.where(unread[:, None], found["majority"], answer) for name, answer in found.items()}
+
+
+def out_of_fold_baselines(
+    survey: Survey,
+    folds: Iterable[tuple[Sequence[int] | NDArray, Sequence[int] | NDArray]],
+    *,
+    groups: Sequence[Any] | None = None,
+    seed: int = 0,
+    features: NDArray | None = None,
+) -> dict[str, Floats]:
+    """The baselines of a cross-validation: {name: probabilities (N, K)}, each row from the fold that left it out.
+
+    `folds` are pairs (train_idx, test_idx) of the survey's items. A row is NaN where no fold tests the item.
+    """
+    found: dict[str, Floats] = {}
+    shape = (len(survey.sources), len(survey.label_names))
+    for train_idx, test_idx in folds:
+        answers = run_baselines(survey, train_idx, test_idx, groups=groups, seed=seed, features=features)
+        for name, probabilities in answers.items():
+            found.setdefault(name, np.full(shape, np.nan))[np.asarray(test_idx, np.intp)] = probabilities
+    return found
+
+
+def nearest_neighbours(pictures: NDArray[np.uint8], train: Indices, test: Indices, *, block: int = _BLOCK) -> Indices:
+    """For each test picture the place in `train` (M,) of the one most correlated with it, the first of equals.
+
+    `pictures` (N, h, w) are taken in blocks, so that memory stays the same however many there are. Pearson's
+    correlation of grey levels does not see brightness and contrast.
+    """
+    chosen = np.zeros(test.size, np.intp)
+    for at in range(0, test.size, block):
+        asked = _standardised(pictures[test[at : at + block]])
+        best = np.full(len(asked), -np.inf, np.float32)
+        for start in range(0, train.size, block):
+            # Rounded: copies of one picture must tie, whatever the order in which a block's sums were taken.
+            alike = np.round(asked @ _standardised(pictures[train[start : start + block]]).T, 5)
+            place = alike.argmax(axis=1)
+            value = alike[np.arange(len(asked)), place]
+            better = value > best
+            best[better], chosen[at : at + block][better] = value[better], start + place[better]
+    return chosen
+
+
+def _standardised(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Pictures (n, h, w) as rows of mean 0 and length 1; a flat one as zeros."""
+    rows = pictures.reshape(len(pictures), -1).astype(np.float32)
+    rows -= rows.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.maximum(length, np.float32(1e-6))
+
+
+def forest_probabilities(values: NDArray, labels: NDArray, asked: NDArray, count: int, *, seed: int = 0) -> Floats:
+    """A random forest (Breiman 2001) of values (N, C) and labels (N,), asked about (M, C): probabilities (M, K)."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    rows = min(len(values), _ROWS_A_TREE)
+    forest = RandomForestClassifier(_TREES, max_samples=rows, min_samples_leaf=2, random_state=seed, n_jobs=1)
+    forest.fit(values, labels)
+    return _all_classes(forest.predict_proba(asked), forest.classes_, count)
+
+
+def linear_probabilities(
+    values: NDArray,
+    labels: NDArray,
+    asked: NDArray,
+    count: int,
+    *,
+    groups: NDArray | None = None,
+    seed: int = 0,
+) -> Floats:
+    """Logistic regression on standardised values (N, C), asked about (M, C): probabilities (M, K).
+
+    The penalty is the one with the lowest log-loss over folds of `groups` (N,) within these very items; 0.01 where
+    they are too few for folds.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    if np.unique(labels).size == 1:
+        return np.eye(count)[np.full(len(asked), labels[0])]
+    inner, outer = _compressed(values, asked)
+    penalty = _best_penalty(inner, labels, groups, seed)
+    fitted = LogisticRegression(C=penalty, max_iter=1000).fit(inner, labels)
+    return _all_classes(fitted.predict_proba(outer), fitted.classes_, count)
+
+
+def _compressed(values: NDArray, asked: NDArray) -> tuple[Floats, Floats]:
+    """Values and questions, standardised, along the values' own principal axes.
+
+    A turn of the axes leaves an L2-penalised fit as it is, and there are no more axes than items: far fewer numbers.
+    """
+    centre, spread = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
+    scale = np.where(spread > 1e-8, spread, 1.0)
+    inner, outer = (values - centre) / scale, (asked - centre) / scale
+    if len(inner) < inner.shape[1]:
+        axes = np.linalg.svd(inner, full_matrices=False)[2]
+        inner, outer = inner @ axes.T, outer @ axes.T
+    return inner, outer
+
+
+def _best_penalty(values: Floats, labels: NDArray, groups: NDArray | None, seed: int) -> float:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    members = np.arange(len(labels)) if groups is None else np.unique(groups.astype(str), return_inverse=True)[1]
+    known = np.unique(labels)
+    if np.unique(members).size < 2 * _INNER_FOLDS or np.bincount(labels)[known].min() < _INNER_FOLDS:
+        return _PENALTIES[1]
+    losses = np.zeros(len(_PENALTIES))
+    folds = StratifiedGroupKFold(_INNER_FOLDS, shuffle=True, random_state=seed)
+    for fit, held in folds.split(values, labels, members):
+        if np.unique(labels[fit]).size < known.size:
+            continue  # a class that lives in one group only says nothing on the penalty
+        for place, penalty in enumerate(_PENALTIES):
+            fitted = LogisticRegression(C=penalty, max_iter=1000).fit(values[fit], labels[fit])
+            losses[place] += log_loss(labels[held], fitted.predict_proba(values[held]), labels=known) * held.size
+    return _PENALTIES[int(losses.argmin())]
+
+
+def _all_classes(probabilities: Floats, known: NDArray, count: int) -> Floats:
+    """Probabilities over the classes that train held (M, k), as (M, K): 0 for those that it did not."""
+    full = np.zeros((len(probabilities), count))
+    full[:, known] = probabilities
+    return full
+
+
+def baseline_figures(
+    answers: Mapping[str, Floats],
+    labels: NDArray,
+    label_names: Sequence[str],
+    model: Floats,
+    *,
+    groups: Sequence[Any] | None = None,
+    seed: int = 0,
+    skipped: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """What metrics.json says of the baselines of one protocol: `answers` {name: (M, K)} beside the `model`'s (M, K).
+
+    Returns `figures` {name: BASELINE_FIGURES}, `best` (highest accuracy, the first of equals), `difference` (the
+    model's accuracy less the best one's on the same items, paired, by group), `beats_best` (the whole interval is above
+    0), `mcnemar` and `skipped` {name: reason}. Items that the model refused (NaN) count for neither side.
+    """
+    from ct_xception.evaluation.comparison import compare
+
+    kept: NDArray[np.bool_] = np.all(np.isfinite(model), axis=1)
+    truth = np.asarray(labels)[kept]
+    members = None if groups is None else [group for group, keep in zip(groups, kept, strict=True) if keep]
+    figures = {}
+    for name in (name for name in BASELINES if name in answers):
+        measured = classification_metrics(answers[name][kept], truth, label_names, members, seed=seed)
+        figures[name] = {figure: measured[figure] for figure in BASELINE_FIGURES}
+    best = max(figures, key=lambda name: figures[name]["accuracy"]["value"])
+    compared = compare(truth, model[kept], answers[best][kept], groups=members, seed=seed)
+    low = compared["difference"]["low"]
+    return {
+        "figures": figures,
+        "best": best,
+        "difference": compared["difference"],
+        "mcnemar": compared["mcnemar"],
+        "beats_best": low is not None and low > 0,
+        "skipped": dict(skipped or {}),
+    }
+
+
+def describe_baselines(block: Mapping[str, Any], model: Mapping[str, Any], *, title: str = "the model") -> str:
+    """The baselines of one protocol for the terminal, best first, the model among them, and what that comes to.
+
+    `block` is as `baseline_figures` gives it, `model` holds the model's own BASELINE_FIGURES.
+    """
+    rows = [(title, model)] + [(BASELINE_TITLES.get(name, name), found) for name, found in block["figures"].items()]
+    rows.sort(key=lambda row: -(row[1]["accuracy"]["value"] or 0))
+    width = max(len(name) for name, _ in rows)
+    lines = [f"  {'':{width + 2}}{'accuracy (95 % interval)':26}{'balanced':>10}{'macro F1':>10}"]
+    for name, figures in rows:
+        mark = ">" if figures is model else " "
+        others = "".join(f"{_short(figures[figure]):>10}" for figure in BASELINE_FIGURES[1:])
+        lines.append(f"{mark} {name:{width + 2}}{_with_interval(figures['accuracy']):26}{others}")
+    lines += [f"  {BASELINE_TITLES.get(name, name)}: not run, {reason}" for name, reason in block["skipped"].items()]
+    return "\n".join([*lines, baseline_verdict(block, title=title)])
+
+
+def baseline_verdict(block: Mapping[str, Any], *, title: str = "the model") -> str:
+    """One sentence: whether the model beats the best baseline by more than the interval, with the paired difference."""
+    difference, best = block["difference"], BASELINE_TITLES.get(block["best"], block["best"])
+    measured = f"difference in accuracy {describe_figure(difference)}"
+    if block["beats_best"]:
+        return f"{title.capitalize()} beats the best simple rule ({best}): {measured}."
+    verb = "is below" if (difference["high"] or 0) < 0 else "does not beat"
+    return f"{title.capitalize()} {verb} the best simple rule ({best}) by more than the interval: {measured}."
+
+
+def _short(figure: Mapping[str, Any]) -> str:
+    return "-" if figure["value"] is None else f"{figure['value']:.3f}"
+
+
+def _with_interval(figure: Mapping[str, Any]) -> str:
+    interval = "" if figure["low"] is None else f" ({figure['low']:.3f} to {figure['high']:.3f})"
+    return f"{_short(figure)}{interval}"
+
+
+def write_baselines(path: Path, protocols: Mapping[str, Mapping[str, Any]], label_names: Sequence[str]) -> None:
+    """Write baselines.parquet: source, protocol, baseline, group, label, predicted, `p <class>`; one row an answer.
+
+    `protocols` maps each protocol to {"sources", "groups", "labels", "answers"}: M names that may be published, M
+    groups (numbered here), M class indices, and {baseline: probabilities (M, K)}.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    from ct_xception.evaluation.intervals import group_indices
+
+    names, tables = np.asarray(label_names, dtype=object), []
+    for protocol, block in protocols.items():
+        labels = names[np.asarray(block["labels"], np.intp)].tolist()
+        groups = [f"group {number:06d}" for number in group_indices(block["groups"], len(labels))]
+        for baseline, probabilities in block["answers"].items():
+            columns: dict[str, Any] = {"source": list(block["sources"]), "protocol": [protocol] * len(labels)}
+            columns |= {"baseline": [baseline] * len(labels), "group": groups, "label": labels}
+            columns["predicted"] = names[probabilities.argmax(axis=1)].tolist()
+            columns |= {f"p {name}": probabilities[:, k] for k, name in enumerate(names)}
+            tables.append(pyarrow.table(columns))
+    with atomic_path(path) as temporary:
+        pyarrow.parquet.write_table(pyarrow.concat_tables(tables), temporary)
