@@ -6,6 +6,7 @@ nothing of it is needed to read what it saves.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from os import PathLike
 from typing import Any
@@ -84,6 +85,29 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
         """Every parameter but the head's."""
         head = {id(parameter) for parameter in self.head.parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in head]
+
+    @property
+    def block_count(self) -> int:
+        """The number of residual blocks of the body."""
+        return len(self._stages()) - 1
+
+    def first_blocks(self, count: int) -> list[nn.Module]:
+        """The stem and the first `count` blocks, nearest to the image first; none of them for 0.
+
+        Raises `InputError` where the network has fewer blocks.
+        """
+        if not 0 <= count <= self.block_count:
+            raise InputError(f"frozen_blocks: {count} is not from 0 to {self.block_count}, this backbone's blocks.")
+        return [module for stage in self._stages()[: count + 1] for module in stage] if count else []
+
+    def _stages(self) -> list[list[nn.Module]]:
+        """The stem's modules, then each block's."""
+        if hasattr(self.timm_model, "blocks"):  # the aligned variants
+            return [[self.timm_model.stem], *([block] for block in self.timm_model.blocks)]
+        children = dict(self.timm_model.named_children())
+        blocks = [name for name in children if name.startswith("block")]
+        stem = itertools.takewhile(lambda name: name not in blocks, children)
+        return [[children[name] for name in stem], *([children[name]] for name in blocks)]
 
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The last feature map (B, 2048, h, w) of pixel_values (B, 3, S, S)."""

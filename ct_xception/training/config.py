@@ -151,6 +151,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "weight_decay": (0.0, 10.0),
     "warmup_epochs": (0.0, 100_000),
     "freeze_epochs": (0, 100_000),
+    "frozen_blocks": (0, 100),
     "clip_norm": (0.0, 1e9),
     "ema": (0.0, 0.999999),
     "dropout": (0.0, 0.99),
@@ -181,6 +182,8 @@ def _check_ranges(config: TrainConfig) -> None:
         raise InputError("--valid_fraction and --test_fraction leave less than a tenth for training; give less.")
     if config.mixup and config.batch_size % 2:
         raise InputError(f"--mixup: pairs the images of a batch, and --batch_size {config.batch_size} is odd.")
+    if config.frozen_blocks and config.weights == "none":
+        raise InputError("--frozen_blocks: random blocks would stay random; give --weights hub or a file.")
     if config.freeze_epochs >= config.epochs:
         raise InputError(
             f"--freeze_epochs: {config.freeze_epochs} of {config.epochs} epochs leave none for the whole network."

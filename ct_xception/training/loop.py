@@ -63,8 +63,9 @@ class Trained:
 def make_accelerator(config: TrainConfig, run: Path | None = None) -> Accelerator:
     """The `Accelerator` of a run; trackers write below `run`."""
     _check_trackers(config)
-    # Frozen epochs leave the body without gradients, which DistributedDataParallel must be told to expect.
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=config.freeze_epochs > 0)]
+    # What is frozen has no gradients, which DistributedDataParallel must be told to expect.
+    frozen = config.freeze_epochs > 0 or config.frozen_blocks > 0
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=frozen)]
     try:
         return Accelerator(
             mixed_precision=config.mixed_precision,
@@ -121,6 +122,7 @@ class Training:
             seed=config.seed,
         )
         model = model.to(memory_format=torch.channels_last)
+        self.still = model.first_blocks(config.frozen_blocks)
         self.classes = len(label_names)
         self.loss = make_loss(
             config.loss,
@@ -246,10 +248,12 @@ class Training:
         self.model.train()
         for parameter in self.plain.body_parameters():
             parameter.requires_grad_(not frozen)
-        if frozen:  # a frozen body keeps its statistics too
-            for module in self.plain.modules():
+        for part in [self.plain] if frozen else self.still:
+            if not frozen:
+                part.requires_grad_(False)
+            for module in part.modules():
                 if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+                    module.eval()  # what is frozen keeps its statistics too
 
     def _validate(self) -> dict[str, float | None]:
         """Figures of the validation split, each item counted once however many processes there are."""

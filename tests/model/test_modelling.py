@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -189,6 +190,18 @@ def test_dropout_drops_while_training_only(backbone: str, pixel_values: torch.Te
     assert not torch.equal(model.classify(features), model.classify(features))
     model.timm_model.eval()
     assert torch.equal(model.classify(features), model.classify(features))
+
+
+@pytest.mark.parametrize(("backbone", "blocks"), [("legacy_xception", 12), ("xception41", 13)])
+def test_first_blocks_hold_the_network_up_to_there(backbone: str, blocks: int) -> None:
+    model = make(backbone)
+    assert model.block_count == blocks and model.first_blocks(0) == []
+    kept = {id(weight) for module in model.first_blocks(blocks - 1) for weight in module.parameters()}
+    last = "timm_model.block12." if backbone == "legacy_xception" else "timm_model.blocks.12."
+    rest = [name for name, weight in model.named_parameters() if id(weight) not in kept]
+    assert rest[0].startswith(last) and all(id(weight) in kept for weight in itertools.islice(model.parameters(), 5))
+    with pytest.raises(InputError, match=f"from 0 to {blocks}"):
+        model.first_blocks(blocks + 1)
 
 
 def test_relus_out_of_place_do_not_change_the_answer(pixel_values: torch.Tensor) -> None:

@@ -76,6 +76,7 @@ def test_what_is_measured_does_not_bind_a_run() -> None:
     ("values", "words"),
     [
         ({"corpus": ""}, "--corpus: not given"),
+        ({"frozen_blocks": 3, "weights": "none"}, "--frozen_blocks: random blocks would stay random"),
         ({"epochs": 0}, "--epochs: 0 is out of range; give a value from 1"),
         ({"epochs": "three"}, "--epochs: 'three' is not a whole number"),
         ({"epochs": True}, "--epochs: True is not a whole number"),

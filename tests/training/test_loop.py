@@ -73,6 +73,16 @@ def test_frozen_epochs_move_the_head_alone(slices, tmp_path: Path) -> None:
     assert not torch.equal(training.plain.timm_model.conv1.weight, before["timm_model.conv1.weight"])
 
 
+def test_frozen_blocks_stay_as_they_began_statistics_and_all(slices, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    training = make(tmp_path, slices, weights=str(tiny_checkpoint), frozen_blocks=11, ema=0.0, warmup_epochs=0.0)
+    before = {key: value.clone() for key, value in training.plain.state_dict().items()}
+    training._train_epoch(1, training._progress_bar())
+    changed = {key for key, value in training.plain.state_dict().items() if not torch.equal(value, before[key])}
+    parts = {key.split(".")[1] for key in changed}
+    assert parts == {"block12", "conv3", "bn3", "conv4", "bn4", "fc"}
+    assert any(key.endswith("running_mean") for key in changed)  # what is trained keeps its own statistics
+
+
 @pytest.mark.parametrize(
     "options",
     [
