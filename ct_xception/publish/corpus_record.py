@@ -1,0 +1,214 @@
+"""The record of a corpus as a dataset: which image is in which split, what the audit found, and a card that says so.
+
+    files = write_corpus_record("runs/mine", folder)
+
+An image is named by the SHA-256 of its file: who holds the corpus can make the same splits again, and who does not
+learns nothing from it, since file names and patient identifiers stay here. The images themselves go along only if
+asked, and never as DICOM.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ct_xception.errors import InputError, printable
+from ct_xception.files import read_json, write_atomically, write_json
+from ct_xception.publish.clearance import Content, check_no_dicom
+from ct_xception.publish.tables import markdown_table, pairs_table, plain
+from ct_xception.wording import RESEARCH_USE
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+ROWS = 256  # images held in memory at a time
+_SAYING = ("exif", "xmp", "comment", "Comment", "Description", "Title", "Author")  # texts beside the pixels
+_RECORD = ("config.json", "corpus.json", "split.json")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a training run, which knows its corpus."""
+    return all((folder / name).is_file() for name in _RECORD)
+
+
+def write_corpus_record(run: str | Path, folder: Path, *, images: bool = False) -> dict[str, Content]:
+    """Write the dataset's files into `folder`, from the record of a run and the corpus that it names; list them.
+
+    data/SPLIT.parquet with the columns sha256, label and group (numbered), and image if `images`; splits.json,
+    audit.json where there is one, and README.md. Raises InputError where `run` is no run folder, its corpus is not what
+    it was, or `images` are DICOM.
+    """
+    run = Path(run)
+    if not is_run(run):
+        raise InputError(f"{printable(run)}: is no run folder ({', '.join(_RECORD)}); give the one of train_hf.py.")
+    corpus, split = read_json(run / "corpus.json"), read_json(run / "split.json")
+    splits = _splits(_load(run, corpus), split)
+    groups: dict[str, str] = {}
+    (folder / "data").mkdir(parents=True)
+    for name, dataset in splits.items():
+        _write_split(folder / "data" / f"{name}.parquet", dataset, groups, images)
+    write_json(folder / "splits.json", _public_split(corpus, split))
+    audit = next((read_json(path) for path in (run / "model/evaluation/audit.json",) if path.is_file()), None)
+    if audit is not None:
+        write_json(folder / "audit.json", audit)
+    write_atomically(folder / "README.md", corpus_card(corpus, split, audit, images=images))
+    return {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def _load(run: Path, corpus: Mapping[str, Any]) -> DatasetDict:
+    """The corpus of a run, read again as the run read it, and found to be the same."""
+    from ct_xception.corpus.load import CorpusOptions, load_corpus
+    from ct_xception.training.config import config_from_mapping
+
+    config = config_from_mapping(read_json(run / "config.json"))
+    named = {field.name for field in dataclasses.fields(CorpusOptions)} & set(config.mapping) - {"window"}
+    options = {name: getattr(config, name) for name in named}
+    loaded = load_corpus(config.corpus, CorpusOptions(**options, window=config.reading.window))
+    if loaded.report["hash"] != corpus["hash"]:
+        raise InputError(
+            f"{printable(config.corpus)}: is no longer the corpus that {printable(run)} was trained on; give that one."
+        )
+    return loaded.dataset
+
+
+def _splits(corpus: DatasetDict, split: Mapping[str, Any]) -> dict[str, Dataset]:
+    """The corpus in the run's splits, which may be others than its own."""
+    from datasets import concatenate_datasets
+
+    whole = concatenate_datasets(list(corpus.values()))
+    place = {source: row for row, source in enumerate(whole["source"])}
+    return {name: whole.select([place[source] for source in rows]) for name, rows in split["sources"].items() if rows}
+
+
+def _write_split(path: Path, dataset: Dataset, groups: dict[str, str], images: bool) -> None:
+    """One split as Parquet, some images at a time, with the types that `datasets` reads back."""
+    import datasets
+    import pyarrow
+    from pyarrow import parquet
+
+    kinds = {"label": dataset.features["label"], "group": datasets.Value("string"), "sha256": datasets.Value("string")}
+    features = datasets.Features({"image": datasets.Image(), **kinds} if images else kinds)
+    with parquet.ParquetWriter(path, features.arrow_schema) as writer:
+        for start in range(0, len(dataset), ROWS):
+            rows = dataset[start : start + ROWS]
+            contents = [_content(cell) for cell in rows["image"]]
+            columns: dict[str, Any] = {
+                "label": rows["label"],
+                "group": [groups.setdefault(one, f"group {len(groups) + 1:05d}") for one in rows["group"]],
+                "sha256": [hashlib.sha256(content).hexdigest() for content in contents],
+            }
+            if images:
+                columns["image"] = [_image(content, columns["sha256"][i]) for i, content in enumerate(contents)]
+            table = pyarrow.table({name: columns[name] for name in features}, schema=features.arrow_schema)
+            writer.write_table(table)
+
+
+def _content(cell: Mapping[str, Any]) -> bytes:
+    return cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
+
+
+def _image(content: bytes, digest: str) -> dict[str, Any]:
+    """A cell of an Image column under a name that tells nothing, with none of the texts that its file may carry."""
+    from PIL import Image
+
+    check_no_dicom({f"image {digest[:12]}…": content})
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG", "JPEG", "TIFF", "BMP", "WEBP"]) as picture:
+            kind, said = str(picture.format).lower(), sorted(name for name in _SAYING if name in picture.info)
+    except OSError as error:
+        raise InputError(
+            f"image {digest[:12]}…: is no PNG, JPEG, TIFF, BMP or WebP; publish the record without --images."
+        ) from error
+    if said:
+        raise InputError(
+            f"image {digest[:12]}…: carries texts ({', '.join(said)}) that may name a patient; take them out, or leave "
+            "--images away."
+        )
+    return {"bytes": content, "path": f"{digest}.{kind}"}
+
+
+def _public_split(corpus: Mapping[str, Any], split: Mapping[str, Any]) -> dict[str, Any]:
+    """split.json without the names of files."""
+    kept = {name: value for name, value in split.items() if name not in ("sources", "folds")}
+    return {"format": 1, "corpus_hash": corpus["hash"], "label_names": corpus["label_names"], "split": kept}
+
+
+# The card
+
+
+def corpus_card(
+    corpus: Mapping[str, Any], split: Mapping[str, Any], audit: Mapping[str, Any] | None, *, images: bool
+) -> str:
+    """The dataset's README.md: header for the Hub, counts, how to find an image again, and what the audit found."""
+    import yaml
+
+    phantom = corpus["kind"] == "phantom"
+    name = _name(corpus)
+    files = [{"split": one, "path": f"data/{one}.parquet"} for one in split["sources"] if split["sources"][one]]
+    header = {
+        "pretty_name": f"{name}: splits and audit" if not images else name,
+        "license": "apache-2.0" if phantom else "other",
+        "task_categories": ["image-classification"],
+        "tags": ["ct", "medical-imaging", "ct-xception", "research-only"],
+        "configs": [{"config_name": "default", "data_files": files}],
+    }
+    parts = [
+        f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---",
+        f"# {plain(name)}",
+        f"> **{RESEARCH_USE}**",
+        _what(corpus, images),
+        "## Splits\n\n" + _counts(corpus, split),
+        "## What the audit found\n\n" + _findings(audit),
+        "## Provenance\n\n" + pairs_table(_provenance(corpus, split)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _name(corpus: Mapping[str, Any]) -> str:
+    """A corpus's public name: of a path on this machine the last part."""
+    source = str(corpus["source"])
+    return source if corpus["kind"] in ("phantom", "hub") else Path(source).name
+
+
+def _what(corpus: Mapping[str, Any], images: bool) -> str:
+    origin = (
+        "The images are generated by ct-xception's phantom; no patient is shown."
+        if corpus["kind"] == "phantom"
+        else "The corpus belongs to its authors, whose licence governs it."
+    )
+    if images:
+        return f"{origin} Each row holds an image, its label, its group (patient or series, numbered) and its SHA-256."
+    return (
+        f"{origin} **No image is in this repository.** Each row names an image by the SHA-256 of its file, with its "
+        "label and its group (patient or series, numbered): whoever holds the corpus can make the same splits again."
+    )
+
+
+def _counts(corpus: Mapping[str, Any], split: Mapping[str, Any]) -> str:
+    sizes = {name: len(sources) for name, sources in split["sources"].items() if sources}
+    groups = split.get("groups", {})
+    rows = [[name, f"{size:,}", f"{groups[name]:,}" if name in groups else "unknown"] for name, size in sizes.items()]
+    classes = ", ".join(plain(label) for label in corpus["label_names"])
+    known = {"published": "the corpus's own", "made": "made at random by ct-xception, groups kept whole"}
+    protocol = known.get(split["protocol"], plain(str(split["protocol"])))
+    return f"Classes: {classes}. The splits are {protocol}.\n\n" + markdown_table(["Split", "Images", "Groups"], rows)
+
+
+def _findings(audit: Mapping[str, Any] | None) -> str:
+    if audit is None:
+        return "The corpus was not audited."
+    found = [f"- {plain(str(one['severity']))}: {plain(str(one['title']))}" for one in audit.get("findings", [])]
+    return "\n".join(found) + "\n\nThe whole audit is in `audit.json`." if found else "Nothing."
+
+
+def _provenance(corpus: Mapping[str, Any], split: Mapping[str, Any]) -> list[tuple[str, str]]:
+    crossing = split.get("crossing_groups")
+    rows = [("Corpus (SHA-256)", f"`{corpus['hash']}`"), ("Split", f"`{split['name']}`")]
+    rows += [("Seed", str(split["seed"]))] if "seed" in split else []
+    rows += [("Groups in two splits", f"{crossing:,}")] if crossing is not None else []
+    origin = corpus.get("groups", {}).get("origin")
+    return [*rows, ("Groups are known from", plain(str(origin)) if origin else "nothing: each image stands alone")]

@@ -1,0 +1,107 @@
+"""A checkpoint folder made ready for one address on the Hub: checked whole, its card filled in, sealed anew.
+
+    files = release_checkpoint("runs/mine/model", "user/repo")
+
+The folder itself is not touched. What leaves is {path in the repository: a file, or the bytes that replace it}.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ct_xception.errors import CheckpointError, printable
+from ct_xception.files import sha256_file
+from ct_xception.publish.card import LICENSE, PLACEHOLDER_REPO, packaged_template, render_card
+from ct_xception.publish.clearance import Content, check_checkpoint, list_files
+from ct_xception.publish.manifest import SIDE_FILE
+
+CARD = "README.md"
+_CARD_NAMES = re.compile(r'from_pretrained\("([^"]+)"\)')
+_FILE_NAMES = re.compile(r"[\w./-]+\.\w+")
+
+
+def release_checkpoint(folder: str | Path, repo_id: str, *, new_card: bool = False) -> dict[str, Content]:
+    """The files to publish as `repo_id`: those of the folder, with a card and a manifest for that address.
+
+    Raises CheckpointError, one sentence, where the folder is not what its manifest says, its figures are not those of
+    its weights and answers, its card is not the one that its files give (`new_card` writes it anew instead), or where
+    it holds what may not be published.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{printable(folder)}: no such folder; name a checkpoint folder, such as runs/NAME/model."
+        )
+    files: dict[str, Content] = dict(list_files(folder))
+    side = _read_side(folder)
+    _check_seal(folder, files, side.get("manifest") or {})
+    phantom = side.get("provenance", {}).get("corpus", {}).get("kind") == "phantom"
+    check_checkpoint(files, phantom=phantom, quotable=_FILE_NAMES.findall(packaged_template()))
+    card = _card(folder, repo_id, new_card).encode()
+    side["manifest"][CARD] = hashlib.sha256(card).hexdigest()
+    return {**files, CARD: card, SIDE_FILE: _as_json(side)}
+
+
+def _read_side(folder: Path) -> dict[str, Any]:
+    path = folder / SIDE_FILE
+    if not path.is_file():
+        raise CheckpointError(f"{printable(folder)}: {SIDE_FILE} is missing; give a checkpoint that train_hf.py wrote.")
+    try:
+        side = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{printable(path)}: is not JSON ({error}); train or fetch the checkpoint again."
+        ) from error
+    if not isinstance(side, dict):
+        raise CheckpointError(f"{printable(path)}: holds no JSON object; train or fetch the checkpoint again.")
+    return side
+
+
+def _check_seal(folder: Path, files: Mapping[str, Content], manifest: Mapping[str, str]) -> None:
+    """Every file is in the manifest with its hash, and every entry of the manifest is there."""
+    name = printable(folder)
+    if not manifest:
+        raise CheckpointError(f"{name}: was never sealed, so its training did not end; go on with --resume auto.")
+    present = set(files) - {SIDE_FILE}
+    if missing := sorted(manifest.keys() - present):
+        raise CheckpointError(
+            f"{name}: {missing[0]} is in the manifest but not in the folder; give a whole checkpoint."
+        )
+    if extra := sorted(present - manifest.keys()):
+        raise CheckpointError(f"{name}: {printable(extra[0])} is not in the manifest; take it out, and push again.")
+    for file, stated in manifest.items():
+        if sha256_file(folder / file) != stated:
+            raise CheckpointError(
+                f"{name}: {file} differs from the SHA-256 in {SIDE_FILE}; it was damaged or changed, train or fetch it "
+                "again."
+            )
+
+
+def _card(folder: Path, repo_id: str, new_card: bool) -> str:
+    """The card for `repo_id`, after the folder's own is found to be what its files give under the name it has now."""
+    from huggingface_hub import ModelCard
+
+    if new_card or not (folder / CARD).is_file():
+        return render_card(folder, repo_id=repo_id)
+    text = (folder / CARD).read_text(encoding="utf-8")
+    named = _CARD_NAMES.search(text)
+    try:
+        license = str(getattr(ModelCard(text).data, "license", None) or LICENSE)
+    except ValueError:
+        license = LICENSE
+    own = render_card(folder, repo_id=named.group(1) if named else PLACEHOLDER_REPO, license=license)
+    if text != own:
+        raise CheckpointError(
+            f"{printable(folder)}: {CARD} is not the card that its files give; push with --new_card to write it anew."
+        )
+    return render_card(folder, repo_id=repo_id, license=license)
+
+
+def _as_json(value: Any) -> bytes:
+    """As files.write_json would write it."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
