@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from ct_xception.imaging.slices import Window
+    from ct_xception.publish.hub import Pushed
     from ct_xception.serving.predictor import Classifier, Prediction
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -69,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ct-xception {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_predict, _add_explain, _add_evaluate, _add_phantom, _add_demo):
+    for add in (_add_predict, _add_explain, _add_evaluate, _add_phantom, _add_push, _add_demo):
         add(commands)
     return parser
 
@@ -356,6 +357,62 @@ def _phantom(arguments: argparse.Namespace) -> int:
     count = arguments.patients * arguments.slices_per_patient
     print(f"{printable(folder)}: {count} slices of {arguments.patients} patients")
     return DONE
+
+
+# push
+
+
+def _add_push(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "push",
+        help="publish a checkpoint, its Space and its corpus's record on the Hub",
+        description="Publish a checkpoint folder as USER/REPO on the Hub: one commit or none, with the card, the "
+        "figures and every other file of the folder. A push that was cut off is made again with the same command.",
+        epilog="Of a checkpoint that is on the Hub already (user/repo[@revision]), --space publishes the Space alone; "
+        "of a run folder, --dataset publishes the record alone. Log in first: hf auth login.",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder, Hub id for --space, run folder for --dataset")
+    parser.add_argument("repo_id", metavar="USER/REPO", help="made where it does not exist")
+    parser.add_argument("--private", action="store_true", help="make what is new private")
+    parser.add_argument("--tag", metavar="V", help="tag this version, for user/repo@V")
+    parser.add_argument("--message", metavar="TEXT", help="of the checkpoint's commit")
+    parser.add_argument("--new_card", action="store_true", help="write the card anew from the folder's files")
+    parser.add_argument("--space", action="store_true", help="also publish the demo page, on this checkpoint")
+    parser.add_argument("--dataset", action="store_true", help="also publish the corpus's splits and audit, no images")
+    parser.add_argument("--images", action="store_true", help="with --dataset: the images, too (never DICOM)")
+    parser.set_defaults(command=_push)
+
+
+def _push(arguments: argparse.Namespace) -> int:
+    from ct_xception.publish.corpus_record import is_run
+    from ct_xception.publish.hub import push_checkpoint, push_corpus, push_space
+
+    folder, repo_id = Path(arguments.checkpoint), arguments.repo_id
+    if arguments.images and not arguments.dataset:
+        raise InputError("--images: goes with --dataset; give both, or neither.")
+    version: dict[str, Any] = {"private": arguments.private, "tag": arguments.tag}
+    run, model = (folder if is_run(folder) else folder.parent), arguments.checkpoint
+    pushed: list[Pushed] = []
+    if folder.is_dir() and run != folder:
+        own = {"message": arguments.message, "new_card": arguments.new_card}
+        pushed.append(_tell_pushed(push_checkpoint(folder, repo_id, **version, **own)))
+        model = f"{repo_id}@{pushed[0].commit}"
+    if arguments.space:
+        if run == folder:
+            raise InputError("--space: a run folder has no page; give its checkpoint (RUN/model), or a Hub id.")
+        pushed.append(_tell_pushed(push_space(model, repo_id, **version)))
+    if arguments.dataset:
+        pushed.append(_tell_pushed(push_corpus(run, repo_id, **version, images=arguments.images)))
+    if not pushed:
+        raise InputError(f"{printable(folder)}: is no checkpoint folder; of a Hub id push --space, of a run --dataset.")
+    return DONE
+
+
+def _tell_pushed(pushed: Pushed) -> Pushed:
+    done = "published" if pushed.changed else "unchanged"
+    tag = f", tag {pushed.tag}" if pushed.tag else ""
+    print(f"{pushed.target}: {done}, commit {pushed.commit[:12]}{tag}: {pushed.url}", flush=True)
+    return pushed
 
 
 # demo
