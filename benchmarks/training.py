@@ -12,37 +12,60 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.turns import Row, take_turns
+from benchmarks.turns import Row, in_own_process, take_turns
+
+if TYPE_CHECKING:
+    from ct_xception.training.config import TrainConfig
 
 
 def training_rows(options: argparse.Namespace) -> list[Row]:
     """One row: images a second."""
-    from ct_xception.corpus.load import load_corpus
-    from ct_xception.corpus.split import make_splits
     from ct_xception.training.config import TrainConfig
 
-    torch.set_num_threads(options.threads)
-    splits, _ = make_splits(load_corpus(options.corpus).dataset)
     config = TrainConfig(
         corpus=options.corpus,
         weights="none",
         image_size=options.image_size,
         batch_size=options.batch_size,
+        threads=options.threads,
         ema=0.0,  # the peer has none
         workers=0,  # nor another process that prepares batches, or works on in the other's turn
     )
     with tempfile.TemporaryDirectory() as folder:
-        ours = our_turn(splits, config, Path(folder), options.steps)
-        peer = peer_turn(splits["train"], config, Path(folder), options.steps)
-        peer(), ours()  # the first turn of each warms up
-        peer_speed, our_speed = take_turns(peer, ours, options.rounds)
-    what = f"training, images/s (batch {config.batch_size}, {config.image_size} px, n = {len(splits['train'])})"
+        sides = [(side, config, Path(folder), options.steps) for side in (peer_side, our_side)]
+        with in_own_process(*sides[0]) as peer, in_own_process(*sides[1]) as ours:
+            peer(), ours()  # the first turn of each warms up
+            peer_speed, our_speed = take_turns(peer, ours, options.rounds)
+    what = f"training, images/s (batch {config.batch_size}, {config.image_size} px)"
     ratio = f"{our_speed / peer_speed:.2f}x"
     return [(what, "plain transformers loop", f"{peer_speed:.2f}", f"{our_speed:.2f}", ratio)]
+
+
+def our_side(config: TrainConfig, folder: Path, steps: int) -> Callable[[], float]:
+    """Our measurement, in a process set up as `train_hf.py` sets up its own."""
+    from ct_xception.training.loop import share_cores
+    from ct_xception.training.memory import keep_freed_memory
+
+    share_cores(config)
+    keep_freed_memory()
+    return our_turn(_splits(config), config, folder, steps)
+
+
+def peer_side(config: TrainConfig, folder: Path, steps: int) -> Callable[[], float]:
+    """The peer's measurement on as many threads."""
+    torch.set_num_threads(config.threads)
+    return peer_turn(_splits(config)["train"], config, folder, steps)
+
+
+def _splits(config: TrainConfig) -> Any:
+    from ct_xception.corpus.load import load_corpus
+    from ct_xception.corpus.split import make_splits
+
+    return make_splits(load_corpus(config.corpus).dataset)[0]
 
 
 def turn(step: Callable[[Any], None], batches: Iterator[Any], steps: int, batch_size: int) -> Callable[[], float]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.errors import InputError, printable
 
 if TYPE_CHECKING:
+    from ct_xception.corpus.load import CorpusOptions
     from ct_xception.training.cache import Reading
 
 LOSSES = ("cross_entropy", "focal", "bce")
@@ -123,6 +124,21 @@ class TrainConfig:
 
         window = None if self.window is None else parse_window(self.window)
         return Reading(window, self.frame, tuple(self.filters), self.body_crop)
+
+    @property
+    def corpus_options(self) -> CorpusOptions:
+        """How this run's corpus is to be read."""
+        from ct_xception.corpus.load import CorpusOptions
+
+        columns = {f"{name}_column": getattr(self, f"{name}_column") for name in ("image", "label", "group", "split")}
+        return CorpusOptions(
+            class_map=self.class_map,
+            split_map=self.split_map,
+            group_pattern=self.group_pattern,
+            window=self.reading.window,
+            frame=self.frame,
+            **columns,
+        )
 
     @property
     def class_group_lists(self) -> dict[str, list[str]]:
@@ -298,6 +314,11 @@ def _types() -> dict[str, type]:
             hint = next(part for part in typing.get_args(hint) if part is not type(None))
         plain[name] = typing.get_origin(hint) or hint
     return plain
+
+
+def option_defaults() -> dict[str, Any]:
+    """Every option's default."""
+    return {field.name: _default(field) for field in dataclasses.fields(TrainConfig)}
 
 
 def _default(field: dataclasses.Field) -> Any:

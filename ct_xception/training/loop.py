@@ -41,7 +41,7 @@ from ct_xception.training.checkpoints import (
     read_progress,
     save_checkpoint,
 )
-from ct_xception.training.config import FREE_TO_DIFFER, TrainConfig, augment_config
+from ct_xception.training.config import FREE_TO_DIFFER, TrainConfig, augment_config, option_defaults
 from ct_xception.training.losses import balanced_weights, make_loss
 from ct_xception.training.optimisation import make_average, make_optimizer, make_schedule
 from ct_xception.training.validation import is_better, validation_figures
@@ -372,7 +372,11 @@ def binding_options(config: TrainConfig) -> dict[str, Any]:
 
 
 def check_same_options(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Raise `CheckpointError` unless a run is resumed with the options that it was started with."""
+    """Raise `CheckpointError` unless a run is resumed with the options that it was started with.
+
+    What an older version knew no option for, its runs did as the default does.
+    """
+    found = option_defaults() | dict(found)
     names = sorted(name for name in {*found, *wanted} - FREE_TO_DIFFER if found.get(name) != wanted.get(name))
     if names:
         changes = ", ".join(f"--{name} {found.get(name)!r} -> {wanted.get(name)!r}" for name in names)

@@ -15,7 +15,13 @@ from ct_xception.corpus.load import load_corpus
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.training.cache import CachedSlices, prepare_slices
 from ct_xception.training.config import TrainConfig
-from ct_xception.training.loop import Training, TrainingError, make_accelerator
+from ct_xception.training.loop import (
+    Training,
+    TrainingError,
+    binding_options,
+    check_same_options,
+    make_accelerator,
+)
 
 NAMES = ["adenocarcinoma", "large cell carcinoma", "normal", "squamous cell carcinoma"]
 TINY = {"corpus": "tiny", "weights": "none", "image_size": 64, "epochs": 1, "batch_size": 8, "workers": 0}
@@ -163,3 +169,11 @@ def test_tensorboard_is_told_every_epoch(slices, tmp_path: Path) -> None:
     training.fit()
     training.accelerator.end_training()
     assert list(tmp_path.rglob("events.out.tfevents.*"))
+
+
+def test_a_run_of_a_version_with_fewer_options_goes_on_with_their_defaults() -> None:
+    wanted = binding_options(TrainConfig(**TINY))
+    older = {name: value for name, value in wanted.items() if name != "frozen_blocks"}
+    check_same_options(older, wanted)
+    with pytest.raises(CheckpointError, match="--frozen_blocks 0 -> 3"):
+        check_same_options(older, wanted | {"frozen_blocks": 3})
