@@ -180,8 +180,8 @@ def _median(counts: NDArray[np.integer], start: int = 0) -> float:
     return float(start + np.searchsorted(counts.cumsum(), (total + 1) // 2)) if total else 0.0
 
 
-def _colour(content: bytes, shape: tuple[int, ...]) -> Mask | None:
-    """Where the encoded picture has colour, (H, W) as the slice; None where it has none."""
+def colour_picture(content: bytes) -> Pixels | None:
+    """An encoded picture's colours, (H, W, 3) uint8, upright and without its alpha; None where it has no channels."""
     from PIL import Image, ImageOps
 
     if is_dicom(io.BytesIO(content)):
@@ -189,11 +189,18 @@ def _colour(content: bytes, shape: tuple[int, ...]) -> Mask | None:
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         if image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16"):
             return None
-        rgb = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def _colour(content: bytes, shape: tuple[int, ...]) -> Mask | None:
+    """Where the encoded picture has colour, (H, W) as the slice; None where it has none."""
+    rgb = colour_picture(content)
+    if rgb is None or rgb.shape[:2] != shape:
+        return None
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
     coloured = spread > COLOUR_TOLERANCE
-    return coloured if coloured.shape == shape and coloured.any() else None
+    return coloured if coloured.any() else None
 
 
 def _best_box(pixels: Pixels, mask: Mask, colour: Mask | None) -> float:
