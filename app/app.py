@@ -25,6 +25,7 @@ from ct_xception.explain.attribution import Attribution, attribute
 from ct_xception.explain.overlay import METHOD_NAMES, overlay, palette
 from ct_xception.imaging.slices import WINDOWS, Slice, read_slice
 from ct_xception.serving.predictor import Classifier, Prediction, PreparedSlice
+from ct_xception.serving.text import describe_decision
 from ct_xception.wording import RESEARCH_USE, describe_window, percent
 
 HERE = Path(__file__).resolve().parent
@@ -231,9 +232,7 @@ def _answer(
     if source is None:
         return _page_without_answer(_waiting())
     try:
-        slice_ = classifier.read(
-            source, window=WINDOWS.get(preset), frame=int(frame or 0), name=Path(source).name
-        )
+        slice_ = classifier.read(source, window=WINDOWS.get(preset), frame=int(frame or 0), name=Path(source).name)
     except InputError as error:
         return _page_without_answer(_refusal(str(error)))
     prediction, prepared = classifier(slice_), classifier.prepare(slice_)
@@ -306,8 +305,16 @@ def _verdict(prediction: Prediction) -> str:
     first = percent(prediction.probabilities[prediction.label])
     return (
         f'<div class="verdict" role="status"><p class="first"><span>{html.escape(prediction.label)}</span> '
-        f"<b>{html.escape(first)}</b></p><table><caption>Probability of each class</caption>{rows}</table></div>"
+        f"<b>{html.escape(first)}</b></p><table><caption>Probability of each class</caption>{rows}</table>"
+        f"{_rules(prediction)}</div>"
     )
+
+
+def _rules(prediction: Prediction) -> str:
+    """What the checkpoint's own rules say of the answer; nothing where it has none."""
+    said = [html.escape(sentence[0].upper() + sentence[1:]) for sentence in describe_decision(prediction.decision)]
+    items = "".join(f"<li>{sentence}</li>" for sentence in said)
+    return f'<ul class="rules">{items}</ul>' if items else ""
 
 
 def _row(label: str, probability: float) -> str:

@@ -104,9 +104,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     total = len(paths) + len(refused)
     if paths:
         classifier = _load_classifier(arguments.model)
-        answers = classifier.predict_many(
-            paths, window=window, frame=arguments.frame, batch_size=arguments.batch_size
-        )
+        answers = classifier.predict_many(paths, window=window, frame=arguments.frame, batch_size=arguments.batch_size)
         for line in _render(_accept(answers, refused), paths, classifier, arguments):
             print(line, flush=True)
         print(RESEARCH_USE, file=sys.stderr)
@@ -157,11 +155,12 @@ def _render(
     if arguments.json:
         return (text.json_object if single else text.json_list)(predictions, classifier.name)
     if not sys.stdout.isatty():
-        return text.tab_separated(predictions, classifier.label_names)
+        return text.tab_separated(predictions, classifier.label_names, classifier.decisions)
     if single:
         return text.bars(predictions)
     sources = [printable(path) for path in paths]
-    return text.table(predictions, sources, classifier.label_names, shutil.get_terminal_size().columns)
+    columns = shutil.get_terminal_size().columns
+    return text.table(predictions, sources, classifier.label_names, columns, classifier.decisions)
 
 
 # explain
@@ -226,9 +225,7 @@ def _add_evaluate(commands: Commands) -> None:
     parser.add_argument(
         "--corpus", required=True, metavar="SOURCE", help="folder, CSV or Parquet table, Hub dataset id, or phantom"
     )
-    parser.add_argument(
-        "--split", choices=("train", "validation", "test", "all"), default="test", help="default: test"
-    )
+    parser.add_argument("--split", choices=("train", "validation", "test", "all"), default="test", help="default: test")
     parser.add_argument("--output", default="evaluation", metavar="DIR", help="default: evaluation")
     parser.add_argument("--class_map", nargs="+", default=[], metavar="FOLDER=CLASS", help="where names differ")
     parser.add_argument("--split_map", nargs="+", default=[], metavar="FOLDER=SPLIT", help="where names differ")

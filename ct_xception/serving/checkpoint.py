@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ct_xception.errors import CheckpointError, printable
+from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.files import sha256_file
 from ct_xception.imaging.slices import Window
+from ct_xception.serving.decisions import Decisions
 
 CONFIG, WEIGHTS, SIDE_FILE = "config.json", "model.safetensors", "ct_xception.json"
 FORMAT = 1
@@ -51,6 +52,7 @@ class Checkpoint:
     config: Mapping[str, Any]
     contract: InputContract
     notes: tuple[str, ...] = ()
+    decisions: Decisions = Decisions()
 
 
 def open_checkpoint(source: str | Path) -> Checkpoint:
@@ -67,7 +69,8 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
     side = _read_json(folder / SIDE_FILE, name) if (folder / SIDE_FILE).is_file() else None
     notes = () if side is not None else (f"no {SIDE_FILE}: the body crop is assumed",)
     _check_manifest(folder, name, (side or {}).get("manifest", {}))
-    return Checkpoint(folder, name, revision, config, _read_contract(side, name), notes)
+    contract, decisions = _read_contract(side, name), _read_decisions(side, config["label_names"], name)
+    return Checkpoint(folder, name, revision, config, contract, notes, decisions)
 
 
 def _locate(source: str | Path) -> tuple[Path, str | None]:
@@ -171,6 +174,13 @@ def _read_contract(side: Mapping[str, Any] | None, name: str) -> InputContract:
         steps = ", ".join(sorted(stated))
         raise CheckpointError(f"{name}: unknown input steps in {SIDE_FILE} ({steps}); update ct-xception.")
     return InputContract(body_crop, filters, Window(window["centre"], window["width"]) if window else None)
+
+
+def _read_decisions(side: Mapping[str, Any] | None, label_names: Sequence[str], name: str) -> Decisions:
+    try:
+        return Decisions.of(side or {}, label_names)
+    except InputError as error:
+        raise CheckpointError(f"{name}: {SIDE_FILE}: {error}") from error
 
 
 def _check_manifest(folder: Path, name: str, manifest: Mapping[str, str]) -> None:

@@ -113,13 +113,16 @@ class Decision:
 
     `prediction_set` holds class names, the most probable first, at a nominal `coverage`; `operating` maps a point's
     name to {"positive", "score", "threshold", "classes", "kind"}; `abstained` says that the most probable class stays
-    below the confidence at which this checkpoint answers.
+    below `abstain_below`, the confidence at which this checkpoint answers. `temperature` calibrated the probabilities;
+    1 did not.
     """
 
     prediction_set: tuple[str, ...] | None = None
     coverage: float | None = None
     operating: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     abstained: bool | None = None
+    abstain_below: float | None = None
+    temperature: float = 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: only what the checkpoint has rules for."""
@@ -170,8 +173,9 @@ class Decisions:
         unknown = sorted((named | {name for classes in groups.values() for name in classes}) - known)
         if unknown:
             raise InputError(f"its decision rules speak of unknown classes ({', '.join(unknown)}); fetch it again.")
-        abstention = (side.get("abstention") or {}).get("threshold")
-        return cls(conformal or None, points, groups, abstention, float(side.get("temperature") or 1.0))
+        below = (side.get("abstention") or {}).get("threshold")
+        abstain_below = None if below is None else float(below)
+        return cls(conformal or None, points, groups, abstain_below, float(side.get("temperature") or 1.0))
 
     def decide(self, probabilities: Mapping[str, float]) -> Decision:
         """Apply every rule to one answer {class: probability}."""
@@ -191,4 +195,6 @@ class Decisions:
             None if rule is None else float(rule["coverage"]),
             operating,
             None if self.abstain_below is None else max(probabilities.values()) < self.abstain_below,
+            self.abstain_below,
+            self.temperature,
         )

@@ -1,14 +1,14 @@
 """One file in, one answer out: read, body crop, the checkpoint's own eval transform, network, probabilities.
 
-    from ct_xception import Classifier
-    classifier = Classifier.from_pretrained("runs/phantom/model")        # or "user/repo" on the Hub
-    print(classifier("slice.dcm").label)
+from ct_xception import Classifier
+classifier = Classifier.from_pretrained("runs/phantom/model")        # or "user/repo" on the Hub
+print(classifier("slice.dcm").label)
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, overload
@@ -23,6 +23,7 @@ from ct_xception.imaging.slices import Slice, Window, read_slice
 from ct_xception.imaging.transforms import EvalTransform, apply_filters
 from ct_xception.model.modelling import CTXceptionForImageClassification
 from ct_xception.serving.checkpoint import Checkpoint, InputContract, open_checkpoint
+from ct_xception.serving.decisions import Decision, Decisions
 
 Source = str | Path | bytes | BinaryIO | Image.Image | Slice
 
@@ -44,7 +45,8 @@ class Prediction:
     """The answer to one slice.
 
     `probabilities` maps every class to a value in [0, 1], the most probable first; they sum to 1. `notes` says what the
-    reader and the classifier did to the file, each a short clause.
+    reader and the classifier did to the file, each a short clause. `decision` is what the checkpoint's own rules make
+    of the probabilities; each of its parts is None or empty where the checkpoint has no such rule.
     """
 
     source: str
@@ -52,14 +54,31 @@ class Prediction:
     probabilities: dict[str, float]
     slice: Slice
     notes: tuple[str, ...] = ()
+    decision: Decision = Decision()
+
+    @property
+    def prediction_set(self) -> tuple[str, ...] | None:
+        """The classes that cannot be ruled out at `decision.coverage`, the most probable first; it may be empty."""
+        return self.decision.prediction_set
+
+    @property
+    def operating(self) -> Mapping[str, Mapping[str, Any]]:
+        """The yes or no of each operating point, by its name."""
+        return self.decision.operating
+
+    @property
+    def abstained(self) -> bool | None:
+        """Whether the most probable class is too improbable for this checkpoint to answer with it."""
+        return self.decision.abstained
 
     def to_dict(self) -> dict[str, Any]:
-        """The answer as JSON takes it, without pixels."""
+        """The answer as JSON takes it, without pixels; prediction_set, operating, abstained where there are rules."""
         window = self.slice.window
         return {
             "source": self.source,
             "label": self.label,
             "probabilities": dict(self.probabilities),
+            **self.decision.to_dict(),
             "window": None if window is None else {"centre": window.centre, "width": window.width},
             "notes": list(self.notes),
         }
@@ -74,11 +93,13 @@ class Classifier:
         contract: InputContract = InputContract(),  # noqa: B008 (frozen)
         *,
         checkpoint: Checkpoint | None = None,
+        decisions: Decisions = Decisions(),  # noqa: B008 (frozen)
     ) -> None:
         # Depthwise convolutions run a good deal faster on CPU with channels last.
         self.model = model.eval().to(memory_format=torch.channels_last)
         self.contract = contract
         self.checkpoint = checkpoint
+        self.decisions = decisions
         self.transform = EvalTransform(model.config.pretrained_cfg)
 
     @classmethod
@@ -90,7 +111,7 @@ class Classifier:
         found = open_checkpoint(checkpoint)
         model = _load_model(found)
         model.to(device)  # type: ignore[arg-type]
-        return cls(model, found.contract, checkpoint=found)
+        return cls(model, found.contract, checkpoint=found, decisions=found.decisions)
 
     @property
     def label_names(self) -> list[str]:
@@ -190,7 +211,9 @@ class Classifier:
 
     def _answer(self, slice_: Slice, prepared: PreparedSlice, probabilities: Sequence[float]) -> Prediction:
         ranked = sorted(zip(self.label_names, probabilities, strict=True), key=lambda pair: -pair[1])
-        return Prediction(slice_.source, ranked[0][0], dict(ranked), slice_, prepared.crop.slice.notes)
+        values = dict(ranked)
+        notes, decision = prepared.crop.slice.notes, self.decisions.decide(values)
+        return Prediction(slice_.source, ranked[0][0], values, slice_, notes, decision)
 
 
 def _whole(slice_: Slice) -> BodyCrop:

@@ -13,10 +13,32 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.wording import RESEARCH_USE, describe_window, percent, shorten
 
 if TYPE_CHECKING:
+    from ct_xception.serving.decisions import Decision, Decisions
     from ct_xception.serving.predictor import Prediction
 
 _BAR = 28
 _PERCENT = len(percent(1.0))
+_REMARK = len("no class fits")
+
+
+def describe_decision(decision: Decision) -> list[str]:
+    """What a checkpoint's rules say of one answer, a sentence each for terminal and page; [] where it has no rules.
+
+    Of the operating points only those of class groups: the others stand in the JSON.
+    """
+    said = []
+    if decision.prediction_set is not None:
+        classes = ", ".join(decision.prediction_set) or "empty, no class fits as well as right answers mostly do"
+        said.append(f"prediction set at {100 * (decision.coverage or 0):g} % coverage: {classes}")
+    if decision.abstained:
+        said.append(f"abstains: this checkpoint answers from {percent(decision.abstain_below or 0)} confidence on")
+    for name, point in decision.operating.items():
+        if point["kind"] == "group":
+            answer, sign = ("yes", "≥") if point["positive"] else ("no", "<")
+            said.append(f"{name}: {answer} ({percent(point['score'])} {sign} {percent(point['threshold'])})")
+    if decision.temperature != 1:
+        said.append(f"probabilities calibrated on validation (temperature {decision.temperature:.2f})")
+    return said
 
 
 def answer_record(prediction: Prediction, model: str) -> dict[str, Any]:
@@ -39,22 +61,36 @@ def json_list(predictions: Iterable[Prediction], model: str) -> Iterator[str]:
     yield "]" if opening == "," else "[]"
 
 
-def tab_separated(predictions: Iterable[Prediction], label_names: Sequence[str]) -> Iterator[str]:
-    """A header and one row a prediction: source, label, then the probability of every class in index order."""
-    yield "\t".join(["source", "label", *label_names])
+def tab_separated(
+    predictions: Iterable[Prediction], label_names: Sequence[str], decisions: Decisions | None = None
+) -> Iterator[str]:
+    """A header and one row a prediction: source, label, then the probability of every class in index order.
+
+    Where `decisions` has the rules: prediction_set (its classes joined by "; ") and abstained (yes or no).
+    """
+    with_set = decisions is not None and decisions.conformal is not None
+    with_abstained = decisions is not None and decisions.abstain_below is not None
+    rules = [*(["prediction_set"] if with_set else []), *(["abstained"] if with_abstained else [])]
+    yield "\t".join(["source", "label", *label_names, *rules])
     for prediction in predictions:
         values = [f"{prediction.probabilities[name]:.6f}" for name in label_names]
-        yield "\t".join([prediction.source, prediction.label, *values])
+        said = {
+            "prediction_set": "; ".join(prediction.prediction_set or ()),
+            "abstained": "yes" if prediction.abstained else "no",
+        }
+        yield "\t".join([prediction.source, prediction.label, *values, *(said[rule] for rule in rules)])
 
 
 def bars(predictions: Iterable[Prediction]) -> Iterator[str]:
-    """Every class of each prediction with a bar; below, what was done to the file."""
+    """Every class of each prediction with a bar; below, what the rules say, and what was done to the file."""
     for prediction in predictions:
         yield f"{prediction.source} ({_window(prediction)})"
         width = max(map(len, prediction.probabilities))
         for name, probability in prediction.probabilities.items():
             bar = "█" * round(probability * _BAR)
             yield f"  {name:<{width}}  {percent(probability):>{_PERCENT}}  {bar}".rstrip()
+        for sentence in describe_decision(prediction.decision):
+            yield f"  {sentence}"
         for note in prediction.notes:
             yield f"  - {note}"
 
@@ -65,16 +101,33 @@ def _window(prediction: Prediction) -> str:
 
 
 def table(
-    predictions: Iterable[Prediction], sources: Sequence[str], label_names: Sequence[str], width: int
+    predictions: Iterable[Prediction],
+    sources: Sequence[str],
+    label_names: Sequence[str],
+    width: int,
+    decisions: Decisions | None = None,
 ) -> Iterator[str]:
-    """An aligned row a prediction: file, answer, probability, and the runner-up; file names give way to `width`."""
+    """An aligned row a prediction: file, answer, probability, and the runner-up; file names give way to `width`.
+
+    Where `decisions` has rules, a remark ends the rows of which they say something.
+    """
     answer = max(len("answer"), *map(len, label_names))
     runner_up = answer + 1 + _PERCENT
-    room = max(16, width - (2 + answer) - (2 + _PERCENT) - (2 + runner_up))
+    ruled = decisions is not None and (decisions.conformal is not None or decisions.abstain_below is not None)
+    room = max(16, width - (2 + answer) - (2 + _PERCENT) - (2 + runner_up) - ((2 + _REMARK) if ruled else 0))
     file = min(room, max(len("file"), *map(len, sources)))
     yield f"{'file':<{file}}  {'answer':<{answer}}  {'':>{_PERCENT}}  next".rstrip()
     for prediction in predictions:
         (first, p_first), (second, p_second) = list(prediction.probabilities.items())[:2]
         name = shorten(prediction.source, file)
-        yield f"{name:<{file}}  {first:<{answer}}  {percent(p_first):>{_PERCENT}}  {second} {percent(p_second)}"
+        after = f"{second} {percent(p_second)}"
+        row = f"{name:<{file}}  {first:<{answer}}  {percent(p_first):>{_PERCENT}}  {after:<{runner_up}}"
+        yield f"{row}  {_remark(prediction)}".rstrip()
 
+
+def _remark(prediction: Prediction) -> str:
+    """The rules' objection to the answer in a word or two; empty where they have none."""
+    found = prediction.prediction_set
+    if prediction.abstained:
+        return "abstains"
+    return "" if found is None or len(found) == 1 else f"{len(found)} possible" if found else "no class fits"

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.imaging.slices import Window, read_slice
+from ct_xception.serving.decisions import Decisions
 from ct_xception.serving.predictor import Classifier
 from ct_xception.wording import RESEARCH_USE
 
@@ -119,3 +120,14 @@ def test_a_space_without_its_variable_says_so(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("CT_XCEPTION_MODEL", raising=False)
     with pytest.raises(SystemExit, match="Set the variable CT_XCEPTION_MODEL to a checkpoint"):
         app.main()
+
+
+def test_the_rules_stand_under_the_answer_and_only_where_there_are_any(
+    classifier: Classifier, sample_slices: list[Path]
+) -> None:
+    assert "rules" not in app._verdict(classifier(sample_slices[0]))
+    conformal = {"method": "lac", "coverage": 0.9, "threshold": 1.0}
+    ruled = Classifier(classifier.model, decisions=Decisions(conformal=conformal, temperature=1.25))
+    verdict = app._verdict(ruled(sample_slices[0]))
+    assert "<li>Prediction set at 90 % coverage: " in verdict and all(name in verdict for name in ruled.label_names)
+    assert "<li>Probabilities calibrated on validation (temperature 1.25)</li>" in verdict

@@ -7,17 +7,39 @@ import json
 import numpy as np
 
 from ct_xception.imaging.slices import Slice, Window
+from ct_xception.serving.decisions import Decision, Decisions
 from ct_xception.serving.predictor import Prediction
-from ct_xception.serving.text import bars, json_list, json_object, tab_separated, table
+from ct_xception.serving.text import bars, describe_decision, json_list, json_object, tab_separated, table
 from ct_xception.wording import RESEARCH_USE, percent
 
 LABELS = ["cancer", "normal"]
 
 
-def prediction(source: str, cancer: float) -> Prediction:
+RULES = Decisions.of(
+    {
+        "conformal": {"method": "lac", "coverage": 0.9, "threshold": 0.7},
+        "abstention": {"threshold": 0.65},
+        "temperature": 1.316,
+        "operating_points": [
+            {
+                "name": f"{name}: as asked",
+                "kind": kind,
+                "positive": ["cancer"],
+                "threshold": 0.5,
+                "chosen_for": "as asked",
+            }
+            for name, kind in (("any cancer", "group"), ("cancer", "class"))
+        ],
+    },
+    LABELS,
+)
+
+
+def prediction(source: str, cancer: float, rules: Decisions = Decisions()) -> Prediction:  # noqa: B008 (frozen)
     ranked = sorted({"cancer": cancer, "normal": 1 - cancer}.items(), key=lambda pair: -pair[1])
     slice_ = Slice(np.zeros((4, 4), np.uint8), source, 16, True, Window(-600, 1500))
-    return Prediction(source, ranked[0][0], dict(ranked), slice_, ("alpha composited on black",))
+    values, notes = dict(ranked), ("alpha composited on black",)
+    return Prediction(source, ranked[0][0], values, slice_, notes, rules.decide(values))
 
 
 def test_one_answer_shows_every_class_with_a_bar() -> None:
@@ -58,3 +80,31 @@ def test_json_is_an_object_or_a_list_and_carries_model_and_notice() -> None:
 
 def test_no_answer_is_called_certain() -> None:
     assert [percent(p) for p in (0.0, 0.0004, 0.5, 0.9994, 1.0)] == ["<0.1 %", "<0.1 %", "50.0 %", ">99.9 %", ">99.9 %"]
+
+
+def test_the_rules_speak_below_the_bars() -> None:
+    assert list(bars([prediction("a.dcm", 0.6, RULES)]))[3:] == [
+        "  prediction set at 90 % coverage: cancer, normal",
+        "  abstains: this checkpoint answers from 65.0 % confidence on",
+        "  any cancer: as asked: yes (60.0 % ≥ 50.0 %)",
+        "  probabilities calibrated on validation (temperature 1.32)",
+        "  - alpha composited on black",
+    ]
+    empty = describe_decision(Decision(prediction_set=(), coverage=0.9))
+    assert empty == ["prediction set at 90 % coverage: empty, no class fits as well as right answers mostly do"]
+
+
+def test_rows_that_the_rules_object_to_end_in_a_remark() -> None:
+    loose = Decisions(conformal=RULES.conformal)
+    answers = [prediction("a.dcm", 0.9, RULES), prediction("b.dcm", 0.6, RULES), prediction("c.dcm", 0.6, loose)]
+    rows = list(table(answers, ["a.dcm", "b.dcm", "c.dcm"], LABELS, 80, RULES))
+    assert [row[40:] for row in rows] == ["", "", "abstains", "2 possible"]
+    strict = Decisions(conformal={**RULES.conformal, "threshold": 0.05})
+    assert list(table([prediction("d", 0.6, strict)], ["d"], LABELS, 80, strict))[1].endswith("no class fits")
+
+
+def test_a_pipe_gets_the_rules_as_columns() -> None:
+    answers = [prediction("a", 0.6, RULES), prediction("b", 0.9, RULES)]
+    rows = [row.split("\t") for row in tab_separated(answers, LABELS, RULES)]
+    assert rows[0] == ["source", "label", "cancer", "normal", "prediction_set", "abstained"]
+    assert [row[4:] for row in rows[1:]] == [["cancer; normal", "yes"], ["cancer", "no"]]
