@@ -20,10 +20,11 @@ from ct_xception.imaging.slices import is_dicom
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 DICOM_BITS = 16.0  # Bits Allocated of the CT Image IOD (DICOM PS3.3 C.8.2.1.1.4)
 WHITE, BLACK = 250, 4  # at and beyond these a drawing tool's pure white and black, a JPEG's ringing allowed
-MIN_STROKE = 0.06  # of the side: a shorter thin thing may be a vessel or a rib's edge
+MIN_STROKE = 0.12  # of the side: a shorter thin thing may be an airway or a rib's edge
+RING, CONTRAST = 3, 20  # pixels around a stroke that must differ from it by as many grey levels
 BOX_COVERAGE = 0.85  # of its bounding rectangle's sides that a drawn box must follow
 BOX_FILL = 0.5  # of its bounding rectangle that a drawn box may fill
-MIN_BOX = 8  # pixels: of a box's shorter side
+MIN_BOX, MIN_BOX_SIDE = 8, 0.02  # pixels, and share of the picture's side: of a box's shorter side
 LETTER_GREY, LETTER_SIDE = 24, 0.08  # brighter than a table's foam; at most this share of the picture's side
 
 Pixels = NDArray[np.uint8]
@@ -205,22 +206,36 @@ def _colour(content: bytes, shape: tuple[int, ...]) -> Mask | None:
 
 def _best_box(pixels: Pixels, mask: Mask, colour: Mask | None) -> float:
     """The best drawn rectangle in colour, in pure white outside the body, or in pure white or black lines inside it."""
-    layers = [pixels >= WHITE, (pixels <= BLACK) & mask]
-    shapes = (shape for layer in ([] if colour is None else [colour]) + layers for shape, _ in _shapes(layer))
+    layers = (colour, pixels >= WHITE, (pixels <= BLACK) & mask)
+    shapes = (shape for layer in layers for shape, _ in _shapes(layer))
     return max((_box_score(shape) for shape in shapes), default=0.0)
 
 
 def _longest_stroke(pixels: Pixels, mask: Mask, colour: Mask | None) -> float:
-    """In colour, pure white outside the body or pure black inside it: what is as pure and as thin is drawn."""
+    """In colour, pure white in the air, or pure black through what is not black: what is as pure and thin is drawn."""
     width = _stroke_width(pixels)
-    layers = [] if colour is None else [colour]
-    layers += [_thin(layer, width) for layer in ((pixels >= WHITE) & ~mask, (pixels <= BLACK) & mask)]
+    _, below = _before_and_after(mask)  # where a scanner's table draws lines of its own
+    white, black = (pixels >= WHITE) & ~mask & ~below, (pixels <= BLACK) & mask
     longest = 0.0
-    for shape, area in (one for layer in layers for one in _shapes(layer)):
-        length = float(np.hypot(*shape.shape))
-        if area <= width * length:
-            longest = max(longest, length / min(pixels.shape))
+    for layer in (colour, _thin(white, width), _thin(black, width)):
+        for shape, box in _shapes(layer):
+            length = float(np.hypot(*shape.shape))
+            drawn = shape.sum() <= width * length and (layer is colour or _stands_alone(pixels, shape, box))
+            longest = max(longest, length / min(pixels.shape) if drawn else 0.0)
     return longest if longest >= MIN_STROKE else 0.0
+
+
+def _stands_alone(pixels: Pixels, shape: Mask, box: tuple[slice, slice]) -> bool:
+    """Whether what surrounds a shape is not nearly as extreme: dark lung lies by dark lung, a bright table by foam."""
+    from scipy import ndimage
+
+    padded = np.pad(shape, RING)
+    ring = ndimage.maximum_filter(padded, 2 * RING + 1) & ~ndimage.maximum_filter(padded, 3)
+    rows, columns = (np.arange(part.start - RING, part.stop + RING) for part in box)
+    inside = ((rows >= 0) & (rows < pixels.shape[0]))[:, None] & ((columns >= 0) & (columns < pixels.shape[1]))
+    around = pixels[np.ix_(rows.clip(0, pixels.shape[0] - 1), columns.clip(0, pixels.shape[1] - 1))][ring & inside]
+    own = pixels[box][shape].mean()
+    return bool(around.size) and float((np.abs(around - own) < CONTRAST).mean()) < 0.2
 
 
 def _stroke_width(pixels: Pixels) -> float:
@@ -238,19 +253,19 @@ def _thin(layer: Mask, width: float) -> Mask:
     return layer & ~ndimage.maximum_filter(thick, side) if thick.any() else layer
 
 
-def _shapes(layer: Mask) -> Iterator[tuple[Mask, int]]:
-    """The connected parts of a layer that are long enough to be drawn: each (h, w) in its box, and its area."""
+def _shapes(layer: Mask | None) -> Iterator[tuple[Mask, tuple[slice, slice]]]:
+    """The connected parts of a layer that are long enough to be drawn: each (h, w) with its box in the layer."""
     from scipy import ndimage
 
-    if not layer.any():
+    if layer is None or not layer.any():
         return
     labels, _ = ndimage.label(layer, np.ones((3, 3)))
     areas = np.bincount(labels.ravel())
-    shortest = MIN_STROKE / 2 * min(layer.shape)
+    shortest = MIN_BOX_SIDE * min(layer.shape)
     for index, where in enumerate(ndimage.find_objects(labels), start=1):
         height, width = (part.stop - part.start for part in where)
-        if areas[index] >= shortest / 2 and height + width >= shortest:
-            yield labels[where] == index, int(areas[index])
+        if areas[index] >= shortest and height + width >= 2 * shortest:
+            yield labels[where] == index, where
 
 
 def _box_score(shape: Mask) -> float:
