@@ -2,8 +2,8 @@
 
     write_card("runs/phantom/model")
 
-No figure is in the template, and none is taken from anywhere but the evaluator's metrics.json; `evidence` says when a
-card is refused. Nothing here asks the network.
+No figure is in the template, and none is taken from anywhere but the evaluator's files; `evidence` says when a card is
+refused. Nothing here asks the network.
 """
 
 from __future__ import annotations
@@ -16,29 +16,23 @@ from typing import TYPE_CHECKING, Any
 
 from ct_xception.errors import InputError
 from ct_xception.files import write_atomically
-from ct_xception.publish import tables
 from ct_xception.publish.evidence import Evidence, read_evidence
-from ct_xception.publish.slots import PATHS, card_slots, corpus_name
+from ct_xception.publish.model_index import INDEXED, eval_results
+from ct_xception.publish.slots import card_slots
 
 if TYPE_CHECKING:
-    from huggingface_hub import EvalResult, ModelCardData
+    from huggingface_hub import ModelCardData
 
 PLACEHOLDER_REPO = "USER/REPO"
 LICENSE = "apache-2.0"
 BANNED_WORDS = (
-    r"diagnoses", r"diagnosing", r"detects? (?:\w+ )?cancers?", r"(?:clinical|medical|hospital)[- ]grade",
-    r"(?:radiologist|expert|human)[- ]level", r"clinically (?:validated|proven|approved)", r"state[- ]of[- ]the[- ]art",
-    r"FDA[- ](?:approved|cleared)",
+    r"\bdiagnos(?:es|ed|ing)\b", r"\b(?:detect(?:s|ing)?|finds?|spots?|identif(?:y|ies)|predicts?|recogni[sz]es?) "
+    r"(?:[\w-]+ ){0,3}(?:cancer|tumou?r|malignan|carcinoma)\w*", r"(?:clinical|medical|hospital|diagnostic)[- ]grade",
+    r"(?:radiologist|physician|doctor|expert|human)[- ](?:level|like)", r"(?:outperforms?|better than|beats) (?:\w+ )?"
+    r"(?:radiologists|physicians|doctors|experts)", r"clinically (?:validated|proven|approved|ready|useful)",
+    r"(?:ready|suitable|safe) for clinical", r"state[- ]of[- ]the[- ]art", r"(?:FDA|CE)[- ](?:approved|cleared|marked)",
+    r"saves? lives", r"(?:superhuman|foolproof|infallible)",
 )  # fmt: skip
-
-# Metric ids of the Hub; args tell figures of one id apart.
-_INDEXED = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "recall",
-    "macro_f1": "f1",
-    "macro_precision": "precision",
-    "macro_auroc": "roc_auc",
-}
 
 
 def write_card(model_dir: str | Path, **options: Any) -> Path:
@@ -67,8 +61,9 @@ def render_card(
     check_template(template)
     evidence = read_evidence(model_dir)
     data = card_data(evidence, repo_id=repo_id, license=license)
-    text = _fill(template, {"card_data": data.to_yaml(), **card_slots(evidence, repo_id=repo_id, license=license)})
-    check_words(text)
+    slots = card_slots(evidence, repo_id=repo_id, license=license)
+    text = _tidy(_fill(template, {"card_data": data.to_yaml(), **slots}))
+    check_words(text.replace(slots["corpus_name"], ""))  # a name is no claim
     ModelCard(text)  # raises where the Hub could not read the header
     return text
 
@@ -94,6 +89,11 @@ def check_words(text: str) -> None:
     found = re.search("|".join(BANNED_WORDS), text, flags=re.IGNORECASE)
     if found:
         raise InputError(f"The card says {found.group()!r}, which a research model may not; mend the wording.")
+
+
+def _tidy(text: str) -> str:
+    """Without the gaps that empty slots leave."""
+    return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE))
 
 
 def _fill(template: str, slots: Mapping[str, Any]) -> str:
@@ -123,50 +123,10 @@ def card_data(evidence: Evidence, *, repo_id: str, license: str) -> ModelCardDat
         tags=["ct", "medical-imaging", "xception", "timm", "ct-xception", "research-only"],
         base_model=_base_model(evidence),
         datasets=_hub_dataset(evidence),
-        metrics=sorted(set(_INDEXED.values())),
+        metrics=sorted(set(INDEXED.values())),
         model_name=repo_id.rpartition("/")[2] if repo_id != PLACEHOLDER_REPO else "ct-xception",
         eval_results=eval_results(evidence),
     )
-
-
-def eval_results(evidence: Evidence) -> list[EvalResult]:
-    """The model-index: figures of both paths, with the protocol in the dataset's name, n and interval in their args."""
-    from huggingface_hub import EvalResult
-
-    dataset = _indexed_dataset(evidence)
-    results = []
-    for path, block in evidence.metrics["paths"].items():
-        for name, metric in _INDEXED.items():
-            if not block["n"] or block[name]["value"] is None:
-                continue
-            figure = {key: _rounded(block[name][key]) for key in ("n", "low", "high", "method")}
-            results.append(
-                EvalResult(
-                    task_type="image-classification",
-                    task_name="CT slice classification",
-                    metric_type=metric,
-                    metric_name=f"{tables.OVERALL[name]}, {PATHS[path].replace('`', '')}",
-                    metric_value=_rounded(block[name]["value"]),
-                    metric_args={"path": path, **figure},
-                    **dataset,
-                )
-            )
-    return results
-
-
-def _indexed_dataset(evidence: Evidence) -> dict[str, Any]:
-    metrics, name = evidence.metrics, corpus_name(evidence)
-    digest = metrics["split_hash"]
-    return {
-        "dataset_type": re.sub(r"[^\w.-]+", "-", name).strip("-").lower() or "corpus",
-        "dataset_name": f"{name}, {metrics['protocol']} protocol, {metrics['split']} split {digest[:12]}",
-        "dataset_split": metrics["split"],
-        "dataset_args": {"protocol": metrics["protocol"], "split_hash": digest, "n": metrics["n"]},
-    }
-
-
-def _rounded(value: Any) -> Any:
-    return round(value, 4) if isinstance(value, float) else value
 
 
 def _base_model(evidence: Evidence) -> str | None:

@@ -1,62 +1,91 @@
 """What a checkpoint folder can prove about itself: figures are taken from it only if every hash and every count agrees.
 
-Whoever edits metrics.json, exchanges the weights or evaluates on another split gets a refusal instead of a card.
+Whoever edits metrics.json, exchanges the weights, evaluates on another split or names a kinder protocol as the headline
+gets a refusal instead of a card.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ct_xception.errors import CheckpointError
 from ct_xception.files import sha256_file
+from ct_xception.publish.recount import Recount, protocols_of
 
-_REMEDY = "evaluate the checkpoint again (ct-xception evaluate), and make the card from that"
+if TYPE_CHECKING:
+    import pandas
+
+FORMAT = 2  # of metrics.json
+REMEDY = "evaluate the checkpoint again (ct-xception evaluate), and make the card from that"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evidence:
-    """The three files of a checkpoint that a card is made from, found to agree with each other and with the weights."""
+    """The files of a checkpoint that a card is made from, found to agree with each other and with the weights.
+
+    `audit` is evaluation/audit.json, None where the corpus was not audited. `answers`: the rows of predictions behind
+    each protocol, by its name.
+    """
 
     config: Mapping[str, Any]
     side: Mapping[str, Any]
     metrics: Mapping[str, Any]
+    audit: Mapping[str, Any] | None = None
+    answers: Mapping[str, pandas.DataFrame] = field(default_factory=dict)
 
     @property
     def provenance(self) -> Mapping[str, Any]:
         """How the weights came about, from ct_xception.json."""
         return self.side.get("provenance", {})
 
+    @property
+    def protocols(self) -> dict[str, Mapping[str, Any]]:
+        """Every protocol that ran, the network's own test split first: {name: its block of metrics.json}."""
+        return protocols_of(self.metrics)
+
+    @property
+    def headline(self) -> str:
+        """The name of the most pessimistic protocol that ran."""
+        return self.metrics["headline"]["protocol"]
+
 
 def read_evidence(model_dir: str | Path) -> Evidence:
-    """Read config.json, ct_xception.json and evaluation/metrics.json of a checkpoint folder and compare them.
+    """Read config.json, ct_xception.json and evaluation/ of a checkpoint folder, and compare them.
 
-    Raises CheckpointError, one sentence, where a file is missing, where weights or split are not those of the figures,
-    and where the figures are not those that evaluation/predictions.parquet gives.
+    Raises CheckpointError, one sentence, where a file is missing or of an older format, where weights, corpus or split
+    are not those of the figures, where a figure is not what the published answers give, and where the headline is not
+    the most pessimistic protocol that ran.
     """
     folder = Path(model_dir)
-    evidence = Evidence(
-        _read(folder, "config.json"), _read(folder, "ct_xception.json"), _read(folder, "evaluation/metrics.json")
-    )
+    config, side = _read(folder, "config.json"), _read(folder, "ct_xception.json")
+    metrics = _read(folder, "evaluation/metrics.json")
+    if metrics.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{folder}: evaluation/metrics.json is of format {metrics.get('format')}, and a card needs format "
+            f"{FORMAT}; {REMEDY}."
+        )
+    audit = _read(folder, "evaluation/audit.json") if (folder / "evaluation/audit.json").is_file() else None
+    evidence = Evidence(config, side, metrics, audit)
     _check_weights(folder, evidence)
     _check_split(folder, evidence)
-    _check_figures(folder, evidence.metrics)
-    return evidence
+    _check_corpus(folder, evidence)
+    _check_rules(folder, evidence)
+    recount = Recount(folder, side, metrics, REMEDY)
+    recount.check()
+    return Evidence(config, side, metrics, audit, recount.answers)
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
     try:
         return json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"{folder}: {name} is missing; {_REMEDY}.") from None
+        raise CheckpointError(f"{folder}: {name} is missing; {REMEDY}.") from None
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}: {name} cannot be read ({error}); {_REMEDY}.") from error
+        raise CheckpointError(f"{folder}: {name} cannot be read ({error}); {REMEDY}.") from error
 
 
 def _check_weights(folder: Path, evidence: Evidence) -> None:
@@ -70,7 +99,7 @@ def _check_weights(folder: Path, evidence: Evidence) -> None:
         if stated != weights:
             raise CheckpointError(
                 f"{folder}: {name} speaks of weights {_short(stated)}, but model.safetensors is {_short(weights)}; "
-                f"{_REMEDY}."
+                f"{REMEDY}."
             )
 
 
@@ -80,54 +109,42 @@ def _check_split(folder: Path, evidence: Evidence) -> None:
     if found is None or found != wanted:
         raise CheckpointError(
             f"{folder}: the figures are of split {_short(found)}, but the network was trained by split "
-            f"{_short(wanted)}; {_REMEDY}."
+            f"{_short(wanted)}; {REMEDY}."
         )
     if metrics.get("split") != "test":
-        raise CheckpointError(f"{folder}: the figures are of the {metrics.get('split')} split, not of test; {_REMEDY}.")
+        raise CheckpointError(f"{folder}: the figures are of the {metrics.get('split')} split, not of test; {REMEDY}.")
     if metrics.get("protocol") != trained.get("protocol") or metrics["label_names"] != evidence.config["label_names"]:
-        raise CheckpointError(f"{folder}: the figures' protocol or classes are not the checkpoint's; {_REMEDY}.")
+        raise CheckpointError(f"{folder}: the figures' protocol or classes are not the checkpoint's; {REMEDY}.")
 
 
-def _check_figures(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Every figure again from the predictions: none was typed by hand, and none is of other predictions."""
-    import pandas
-
-    path = folder / "evaluation" / "predictions.parquet"
-    if not path.is_file():
-        raise CheckpointError(f"{folder}: evaluation/predictions.parquet is missing; {_REMEDY}.")
-    table = pandas.read_parquet(path)
-    for route, block in metrics["paths"].items():
-        again = _measure_again(table[table["path"] == route], metrics)
-        stated = {name: value for name, value in block.items() if name != "refused"}
-        if not _agree(again, stated) or len(block["refused"]) != metrics["n"] - block["n"]:
+def _check_corpus(folder: Path, evidence: Evidence) -> None:
+    """Figures and audit are of the corpus that the network was trained on, where both say which."""
+    trained = evidence.provenance.get("corpus", {}).get("hash")
+    told = {"metrics.json": evidence.metrics.get("corpus", {}).get("hash")}
+    if evidence.audit is not None:
+        told["audit.json"] = evidence.audit.get("corpus_hash", evidence.audit.get("corpus"))
+    for name, found in told.items():
+        if trained is not None and isinstance(found, str) and found != trained:
             raise CheckpointError(
-                f"{folder}: the {route.replace('_', ' ')} figures in evaluation/metrics.json are not those of "
-                f"predictions.parquet; {_REMEDY}."
+                f"{folder}: evaluation/{name} is of corpus {_short(found)}, but the network was trained on corpus "
+                f"{_short(trained)}; {REMEDY}."
             )
 
 
-def _measure_again(table: Any, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    from ct_xception.evaluation.metrics import classification_metrics
-
-    names = metrics["label_names"]
-    known = table[table["refused"].isna()]
-    if known.empty:
-        return {"n": 0}
-    labels = np.array([names.index(label) for label in known["label"]])
-    probabilities = known[[f"p {name}" for name in names]].to_numpy()
-    drawn = {name: metrics["intervals"][name] for name in ("seed", "resamples")}
-    return classification_metrics(probabilities, labels, names, known["group"].tolist(), **drawn)
-
-
-def _agree(first: Any, second: Any) -> bool:
-    """Whether two JSON values are the same, numbers to nine digits: another machine may sum in another order."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        return first.keys() == second.keys() and all(_agree(value, second[key]) for key, value in first.items())
-    if isinstance(first, list) and isinstance(second, list):
-        return len(first) == len(second) and all(map(_agree, first, second))
-    if isinstance(first, float) and isinstance(second, (int, float)):
-        return math.isclose(first, second, rel_tol=1e-9, abs_tol=1e-12)
-    return first == second
+def _check_rules(folder: Path, evidence: Evidence) -> None:
+    """What the figures measured is what the checkpoint does: its temperature, sets, operating points, class groups."""
+    metrics, side = evidence.metrics, evidence.side
+    measured = {
+        "temperature": metrics.get("calibration", {}).get("temperature"),
+        "conformal": metrics.get("conformal", {}).get("rule"),
+        "class_groups": metrics.get("class_groups") or None,
+    }
+    for name, value in measured.items():
+        if value is not None and value != side.get(name):
+            raise CheckpointError(
+                f"{folder}: evaluation/metrics.json measured another {name.replace('_', ' ')} than ct_xception.json "
+                f"holds; {REMEDY}."
+            )
 
 
 def _short(digest: str | None) -> str:

@@ -7,60 +7,74 @@ from collections.abc import Mapping
 from typing import Any
 
 from ct_xception.publish import tables
+from ct_xception.publish.checklists import checklist_slots
 from ct_xception.publish.evidence import Evidence
+from ct_xception.publish.reliability import reliability_slots
+from ct_xception.publish.results import result_slots
 from ct_xception.publish.tables import code, plain
 from ct_xception.wording import RESEARCH_USE
 
-PATHS = {"predictor": "ct-xception predictor", "stock_pipeline": "stock `pipeline()`"}
-_PROTOCOLS = {"published": "the corpus's own split", "made": "a random split by ct-xception that keeps groups whole"}
+EXAMPLES = "examples.png"
 _FIGURES = {
     "confusion_matrix.png": "Confusion matrix of the ct-xception predictor on the test split",
     "roc.png": "ROC curves of the ct-xception predictor, each class against the rest, with AUROC and interval",
     "curves.png": "Accuracy and loss by epoch on the training and validation splits",
-    "examples.png": "Examples of the test split with predictions",
+    "reliability.png": "Reliability diagram: how often the network is right against how sure it is, before and after "
+    "scaling",
+    EXAMPLES: "Hits and the surest mistakes of the test split, with the network's answers",
 }
 
 
 def card_slots(evidence: Evidence, *, repo_id: str, license: str) -> dict[str, Any]:
     """Every slot of the template but the YAML header."""
-    metrics, config = evidence.metrics, evidence.config
-    names = config["label_names"]
-    return {
-        "title": f"Xception for CT slices: {plain(corpus_name(evidence))}",
+    slots = {
+        **_model_slots(evidence),
+        **_corpus_slots(evidence),
+        **result_slots(evidence),
+        **reliability_slots(evidence),
+        **{name.removesuffix(".png"): _figure(evidence, name) for name in _FIGURES if name != EXAMPLES},
+        "mistakes_pictures": _mistakes_pictures(evidence),
+        "confidence": f"{100 * evidence.metrics['intervals']['confidence']:.0f} %",
         "research_use": RESEARCH_USE,
-        "class_count": len(names),
-        "class_list": ", ".join(plain(name) for name in names),
-        "architecture": config["architecture"],
-        "image_size": config["pretrained_cfg"]["input_size"][-1],
-        "corpus_name": plain(corpus_name(evidence)),
-        "initial_weights": _initial_weights(evidence),
         "repo_id": repo_id,
         "license": license,
-        "command": str(evidence.provenance.get("command", "(not recorded)")).replace("`", "'"),
-        "confidence": f"{100 * metrics['intervals']['confidence']:.0f} %",
-        "input_steps": _input_steps(evidence),
-        "image_statement": _image_statement(metrics),
-        **_figure_slots(evidence),
         "training_table": tables.pairs_table(_training_rows(evidence)),
         "limits": "\n".join(f"- {limit}" for limit in _limits(evidence)),
         "provenance_table": tables.pairs_table(_provenance_rows(evidence)),
     }
+    return slots | checklist_slots(evidence, slots)
 
 
-def _figure_slots(evidence: Evidence) -> dict[str, Any]:
-    metrics = evidence.metrics
-    ours = metrics["paths"].get("predictor", {"n": 0})
+def _model_slots(evidence: Evidence) -> dict[str, Any]:
+    config, provenance = evidence.config, evidence.provenance
+    names = config["label_names"]
     return {
-        "protocol": f"{plain(str(metrics['protocol']))} protocol",
-        "protocol_statement": _PROTOCOLS.get(metrics["protocol"], "a split of the corpus's user"),
-        "test_size": _test_size(evidence),
-        "group_statement": _group_statement(evidence),
-        "headline_table": tables.overall_table({PATHS[path]: block for path, block in metrics["paths"].items()}),
-        "path_statement": " ".join([_path_statement(evidence), *_refusals(metrics)]),
-        "class_table": tables.class_table(ours) if ours["n"] else "No file was read.",
-        "interval_statement": tables.interval_statement(ours, metrics["intervals"]["resamples"]) if ours["n"] else "",
-        "figures": "\n\n".join(f"![{_FIGURES[name]}](evaluation/{name})" for name in metrics["figures"]),
+        "title": f"Xception for CT slices: {plain(corpus_name(evidence))}",
+        "class_count": len(names),
+        "class_list": ", ".join(plain(name) for name in names),
+        "architecture": config["architecture"],
+        "image_size": config["pretrained_cfg"]["input_size"][-1],
+        "initial_weights": _initial_weights(evidence),
+        "command": str(provenance.get("command", "(not recorded)")).replace("`", "'"),
+        "input_steps": _input_steps(evidence),
+        "weights": code(evidence.metrics["weights_sha256"][:12]),
     }
+
+
+def _corpus_slots(evidence: Evidence) -> dict[str, Any]:
+    sizes = evidence.metrics.get("split_sizes", {})
+    return {
+        "corpus_name": plain(corpus_name(evidence)),
+        "group_statement": _group_statement(evidence),
+        "disjoint_statement": _disjoint_statement(evidence),
+        "sizes": ", ".join(f"{name} {count:,}" for name, count in sizes.items()),
+        "image_statement": _image_statement(evidence.metrics),
+    }
+
+
+def _figure(evidence: Evidence, name: str) -> str:
+    """A figure of the evaluation as Markdown; nothing where it was not drawn."""
+    return f"![{_FIGURES[name]}](evaluation/{name})" if name in evidence.metrics["figures"] else ""
 
 
 def corpus_name(evidence: Evidence) -> str:
@@ -84,47 +98,43 @@ def _input_steps(evidence: Evidence) -> str:
     return " and ".join(steps) or "prepares each slice"
 
 
+def _groups_origin(evidence: Evidence) -> str:
+    """Where it is known from which images are of one patient; empty where it is not."""
+    known = evidence.provenance.get("corpus", {}).get("groups", {}).get("origin")
+    return plain(str(known or evidence.protocols.get("grouped", {}).get("groups_origin") or ""))
+
+
 def _groups_known(evidence: Evidence) -> bool:
-    """Whether the corpus said which images are of one patient."""
-    groups = evidence.provenance.get("corpus", {}).get("groups", {})
-    return bool(groups.get("origin"))
-
-
-def _test_size(evidence: Evidence) -> str:
-    metrics = evidence.metrics
-    return f"{metrics['n']:,} images" + (f" of {metrics['n_groups']:,} groups" if _groups_known(evidence) else "")
+    """Whether the corpus said which images are of one patient; look-alikes that were grouped are only a guess."""
+    return bool(_groups_origin(evidence)) and "pseudo" not in _groups_origin(evidence)
 
 
 def _group_statement(evidence: Evidence) -> str:
-    if not _groups_known(evidence):
+    origin = _groups_origin(evidence)
+    if not origin:
         return "The corpus does not say which images are of one patient: each counts as a patient of its own."
-    origin = plain(str(evidence.provenance["corpus"]["groups"]["origin"]))
+    if not _groups_known(evidence):
+        return (
+            "The corpus does not say which images are of one patient: look-alike slices count as one patient, and the "
+            "intervals keep them whole."
+        )
     return f"Groups (patients or series) are known from {origin}, and the intervals keep them whole."
 
 
-def _path_statement(evidence: Evidence) -> str:
-    if "stock_pipeline" not in evidence.metrics["paths"]:
-        return "Stock `pipeline()` was not measured."
-    return (
-        f"The ct-xception predictor {_input_steps(evidence)} first. Stock `pipeline()` saw the untouched files, "
-        "squashed to a square with whatever surrounds the body."
-    )
+def _disjoint_statement(evidence: Evidence) -> str:
+    crossing = evidence.provenance.get("split", {}).get("crossing_groups", 0)
+    if not _groups_origin(evidence):
+        return "images only: patients are not known"
+    level = "groups" if _groups_known(evidence) else "pseudo-patients (look-alike slices)"
+    return f"{level}, but {crossing:,} of them lie in two splits" if crossing else level
 
 
-def _refusals(metrics: Mapping[str, Any]) -> list[str]:
-    """A sentence for each path that could not read some files, with the commonest reasons."""
-    sentences = []
-    for path, block in metrics["paths"].items():
-        reasons = [refusal["reason"].removeprefix(f"{refusal['source']}: ") for refusal in block["refused"]]
-        commonest = sorted(set(reasons), key=lambda reason: (-reasons.count(reason), reason))[:3]
-        told = "; ".join(plain(reason.rstrip(".")) for reason in commonest)
-        number = "1 file" if len(reasons) == 1 else f"{len(reasons):,} files"
-        sentences += [f"Refused by the {PATHS[path]}, and not in its n: {number} ({told})."] if reasons else []
-    return sentences
+def _mistakes_pictures(evidence: Evidence) -> str:
+    return _figure(evidence, EXAMPLES) or "No picture of the corpus is published, so there is no gallery of mistakes."
 
 
 def _image_statement(metrics: Mapping[str, Any]) -> str:
-    if "examples.png" in metrics["figures"]:
+    if EXAMPLES in metrics["figures"]:
         return "the examples above show images of the corpus"
     return "none of its images is in this repository"
 
@@ -161,7 +171,7 @@ def _provenance_rows(evidence: Evidence) -> list[tuple[str, str]]:
     versions = provenance.get("versions", {})
     rows = [
         ("Weights (SHA-256)", code(metrics["weights_sha256"])),
-        ("Split", code(metrics["split_hash"])),
+        *((f"Split, {plain(name)}", code(block["split_hash"] or "")) for name, block in evidence.protocols.items()),
         ("Corpus (SHA-256)", code(provenance.get("corpus", {}).get("hash", ""))),
         ("Versions", plain(", ".join(f"{name} {version}" for name, version in versions.items()))),
     ]
@@ -187,7 +197,10 @@ def _limits(evidence: Evidence) -> list[str]:
         **{f"Corpus: {plain(str(note).rstrip('.'))}.": True for note in corpus.get("notes", [])},
         f"The test split holds no {', '.join(absent)}: nothing is known about recognising it.": bool(absent),
         "Probabilities are the network's own: whether they are calibrated was not measured.": (
-            evidence.side.get("temperature", 1.0) == 1.0
+            not metrics.get("calibration")
+        ),
+        "Cross-validation by group was not run: what is left when no patient is on both sides is unknown.": (
+            "grouped" not in evidence.protocols
         ),
         "Stock `pipeline()` reads 8-bit pictures only, and knows neither body crop nor DICOM.": True,
     }

@@ -5,33 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+# What the card shows; metrics.json holds more.
 OVERALL = {
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
-    "macro_precision": "Macro precision",
-    "macro_specificity": "Macro specificity",
     "macro_f1": "Macro F1",
     "macro_auroc": "Macro AUROC",
-    "macro_auprc": "Macro AUPRC",
     "log_loss": "Log-loss",
 }
-PER_CLASS = {
-    "recall": "Sensitivity (recall)",
-    "specificity": "Specificity",
-    "precision": "Precision",
-    "f1": "F1",
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-}
-_SHARES = {
-    "accuracy",
-    "balanced_accuracy",
-    "recall",
-    "precision",
-    "specificity",
-    "macro_precision",
-    "macro_specificity",
-}
+PER_CLASS = {"recall": "Sensitivity", "specificity": "Specificity", "precision": "Precision", "auroc": "AUROC"}
+_SHARES = {"accuracy", "balanced_accuracy", "recall", "precision", "specificity", "sensitivity", "coverage"}
 
 
 def figure_text(name: str, figure: Mapping[str, Any]) -> str:
@@ -43,6 +26,20 @@ def figure_text(name: str, figure: Mapping[str, Any]) -> str:
     if figure["low"] is None:
         return f"{value} (no interval)"
     return f"{value} ({scale * figure['low']:.{places}f}–{scale * figure['high']:.{places}f})"
+
+
+def points_text(figure: Mapping[str, Any]) -> str:
+    """A difference of shares in percentage points: `+3.2 points (−1.0 to +7.4)`."""
+    if figure["value"] is None:
+        return "none"
+    value = f"{_signed(figure['value'])} points"
+    if figure["low"] is None:
+        return f"{value} (no interval)"
+    return f"{value} ({_signed(figure['low'])} to {_signed(figure['high'])})"
+
+
+def _signed(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-", "−")
 
 
 def overall_table(columns: Mapping[str, Mapping[str, Any]]) -> str:

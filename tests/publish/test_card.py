@@ -28,6 +28,7 @@ from ct_xception.publish.card import (
     write_card,
 )
 from ct_xception.wording import RESEARCH_USE
+from tests.publish.conftest import FINDINGS, Folder, write_audit
 
 ROOT = Path(__file__).resolve().parents[2]
 MakeModelDir = Callable[..., Path]
@@ -42,9 +43,12 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.socket.connect", refuse)
 
 
-def test_the_whole_card(make_model_dir: MakeModelDir) -> None:
+def test_the_whole_card(full_folder: Folder) -> None:
     expected = (Path(__file__).parent / "expected_card.md").read_text(encoding="utf-8")
-    assert render_card(make_model_dir(notes=NOTES)) == expected
+    full_folder.side["provenance"]["corpus"]["notes"] = NOTES
+    folder = full_folder.write()
+    write_audit(folder)
+    assert render_card(folder) == expected
 
 
 def test_write_card_puts_it_into_the_readme(make_model_dir: MakeModelDir) -> None:
@@ -71,6 +75,7 @@ class TestHeader:
         results = ModelCard(render_card(folder)).data.eval_results
         assert len(results) == 10
         for result in results:
+            assert result.dataset_config == "published"
             assert result.dataset_name == "chest-ct-scan-images, published protocol, test split 5f0c77aa12bb"
             assert result.dataset_args["split_hash"] == "5f0c77aa12bb34cc"
         first, stock = results[0], results[5]
@@ -78,6 +83,19 @@ class TestHeader:
         assert first.metric_value == pytest.approx(paths["predictor"]["accuracy"]["value"], abs=5e-5)
         assert first.metric_args["low"] == pytest.approx(paths["predictor"]["accuracy"]["low"], abs=5e-5)
         assert stock.metric_name == "Accuracy, stock pipeline()" and stock.metric_args["n"] == 39
+
+    def test_every_protocol_keeps_its_own_figures_the_most_pessimistic_first(self, full_folder: Folder) -> None:
+        """The Hub's library merges results of one type and split: the protocol is what keeps them apart."""
+        results = ModelCard(render_card(full_folder.write())).data.eval_results
+        accuracies = [(one.dataset_name, one.metric_value) for one in results if one.metric_type == "accuracy"]
+        measured = full_folder.metrics["protocols"] | {"published": full_folder.metrics}
+        grouped, published, stock, deduplicated, _ = accuracies
+        assert grouped[0] == "chest-ct-scan-images, grouped protocol, 5 folds f01df01df01d"
+        assert published[0] == stock[0] == "chest-ct-scan-images, published protocol, test split 5f0c77aa12bb"
+        assert deduplicated[0] == "chest-ct-scan-images, deduplicated protocol, test split dedca11ab1e0"
+        for (_, value), name in ((grouped, "grouped"), (published, "published"), (deduplicated, "deduplicated")):
+            stated = measured[name]["paths"]["predictor"]["accuracy"]["value"]
+            assert value == pytest.approx(stated, abs=5e-5)
 
     @pytest.mark.parametrize(
         ("begun", "base"),
@@ -111,16 +129,27 @@ class TestWords:
     @pytest.mark.parametrize(
         "claim",
         ["It diagnoses tumours.", "Detects cancer early.", "detects lung cancers", "a clinical-grade model",
-         "Clinical grade accuracy", "radiologist-level", "clinically validated", "state-of-the-art"],
+         "Clinical grade accuracy", "radiologist-level", "clinically validated", "state-of-the-art",
+         "finds early tumors", "identifies malignant nodules", "better than radiologists", "safe for clinical use",
+         "CE-marked", "diagnosing", "outperforms experts", "recognises non-small cell carcinoma"],
     )  # fmt: skip
-    def test_a_claim_is_refused(self, make_model_dir: MakeModelDir, claim: str) -> None:
+    def test_a_claim_is_refused(self, claim: str) -> None:
         with pytest.raises(InputError, match="a research model may not"):
-            render_card(make_model_dir(), template=packaged_template() + claim)
+            check_words(f"A text. {claim} More text.")
+
+    def test_a_claim_in_the_template_is_refused(self, make_model_dir: MakeModelDir) -> None:
+        with pytest.raises(InputError, match="says 'diagnoses'"):
+            render_card(make_model_dir(), template=packaged_template() + "It diagnoses tumours.")
 
     def test_neither_template_nor_card_says_a_banned_word(self, make_model_dir: MakeModelDir) -> None:
         for text in (packaged_template(), render_card(make_model_dir(notes=NOTES))):
             check_words(text)
             assert not re.search("|".join(BANNED_WORDS), text, re.IGNORECASE)
+
+    def test_a_corpus_may_be_called_what_it_is(self, make_model_dir: MakeModelDir) -> None:
+        assert "# Xception for CT slices: Detect Lung Cancer" in render_card(
+            make_model_dir(source="Detect Lung Cancer")
+        )
 
     def test_paths_of_this_machine_stay_here(self, make_model_dir: MakeModelDir) -> None:
         assert "/home/somebody" not in render_card(make_model_dir())
@@ -164,8 +193,12 @@ class TestCases:
 
     def test_known_patients(self, make_model_dir: MakeModelDir) -> None:
         text = render_card(make_model_dir(groups={"count": 60, "origin": "column patient"}))
-        assert "40 images of 20 groups" in text and "known from column patient" in text
-        assert "Without patient identifiers" not in text
+        assert "Groups (patients or series) are known from column patient" in text
+        assert "Without patient identifiers" not in text and "partitions are disjoint | groups |" in text
+
+    def test_look_alikes_are_not_known_patients(self, make_model_dir: MakeModelDir) -> None:
+        text = render_card(make_model_dir(groups={"origin": "pseudo-patients from look-alike slices"}))
+        assert "look-alike slices count as one patient" in text and "Without patient identifiers" in text
 
     def test_a_phantom_says_nothing_about_ct(self, make_model_dir: MakeModelDir) -> None:
         text = render_card(make_model_dir(kind="phantom", source="phantom:seed=1"))
@@ -180,6 +213,120 @@ class TestCases:
         folder = make_model_dir()
         shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", render_card(folder))
         assert len(shown) == 3 and all((folder / path).is_file() for path in shown)
+
+
+class TestSections:
+    """What the card says of each measurement, where there is one and where there is none."""
+
+    def test_the_headline_is_the_most_pessimistic_protocol(self, full_folder: Folder) -> None:
+        body = ModelCard(render_card(full_folder.write())).text
+        first = body.split("\n\n")[2]
+        accuracy = full_folder.metrics["protocols"]["grouped"]["paths"]["predictor"]["accuracy"]
+        assert first.startswith(f"**Right on {100 * accuracy['value']:.1f} % of 80 images (95 % interval ")
+        assert "5-fold cross-validation" in first and "most pessimistic of the three protocols" in first
+        assert body.index("| **grouped**") < body.index("| published:") < body.index("| deduplicated:")
+
+    def test_one_protocol_says_what_was_not_run(self, make_model_dir: MakeModelDir) -> None:
+        text = render_card(make_model_dir())
+        assert "the only protocol that was run." in text and "Not run: deduplicated and grouped." in text
+        assert "- Cross-validation by group was not run" in text
+
+    @pytest.mark.parametrize(
+        ("rate", "said"),
+        [
+            (
+                0.7,
+                "**It does not beat the best simple rule (1-nearest neighbour, body crop) by more than the interval**",
+            ),
+            (1.0, "**It is worse than the best simple rule (1-nearest neighbour, body crop)**"),
+            (0.3, "It beats the best simple rule (1-nearest neighbour, body crop), which scores"),
+        ],
+    )
+    def test_the_model_stands_beside_the_best_simple_rule(
+        self, make_folder: Callable[..., Folder], rate: float, said: str
+    ) -> None:
+        folder = make_folder()
+        folder.run_protocols()
+        folder.run_baselines({"majority": 0.1, "nearest_body": rate})
+        assert said in render_card(folder.write())
+
+    def test_what_was_not_measured_is_said_or_left_out(self, make_model_dir: MakeModelDir) -> None:
+        text = render_card(make_model_dir())
+        assert "What simple rules score on the same images was not measured." in text
+        assert "## Calibration\n\nNot measured." in text and "whether they are calibrated was not measured" in text
+        assert "The corpus was not audited: whether it holds leaks or shortcuts is unknown." in text
+        for absent in ("## Prediction sets", "## Operating points", "Two questions", "Beside simple rules"):
+            assert absent not in text
+
+    def test_calibration_before_and_after(self, full_folder: Folder) -> None:
+        text = render_card(full_folder.write())
+        block = full_folder.metrics["calibration"]
+        row = re.search(r"\| Expected calibration error, fixed bins \| ([\d.]+) .*? \| ([\d.]+) ", text)
+        assert row is not None
+        assert [row[1], row[2]] == [f"{block[part]['ece']['value']:.3f}" for part in ("before", "after")]
+        assert "One temperature (1.250), fitted on the 20 validation images" in text
+        assert "evaluation/reliability.png" in text and "was not measured" not in text
+
+    def test_where_exchangeability_fails_is_said(self, full_folder: Folder) -> None:
+        text = render_card(full_folder.write())
+        assert "**It fails in" not in text
+        rule = {**full_folder.metrics["conformal"]["rule"], "threshold": 0.05}
+        full_folder.promise(rule)
+        text = render_card(full_folder.write())
+        failed = full_folder.metrics["conformal"]["published"]["coverage"]
+        assert f"**It fails in the corpus's own test split**: the coverage is {100 * failed['value']:.1f} %" in text
+
+    def test_a_rule_on_too_few_images_promises_nothing(self, full_folder: Folder) -> None:
+        rule = {**full_folder.metrics["conformal"]["rule"], "threshold": None, "reason": "3 items promise nothing"}
+        full_folder.promise(rule)
+        assert "No set is promised: 3 items promise nothing." in render_card(full_folder.write())
+
+    def test_findings_the_gravest_first_and_notes_counted(self, make_model_dir: MakeModelDir) -> None:
+        folder = make_model_dir()
+        write_audit(folder, FINDINGS[::-1])
+        text = render_card(folder)
+        assert "has 3 findings (1 critical, 1 warning, 1 note)." in text
+        assert text.index("- **critical**: 6 of 40 test images") < text.index("- **warning**: Grey levels")
+        assert "168" not in text.partition("---\n\n#")[2]
+
+    def test_an_audit_that_found_nothing(self, make_model_dir: MakeModelDir) -> None:
+        folder = make_model_dir()
+        write_audit(folder, [])
+        assert "The audit of the corpus found no duplicate, leak, shortcut or foreign image." in render_card(folder)
+
+    def test_the_surest_mistakes_are_told_in_numbers(self, make_folder: Callable[..., Folder]) -> None:
+        """One hand-made mistake: item 0, an adenocarcinoma called normal at 97 %."""
+        folder = make_folder(n=8)
+        for path in ("predictor", "stock_pipeline"):
+            rows = folder.answers["path"] == path
+            for k, name in enumerate(folder.names):
+                right = [folder.names.index(label) == k for label in folder.answers.loc[rows, "label"]]
+                folder.answers.loc[rows, f"p {name}"] = [0.97 if hit else 0.01 for hit in right]
+            folder.answers.loc[rows, "predicted"] = folder.answers.loc[rows, "label"]
+        first = {"p adenocarcinoma": 0.01, "p normal": 0.97, "predicted": "normal"}
+        folder.answers.loc[0, list(first)] = list(first.values())
+        folder.answers["refused"] = None
+        folder.metrics = folder._head(8)
+        text = render_card(folder.write())
+        assert "1 of 8 answers in the corpus's own test split is wrong." in text
+        assert "| adenocarcinoma | 1 of 2 | normal (1) | normal, at 97.0 % |" in text
+        assert "No picture of the corpus is published" in text
+
+    def test_the_gallery_where_pictures_may_be_published(self, make_folder: Callable[..., Folder]) -> None:
+        folder = make_folder(kind="phantom", source="phantom:seed=1")
+        folder.metrics["figures"].append("examples.png")
+        mistakes = render_card(folder.write()).partition("## Mistakes")[2].partition("## Training")[0]
+        assert "](evaluation/examples.png)" in mistakes and "No picture" not in mistakes
+
+    def test_checklists_answer_or_say_not_available(self, make_model_dir: MakeModelDir) -> None:
+        claim, chai = re.findall(r"<details>(.*?)</details>", render_card(make_model_dir()), re.DOTALL)
+        answered = {int(number) for number in re.findall(r"^\| (\d+) ", claim, re.MULTILINE)}
+        silent = {int(number) for number in re.findall(r"(?:: |; )(\d+) ", claim.partition("Not available")[2])}
+        assert answered | silent == set(range(1, 45)) and not answered & silent
+        assert {11, 13, 14, 36, 44} <= silent and "| 33 external testing | **No external validation** |" in claim
+        assert (
+            "| Regulatory approval | none |" in chai and "Not available from the checkpoint's files: Developer" in chai
+        )
 
 
 class TestPasting:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,14 +10,10 @@ import pytest
 
 from ct_xception.errors import CheckpointError
 from ct_xception.publish.evidence import read_evidence
+from ct_xception.publish.recount import agree
+from tests.publish.conftest import Folder, edit_json, write_audit
 
 MakeModelDir = Callable[..., Path]
-
-
-def edit_json(path: Path, change: Callable[[dict], object]) -> None:
-    value = json.loads(path.read_text())
-    change(value)
-    path.write_text(json.dumps(value))
 
 
 def test_a_whole_folder_is_read(make_model_dir: MakeModelDir) -> None:
@@ -83,6 +78,12 @@ class TestRefusals:
         with pytest.raises(CheckpointError, match="are not those"):
             read_evidence(folder)
 
+    def test_an_older_format(self, make_model_dir: MakeModelDir) -> None:
+        folder = make_model_dir()
+        edit_json(folder / "evaluation/metrics.json", lambda metrics: metrics.update(format=1))
+        with pytest.raises(CheckpointError, match=r"is of format 1, and a card needs format 2; evaluate .* again"):
+            read_evidence(folder)
+
     def test_predictions_of_something_else(self, make_model_dir: MakeModelDir) -> None:
         path = make_model_dir() / "evaluation/predictions.parquet"
         table = pandas.read_parquet(path)
@@ -112,3 +113,129 @@ class TestRefusals:
         (folder / "ct_xception.json").write_text("{torn")
         with pytest.raises(CheckpointError, match=r"ct_xception\.json cannot be read"):
             read_evidence(folder)
+
+
+TAMPERED = {
+    "deduplicated figures": (
+        lambda m: m["protocols"]["deduplicated"]["paths"]["predictor"]["macro_f1"].update(value=0.99),
+        "predictor figures of the deduplicated protocol",
+    ),
+    "stock figures without twins": (
+        lambda m: m["protocols"]["deduplicated"]["paths"]["stock_pipeline"]["accuracy"].update(high=1.0),
+        "stock pipeline figures of the deduplicated protocol",
+    ),
+    "removed items": (
+        lambda m: m["protocols"]["deduplicated"].update(removed=1),
+        "deduplicated protocol's count of removed items",
+    ),
+    "grouped figures": (
+        lambda m: m["protocols"]["grouped"]["paths"]["predictor"]["accuracy"].update(low=0.9),
+        r"grouped protocol in .* are not those of predictions_grouped\.parquet",
+    ),
+    "folds": (lambda m: m["protocols"]["grouped"]["folds"].pop(), "the folds' counts"),
+    "a kinder headline": (
+        lambda m: m["headline"].update(protocol="published"),
+        "the headline is the published protocol, but the most pessimistic is grouped",
+    ),
+    "a headline of the other path": (lambda m: m["headline"].update(path="stock_pipeline"), "the headline is"),
+    "a baseline": (
+        lambda m: m["baselines"]["published"]["figures"]["nearest_body"]["accuracy"].update(value=0.1),
+        "the baselines of the published protocol",
+    ),
+    "the best baseline": (
+        lambda m: m["baselines"]["grouped"].update(best="majority"),
+        "the baselines of the grouped protocol",
+    ),
+    "beating it": (lambda m: m["baselines"]["grouped"].update(beats_best=True), "the baselines of the grouped"),
+    "calibration before": (lambda m: m["calibration"]["before"]["ece"].update(value=0.5), "the calibration"),
+    "calibration after": (lambda m: m["calibration"]["after"]["brier"].update(value=0.0), "the calibration"),
+    "coverage": (
+        lambda m: m["conformal"]["deduplicated"]["coverage"].update(value=0.9),
+        "the prediction sets of the deduplicated protocol",
+    ),
+    "a question": (
+        lambda m: m["questions"]["grouped"]["within"]["cancer"]["accuracy"].update(value=0.99),
+        "the answers to the two questions of the grouped protocol",
+    ),
+    "an operating point": (
+        lambda m: m["operating_points"][0]["sensitivity"].update(low=0.99),
+        "the figures of operating points",
+    ),
+    "abstention": (lambda m: m["abstention"]["accuracy"].update(value=1.0), "the figures of abstention"),
+    "other class groups": (lambda m: m["class_groups"].update(benign=["normal"]), "another class groups"),
+    "figures of a protocol that did not run": (
+        lambda m: m["baselines"].update(external=m["baselines"]["published"]),
+        "figures of the protocol external, which did not run",
+    ),
+    "another temperature": (lambda m: m["calibration"].update(temperature=2.0), "measured another temperature"),
+    "another conformal rule": (lambda m: m["conformal"]["rule"].update(threshold=0.9), "another conformal"),
+}
+
+
+class TestFullFolder:
+    def test_everything_agrees(self, full_folder: Folder) -> None:
+        evidence = read_evidence(full_folder.write())
+        assert list(evidence.protocols) == ["published", "deduplicated", "grouped"]
+        assert evidence.headline == "grouped"
+        assert {name: len(rows) for name, rows in evidence.answers.items()} == {
+            "published": 80,
+            "deduplicated": 68,
+            "grouped": 80,
+        }
+
+    @pytest.mark.parametrize("what", TAMPERED)
+    def test_a_figure_typed_by_hand(self, full_folder: Folder, what: str) -> None:
+        change, told = TAMPERED[what]
+        folder = full_folder.write()
+        edit_json(folder / "evaluation/metrics.json", change)
+        with pytest.raises(CheckpointError, match=f"{told}.*; evaluate the checkpoint again"):
+            read_evidence(folder)
+
+    def test_a_group_in_two_folds(self, full_folder: Folder) -> None:
+        full_folder.grouped.loc[[0, 3], "fold"] = full_folder.grouped.loc[[3, 0], "fold"].to_numpy()
+        with pytest.raises(CheckpointError, match="a group lies in two folds"):
+            read_evidence(full_folder.write())
+
+    def test_an_item_answered_twice(self, full_folder: Folder) -> None:
+        full_folder.grouped.loc[1, "source"] = full_folder.grouped.loc[0, "source"]
+        with pytest.raises(CheckpointError, match="holds an item twice"):
+            read_evidence(full_folder.write())
+
+    def test_twins_that_are_not_marked(self, full_folder: Folder) -> None:
+        full_folder.answers = full_folder.answers.drop(columns="has_twin")
+        with pytest.raises(CheckpointError, match="does not say which items have a twin"):
+            read_evidence(write_bare(full_folder))
+
+    def test_baselines_of_other_items(self, full_folder: Folder) -> None:
+        full_folder.baselines.loc[0, "source"] = "item 999999"
+        with pytest.raises(CheckpointError, match="are not of the model's items"):
+            read_evidence(full_folder.write())
+
+    @pytest.mark.parametrize("name", ["predictions_grouped.parquet", "baselines.parquet"])
+    def test_a_missing_table_is_named(self, full_folder: Folder, name: str) -> None:
+        folder = full_folder.write()
+        (folder / "evaluation" / name).unlink()
+        with pytest.raises(CheckpointError, match=f"evaluation/{name} is missing"):
+            read_evidence(folder)
+
+    def test_an_audit_of_another_corpus(self, full_folder: Folder) -> None:
+        folder = full_folder.write()
+        write_audit(folder, corpus_hash="bad0")
+        with pytest.raises(CheckpointError, match=r"audit\.json is of corpus bad0, but the network .* corpus c0ffee"):
+            read_evidence(folder)
+
+
+def write_bare(folder: Folder) -> Path:
+    """Write a folder whose table of answers lost a column that the protocols need."""
+    folder.metrics["protocols"].pop("grouped")
+    folder.metrics["headline"]["protocol"] = "published"
+    for name in ("baselines", "questions"):
+        folder.metrics[name].pop("grouped")
+    return folder.write()
+
+
+def test_agreement_is_to_nine_digits_and_of_every_key() -> None:
+    assert agree({"a": [1.0, None, "x"]}, {"a": (1.0 + 1e-12, None, "x")})
+    assert agree(1.0, 1) and agree(0.0, 1e-13)
+    for other in ({"a": 1.1}, {"b": 1.0}, {"a": 1.0, "b": 2}, {"a": None}, [1.0]):
+        assert not agree({"a": 1.0}, other)
