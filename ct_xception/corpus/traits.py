@@ -262,10 +262,12 @@ def _shapes(layer: Mask | None) -> Iterator[tuple[Mask, tuple[slice, slice]]]:
     labels, _ = ndimage.label(layer, np.ones((3, 3)))
     areas = np.bincount(labels.ravel())
     shortest = MIN_BOX_SIDE * min(layer.shape)
-    for index, where in enumerate(ndimage.find_objects(labels), start=1):
-        height, width = (part.stop - part.start for part in where)
-        if areas[index] >= shortest and height + width >= 2 * shortest:
-            yield labels[where] == index, where
+    large = np.flatnonzero(areas[1:] >= shortest)
+    boxes = ndimage.find_objects(labels) if len(large) else []
+    for index in large.tolist():
+        height, width = (part.stop - part.start for part in boxes[index])
+        if height + width >= 2 * shortest:
+            yield labels[boxes[index]] == index + 1, boxes[index]
 
 
 def _box_score(shape: Mask) -> float:
@@ -291,7 +293,7 @@ def _letters(pixels: Pixels, mask: Mask) -> float:
     if not found:
         return 0.0
     areas = np.bincount(labels.ravel())
-    areas[np.unique(labels[near])] = 0
+    areas[labels[near]] = 0
     boxes = ndimage.find_objects(labels)
     fitting = np.flatnonzero((areas[1:] >= 10) & (areas[1:] <= (LETTER_SIDE * side) ** 2))
     return float(sum(_is_letter(boxes[index], areas[index + 1], LETTER_SIDE * side) for index in fitting))
