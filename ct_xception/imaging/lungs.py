@@ -1,0 +1,44 @@
+"""Where the lungs are, from the grey levels of one slice alone, whatever its window.
+
+Lungs are the large dark places inside the body that do not reach its rim, each with its convex hull, so that vessels,
+lesions and masses that lean on the chest wall count as lung; a little of the mediastinum does too. No atlas and no
+network: good enough to say whether a heat map lies in the lungs, not to measure them. On the phantom, Dice 0.77-0.94.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ct_xception.imaging.body import MIN_THRESHOLD, otsu_threshold
+
+MIN_SHARE = 0.015  # of the body: a smaller dark place is airway, bowel or stomach
+BLACK_SHARE = 0.1  # of the body: where so much is black, the window cuts the lungs off, and fat would pass for dark too
+RIM = 0.025  # of the body's width: dark places that come closer to the air are fat under the skin
+
+
+def lung_mask(pixels: np.ndarray, body: np.ndarray) -> np.ndarray:
+    """Where the lungs are: (H, W) bool, from grey levels (H, W) uint8 and the body's mask. All False where none are.
+
+    `body` is the mask that `body_mask` gives.
+    """
+    from scipy import ndimage
+    from skimage.morphology import convex_hull_image
+
+    if not body.any() or body.all():
+        return np.zeros(body.shape, dtype=bool)
+    width = int(np.ptp(np.flatnonzero(body.any(axis=0)))) + 1
+    depth = ndimage.distance_transform_edt(np.pad(body, 1))[1:-1, 1:-1]
+    black = body & (pixels <= MIN_THRESHOLD)
+    dark = black if black.sum() > BLACK_SHARE * body.sum() else body & (pixels <= otsu_threshold(pixels[body][None]))
+    dark = ndimage.binary_opening(dark, iterations=max(1, width // 150))
+    labels, found = ndimage.label(dark)
+    if not found:
+        return dark
+    numbers = np.arange(found + 1)
+    sizes = np.bincount(labels.ravel(), minlength=found + 1)
+    nearest = np.asarray(ndimage.minimum(depth, labels, numbers))
+    kept = (sizes >= MIN_SHARE * body.sum()) & (nearest > RIM * width) & (numbers > 0)
+    lungs = np.zeros(body.shape, dtype=bool)
+    for number in numbers[kept]:  # each alone: one hull around both would hold the heart
+        lungs |= convex_hull_image(labels == number)
+    return lungs & body
