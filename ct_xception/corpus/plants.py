@@ -25,6 +25,7 @@ from ct_xception.errors import InputError, printable
 from ct_xception.imaging.slices import read_slice
 
 BRIGHTER = 28  # grey levels
+MIDDLE = 128.0  # grey level
 WHERE = ("mask", "lesion_left", "lesion_top", "lesion_right", "lesion_bottom")  # no longer true of an altered copy
 
 Row = dict[str, str]
@@ -46,11 +47,12 @@ def parse_plants(plant: str | Sequence[str]) -> tuple[tuple[str, int | None], ..
 
 
 def plant_defects(folder: Path, rows: list[Row], plant: Sequence[tuple[str, int | None]], seed: int) -> list[Plant]:
-    """Plant defects in a written corpus; `rows`, its metadata, grows or changes. Returns what was planted, in order."""
+    """Plant defects in a written corpus; `rows`, its metadata, grows or changes. Returns what was planted."""
     rng = np.random.default_rng([seed, 2**31])
     clean = [dict(row) for row in rows]
     planted: list[Plant] = []
-    for kind, number in plant:
+    # Leaks first: they move images, which the other kinds must find, and list, where they are in the end.
+    for kind, number in sorted(plant, key=lambda one: one[0] != "leaks"):
         planted += PLANTERS[kind](folder, rows, clean, number or max(1, len(clean) // 25), rng)
     return planted
 
@@ -98,10 +100,12 @@ def _near_duplicates(
 def _leaks(folder: Path, rows: list[Row], clean: list[Row], number: int, rng: np.random.Generator) -> list[Plant]:
     planted = []
     ways = ("copied", "patient", *ALTERATIONS)
-    for index, row in enumerate(_choose([row for row in clean if row["split"] == "test"], number, "leaks", rng)):
+    chosen = _choose([row for row in clean if row["split"] == "test"], number, "leaks", rng)
+    staying = {row["file_name"] for row in chosen}
+    for index, row in enumerate(chosen):
         how = ways[index % len(ways)]
-        if how == "patient" and (other := _sibling(rows, row)):
-            name = _move_to_train(folder, other)
+        if how == "patient" and (other := _sibling(rows, row, staying)):
+            name = _move_to_train(folder, other, clean)
         else:
             name = _copy_to_train(folder, rows, row, "copied" if how == "patient" else how, rng)
         files = {"test": row["file_name"], "train": name}
@@ -109,13 +113,14 @@ def _leaks(folder: Path, rows: list[Row], clean: list[Row], number: int, rng: np
     return planted
 
 
-def _sibling(rows: list[Row], row: Row) -> Row | None:
-    """Another slice of the same patient in the same split."""
+def _sibling(rows: list[Row], row: Row, staying: set[str]) -> Row | None:
+    """Another slice of the same patient in the same split, none of those that are to stay where they are."""
     same = (other for other in rows if other["patient"] == row["patient"] and other["split"] == row["split"])
-    return next((other for other in same if other["file_name"] != row["file_name"]), None)
+    return next((other for other in same if other["file_name"] not in staying), None)
 
 
-def _move_to_train(folder: Path, row: Row) -> str:
+def _move_to_train(folder: Path, row: Row, clean: list[Row]) -> str:
+    before = row["file_name"]
     for field in ("file_name", "mask"):
         if row[field]:
             name = row[field].replace("test/", "train/", 1)
@@ -123,6 +128,9 @@ def _move_to_train(folder: Path, row: Row) -> str:
             shutil.move(folder / row[field], folder / name)
             row[field] = name
     row["split"] = "train"
+    for listed in clean:  # kinds planted later must find it where it is now
+        if listed["file_name"] == before:
+            listed.update(row)
     return row["file_name"]
 
 
@@ -186,16 +194,17 @@ def _rescale(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _crop(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Cut up to 15 % off the height and the width."""
+    """Cut 4 to 15 % off the height and the width, shared out among the two edges in any way."""
     height, width = pixels.shape
-    top, bottom, left, right = rng.uniform(0.02, 0.075, 4) * [height, height, width, width]
-    return pixels[int(top) : height - int(bottom), int(left) : width - int(right)]
+    cut, share = rng.uniform(0.04, 0.15, 2) * [height, width], rng.uniform(0.0, 1.0, 2)
+    (top, left), (bottom, right) = (cut * share).astype(int), (cut * (1.0 - share)).astype(int)
+    return pixels[top : height - bottom, left : width - right]
 
 
 def _rewindow(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Brightness and contrast changed by up to 30 %, at least one of them by 10 %."""
-    contrast, shift = 1.0 + rng.choice((-1.0, 1.0)) * rng.uniform(0.1, 0.3), rng.uniform(-0.3, 0.3) * 64.0
-    return np.clip((pixels.astype(np.float32) - 64.0) * contrast + 64.0 + shift, 0.0, 255.0).astype(np.uint8)
+    """Contrast changed by 10 to 30 % about the middle grey, and brightness by up to 30 % of it."""
+    contrast, shift = 1.0 + rng.choice((-1.0, 1.0)) * rng.uniform(0.1, 0.3), rng.uniform(-0.3, 0.3) * MIDDLE
+    return np.clip((pixels.astype(np.float32) - MIDDLE) * contrast + MIDDLE + shift, 0.0, 255.0).astype(np.uint8)
 
 
 def _ink(pixels: Pixels, rng: np.random.Generator) -> Pixels:

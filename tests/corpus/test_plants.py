@@ -116,4 +116,5 @@ def test_an_alteration_stays_close_to_the_slice(how: str, small_phantom: Path):
     pixels = read_slice(next((small_phantom / "train" / "normal").iterdir())).pixels
     content, _ = alter(pixels, how, np.random.default_rng(0))
     again = Image.fromarray(read_slice(content).pixels).resize(pixels.shape[::-1])
-    assert np.corrcoef(np.asarray(again).ravel(), pixels.ravel())[0, 1] > 0.75
+    least = 0.4 if how == "cropped" else 0.75  # the crop is stretched to the slice's size
+    assert np.corrcoef(np.asarray(again).ravel(), pixels.ravel())[0, 1] > least
