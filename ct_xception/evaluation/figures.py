@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CONFUSION, ROC, CURVES, EXAMPLES = "confusion_matrix.png", "roc.png", "curves.png", "examples.png"
+RELIABILITY = "reliability.png"
 EXAMPLES_SHOWN = 12
 _DPI = 200
 
@@ -30,12 +31,14 @@ class Outputs:
 
     `folder`: by default the checkpoint's `evaluation`. `history`: history.jsonl of the run, for the learning curves.
     `examples`: a folder outside the checkpoint for examples.png, which shows pictures of the corpus; None draws none.
+    `names`: the file outside the checkpoint that says which image a published "item 000123" is; None writes none.
     `publish_examples`: they may be published, so they go into `folder` as well; the phantom's always do.
     """
 
     folder: Path | None = None
     history: Path | None = None
     examples: Path | None = None
+    names: Path | None = None
     publish_examples: bool = False
 
 
@@ -54,6 +57,10 @@ def draw_evaluation(
     drawn: dict[str, Figure] = {}
     if metrics["paths"].get(PREDICTOR, {"n": 0})["n"]:
         drawn |= _draw_answers(items, answers[PREDICTOR], metrics)
+    if calibration := metrics.get("calibration"):
+        drawn[RELIABILITY] = report.reliability_figure(
+            calibration["before"], calibration["after"], temperature=calibration["temperature"]
+        )
     if outputs.history is not None:
         drawn[CURVES] = report.curves_figure(
             read_history(outputs.history), best_epoch=metrics["best_epoch"], counts=metrics["split_sizes"]
@@ -64,7 +71,7 @@ def draw_evaluation(
         if examples is not None and outputs.examples is not None:
             report.save_figure(examples, outputs.examples / EXAMPLES, dpi=_DPI)
         drawn |= {EXAMPLES: examples} if examples is not None and publish else {}
-    for name in (CONFUSION, ROC, CURVES, EXAMPLES):
+    for name in (CONFUSION, ROC, RELIABILITY, CURVES, EXAMPLES):
         (folder / name).unlink(missing_ok=True)
     for name, figure in drawn.items():
         report.save_figure(figure, folder / name, dpi=_DPI)

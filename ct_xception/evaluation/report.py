@@ -1,4 +1,4 @@
-"""Figures that one would print: learning curves, confusion matrix, ROC curves, examples with their predictions.
+"""Figures that one would print: learning curves, confusion matrix, ROC curves, reliability, examples with predictions.
 
 Each function gives a matplotlib Figure; `save_figure` writes it as PNG, PDF or SVG by the file's suffix, with text kept
 as text. Colours are Okabe and Ito's (2008), told apart with any colour vision; from the eighth class on the line style
@@ -257,6 +257,52 @@ def _area_text(name: str, area: Mapping[str, Any]) -> str:
         return f"{_shortened(name, 34)}{joint}no figure"
     interval = "" if area["low"] is None else f" ({area['low']:.3f}–{area['high']:.3f})"
     return f"{_shortened(name, 34)}{joint}{area['value']:.3f}{interval}"
+
+
+def reliability_figure(before: Mapping[str, Any], after: Mapping[str, Any], *, temperature: float) -> Figure:
+    """Accuracy against confidence before and after temperature scaling, with how many items say so.
+
+    `before` and `after` are what `calibration_figures` gives. On the dotted line a confidence is as often right as it
+    says, and a broad bar is the distance from it; points grow with their items, and thin bars are 95 % intervals.
+    """
+    with _canvas(7.0, 3.9) as figure:
+        above, below = figure.subplots(2, 2, sharex=True, height_ratios=(3.2, 1))
+        titles = ("Before temperature scaling", f"After (temperature {temperature:.2f})")
+        top = max(bin_["n"] for figures in (before, after) for bin_ in figures["bins"])
+        for column, (figures, title) in enumerate(zip((before, after), titles, strict=True)):
+            _draw_reliability(above[column], figures["bins"], f"{title}\n{_ece_text(figures['ece'])}")
+            _draw_counts(below[column], figures["bins"], top)
+        above[0].set_ylabel("Accuracy (%)")
+        below[0].set_ylabel("Items")
+    return figure
+
+
+def _draw_reliability(axes: Axes, bins: Sequence[Mapping[str, Any]], title: str) -> None:
+    axes.plot([0, 100], [0, 100], color=FAINT, linewidth=0.8, linestyle=":", zorder=0)
+    n = sum(bin_["n"] for bin_ in bins)
+    for bin_ in bins:
+        confidence, accuracy = 100 * bin_["confidence"], bin_["accuracy"]
+        value = 100 * accuracy["value"]
+        axes.plot([confidence] * 2, [confidence, value], color=ORANGE, linewidth=3.0, alpha=0.5, solid_capstyle="butt")
+        if accuracy["low"] is not None:
+            interval = [100 * accuracy["low"], 100 * accuracy["high"]]
+            axes.plot([confidence] * 2, interval, color=BLUE, linewidth=0.8)
+        size = 2.5 + 4 * (bin_["n"] / n) ** 0.5
+        axes.plot(confidence, value, "o", color=BLUE, markersize=size, clip_on=False)
+    axes.set(xlim=(0, 101), ylim=(0, 101), title=title)
+    axes.grid(color=FAINT, linewidth=0.4, alpha=0.5)
+
+
+def _draw_counts(axes: Axes, bins: Sequence[Mapping[str, Any]], top: int) -> None:
+    edges = [100 * bin_["low"] for bin_ in bins]
+    widths = [100 * (bin_["high"] - bin_["low"]) for bin_ in bins]
+    axes.bar(edges, [bin_["n"] for bin_ in bins], widths, align="edge", color=SKY, edgecolor="white", linewidth=0.4)
+    axes.set(xlabel="Confidence in the most probable class (%)", ylim=(0, 1.05 * top))
+
+
+def _ece_text(ece: Mapping[str, Any]) -> str:
+    interval = "" if ece["low"] is None else f" ({ece['low']:.3f}–{ece['high']:.3f})"
+    return f"ECE {ece['value']:.3f}{interval}, n = {ece['n']:,}"
 
 
 def examples_figure(examples: Sequence[Example], *, title: str = "") -> Figure:

@@ -40,7 +40,7 @@ def test_lac_is_mapie_s(n: int, coverage: float) -> None:
     (known, labels), (new, _) = draw_answers(n, seed=1), draw_answers(300, seed=2)
     peer = SplitConformalClassifier(Echo(), confidence_level=coverage, conformity_score="lac", prefit=True)
     _, theirs = peer.conformalize(known, labels).predict_set(new)
-    assert np.array_equal(set_members(new, fit_conformal(known, labels, coverage)), theirs[:, :, 0])
+    assert np.array_equal(set_members(new, fit_conformal(known, labels, coverage, method="lac")), theirs[:, :, 0])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -63,7 +63,7 @@ def test_the_threshold_is_the_finite_sample_quantile() -> None:
     own = np.linspace(0.05, 0.95, 19)
     probabilities = np.stack([own, 1 - own], axis=1)
     # ceil(20 * 0.9) = 18th smallest of the 19 scores 1 - p: the second largest, 1 - 0.10.
-    rule = fit_conformal(probabilities, np.zeros(19, int), 0.9)
+    rule = fit_conformal(probabilities, np.zeros(19, int), 0.9, method="lac")
     assert rule == {"method": "lac", "coverage": 0.9, "threshold": pytest.approx(0.9), "n": 19, "n_groups": 19}
 
 
@@ -81,7 +81,7 @@ def test_too_few_items_promise_nothing_and_say_so(n: int, enough: bool) -> None:
 
 def test_rounding_does_not_move_the_quantile() -> None:
     own = np.arange(1, 10) / 10
-    rule = fit_conformal(np.stack([1 - own, own], axis=1), np.zeros(9, int), 0.7)  # (9 + 1) * 0.7 > 7 in floats
+    rule = fit_conformal(np.stack([1 - own, own], axis=1), np.zeros(9, int), 0.7, method="lac")  # (9 + 1) * 0.7 > 7 in floats
     assert rule["threshold"] == pytest.approx(0.7)
 
 
@@ -130,7 +130,7 @@ def test_the_expected_range_holds_exchangeable_coverage_and_not_another_populati
     within = []
     for seed in range(60):
         (known, labels), (new, truth) = draw_answers(72, seed=seed), draw_answers(200, seed=1000 + seed)
-        rule = fit_conformal(known, labels, 0.9)
+        rule = fit_conformal(known, labels, 0.9, method="lac")
         within.append(conformal_figures(rule, new, truth, NAMES, resamples=1)["within_expected"])
     assert np.mean(within) >= 0.88
     wrong = conformal_figures(rule, new, (truth + 1) % 4, NAMES, resamples=1)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ct_xception.errors import InputError
+from ct_xception.evaluation.calibration import apply_temperature, calibration_figures
 from ct_xception.evaluation.figures import choose_examples
 from ct_xception.evaluation.metrics import classification_metrics
 from ct_xception.evaluation.report import (
@@ -21,9 +22,11 @@ from ct_xception.evaluation.report import (
     confusion_figure,
     curves_figure,
     examples_figure,
+    reliability_figure,
     roc_figure,
     save_figure,
 )
+from tests.evaluation.answers import draw_answers
 from tests.evaluation.test_metrics import make_answers
 
 HISTORY = [
@@ -181,3 +184,18 @@ class TestSaveFigure:
         before = dict(rcParams)
         curves_figure(HISTORY)
         assert dict(rcParams) == before
+
+
+def test_reliability_shows_each_bin_at_its_confidence_and_accuracy() -> None:
+    probabilities, labels = draw_answers(200, seed=0, sharpness=1.5)
+    spoilt = apply_temperature(probabilities, 0.5)
+    before, after = (calibration_figures(answers, labels, resamples=50) for answers in (spoilt, probabilities))
+    figure = reliability_figure(before, after, temperature=2.0)
+    for axes, counts, figures in zip(figure.axes[:2], figure.axes[2:], (before, after), strict=True):
+        points = [line.get_xydata()[0].tolist() for line in axes.lines if line.get_marker() == "o"]
+        wanted = [[100 * bin_["confidence"], 100 * bin_["accuracy"]["value"]] for bin_ in figures["bins"]]
+        assert points == pytest.approx(np.array(wanted))
+        assert [bar.get_height() for bar in counts.patches] == [bin_["n"] for bin_ in figures["bins"]]
+    texts = texts_of(figure)
+    assert f"ECE {before['ece']['value']:.3f}" in texts[texts.index(figure.axes[0].get_title(loc="left"))]
+    assert any(text.startswith("After (temperature 2.00)") for text in texts)
