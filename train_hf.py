@@ -1,7 +1,11 @@
-"""Corpus in, Hub-ready checkpoint out: load, split, train, evaluate, write the card, seal.
+"""Corpus in, Hub-ready checkpoint out: load, audit, split, train, calibrate, evaluate, write the card, seal.
 
     accelerate launch train_hf.py --corpus DIR --weights hub
     accelerate launch train_hf.py --corpus phantom --weights none --output_dir runs/phantom --resume auto
+    accelerate launch train_hf.py … --resume auto --protocols published deduplicated grouped --only_fold 3
+
+The last one trains the third fold of a cross-validation alone. Without --only_fold the folds that are missing are
+trained one after another, also for a run that is complete, and the checkpoint is then evaluated anew.
 
 Every stage leaves its result in the run folder; --help lists the options. The process ends with 0 when done, 1 when
 training failed, 2 on bad input or usage, 130 when interrupted; `accelerate launch` itself turns every failure into 1.
@@ -16,19 +20,58 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.errors import InputError, printable
-from ct_xception.files import write_json
+from ct_xception.files import read_json, write_json
 from ct_xception.wording import RESEARCH_USE
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from datasets import Dataset, DatasetDict
 
+    from ct_xception.corpus.audit import Audit
+    from ct_xception.corpus.load import Corpus
+    from ct_xception.evaluation.answers import AnswerBatch, Answers
+    from ct_xception.evaluation.protocols import Protocols
+    from ct_xception.training.cache import CachedSlices
     from ct_xception.training.config import TrainConfig
     from ct_xception.training.loop import Trained
+
+PATIENCE = timedelta(hours=12)  # of a process that waits while the main one audits or measures
+PSEUDO_PATIENTS = "pseudo-patients from look-alike slices"
+MERGED_PATIENTS = "{}, merged where they share a picture"
+
+
+@dataclass(frozen=True, eq=False)
+class River:
+    """What every stage after the split starts from; the same on every process, but for the main one's `audit`.
+
+    `patients` {source: name} are the audit's, None without one; `corpus` is the report that may be published.
+    """
+
+    config: TrainConfig
+    run: Path
+    accelerator: Accelerator
+    command: str
+    corpus: dict[str, Any]
+    splits: DatasetDict
+    split: dict[str, Any]
+    audit: Audit | None
+    patients: dict[str, str] | None
+
+    @property
+    def label_names(self) -> list[str]:
+        """The class names in index order."""
+        return self.splits["train"].features["label"].names
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoint grows; it is put in place when it is whole."""
+        return self.run / "model.partial"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,141 +109,271 @@ def build(config: TrainConfig, command: str) -> None:
     accelerator = make_accelerator(config, run)
     check_before_reading(config, run)
     accelerator.print(f"run folder: {run}")
-    if (run / "model").exists():
+    if is_complete(config, run):
         accelerator.print(f"{run / 'model'} is complete already; nothing is left to do.")
         return
-    with accelerator.main_process_first():
-        corpus, splits, split = load_and_split(config, run, accelerator)
-    trained = train(config, run, accelerator, splits, split)
-    folder = run / "model.partial"
-    if accelerator.is_main_process:
-        from ct_xception.training.model_folder import write_model_folder
-
-        shutil.rmtree(folder, ignore_errors=True)
-        names = splits["train"].features["label"].names
-        write_model_folder(folder, config, names, trained, corpus=corpus, split=split, command=command)
-    accelerator.wait_for_everyone()
-    metrics = evaluate(config, run, accelerator, splits["test"], split, corpus)
-    if accelerator.is_main_process:
-        publish(run, metrics)
+    river = load_and_split(config, run, accelerator, command)
+    if config.only_fold is None:
+        make_checkpoint(river)
+    if "grouped" in config.protocols:
+        cross_validate(river)
+    if config.only_fold is None:
+        metrics = evaluate(river)
+        if accelerator.is_main_process:
+            publish(run, metrics)
     accelerator.wait_for_everyone()
     accelerator.end_training()
 
 
-def load_and_split(
-    config: TrainConfig, run: Path, accelerator: Accelerator
-) -> tuple[dict[str, Any], DatasetDict, dict[str, Any]]:
-    """Load the corpus, honour or make its splits; write and print what was found."""
-    from ct_xception.corpus.load import CorpusOptions, corpus_summary, load_corpus, public_report
-    from ct_xception.corpus.split import make_splits
+def is_complete(config: TrainConfig, run: Path) -> bool:
+    """Whether the run folder holds all that is asked for: the fold, or the checkpoint with every protocol measured."""
+    if config.only_fold is not None:
+        return (run / "folds" / str(config.only_fold) / "fold.json").is_file()
+    file = run / "model" / "evaluation" / "metrics.json"
+    metrics = read_json(file) if file.is_file() else {}
+    measured = {"published", *metrics.get("protocols", {})} | (set() if config.audit else {"deduplicated"})
+    rule = metrics.get("conformal", {}).get("rule", {})
+    groups = config.class_group_lists or metrics.get("class_groups", {})
+    return (
+        set(config.protocols) <= measured
+        and rule.get("coverage") == config.coverage
+        and groups == metrics.get("class_groups", {})
+    )
+
+
+def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, command: str) -> River:
+    """Load the corpus, look for what is wrong with it, honour or make its splits; write and print what was found."""
+    from ct_xception.corpus.load import corpus_summary, load_corpus, public_report
+    from ct_xception.corpus.split import make_splits, settle_groups
+    from ct_xception.evaluation.questions import partition_classes
     from ct_xception.training.preflight import check_corpus
 
-    options = CorpusOptions(
-        class_map=config.class_map,
-        split_map=config.split_map,
-        image_column=config.image_column,
-        label_column=config.label_column,
-        group_column=config.group_column,
-        split_column=config.split_column,
-        group_pattern=config.group_pattern,
-        window=config.reading.window,
-        frame=config.frame,
-    )
-    corpus = load_corpus(config.corpus, options)
+    with accelerator.main_process_first():
+        corpus = load_corpus(config.corpus, config.corpus_options)
+    if config.class_groups:
+        partition_classes(config.class_group_lists, corpus.label_names)
+    audit, patients = audit_corpus(config, accelerator, corpus)
+    dataset, report = corpus.dataset, corpus.report
+    if patients is not None and report["groups"]["origin"] is None:
+        dataset = settle_groups(dataset, patients)
+        report["groups"] = {"count": len(set(patients.values())), "origin": PSEUDO_PATIENTS}
     train_fraction = 1 - config.valid_fraction - config.test_fraction
     fractions = (train_fraction, config.valid_fraction, config.test_fraction)
-    splits, split = make_splits(corpus.dataset, fractions=fractions, seed=config.seed)
-    split["fractions"] = list(fractions)
+    splits, split = make_splits(dataset, fractions=fractions, seed=config.seed)
+    split |= {"fractions": list(fractions), "groups_origin": report["groups"]["origin"]}
     check_corpus(config, run, corpus.label_names, split)
     if accelerator.is_main_process:
-        _write_record(run, {"config.json": config.mapping, "corpus.json": corpus.report, "split.json": split})
-        print(corpus_summary(corpus.report), flush=True)
-    return public_report(corpus.report), splits, split
+        _write_record(run, {"config.json": config.mapping, "corpus.json": report, "split.json": split})
+        print(corpus_summary(report), flush=True)
+        if audit is not None:
+            _write_audit(run, audit)
+    return River(config, run, accelerator, command, public_report(report), splits, split, audit, patients)
 
 
-def train(
-    config: TrainConfig, run: Path, accelerator: Accelerator, splits: DatasetDict, split: dict[str, Any]
-) -> Trained:
+def audit_corpus(
+    config: TrainConfig, accelerator: Accelerator, corpus: Corpus
+) -> tuple[Audit | None, dict[str, str] | None]:
+    """The audit, on the main process, and on every one whose each image probably is; None without an audit."""
+    from accelerate.utils import broadcast_object_list
+
+    if not config.audit:
+        accelerator.print("no audit: leaks are not looked for, and neither twins nor simple rules are measured.")
+        return None, None
+    audit = None
+    if accelerator.is_main_process:
+        from ct_xception.corpus.audit import audit_corpus as audit_all
+
+        audit = audit_all(corpus, window=config.reading.window, frame=config.frame, seed=config.seed)
+    patients = broadcast_object_list([None if audit is None else dict(audit.patients)])[0]
+    return audit, patients
+
+
+def _write_audit(run: Path, audit: Audit) -> None:
+    from ct_xception.corpus.audit import audit_summary, write_audit
+
+    write_audit(audit, run)
+    print(audit_summary(audit), flush=True)
+    if audit.leaks:
+        print(f"warning: {audit.warning()}", file=sys.stderr, flush=True)
+
+
+def make_checkpoint(river: River) -> None:
+    """Train and calibrate; where the checkpoint is there already, open it again to be measured anew."""
+    from ct_xception.training.model_folder import reopen_model_folder, write_model_folder
+
+    config, run, folder, accelerator = river.config, river.run, river.folder, river.accelerator
+    records: dict[str, Any] = {"corpus": river.corpus, "split": river.split}
+    if (run / "model").exists():
+        if accelerator.is_main_process:
+            reopen_model_folder(run / "model", folder, **records)
+    else:
+        trained = train(river)
+        if accelerator.is_main_process:
+            shutil.rmtree(folder, ignore_errors=True)
+            write_model_folder(folder, config, river.label_names, trained, command=river.command, **records)
+    accelerator.wait_for_everyone()
+    calibrate(river, folder, river.splits["validation"])
+
+
+def train(river: River) -> Trained:
     """Decode once, then train; the weights to keep."""
-    from ct_xception.training.cache import prepare_slices
     from ct_xception.training.loop import Training
 
-    with accelerator.main_process_first():
-        slices = {
-            name: prepare_slices(splits[name], run / "cache", config.reading, description=f"reading {name}")
-            for name in ("train", "validation")
-        }
+    config, accelerator = river.config, river.accelerator
     training = Training(
         config,
         accelerator,
-        run,
-        label_names=splits["train"].features["label"].names,
-        split=split["name"],
-        train=slices["train"],
-        validation=slices["validation"],
+        river.run,
+        label_names=river.label_names,
+        split=river.split["name"],
+        train=_slices(river, "train"),
+        validation=_slices(river, "validation"),
     )
     if config.trackers:
         accelerator.init_trackers("ct-xception", config={name: str(value) for name, value in config.mapping.items()})
     return training.fit()
 
 
-def evaluate(
-    config: TrainConfig,
-    run: Path,
-    accelerator: Accelerator,
-    test: Dataset,
-    split: dict[str, Any],
-    corpus: dict[str, Any],
-) -> dict[str, Any]:
-    """Answer the test split along both paths, each process its share; the main one writes the figures."""
+def _slices(river: River, name: str) -> CachedSlices:
+    from ct_xception.training.cache import prepare_slices
+
+    cache = river.run / "cache"
+    with river.accelerator.main_process_first():
+        return prepare_slices(river.splits[name], cache, river.config.reading, description=f"reading {name}")
+
+
+def calibrate(river: River, folder: Path, validation: Dataset) -> None:
+    """Fold the temperature into the head, and settle how the checkpoint decides, by its answers to `validation`."""
+    from ct_xception.evaluation.answers import Items
+    from ct_xception.evaluation.rules import fit_rules
+    from ct_xception.training.model_folder import calibrate_model_folder
+
+    config = river.config
+    side = read_json(folder / "ct_xception.json")
+    groups = config.class_group_lists or side.get("class_groups", {})
+    calibrated = "calibration" in side
+    river.accelerator.wait_for_everyone()  # every process has read the side file before the main one changes it
+    if calibrated and side["conformal"]["coverage"] == config.coverage and side.get("class_groups", {}) == groups:
+        return
+    answers = _answer(river, validation, _predictor(river, folder), "validation")
+    if river.accelerator.is_main_process:
+        options: dict[str, Any] = {"coverage": config.coverage, "class_groups": groups, "calibrated": calibrated}
+        temperature, rules = fit_rules(Items.of(validation), answers, river.label_names, **options)
+        calibrate_model_folder(folder, temperature, rules)
+    river.accelerator.wait_for_everyone()
+
+
+def _predictor(river: River, folder: Path) -> AnswerBatch:
+    from ct_xception.evaluation.answers import predictor_answers
+
+    reading, device = river.config.reading, str(river.accelerator.device)
+    return predictor_answers(folder, device=device, window=reading.window, frame=reading.frame)
+
+
+def _answer(river: River, items: Dataset, answer: AnswerBatch, title: str) -> Answers:
+    """The answers to all items, in their order, on every process; each has asked its share."""
     import numpy as np
     from accelerate.utils import gather_object
 
-    from ct_xception.evaluation.answers import answer_items, join_answers, predictor_answers, stock_answers
+    from ct_xception.evaluation.answers import answer_items, join_answers
+
+    accelerator = river.accelerator
+    share = np.array_split(np.arange(len(items)), accelerator.num_processes)[accelerator.process_index]
+    progress = title if accelerator.is_main_process else None
+    size = river.config.batch_size
+    found = answer_items(items.select(share), answer, river.label_names, batch_size=size, progress=progress)
+    return join_answers(gather_object([found]))
+
+
+def cross_validate(river: River) -> None:
+    """Train the folds that are missing, or --only_fold; every image is then answered by a network that saw no kin."""
+    from ct_xception.corpus.split import settle_groups
+    from ct_xception.training import crossval
+    from ct_xception.training.cache import CachedSlices
+
+    config, origin = river.config, river.corpus["groups"]["origin"]
+    splits = river.splits
+    if river.patients is not None and origin != PSEUDO_PATIENTS:
+        splits, origin = settle_groups(splits, river.patients), MERGED_PATIENTS.format(origin)
+
+    def finish(model: Path, fold: DatasetDict) -> Any:
+        calibrate(river, model, fold["validation"])
+        answers = _answer(river, fold["test"], _predictor(river, model), "held out")
+        return answers.probabilities, answers.refused
+
+    complete = crossval.cross_validate(
+        config,
+        river.accelerator,
+        crossval.plan_folds(config, river.run, splits, origin),
+        lambda: CachedSlices.join(_slices(river, name) for name in splits),
+        corpus=river.corpus,
+        command=river.command,
+        finish=finish,
+    )
+    if config.only_fold is not None:
+        left = "all folds are done" if complete else "others are left"
+        river.accelerator.print(f"fold {config.only_fold} is done; {left}. Run without --only_fold to measure them.")
+
+
+def evaluate(river: River) -> dict[str, Any]:
+    """Answer the test split along both paths, each process its share; the main one writes the figures."""
+    from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, stock_answers
     from ct_xception.evaluation.evaluator import write_evaluation
     from ct_xception.evaluation.figures import Outputs
+    from ct_xception.evaluation.predictions import SOURCES
 
-    folder = run / "model.partial"
-    names = test.features["label"].names
-    share = test.select(np.array_split(np.arange(len(test)), accelerator.num_processes)[accelerator.process_index])
-    reading, device = config.reading, str(accelerator.device)
+    folder, run, test = river.folder, river.run, river.splits["test"]
     paths = {
-        "predictor": predictor_answers(folder, device=device, window=reading.window, frame=reading.frame),
-        "stock_pipeline": stock_answers(folder, device=device),
+        PREDICTOR: _predictor(river, folder),
+        STOCK_PIPELINE: stock_answers(folder, device=str(river.accelerator.device)),
     }
-    answers = {
-        path: answer_items(
-            share,
-            answer,
-            names,
-            batch_size=config.batch_size,
-            progress=f"test, {path.replace('_', ' ')}" if accelerator.is_main_process else None,
-        )
-        for path, answer in paths.items()
-    }
-    gathered = gather_object([answers])
-    if not accelerator.is_main_process:
+    titles = {path: f"test, {path.replace('_', ' ')}" for path in paths}
+    answers = {path: _answer(river, test, answer, titles[path]) for path, answer in paths.items()}
+    if not river.accelerator.is_main_process:
         return {}
-    joined = {path: join_answers([part[path] for part in gathered]) for path in paths}
-    outputs = Outputs(history=run / "history.jsonl", examples=run)
-    return write_evaluation(folder, test, joined, split=split, corpus=corpus, seed=config.seed, outputs=outputs)
+    history = run / "history.jsonl"
+    outputs = Outputs(history=history if history.is_file() else None, examples=run, names=run / SOURCES)
+    stated: dict[str, Any] = {"split": river.split, "corpus": river.corpus, "seed": river.config.seed}
+    return write_evaluation(folder, test, answers, outputs=outputs, protocols=_protocols(river), **stated)
+
+
+def _protocols(river: River) -> Protocols:
+    """What is measured beside the own test split: what is asked for, and what an earlier call left behind."""
+    from ct_xception.evaluation.frozen_features import frozen_features
+    from ct_xception.evaluation.protocols import find_protocols
+    from ct_xception.serving.checkpoint import open_checkpoint
+
+    config, audit, folds = river.config, river.audit, river.run / "folds"
+    features, skipped = None, dict[str, str]()
+    if audit is not None:
+        features, skipped = frozen_features(
+            river.splits,
+            audit.survey,
+            weights=config.weights,
+            backbone=config.backbone,
+            image_size=config.image_size,
+            contract=open_checkpoint(river.folder).contract,
+            cache=river.run / "cache",
+            frame=config.frame,
+            batch_size=config.batch_size,
+            device=str(river.accelerator.device),
+        )
+    done = folds if (folds / "predictions.parquet").is_file() else None
+    return find_protocols(audit, river.splits, folds=done, features=features, skipped=skipped, seed=config.seed)
 
 
 def publish(run: Path, metrics: dict[str, Any]) -> None:
     """Write the card, seal the folder, put it in place, and say what came out."""
-    from ct_xception.evaluation.intervals import describe_figure
+    from ct_xception.evaluation.text import evaluation_summary
     from ct_xception.publish.card import write_card
     from ct_xception.publish.manifest import seal
+    from ct_xception.training.model_folder import replace_model_folder
 
     folder = run / "model.partial"
     write_card(folder)
     seal(folder)
-    folder.rename(run / "model")
-    print(f"\ntest split, n = {metrics['n']}, protocol: {metrics['protocol']}")
-    for path, title in (("predictor", "our predictor"), ("stock_pipeline", "stock pipeline()")):
-        figures = metrics["paths"][path]
-        for name in ("accuracy", "balanced_accuracy", "macro_f1"):
-            print(f"  {title:17} {name.replace('_', ' '):18} {describe_figure(figures.get(name))}")
+    replace_model_folder(folder, run / "model")
+    print(f"\n{evaluation_summary(metrics)}")
     print(f"checkpoint: {run / 'model'}   (card: README.md, figures: evaluation/)")
     print(f"ask it:     ct-xception predict FILE --model {run / 'model'}")
     print(f"{RESEARCH_USE}")
@@ -211,13 +384,17 @@ def _open_run(config: TrainConfig) -> Path:
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    state = PartialState()
+    from ct_xception.training.model_folder import recover_model_folder
+
+    state = PartialState(timeout=PATIENCE)
     name = re.sub(r"[^\w.-]+", "-", Path(config.corpus.partition(":")[0]).name or "corpus").strip("-.")
     default = str(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     run = Path(broadcast_object_list([config.output_dir or default])[0])
     if run.exists() and not run.is_dir():
         raise InputError(f"--output_dir: {printable(run)} is a file; name a folder.")
     held = run.is_dir() and any(run.iterdir())
+    if state.is_main_process:
+        recover_model_folder(run / "model")
     state.wait_for_everyone()
     if held and config.resume != "auto":
         raise InputError(

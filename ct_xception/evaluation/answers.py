@@ -49,6 +49,11 @@ class Items:
         columns = dataset.select_columns(["label", "group", "source"])[:]
         return cls(np.asarray(columns["label"], np.intp), list(columns["group"]), list(columns["source"]))
 
+    def select(self, mask: NDArray[np.bool_]) -> Items:
+        """The items where `mask` (N,) is true."""
+        kept = np.flatnonzero(mask)
+        return Items(self.labels[kept], [self.groups[row] for row in kept], [self.sources[row] for row in kept])
+
 
 @dataclass(frozen=True, eq=False)
 class Answers:
@@ -61,6 +66,10 @@ class Answers:
     def answered(self) -> NDArray[np.bool_]:
         """Which of the N items have an answer."""
         return np.all(np.isfinite(self.probabilities), axis=1)
+
+    def select(self, mask: NDArray[np.bool_], sources: Sequence[str]) -> Answers:
+        """The answers where `mask` (N,) is true; `sources` are those items' names."""
+        return Answers(self.probabilities[mask], {name: self.refused[name] for name in sources if name in self.refused})
 
 
 def join_answers(shards: Sequence[Answers]) -> Answers:

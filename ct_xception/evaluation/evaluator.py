@@ -2,8 +2,9 @@
 
     evaluate_checkpoint(model_dir, corpus["test"], split=split, corpus=report)
 
-leaves in `model_dir/evaluation/` metrics.json, predictions.parquet, confusion_matrix.png, roc.png, and curves.png where
-there is a training history. Pictures of the corpus stay out of the checkpoint unless they may be published.
+leaves in `model_dir/evaluation/` metrics.json (format 2), predictions.parquet and figures; with `Protocols` also
+predictions_grouped.parquet, baselines.parquet and audit.json. The headline is the protocol with the lowest accuracy of
+the predictor. Pictures of the corpus and names of files stay out of the checkpoint unless they may be published.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.evaluation.answers import (
@@ -25,18 +24,22 @@ from ct_xception.evaluation.answers import (
     predictor_answers,
     stock_answers,
 )
-from ct_xception.evaluation.figures import Outputs, draw_evaluation
-from ct_xception.evaluation.intervals import CONFIDENCE, RESAMPLES, group_indices
+from ct_xception.evaluation.figures import Outputs, draw_evaluation, is_phantom
+from ct_xception.evaluation.intervals import CONFIDENCE, RESAMPLES
 from ct_xception.evaluation.metrics import classification_metrics
-from ct_xception.files import atomic_path, sha256_file, write_json
+from ct_xception.evaluation.predictions import Names, write_predictions
+from ct_xception.evaluation.protocols import DEDUPLICATED, GROUPED, TITLES, Part, Protocols
+from ct_xception.evaluation.rules import rule_figures
+from ct_xception.files import read_json, sha256_file, write_json
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from ct_xception.imaging.slices import Window
 
-FORMAT = 1
+FORMAT = 2
 METRICS, PREDICTIONS = "metrics.json", "predictions.parquet"
+PREDICTIONS_GROUPED, BASELINES, AUDIT = "predictions_grouped.parquet", "baselines.parquet", "audit.json"
 
 
 def evaluate_checkpoint(
@@ -54,6 +57,7 @@ def evaluate_checkpoint(
     window: Window | None = None,
     frame: int | None = None,
     outputs: Outputs = Outputs(),  # noqa: B008 (frozen)
+    protocols: Protocols = Protocols(),  # noqa: B008 (frozen)
 ) -> dict[str, Any]:
     """Answer every item of a split by the predictor and by stock `pipeline()` (if `stock`); write and return metrics.
 
@@ -69,9 +73,8 @@ def evaluate_checkpoint(
         path: answer_items(dataset, answer, label_names, batch_size=batch_size, progress=titles[path])
         for path, answer in answerers.items()
     }
-    return write_evaluation(
-        checkpoint, dataset, answers, split=split, corpus=corpus, split_name=split_name, seed=seed, outputs=outputs
-    )
+    stated: dict[str, Any] = {"split": split, "corpus": corpus, "split_name": split_name, "seed": seed}
+    return write_evaluation(checkpoint, dataset, answers, outputs=outputs, protocols=protocols, **stated)
 
 
 def write_evaluation(
@@ -84,22 +87,132 @@ def write_evaluation(
     split_name: str = "test",
     seed: int = 0,
     outputs: Outputs = Outputs(),  # noqa: B008 (frozen)
+    protocols: Protocols = Protocols(),  # noqa: B008 (frozen)
 ) -> dict[str, Any]:
-    """Write metrics.json, predictions.parquet and figures from answers that are there already; return the metrics.
+    """Write the evaluation from answers that are there already; return the metrics.
 
-    `answers` {"predictor": …, "stock_pipeline": …} are in the dataset's order. metrics.json is written last: what it
-    names is there.
+    `answers` {"predictor": …, "stock_pipeline": …} are in the dataset's order; `protocols` is what else is known. How
+    the checkpoint decides is read from its ct_xception.json. metrics.json is written last: what it names is there.
     """
     checkpoint = Path(checkpoint)
     label_names = check_split(checkpoint, dataset, split, split_name)
     folder = outputs.folder or checkpoint / "evaluation"
     items = Items.of(dataset)
     metrics = _describe(checkpoint, items, label_names, split, corpus, split_name, seed)
-    metrics["paths"] = {path: _measure(items, found, label_names, seed) for path, found in answers.items()}
-    write_predictions(folder / PREDICTIONS, items, answers, label_names)
+    names = _names(items, split, protocols, metrics["corpus"])
+    parts = _parts(metrics["protocol"], Part(items, answers, protocols.baselines), protocols)
+    paths = {name: _measure_paths(part, label_names, names, seed) for name, part in parts.items()}
+    metrics["paths"] = paths[metrics["protocol"]]
+    metrics |= (
+        _further_protocols(parts, paths, protocols)
+        | _headline(paths)
+        | _baseline_blocks(parts, protocols, label_names, seed)
+    )
+    metrics |= rule_figures(_side_file(checkpoint), parts, label_names, seed)
+    _write_answers(folder, parts, protocols, label_names, names)
+    if protocols.audit is not None:
+        metrics["audit"] = AUDIT
+        write_json(folder / AUDIT, protocols.audit)
+    if outputs.names is not None and names.anonymous:
+        write_json(outputs.names, names.private)
     metrics["figures"] = draw_evaluation(folder, dataset, items, answers, metrics, outputs)
     write_json(folder / METRICS, metrics)
     return metrics
+
+
+def _names(items: Items, split: Mapping[str, Any] | None, protocols: Protocols, corpus: Mapping[str, Any]) -> Names:
+    """Numbers by the order of the whole corpus where it is known, so that every evaluation of it gives the same."""
+    sources = [source for part in (split or {}).get("sources", {}).values() for source in part]
+    grouped = protocols.out_of_fold.part.items.sources if protocols.out_of_fold else []
+    return Names([*sources, *items.sources, *grouped], anonymous=not is_phantom(corpus))
+
+
+def _parts(protocol: str, own: Part, protocols: Protocols) -> dict[str, Part]:
+    """What is measured, by protocol, the own test split first."""
+    parts = {protocol: own}
+    if protocols.has_twin is not None and protocols.deduplicated is not None:
+        parts[DEDUPLICATED] = own.select(~protocols.has_twin)
+    if protocols.out_of_fold is not None:
+        parts[GROUPED] = protocols.out_of_fold.part
+    return parts
+
+
+def _further_protocols(
+    parts: Mapping[str, Part], paths: Mapping[str, dict[str, Any]], protocols: Protocols
+) -> dict[str, Any]:
+    """The protocols beside the own test split: what they are, and each path's figures."""
+    further = {name: _heading(name, parts, protocols) | {"paths": paths[name]} for name in list(parts)[1:]}
+    return {"protocols": further} if further else {}
+
+
+def _heading(name: str, parts: Mapping[str, Part], protocols: Protocols) -> dict[str, Any]:
+    """What the figures of a further protocol are figures of."""
+    items = parts[name].items
+    heading = {"title": TITLES[name], "n": len(items.sources), "n_groups": len(set(items.groups))}
+    if name == DEDUPLICATED:
+        assert protocols.deduplicated is not None
+        return heading | {key: protocols.deduplicated[key] for key in ("split_hash", "removed")}
+    assert protocols.out_of_fold is not None
+    record = protocols.out_of_fold.record
+    folds = [{key: fold[key] for key in ("split_hash", "weights_sha256", "n")} for fold in record["folds"]]
+    return heading | {"split_hash": record["name"], "folds": folds, "groups_origin": record.get("groups_origin")}
+
+
+def _headline(paths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The protocol under which the predictor is least accurate; {} where it read no file."""
+    reached = {name: block[PREDICTOR]["accuracy"]["value"] for name, block in paths.items() if block[PREDICTOR]["n"]}
+    if not reached:
+        return {}
+    return {"headline": {"protocol": min(reached, key=lambda name: reached[name]), "path": PREDICTOR}}
+
+
+def _baseline_blocks(
+    parts: Mapping[str, Part], protocols: Protocols, label_names: Sequence[str], seed: int
+) -> dict[str, Any]:
+    """The simple rules of every protocol beside the predictor."""
+    from ct_xception.evaluation.baselines import baseline_figures
+
+    blocks = {
+        name: baseline_figures(
+            part.baselines,
+            part.items.labels,
+            label_names,
+            part.paths[PREDICTOR].probabilities,
+            groups=part.items.groups,
+            seed=seed,
+            skipped=protocols.skipped,
+        )
+        for name, part in parts.items()
+        if part.baselines and part.paths[PREDICTOR].answered.any()
+    }
+    return {"baselines": blocks} if blocks else {}
+
+
+def _write_answers(
+    folder: Path, parts: Mapping[str, Part], protocols: Protocols, label_names: Sequence[str], names: Names
+) -> None:
+    """The parquet files; those of an older evaluation that this one has not are removed."""
+    from ct_xception.evaluation.baselines import write_baselines
+
+    own, grouped = next(iter(parts.values())), protocols.out_of_fold
+    twins = {} if protocols.has_twin is None else {"has_twin": protocols.has_twin}
+    for name in (PREDICTIONS_GROUPED, BASELINES, AUDIT):
+        (folder / name).unlink(missing_ok=True)
+    write_predictions(folder / PREDICTIONS, own, label_names, names, **twins)
+    if grouped is not None:
+        write_predictions(folder / PREDICTIONS_GROUPED, grouped.part, label_names, names, fold=grouped.fold)
+    blocks = {
+        name: {
+            "sources": [names[source] for source in part.items.sources],
+            "groups": part.items.groups,
+            "labels": part.items.labels,
+            "answers": part.baselines,
+        }
+        for name, part in parts.items()
+        if part.baselines and len(part.items.sources)
+    }
+    if blocks:
+        write_baselines(folder / BASELINES, blocks, label_names)
 
 
 def check_split(
@@ -155,7 +268,7 @@ def _describe(
         "weights_sha256": sha256_file(weights),
         "corpus": {key: corpus[key] for key in ("source", "kind", "hash") if key in corpus},
         "split_sizes": {name: len(sources) for name, sources in split.get("sources", {}).items()},
-        "best_epoch": _best_epoch(checkpoint),
+        "best_epoch": _side_file(checkpoint).get("provenance", {}).get("best_epoch"),
         "n": len(items.sources),
         "n_groups": len(set(items.groups)),
         "label_names": list(label_names),
@@ -163,58 +276,31 @@ def _describe(
     }
 
 
-def _best_epoch(checkpoint: Path) -> int | None:
-    """The epoch whose weights training kept, where the checkpoint says so."""
+def _side_file(checkpoint: Path) -> dict[str, Any]:
+    """What ct_xception.json says; {} where there is none."""
     side = checkpoint / "ct_xception.json"
-    if not side.is_file():
-        return None
-    return json.loads(side.read_text(encoding="utf-8")).get("provenance", {}).get("best_epoch")
+    return read_json(side) if side.is_file() else {}
 
 
-def _measure(items: Items, answers: Answers, label_names: Sequence[str], seed: int) -> dict[str, Any]:
+def _measure_paths(part: Part, label_names: Sequence[str], names: Names, seed: int) -> dict[str, Any]:
+    return {path: _measure(part.items, found, label_names, names, seed) for path, found in part.paths.items()}
+
+
+def _measure(items: Items, answers: Answers, label_names: Sequence[str], names: Names, seed: int) -> dict[str, Any]:
     """One path's figures over the items it answered, and the list of those it refused."""
     if answers.probabilities.shape != (len(items.sources), len(label_names)):
         raise InputError(
             f"Expected answers ({len(items.sources)}, {len(label_names)}), got {answers.probabilities.shape}; "
             "shards must be joined in the split's order, without padding."
         )
-    refused = answers.refused
     kept = answers.answered
-    silent = [source for source, keep in zip(items.sources, kept, strict=True) if not keep and source not in refused]
-    listed = [{"source": source, "reason": reason} for source, reason in refused.items()]
+    refused = [source for source, keep in zip(items.sources, kept, strict=True) if not keep]
+    silent = [source for source in refused if source not in answers.refused]
+    listed = [{"source": source, "reason": reason} for source, reason in names.refused(answers).items()]
     if silent:
         raise InputError(f"{len(silent)} items have neither probabilities nor a reason, for example {silent[0]}.")
     if not kept.any():
         return {"n": 0, "refused": listed}
-    groups = [group for group, keep in zip(items.groups, kept, strict=True) if keep]
-    figures = classification_metrics(answers.probabilities[kept], items.labels[kept], label_names, groups, seed=seed)
+    own = items.select(kept)
+    figures = classification_metrics(answers.probabilities[kept], own.labels, label_names, own.groups, seed=seed)
     return figures | {"refused": listed}
-
-
-def write_predictions(path: Path, items: Items, answers: Mapping[str, Answers], label_names: Sequence[str]) -> None:
-    """One row an item and path: source, group, label, predicted, `p <class>` for every class, refused, path.
-
-    `predicted` and the probabilities are null where `refused` holds the reason. Groups are numbered in the order of
-    their names, which stay behind: they may be patients' and this file is published.
-    """
-    import pyarrow
-    import pyarrow.parquet
-
-    names = np.asarray(label_names, dtype=object)
-    groups = [f"group {number:06d}" for number in group_indices(items.groups, len(items.groups))]
-    tables = []
-    for route, found in answers.items():
-        known = found.answered
-        best = np.where(known[:, None], found.probabilities, 0).argmax(axis=1)
-        columns = {
-            "source": items.sources,
-            "group": groups,
-            "label": names[items.labels].tolist(),
-            "predicted": pyarrow.array(names[best].tolist(), pyarrow.string(), mask=~known),
-        }
-        columns |= {f"p {name}": pyarrow.array(found.probabilities[:, k], mask=~known) for k, name in enumerate(names)}
-        columns["refused"] = pyarrow.array([found.refused.get(source) for source in items.sources], pyarrow.string())
-        columns["path"] = [route] * len(items.sources)
-        tables.append(pyarrow.table(columns))
-    with atomic_path(path) as temporary:
-        pyarrow.parquet.write_table(pyarrow.concat_tables(tables), temporary)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class CachedSlices:
     """A split of the corpus, decoded: a sequence of `CachedSlice`."""
 
     def __init__(self, rows: datasets.Dataset) -> None:
-        self._rows = rows.with_format("arrow")
+        self._plain, self._rows = rows, rows.with_format("arrow")
         self.labels = np.asarray(rows["label"], dtype=np.int64)
         self.sources: list[str] = list(rows["source"])
 
@@ -64,6 +64,16 @@ class CachedSlices:
         bits = np.frombuffer(row["mask"][0].as_buffer(), dtype=np.uint8)
         mask = np.unpackbits(bits, count=height * width).reshape(height, width).astype(bool)
         return CachedSlice(pixels, mask, int(self.labels[index]), self.sources[index])
+
+    def select(self, sources: Iterable[str]) -> CachedSlices:
+        """The slices with these sources, in their order; no pixel is copied."""
+        place = {source: index for index, source in enumerate(self.sources)}
+        return CachedSlices(self._plain.select([place[source] for source in sources]))
+
+    @staticmethod
+    def join(parts: Iterable[CachedSlices]) -> CachedSlices:
+        """Several splits as one sequence; no pixel is copied."""
+        return CachedSlices(datasets.concatenate_datasets([part._plain for part in parts]))
 
 
 def prepare_slices(split: datasets.Dataset, directory: Path, reading: Reading, *, description: str) -> CachedSlices:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import platform
+import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ct_xception.files import sha256_file, write_json
+from ct_xception.errors import CheckpointError
+from ct_xception.files import read_json, sha256_file, write_json
 from ct_xception.model.modelling import CTXceptionForImageClassification
 from ct_xception.model.weights import load_backbone_weights
 from ct_xception.training.config import TrainConfig
 from ct_xception.training.loop import Trained
 
+SIDE_FILE = "ct_xception.json"
 _PACKAGES = ("ct-xception", "torch", "timm", "transformers", "datasets", "accelerate", "numpy", "pillow", "pydicom")
 
 
@@ -50,14 +54,65 @@ def write_model_folder(
         "temperature": 1.0,
         "provenance": {
             "corpus": corpus,
-            "split": {name: value for name, value in split.items() if name != "sources"},
+            "split": _without_sources(split),
             "weights_sha256": sha256_file(folder / "model.safetensors"),
             "initial_weights": _initial(config),
             **_circumstances(config, trained, command),
         },
         "manifest": {},
     }
-    write_json(folder / "ct_xception.json", side)
+    write_json(folder / SIDE_FILE, side)
+
+
+def calibrate_model_folder(folder: Path, temperature: float, rules: Mapping[str, Any]) -> None:
+    """Divide the saved head by `temperature`, and note that and the `rules` of deciding in the side file.
+
+    `rules` are further keys of ct_xception.json: how many validation images decided, conformal rule, operating points,
+    class groups. A folder that was calibrated before is divided further, and states the product.
+    """
+    side = read_json(folder / SIDE_FILE)
+    if temperature != 1.0:
+        model = CTXceptionForImageClassification.from_pretrained(folder)
+        model.fold_temperature(temperature)
+        model.save_pretrained(folder)
+    side |= {"temperature": side["temperature"] * temperature} | dict(rules)
+    side["provenance"]["weights_sha256"] = sha256_file(folder / "model.safetensors")
+    write_json(folder / SIDE_FILE, side)
+
+
+def reopen_model_folder(sealed: Path, folder: Path, *, corpus: Mapping[str, Any], split: Mapping[str, Any]) -> None:
+    """Copy a finished checkpoint to `folder` without its evaluation, to be measured anew; the weights stay as they are.
+
+    The records of corpus and split are brought up to date. Raises `CheckpointError` where the split is another.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(sealed, folder, ignore=shutil.ignore_patterns("evaluation", "README.md"))
+    side = read_json(folder / SIDE_FILE)
+    if side["provenance"].get("split", {}).get("name") != split["name"]:
+        raise CheckpointError(f"{sealed}: was trained by another split of the corpus; choose another --output_dir.")
+    side["provenance"] |= {"corpus": dict(corpus), "split": _without_sources(split)}
+    write_json(folder / SIDE_FILE, side | {"manifest": {}})
+
+
+def replace_model_folder(folder: Path, place: Path) -> None:
+    """Put a finished checkpoint in its place; an older one there goes only when the new one has come."""
+    previous = place.with_name(f"{place.name}.previous")
+    shutil.rmtree(previous, ignore_errors=True)
+    if place.exists():
+        place.rename(previous)
+    folder.rename(place)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def recover_model_folder(place: Path) -> None:
+    """Undo a replacement that was killed half-way."""
+    previous = place.with_name(f"{place.name}.previous")
+    if previous.exists() and not place.exists():
+        previous.rename(place)
+
+
+def _without_sources(split: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in split.items() if name != "sources"}
 
 
 def _initial(config: TrainConfig) -> str:
@@ -77,8 +132,9 @@ def _circumstances(config: TrainConfig, trained: Trained, command: str) -> dict[
         "image_size": config.image_size,
         "epochs": len(trained.history),
         "best_epoch": trained.best_epoch,
-        "selected_by": f"lowest validation {config.metric}" if config.metric == "loss" else f"highest validation "
-        f"{config.metric}",
+        "selected_by": f"lowest validation {config.metric}"
+        if config.metric == "loss"
+        else f"highest validation {config.metric}",
         "train_seconds": round(sum(record["seconds"] for record in trained.history), 1),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ import pytest
 from datasets import Dataset
 
 from ct_xception.errors import CheckpointError, InputError
-from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers
+from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
 from ct_xception.evaluation.evaluator import check_split, evaluate_checkpoint, write_evaluation
 from ct_xception.evaluation.figures import Outputs
+from ct_xception.evaluation.protocols import OutOfFold, Part, Protocols
+from ct_xception.evaluation.rules import fit_rules
 from ct_xception.files import sha256_file
 from tests.evaluation.conftest import LABEL_NAMES, draw_nothing, make_split
 
-REFUSED = {"test/case03.png": "case03 is torn"}
+REFUSED = {"test/case03.png": "case03.png is torn"}
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +67,8 @@ class TestWriteEvaluation:
         assert metrics == returned
         head = {key: value for key, value in metrics.items() if key not in ("paths", "figures")}
         assert head == {
-            "format": 1,
+            "format": 2,
+            "headline": {"protocol": "made", "path": "predictor"},
             "protocol": "made",
             "split": "test",
             "split_hash": "5f0c",
@@ -83,7 +87,7 @@ class TestWriteEvaluation:
     ) -> None:
         paths = write_evaluation(bare_checkpoint, picture_split, answers, split=picture_split_record)["paths"]
         assert paths[PREDICTOR]["n"] == 7 and paths[STOCK_PIPELINE]["n"] == 8
-        assert paths[PREDICTOR]["refused"] == [{"source": "test/case03.png", "reason": "case03 is torn"}]
+        assert paths[PREDICTOR]["refused"] == [{"source": "item 000003", "reason": "item 000003 is torn"}]
         assert paths[PREDICTOR]["accuracy"]["value"] == pytest.approx(6 / 7)
         assert paths[STOCK_PIPELINE]["accuracy"]["value"] == pytest.approx(4 / 8)
         assert paths[PREDICTOR]["accuracy"]["method"] == "wilson_by_group"
@@ -98,7 +102,7 @@ class TestWriteEvaluation:
         assert table["group"][:4].tolist() == ["group 000000", "group 000000", "group 000001", "group 000001"]
         assert table["path"].value_counts().to_dict() == {PREDICTOR: 8, STOCK_PIPELINE: 8}
         torn = table[table["refused"].notna()]
-        assert torn["source"].tolist() == ["test/case03.png"]
+        assert torn["source"].tolist() == ["item 000003"]
         assert torn[["predicted", *probabilities]].isna().all(axis=None)
         assert table["predicted"][7] == "adenocarcinoma" and table["label"][7] == "squamous cell carcinoma"
         assert table.loc[7, probabilities].tolist() == pytest.approx([0.7, 0.1, 0.1, 0.1])
@@ -126,6 +130,130 @@ class TestWriteEvaluation:
         files = sorted(path.name for path in (tmp_path / "a").iterdir())
         assert {"metrics.json", "predictions.parquet"} < set(files)
         assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
+
+
+def in_folds(split: Dataset, right: list[bool]) -> OutOfFold:
+    """A cross-validation in two folds of whole groups, its answers right where told."""
+    items = Items.of(split)
+    said = np.where(right, items.labels, (items.labels + 1) % 4)
+    probabilities = np.where(np.arange(4) == said[:, None], 0.7, 0.1)
+    folds = [{"split_hash": f"f{number}", "weights_sha256": f"w{number}", "n": 4, "seconds": 1} for number in (1, 2)]
+    record = {"name": "folds", "k": 2, "seed": 0, "groups_origin": "column patient", "folds": folds}
+    part = Part(items, {PREDICTOR: Answers(probabilities)}, {"majority": np.tile([0.4, 0.2, 0.2, 0.2], (8, 1))})
+    return OutOfFold(part, np.repeat([1, 2], 4), record)
+
+
+@pytest.fixture
+def protocols(picture_split: Dataset) -> Protocols:
+    """The first two items have twins; out of fold five of eight are right; a rule that always says class 0."""
+    return Protocols(
+        has_twin=np.arange(8) < 2,
+        deduplicated={"split_hash": "dedup", "n": 6, "n_groups": 3, "removed": 2},
+        out_of_fold=in_folds(picture_split, [True] * 5 + [False] * 3),
+        baselines={"majority": np.tile([0.4, 0.2, 0.2, 0.2], (8, 1))},
+        skipped={"frozen_features": "random"},
+        audit={"corpus_hash": "c0ffee", "findings": []},
+    )
+
+
+@pytest.mark.usefixtures("without_figures")
+class TestProtocols:
+    """The same network under every protocol that ran, and the most pessimistic one on top."""
+
+    @pytest.fixture
+    def evaluated(
+        self,
+        bare_checkpoint: Path,
+        picture_split: Dataset,
+        picture_split_record: dict,
+        answers: dict,
+        protocols: Protocols,
+    ) -> tuple[dict, Path]:
+        outputs = Outputs(names=bare_checkpoint.parent / "names.json")
+        metrics = write_evaluation(
+            bare_checkpoint, picture_split, answers, split=picture_split_record, outputs=outputs, protocols=protocols
+        )
+        return metrics, bare_checkpoint / "evaluation"
+
+    def test_each_has_its_own_items_and_figures(self, evaluated: tuple[dict, Path]) -> None:
+        metrics, _ = evaluated
+        less, grouped = metrics["protocols"]["deduplicated"], metrics["protocols"]["grouped"]
+        assert (less["n"], less["n_groups"], less["removed"], less["split_hash"]) == (6, 3, 2, "dedup")
+        assert less["paths"][PREDICTOR]["n"] == 5 and len(less["paths"][PREDICTOR]["refused"]) == 1
+        assert less["paths"][PREDICTOR]["accuracy"]["value"] == pytest.approx(4 / 5)
+        assert less["paths"][STOCK_PIPELINE]["accuracy"]["value"] == pytest.approx(2 / 6)
+        assert grouped["folds"] == [{"split_hash": f"f{k}", "weights_sha256": f"w{k}", "n": 4} for k in (1, 2)]
+        assert (grouped["n"], grouped["split_hash"], grouped["groups_origin"]) == (8, "folds", "column patient")
+        assert grouped["paths"][PREDICTOR]["accuracy"]["value"] == pytest.approx(5 / 8)
+        assert metrics["headline"] == {"protocol": "grouped", "path": PREDICTOR}
+
+    def test_simple_rules_stand_beside_each(self, evaluated: tuple[dict, Path]) -> None:
+        metrics, folder = evaluated
+        assert set(metrics["baselines"]) == {"made", "deduplicated", "grouped"}
+        block = metrics["baselines"]["grouped"]
+        assert block["figures"]["majority"]["accuracy"]["value"] == 0.25
+        assert block["difference"]["value"] == pytest.approx(5 / 8 - 2 / 8)
+        assert block["skipped"] == {"frozen_features": "random"}
+        table = pandas.read_parquet(folder / "baselines.parquet")
+        assert table["protocol"].value_counts().to_dict() == {"made": 8, "grouped": 8, "deduplicated": 6}
+
+    def test_rows_say_which_have_a_twin_and_which_fold_answered(self, evaluated: tuple[dict, Path]) -> None:
+        _, folder = evaluated
+        table = pandas.read_parquet(folder / "predictions.parquet")
+        assert table["has_twin"].tolist() == ([True] * 2 + [False] * 6) * 2
+        grouped = pandas.read_parquet(folder / "predictions_grouped.parquet")
+        assert grouped["fold"].tolist() == [1] * 4 + [2] * 4
+        assert list(grouped.columns) == [*[name for name in table.columns if name != "has_twin"], "fold"]
+        assert json.loads((folder / "audit.json").read_text()) == {"corpus_hash": "c0ffee", "findings": []}
+
+    def test_no_name_of_a_file_is_published(self, evaluated: tuple[dict, Path]) -> None:
+        _, folder = evaluated
+        published = b"".join(path.read_bytes() for path in folder.iterdir())
+        assert b"case0" not in published and b"patient" not in published.replace(b"column patient", b"")
+        names = json.loads((folder.parents[1] / "names.json").read_text())
+        assert names["item 000003"] == "test/case03.png"
+        table = pandas.read_parquet(folder / "predictions.parquet")
+        assert [names[item] for item in table["source"][:2]] == ["test/case00.png", "test/case01.png"]
+
+    def test_a_protocol_that_is_no_longer_measured_leaves_nothing_behind(
+        self, evaluated: tuple[dict, Path], bare_checkpoint: Path, picture_split: Dataset, answers: dict
+    ) -> None:
+        _, folder = evaluated
+        metrics = write_evaluation(bare_checkpoint, picture_split, answers)
+        assert not {"protocols", "baselines", "audit"} & set(metrics)
+        assert not {"predictions_grouped.parquet", "baselines.parquet", "audit.json"} & {
+            path.name for path in folder.iterdir()
+        }
+        assert "has_twin" not in pandas.read_parquet(folder / "predictions.parquet")
+
+    def test_every_test_image_may_have_a_twin(
+        self, bare_checkpoint: Path, picture_split: Dataset, answers: dict, protocols: Protocols
+    ) -> None:
+        gone = {"split_hash": "none", "n": 0, "n_groups": 0, "removed": 8}
+        protocols = replace(protocols, has_twin=np.ones(8, bool), deduplicated=gone, out_of_fold=None)
+        metrics = write_evaluation(bare_checkpoint, picture_split, answers, protocols=protocols)
+        assert metrics["protocols"]["deduplicated"]["paths"][PREDICTOR] == {"n": 0, "refused": []}
+        assert metrics["headline"]["protocol"] == "unstated"
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_the_rules_of_the_side_file_are_measured(
+    bare_checkpoint: Path, picture_split: Dataset, answers: dict, protocols: Protocols
+) -> None:
+    items = Items.of(picture_split)
+    groups = {"cancer": LABEL_NAMES[:2] + LABEL_NAMES[3:], "normal": ["normal"]}
+    _, rules = fit_rules(items, answers[PREDICTOR], LABEL_NAMES, coverage=0.8, class_groups=groups)
+    (bare_checkpoint / "ct_xception.json").write_text(json.dumps({"temperature": 2.0, "provenance": {}, **rules}))
+    metrics = write_evaluation(bare_checkpoint, picture_split, answers, protocols=protocols)
+    calibration = metrics["calibration"]
+    assert (calibration["temperature"], calibration["n_validation"], calibration["after"]["n"]) == (2.0, 7, 7)
+    undone = 0.7**2 / (0.7**2 + 3 * 0.1**2)  # a head that was divided by 2, multiplied again
+    assert calibration["before"]["bins"][0]["confidence"] == pytest.approx(undone)
+    assert calibration["after"]["bins"][0]["confidence"] == pytest.approx(0.7)
+    assert set(metrics["conformal"]) == {"rule", "unstated", "deduplicated"}  # the folds' networks have no such rule
+    assert set(metrics["questions"]) == {"unstated", "deduplicated", "grouped"}
+    assert metrics["class_groups"] == groups and metrics["conformal"]["rule"] == rules["conformal"]
+    assert metrics["abstention"]["n"] == 7 and len(metrics["operating_points"]) > 0
 
 
 class TestPublication:

@@ -1,0 +1,91 @@
+"""The answers behind the figures, as files that may be published: without the names of files and patients.
+
+File names may hold patients' names, so published rows say "item 000123"; which file that is stands in
+evaluation_sources.json, outside the checkpoint. The phantom's names are nobody's and stay. Groups are numbered always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct_xception.errors import printable
+from ct_xception.evaluation.answers import Answers
+from ct_xception.evaluation.intervals import group_indices
+from ct_xception.evaluation.protocols import Part
+from ct_xception.files import atomic_path
+
+SOURCES = "evaluation_sources.json"
+
+
+class Names:
+    """What a published file calls each item: "item 000123" by the order of all `sources`, or its own name."""
+
+    def __init__(self, sources: Sequence[str], *, anonymous: bool) -> None:
+        self.anonymous = anonymous
+        self._public = {
+            source: f"item {number:06d}" if anonymous else source for number, source in enumerate(sorted(set(sources)))
+        }
+
+    def __getitem__(self, source: str) -> str:
+        return self._public[source]
+
+    @property
+    def private(self) -> dict[str, str]:
+        """{published name: source}, for evaluation_sources.json."""
+        return {public: source for source, public in self._public.items()}
+
+    def reason(self, source: str, text: str) -> str:
+        """Why a file was refused, with its name in that sentence replaced as well."""
+        if not self.anonymous:
+            return text
+        for name in (source, printable(source), Path(source).name, printable(Path(source).name)):
+            text = text.replace(name, self[source])
+        return text
+
+    def refused(self, answers: Answers) -> dict[str, str]:
+        """{published name: why} of the refused items."""
+        return {self[source]: self.reason(source, why) for source, why in answers.refused.items()}
+
+
+def write_predictions(
+    path: Path, part: Part, label_names: Sequence[str], names: Names, **extra: NDArray[np.generic]
+) -> None:
+    """One row an item and path: source, group, label, predicted, `p <class>` for every class, refused, path, `extra`.
+
+    `predicted` and the probabilities are null where `refused` holds the reason. Groups are numbered in the order of
+    their names, which stay behind: they may be patients' and this file is published. `extra` {column: (N,)} go last.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    tables = []
+    for route, answers in part.paths.items():
+        columns = _answer_columns(part, answers, label_names, names)
+        columns["path"] = [route] * len(part.items.sources)
+        tables.append(pyarrow.table(columns | {name: pyarrow.array(values) for name, values in extra.items()}))
+    with atomic_path(path) as temporary:
+        pyarrow.parquet.write_table(pyarrow.concat_tables(tables), temporary)
+
+
+def _answer_columns(part: Part, answers: Answers, label_names: Sequence[str], names: Names) -> dict[str, Any]:
+    import pyarrow
+
+    items, classes = part.items, np.asarray(label_names, dtype=object)
+    known = answers.answered
+    best = np.where(known[:, None], answers.probabilities, 0).argmax(axis=1)
+    refused = names.refused(answers)
+    sources = [names[source] for source in items.sources]
+    columns: dict[str, Any] = {
+        "source": sources,
+        "group": [f"group {number:06d}" for number in group_indices(items.groups, len(items.groups))],
+        "label": classes[items.labels].tolist(),
+        "predicted": pyarrow.array(classes[best].tolist(), pyarrow.string(), mask=~known),
+    }
+    columns |= {f"p {name}": pyarrow.array(answers.probabilities[:, k], mask=~known) for k, name in enumerate(classes)}
+    columns["refused"] = pyarrow.array([refused.get(source) for source in sources], pyarrow.string())
+    return columns

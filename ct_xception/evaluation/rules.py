@@ -1,0 +1,110 @@
+"""What the validation split decides for a checkpoint, and what that is worth on images it was not decided on.
+
+`fit_rules` gives the temperature and the keys of ct_xception.json that say how to decide; `rule_figures` reads those
+keys again and measures them on the test split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct_xception.errors import InputError
+from ct_xception.evaluation.answers import Answers, Items
+from ct_xception.evaluation.calibration import apply_temperature, calibration_figures, fit_temperature
+from ct_xception.evaluation.conformal import conformal_figures, fit_conformal
+from ct_xception.evaluation.operating import (
+    abstention_figures,
+    choose_abstention,
+    choose_operating_points,
+    operating_figures,
+)
+from ct_xception.evaluation.protocols import GROUPED, Part
+from ct_xception.evaluation.questions import question_figures
+
+
+def fit_rules(
+    items: Items,
+    answers: Answers,
+    label_names: Sequence[str],
+    *,
+    coverage: float,
+    class_groups: Mapping[str, Sequence[str]],
+    calibrated: bool = False,
+) -> tuple[float, dict[str, Any]]:
+    """The temperature, and the rules for probabilities that it has scaled, from the validation split.
+
+    The temperature is 1.0 where the network is `calibrated` already, and only the rules are wanted.
+
+    The rules are keys of ct_xception.json: `calibration`, `conformal`, `operating_points`, `abstention`, and
+    `class_groups` where there are any.
+    """
+    kept = answers.answered
+    if not kept.any():
+        raise InputError("no file of the validation split can be read: there is nothing to calibrate on.")
+    own = items.select(kept)
+    temperature = 1.0 if calibrated else fit_temperature(answers.probabilities[kept], own.labels)
+    scaled = apply_temperature(answers.probabilities[kept], temperature)
+    rules: dict[str, Any] = {
+        "calibration": {"split": "validation", "n": int(kept.sum()), "n_groups": len(set(own.groups))},
+        "conformal": fit_conformal(scaled, own.labels, coverage, own.groups),
+        "operating_points": choose_operating_points(scaled, own.labels, label_names, class_groups or None, own.groups),
+        "abstention": choose_abstention(scaled, own.labels, label_names, own.groups),
+    }
+    return temperature, rules | ({"class_groups": dict(class_groups)} if class_groups else {})
+
+
+def rule_figures(
+    side: Mapping[str, Any], parts: Mapping[str, Part], label_names: Sequence[str], seed: int
+) -> dict[str, Any]:
+    """The figures of a checkpoint's rules, as keys of metrics.json; the first of `parts` is the own test split.
+
+    The rules are this checkpoint's, so they are measured on its own answers, and not on those of other folds; questions
+    have no rule, and are answered for every part.
+    """
+    asked = {name: part.answered() for name, part in parts.items()}
+    asked = {name: found for name, found in asked.items() if len(found[1])}
+    own = next(iter(parts))
+    metrics: dict[str, Any] = {}
+    if own in asked:
+        metrics |= _own_figures(side, asked[own], label_names, seed)
+    if side.get("conformal"):
+        metrics["conformal"] = {"rule": side["conformal"]} | {
+            name: conformal_figures(side["conformal"], scores, labels, label_names, groups, seed=seed)
+            for name, (scores, labels, groups) in asked.items()
+            if name != GROUPED
+        }
+    if class_groups := side.get("class_groups"):
+        metrics["class_groups"] = class_groups
+        metrics["questions"] = {
+            name: question_figures(scores, labels, label_names, class_groups, groups, seed=seed)
+            for name, (scores, labels, groups) in asked.items()
+        }
+    return metrics
+
+
+def _own_figures(
+    side: Mapping[str, Any],
+    asked: tuple[NDArray[np.float64], NDArray[np.intp], list[str]],
+    label_names: Sequence[str],
+    seed: int,
+) -> dict[str, Any]:
+    scores, labels, groups = asked
+    metrics: dict[str, Any] = {}
+    if "calibration" in side:
+        temperature = side["temperature"]
+        metrics["calibration"] = {
+            "temperature": temperature,
+            "n_validation": side["calibration"]["n"],
+            # Raising to the power T undoes the division of the logits by T.
+            "before": calibration_figures(apply_temperature(scores, 1 / temperature), labels, groups, seed=seed),
+            "after": calibration_figures(scores, labels, groups, seed=seed),
+        }
+    if side.get("operating_points"):
+        metrics["operating_points"] = operating_figures(side["operating_points"], scores, labels, label_names, groups)
+    if side.get("abstention"):
+        metrics["abstention"] = abstention_figures(side["abstention"], scores, labels, label_names, groups)
+    return metrics
