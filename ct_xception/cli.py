@@ -11,10 +11,12 @@ interrupted. Heavy packages are imported inside the commands, so that `--help` a
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,7 @@ from ct_xception.wording import RESEARCH_USE, percent
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from ct_xception.explain.faithfulness import Explained
     from ct_xception.imaging.slices import Window
     from ct_xception.publish.hub import Pushed
     from ct_xception.serving.predictor import Classifier, Prediction
@@ -70,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ct-xception {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_predict, _add_explain, _add_evaluate, _add_phantom, _add_push, _add_demo):
+    for add in (_add_predict, _add_explain, _add_evaluate, _add_compare, _add_phantom, _add_push, _add_demo):
         add(commands)
     return parser
 
@@ -167,48 +170,112 @@ def _render(
 
 
 def _add_explain(commands: Commands) -> None:
+    from ct_xception.explain.catalogue import BUDGETS, METHODS
+
+    methods = "; ".join(f"{name}: {method.title}" for name, method in METHODS.items())
     parser = commands.add_parser(
         "explain",
         help="draw where on the slice the evidence for a class lies",
-        description="Draw slice and heat map side by side, with colour bar, class, probability and window.",
+        description="Draw slice and heat map side by side, with colour bar, class, probability and window; or print "
+        "the map's regions, and the evidence for the map itself, as JSON.",
     )
     parser.add_argument("file", metavar="FILE", help="an image or DICOM file")
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="figure to write: .png, .pdf or .svg")
+    parser.add_argument("-o", "--output", metavar="OUT", help="figure to write: .png, .pdf or .svg")
     _add_checkpoint(parser, "--model")
     _add_reading(parser)
     parser.add_argument("--target", metavar="LABEL", help="class to explain (default: the answer)")
     parser.add_argument(
-        "--method", choices=("gradcam", "cam"), default="gradcam", help="Captum's layer Grad-CAM, or its closed form"
+        "--method", choices=METHODS, default="gradcam", metavar="NAME", help=f"{methods} (default: gradcam)"
     )
+    parser.add_argument("--budget", choices=BUDGETS, default="balanced", help="how much work (default: balanced)")
+    parser.add_argument("--evidence", action="store_true", help="measure how far the map can be trusted")
+    parser.add_argument("--json", action="store_true", help="JSON on stdout: answer, regions and evidence")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of methods that sample (default: 0)")
     parser.add_argument("--opacity", type=float, default=0.6, metavar="0..1", help="of strong evidence (default: 0.6)")
     parser.set_defaults(command=_explain)
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from ct_xception.explain.overlay import METHOD_NAMES, check_figure, save_figure
+    from ct_xception.explain.overlay import check_figure, save_figure
 
     window = _window(arguments)
-    check_figure(arguments.output, arguments.opacity)
+    if arguments.output is None and not (arguments.json or arguments.evidence):
+        raise InputError("nothing to do: name a figure with -o OUT, or ask for --json or --evidence.")
+    check_figure(arguments.output or "figure.png", arguments.opacity)
     classifier = _load_classifier(arguments.model)
-    from ct_xception.explain.attribution import attribute
-
     prediction = classifier(arguments.file, window=window, frame=arguments.frame)
-    target = classifier.label_index(arguments.target or prediction.label)
-    prepared = classifier.prepare(prediction.slice)
-    attribution = attribute(
-        classifier.model,
-        prepared.pixel_values,
-        target,
-        box=prepared.crop.box,
-        shape=prediction.slice.pixels.shape,
-        method=arguments.method,
-    )
+    explained = _attribute(arguments, classifier, prediction)
+    attribution = explained.attribution
     probability = prediction.probabilities[attribution.label]
-    save_figure(arguments.output, prediction.slice, attribution, probability=probability, opacity=arguments.opacity)
-    method = METHOD_NAMES[arguments.method]
-    print(f"{printable(arguments.output)}: {method} of {attribution.label} ({percent(probability)})")
+    if arguments.output is not None:
+        picture = arguments.output
+        save_figure(picture, prediction.slice, attribution, probability=probability, opacity=arguments.opacity)
+    _print_explanation(arguments, classifier, prediction, explained)
     print(RESEARCH_USE, file=sys.stderr)
     return DONE
+
+
+def _attribute(arguments: argparse.Namespace, classifier: Classifier, prediction: Prediction) -> Explained:
+    from ct_xception.explain.attribution import attribute
+    from ct_xception.explain.faithfulness import Explained
+
+    target = classifier.label_index(arguments.target or prediction.label)
+    prepared = classifier.prepare(prediction.slice)
+    with _progress_bar(arguments.method) as progress:
+        attribution = attribute(
+            classifier.model,
+            prepared.pixel_values,
+            target,
+            box=prepared.crop.box,
+            shape=prediction.slice.pixels.shape,
+            method=arguments.method,
+            budget=arguments.budget,
+            seed=arguments.seed,
+            progress=progress,
+        )
+    slice_, box = prediction.slice, prepared.crop.box
+    return Explained(classifier.model, slice_, prepared.pixel_values, box, target, attribution)
+
+
+def _print_explanation(
+    arguments: argparse.Namespace, classifier: Classifier, prediction: Prediction, explained: Explained
+) -> None:
+    """The map in JSON or in sentences, with what was asked for of the evidence."""
+    from ct_xception.explain import account
+    from ct_xception.explain.faithfulness import evidence
+    from ct_xception.serving.text import answer_record
+
+    found = None
+    if arguments.evidence:
+        with _progress_bar("evidence") as progress:
+            found = evidence(explained, budget=arguments.budget, seed=arguments.seed, progress=progress)
+    if arguments.json:
+        record = {
+            **answer_record(prediction, classifier.name),
+            "explanation": account.explanation_record(explained, found),
+        }
+        print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    if arguments.output is not None:
+        attribution = explained.attribution
+        share = percent(prediction.probabilities[attribution.label])
+        method = account.method_title(attribution.method)
+        print(f"{printable(arguments.output)}: {method} of {attribution.label} ({share})")
+    for sentence in account.explanation_sentences(explained, found):
+        print(f"  - {sentence}")
+
+
+@contextlib.contextmanager
+def _progress_bar(what: str) -> Iterator[Callable[[float], None]]:
+    """A bar on stderr, where that is a terminal, that is told the share done."""
+    from tqdm import tqdm
+
+    with tqdm(total=100, desc=what, unit="%", leave=False, delay=1, disable=None) as bar:
+
+        def show(share: float) -> None:
+            bar.update(round(100 * share) - bar.n)
+
+        yield show
 
 
 # evaluate
@@ -311,6 +378,37 @@ def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
     if broken:
         raise InputError(f"{option}: {broken[0]!r} is not of the form NAME=NAME.")
     return dict(text.split("=", 1) for text in texts)
+
+
+# compare
+
+
+def _add_compare(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "compare",
+        help="compare two evaluations on the same items",
+        description="Compare the accuracies of two checkpoints from their evaluation folders: a paired bootstrap by "
+        "group, and McNemar's exact test. Evaluations of different items are refused.",
+    )
+    parser.add_argument("first", metavar="EVALUATION_A", help="folder with metrics.json and predictions.parquet")
+    parser.add_argument("second", metavar="EVALUATION_B", help="another one, of the same split")
+    parser.add_argument("--path", choices=("predictor", "stock_pipeline"), default="predictor", help="whose answers")
+    parser.add_argument("--without_twins", action="store_true", help="leave out items with a twin in training")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the intervals (default: 0)")
+    parser.set_defaults(command=_compare)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from ct_xception.evaluation.comparison import compare_evaluations, describe_comparison
+
+    options = {"path": arguments.path, "without_twins": arguments.without_twins, "seed": arguments.seed}
+    found = compare_evaluations(arguments.first, arguments.second, **options)
+    if arguments.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        print(*describe_comparison(found, printable(arguments.first), printable(arguments.second)), sep="\n")
+    return DONE
 
 
 # phantom
