@@ -30,10 +30,10 @@ MOST_VALUES = 12  # of an acquisition field that become columns; rarer ones are 
 MIN_GROUPS = 5  # patients on either side: with fewer, a difference between splits is one between people
 
 FAMILIES = {
-    "file_attributes": "the file's attributes",
+    "file_attributes": "the attributes of the file",
     "grey_statistics": "grey-level statistics",
     "border": "the border outside the body",
-    "acquisition": "how the image was acquired",
+    "acquisition": "the window and the scanner's settings",
 }
 NAMES = {
     "width": "width", "height": "height", "aspect": "aspect ratio", "megapixels": "number of pixels",
