@@ -154,7 +154,9 @@ def _read_evaluation(folder: Path, path: str) -> tuple[dict[str, Any], DataFrame
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{printable(folder)}: is no evaluation folder ({printable(error)}).") from error
     if not own.index.is_unique:
-        raise InputError(f"{printable(folder)}: predictions.parquet holds an item twice; evaluate the checkpoint again.")
+        raise InputError(
+            f"{printable(folder)}: predictions.parquet holds an item twice; evaluate the checkpoint again."
+        )
     if own.empty:
         known = ", ".join(sorted(set(table["path"])))
         raise InputError(f"{printable(folder)}: holds no answers of {path!r}; it has {known}.")
