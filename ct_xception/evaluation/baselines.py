@@ -82,7 +82,7 @@ def run_baselines(
         values = np.stack([np.asarray(table[column], np.float64) for column in sorted(table)], axis=1)  # (N, C)
         found[name] = forest_probabilities(values[train], labels, values[test], count, seed=seed)
     for name, pictures in (("nearest_raw", survey.raw), ("nearest_body", survey.aligned)):
-        found[name] = np.eye(count)[labels[nearest_neighbours(pictures, train, test)]]
+        found[name] = np.eye(count)[labels[nearest_neighbours(pictures, train, test)[0]]]
     if features is not None:
         patients = np.asarray(survey.groups if groups is None else groups, dtype=object)[train]
         found["frozen_features"] = linear_probabilities(
@@ -113,24 +113,27 @@ def out_of_fold_baselines(
     return found
 
 
-def nearest_neighbours(pictures: NDArray[np.uint8], train: Indices, test: Indices, *, block: int = _BLOCK) -> Indices:
-    """For each test picture the place in `train` (M,) of the one most correlated with it, the first of equals.
+def nearest_neighbours(
+    pictures: NDArray[np.uint8], train: Indices, test: Indices, *, block: int = _BLOCK
+) -> tuple[Indices, NDArray[np.float32]]:
+    """For each test picture the place in `train` of the one most correlated with it, the first of equals; and how much.
 
-    `pictures` (N, h, w) are taken in blocks, so that memory stays the same however many there are. Pearson's
-    correlation of grey levels does not see brightness and contrast.
+    Places (M,) and correlations (M,) in [-1, 1]; `train` must not be empty. `pictures` (N, h, w) are taken in blocks,
+    so that memory stays the same however many there are. Pearson's correlation of grey levels does not see brightness
+    and contrast.
     """
-    chosen = np.zeros(test.size, np.intp)
+    places, likeness = np.zeros(test.size, np.intp), np.full(test.size, -np.inf, np.float32)
     for at in range(0, test.size, block):
         asked = _standardised(pictures[test[at : at + block]])
-        best = np.full(len(asked), -np.inf, np.float32)
+        chosen, best = places[at : at + block], likeness[at : at + block]
         for start in range(0, train.size, block):
             # Rounded: copies of one picture must tie, whatever the order in which a block's sums were taken.
             alike = np.round(asked @ _standardised(pictures[train[start : start + block]]).T, 5)
             place = alike.argmax(axis=1)
             value = alike[np.arange(len(asked)), place]
             better = value > best
-            best[better], chosen[at : at + block][better] = value[better], start + place[better]
-    return chosen
+            best[better], chosen[better] = value[better], start + place[better]
+    return places, likeness
 
 
 def _standardised(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

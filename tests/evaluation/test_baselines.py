@@ -115,7 +115,7 @@ def test_nearest_neighbour_agrees_with_scikit_learn_in_any_block(survey: Survey)
     rows = survey.raw.reshape(90, -1).astype(float)
     reference = NearestNeighbors(n_neighbors=1, metric="correlation").fit(rows[train]).kneighbors(rows[test])[1].ravel()
     for block in (7, 1024):
-        assert np.array_equal(nearest_neighbours(survey.raw, train, test, block=block), reference)
+        assert np.array_equal(nearest_neighbours(survey.raw, train, test, block=block)[0], reference)
 
 
 def test_of_equal_pictures_the_first_is_taken_and_a_flat_one_breaks_nothing() -> None:
@@ -124,8 +124,9 @@ def test_of_equal_pictures_the_first_is_taken_and_a_flat_one_breaks_nothing() ->
     pictures[2] = pictures[1]
     pictures[3] = 90
     pictures[4] = pictures[1] // 2 + 20  # another brightness and contrast
-    assert nearest_neighbours(pictures, np.array([0, 3, 1, 2]), np.array([4]), block=1).tolist() == [2]
-    assert nearest_neighbours(pictures, np.array([0, 1]), np.array([3])).tolist() == [0]
+    assert nearest_neighbours(pictures, np.array([0, 3, 1, 2]), np.array([4]), block=1)[0].tolist() == [2]
+    assert nearest_neighbours(pictures, np.array([1]), np.array([2, 4]))[1] == pytest.approx(1, abs=1e-3)
+    assert nearest_neighbours(pictures, np.array([0, 1]), np.array([3]))[0].tolist() == [0]
 
 
 def test_logistic_regression_agrees_with_scikit_learn_where_there_are_more_features_than_items() -> None:

@@ -1,0 +1,146 @@
+"""Single answers worth looking at: the surest mistakes and the least certain hits, with the evidence drawn on them.
+
+What the network saw is shown as its closed-form class activation map: for a mistake, that of the class it named and
+that of the class it should have named. Beside it stands the training image that looks most alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct_xception.errors import SliceError
+from ct_xception.evaluation.answers import file_of
+from ct_xception.pages import image_uri
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ct_xception.imaging.slices import Window
+
+MISTAKES_SHOWN, HITS_SHOWN = 12, 6
+PICTURE_WIDTH = 340  # pixels: sharp at the width that a page gives it
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """The training image most alike: its name, its class, the correlation of the two body crops, its picture."""
+
+    source: str
+    label: str
+    likeness: float
+    picture: str
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A row of the answers, and how many more rows are the same file."""
+
+    row: int
+    copies: int = 0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One answer as the page shows it: `ranked` (class, probability), `pictures` (caption, data URI)."""
+
+    source: str
+    label: str
+    predicted: str
+    ranked: tuple[tuple[str, float], ...]
+    pictures: tuple[tuple[str, str], ...]
+    copies: int
+    neighbour: Neighbour | None
+    window: str
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer is the true class."""
+        return self.label == self.predicted
+
+
+def surest_mistakes(
+    probabilities: NDArray[np.float64], labels: NDArray[np.intp], files: Sequence[str], count: int = MISTAKES_SHOWN
+) -> list[Chosen]:
+    """Wrong answers of probabilities (N, K), the surest first; rows with the same entry in `files` (N,) once."""
+    wrong = probabilities.argmax(axis=1) != labels
+    return _distinct(np.argsort(-probabilities.max(axis=1), kind="stable"), wrong, files, count)
+
+
+def least_certain_hits(
+    probabilities: NDArray[np.float64], labels: NDArray[np.intp], files: Sequence[str], count: int = HITS_SHOWN
+) -> list[Chosen]:
+    """Right answers, the least certain first; rows with the same entry in `files` (N,) once."""
+    right = probabilities.argmax(axis=1) == labels
+    return _distinct(np.argsort(probabilities.max(axis=1), kind="stable"), right, files, count)
+
+
+def _distinct(order: NDArray, wanted: NDArray[np.bool_], files: Sequence[str], count: int) -> list[Chosen]:
+    """The first `count` of the wanted rows in this order; an empty entry in `files` is like no other."""
+    rows = [int(row) for row in order if wanted[row]]
+    first: dict[str, int] = {}
+    copies: dict[int, int] = {}
+    for row in rows:
+        kept = first.setdefault(files[row] or f"row {row}", row)
+        copies[kept] = copies.get(kept, -1) + 1
+    return [Chosen(row, more) for row, more in copies.items()][:count]
+
+
+def draw_cases(
+    checkpoint: str | Path,
+    dataset: Dataset,
+    chosen: Iterable[Chosen],
+    probabilities: NDArray[np.float64],
+    neighbours: Mapping[int, Neighbour],
+    *,
+    window: Window | None = None,
+    frame: int | None = None,
+    device: str = "cpu",
+) -> Iterator[Case]:
+    """The chosen rows of a split, read and explained one by one by the checkpoint that answered them.
+
+    `probabilities` (N, K) are the answers to all of the split. A file that can no longer be read is left out.
+    """
+    from ct_xception.serving.predictor import Classifier
+    from ct_xception.wording import describe_window
+
+    classifier = Classifier.from_pretrained(checkpoint, device=device)
+    names = classifier.label_names
+    for one in chosen:
+        item, answer = dataset[one.row], probabilities[one.row]
+        try:
+            slice_ = classifier.read(file_of(item), window=window, frame=frame, name=str(item["source"]))
+        except SliceError:
+            continue  # it was there when the network answered; nothing of it can be shown now
+        best, true = int(answer.argmax()), int(item["label"])
+        yield Case(
+            source=str(item["source"]),
+            label=names[true],
+            predicted=names[best],
+            ranked=tuple((names[k], float(answer[k])) for k in np.argsort(-answer, kind="stable")),
+            pictures=tuple(_pictures(classifier, slice_, [best] if best == true else [best, true])),
+            copies=one.copies,
+            neighbour=neighbours.get(one.row),
+            window=describe_window(slice_.window, slice_.bit_depth, slice_.is_hu),
+        )
+
+
+def _pictures(classifier: Any, slice_: Any, targets: Sequence[int]) -> Iterator[tuple[str, str]]:
+    """The slice, and the evidence for each target on it."""
+    from ct_xception.explain.attribution import attribute
+    from ct_xception.explain.overlay import overlay
+
+    yield "the slice", image_uri(slice_.pixels, PICTURE_WIDTH)
+    prepared = classifier.prepare(slice_)
+    for target in targets:
+        found = attribute(
+            classifier.model, prepared.pixel_values, target, box=prepared.crop.box, shape=slice_.pixels.shape,
+            method="cam",
+        )  # fmt: skip
+        said = "evidence for" if found.strength > 0 else "nothing speaks for"
+        yield f"{said} {found.label}", image_uri(overlay(slice_, found.map), PICTURE_WIDTH)

@@ -1,0 +1,278 @@
+"""Where the network errs, as one page that opens offline: its surest mistakes, its least certain hits, and by whom,
+by window, by size, by scanner.
+
+    write_error_page(run, run / "model", splits, answers, survey=audit.survey)
+
+leaves errors.html in the run folder. It shows pictures of the corpus and names of files: it never goes into a published
+checkpoint, unless the corpus is the phantom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct_xception.errors import InputError
+from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
+from ct_xception.evaluation.baselines import nearest_neighbours
+from ct_xception.evaluation.error_cases import Case, Neighbour, draw_cases, least_certain_hits, surest_mistakes
+from ct_xception.evaluation.intervals import group_indices, proportion_figure
+from ct_xception.evaluation.metrics import confusion_matrix
+from ct_xception.evaluation.protocols import GROUPED, TITLES, Protocols
+from ct_xception.evaluation.subgroups import (
+    Patient,
+    Subgroup,
+    Trait,
+    confusions_of,
+    likeness_trait,
+    subgroup_figures,
+    survey_traits,
+    worst_groups,
+)
+from ct_xception.files import sha256_file, write_atomically
+from ct_xception.pages import image_uri, render_page
+from ct_xception.serving.checkpoint import WEIGHTS
+from ct_xception.wording import RESEARCH_USE
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ct_xception.corpus.survey import Survey
+    from ct_xception.imaging.slices import Window
+
+ERRORS = "errors.html"  # the page, and in this room its template
+SURE = 0.9  # probability from which a mistake is called sure
+_TITLES = TITLES | {
+    "published": "the test split as the corpus was published",
+    "made": "a test split that was set aside before training",
+    "unstated": "a split whose origin is not stated",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class _Section:
+    """One protocol's answers, parted.
+
+    `recalls` {figure} by class, `traits` (name, note, subgroups), `alike` (name, the one value that all items have).
+    """
+
+    protocol: str
+    title: str
+    n: int
+    n_groups: int
+    accuracy: Mapping[str, Any]
+    matrix: list[list[int]]
+    confusions: tuple[tuple[str, str, int], ...]
+    sure: int
+    recalls: list[Mapping[str, Any]]
+    traits: list[tuple[str, str, list[Subgroup]]]
+    alike: list[tuple[str, str]]
+    patients: list[Patient]
+    refused: dict[str, str]
+
+    @property
+    def mistakes(self) -> int:
+        """Wrong answers."""
+        return sum(count for *_, count in self.confusions)
+
+    @property
+    def low(self) -> list[tuple[str, Subgroup]]:
+        """(trait, subgroup) of those whose whole interval lies below the accuracy of all."""
+        return [(name, row) for name, _, rows in self.traits for row in rows if row.low]
+
+    @property
+    def compared(self) -> int:
+        """How many subgroups there are."""
+        return sum(len(rows) for *_, rows in self.traits)
+
+
+@dataclass(frozen=True, eq=False)
+class _Neighbours:
+    """For M items the survey's row of the most alike training image, and the correlation of the body crops."""
+
+    rows: NDArray[np.intp]
+    likeness: NDArray[np.float32]
+
+    def echoed(self, survey: Survey, labels: NDArray[np.intp], predicted: NDArray[np.intp]) -> int:
+        """Mistakes that name the class of the most alike training image."""
+        return int(((predicted != labels) & (survey.labels[self.rows] == predicted)).sum())
+
+    def shown(self, survey: Survey, place: int) -> Neighbour:
+        """That of item `place`, as a page shows it."""
+        row = int(self.rows[place])
+        label = survey.label_names[survey.labels[row]]
+        return Neighbour(survey.sources[row], label, float(self.likeness[place]), image_uri(survey.aligned[row]))
+
+
+def write_error_page(
+    folder: str | Path,
+    checkpoint: str | Path,
+    splits: Mapping[str, Dataset],
+    answers: Answers,
+    *,
+    survey: Survey | None = None,
+    protocols: Protocols = Protocols(),  # noqa: B008 (frozen)
+    split: Mapping[str, Any] | None = None,
+    split_name: str = "test",
+    window: Window | None = None,
+    frame: int | None = None,
+    device: str = "cpu",
+    progress: bool = True,
+) -> Path:
+    """Write `folder`/errors.html of the predictor's `answers` to `splits[split_name]`, and say where it is.
+
+    `splits` with train adds the most alike training images; `survey` is the audit's, made anew where there is none.
+    `protocols` adds twins and the cross-validation's answers, `split` (as `make_splits` gives it) says what was tested.
+    `window` and `frame` are those of the evaluation.
+    Raises InputError when answers and split do not fit.
+    """
+    names, items = list(splits[split_name].features["label"].names), Items.of(splits[split_name])
+    _check(answers, items, names)
+    kept = np.flatnonzero(answers.answered)
+    if survey is None:
+        survey = _survey(splits, window, frame, progress)
+    neighbours = _neighbours(survey, splits, [items.sources[row] for row in kept], split_name)
+    traits = [likeness_trait(neighbours.likeness)] if neighbours else []
+    if protocols.has_twin is not None:
+        twins = ["yes" if twin else "no" for twin in protocols.has_twin[kept]]
+        traits.append(Trait("twin in training or validation", twins, ("yes", "no")))
+    split = split or {}
+    sections = [_section(split.get("protocol", "unstated"), items, answers, names, survey, traits)]
+    if protocols.out_of_fold is not None:
+        part = protocols.out_of_fold.part
+        sections.append(_section(GROUPED, part.items, part.paths[PREDICTOR], names, survey, []))
+    reading: dict[str, Any] = {"window": window, "frame": frame, "device": device, "progress": progress}
+    cases = _draw(checkpoint, splits[split_name], answers, items, survey, neighbours, **reading)
+    truth, predicted = items.labels[kept], answers.probabilities[kept].argmax(axis=1)
+    echoed = neighbours.echoed(survey, truth, predicted) if neighbours else None
+    stamp = f"weights {sha256_file(Path(checkpoint) / WEIGHTS)[:16]}, split {split.get('name') or 'unnamed'}"
+    page = _render(Path(folder).resolve().name, names, sections, cases, echoed, stamp)
+    write_atomically(Path(folder) / ERRORS, page)
+    return Path(folder) / ERRORS
+
+
+def _check(answers: Answers, items: Items, names: Sequence[str]) -> None:
+    wanted = (len(items.sources), len(names))
+    if answers.probabilities.shape != wanted:
+        raise InputError(
+            f"The error page needs the answers {wanted} to this very split, got {answers.probabilities.shape}; "
+            "evaluate it again."
+        )
+
+
+def _survey(splits: Mapping[str, Dataset], window: Window | None, frame: int | None, progress: bool) -> Survey:
+    from datasets import DatasetDict
+
+    from ct_xception.corpus.survey import survey_corpus
+
+    return survey_corpus(DatasetDict(dict(splits)), window=window, frame=frame, progress=progress)
+
+
+def _rows(survey: Survey, sources: Iterable[str]) -> NDArray[np.intp]:
+    """The survey's rows of these sources, in their order; those it does not know are an error of the caller's."""
+    place = {source: row for row, source in enumerate(survey.sources)}
+    return np.array([place[source] for source in sources], dtype=np.intp)
+
+
+def _neighbours(
+    survey: Survey, splits: Mapping[str, Dataset], sources: Sequence[str], split_name: str
+) -> _Neighbours | None:
+    """The most alike images of train, or None where there is no train to be like."""
+    if split_name == "train" or "train" not in splits or not sources:
+        return None
+    train = _rows(survey, splits["train"].select_columns(["source"])[:]["source"])
+    train = train[survey.readable[train]]
+    if not train.size:
+        return None
+    places, likeness = nearest_neighbours(survey.aligned, train, _rows(survey, sources))
+    return _Neighbours(train[places], likeness)
+
+
+def _section(
+    protocol: str, items: Items, answers: Answers, names: Sequence[str], survey: Survey, extra: Sequence[Trait]
+) -> _Section:
+    """One protocol's answers to its items; `extra` are traits of those that were answered."""
+    known = items.select(answers.answered)
+    scores = answers.probabilities[answers.answered]
+    predicted = scores.argmax(axis=1) if len(scores) else np.empty(0, np.intp)
+    wrong, group = predicted != known.labels, group_indices(known.groups, len(scores))
+    traits = [*extra, *survey_traits(survey, _rows(survey, known.sources))] if len(scores) else []
+    parted = [trait for trait in traits if len(set(trait.values)) > 1]
+    return _Section(
+        protocol=protocol,
+        title=_TITLES.get(protocol, protocol),
+        n=len(known.sources),
+        n_groups=len(set(known.groups)),
+        accuracy=proportion_figure(~wrong, group, "no file was read").to_dict(),
+        matrix=confusion_matrix(known.labels, predicted, len(names)).astype(int).tolist(),
+        confusions=confusions_of(known.labels[wrong], predicted[wrong], names),
+        sure=int((wrong & (scores.max(axis=1, initial=0) >= SURE)).sum()),
+        recalls=[
+            proportion_figure(~wrong[own], group[own], "no image of this class").to_dict()
+            for own in (known.labels == k for k in range(len(names)))
+        ],
+        traits=[
+            (trait.name, trait.note, subgroup_figures(trait, known.labels, predicted, names, known.groups))
+            for trait in parted
+        ],
+        alike=[(trait.name, trait.values[0]) for trait in traits if len(set(trait.values)) == 1],
+        patients=worst_groups(known.labels, predicted, names, known.groups),
+        refused=answers.refused,
+    )
+
+
+def _draw(
+    checkpoint: str | Path,
+    dataset: Dataset,
+    answers: Answers,
+    items: Items,
+    survey: Survey,
+    neighbours: _Neighbours | None,
+    *,
+    progress: bool,
+    **reading: Any,
+) -> list[Case]:
+    """The chosen answers, read and explained: mistakes, then hits."""
+    from tqdm import tqdm
+
+    kept = np.flatnonzero(answers.answered)
+    if not kept.size:
+        return []
+    files = dict(zip(survey.sources, survey.byte_hash, strict=True))
+    hashes = [files.get(items.sources[row], "") for row in kept]
+    scores, labels = answers.probabilities[kept], items.labels[kept]
+    chosen = [*surest_mistakes(scores, labels, hashes), *least_certain_hits(scores, labels, hashes)]
+    beside = {int(kept[one.row]): neighbours.shown(survey, one.row) for one in chosen} if neighbours else {}
+    placed = [type(one)(int(kept[one.row]), one.copies) for one in chosen]
+    drawn = draw_cases(checkpoint, dataset, placed, answers.probabilities, beside, **reading)
+    return list(tqdm(drawn, "errors", len(placed), unit="image", dynamic_ncols=True, disable=not progress))
+
+
+def _render(
+    run: str,
+    names: Sequence[str],
+    sections: Sequence[_Section],
+    cases: Sequence[Case],
+    echoed: int | None,
+    stamp: str,
+) -> str:
+    own = sections[0]
+    return render_page(
+        "Where the network errs",
+        Path(__file__).with_name(ERRORS).read_text(encoding="utf-8"),
+        run=run,
+        names=list(names),
+        own=own,
+        sections=list(sections),
+        mistakes=[case for case in cases if not case.right],
+        hits=[case for case in cases if case.right],
+        echoed=echoed,
+        stamp=stamp,
+        surely=f"{100 * SURE:.0f} %",
+        research_use=RESEARCH_USE,
+    )

@@ -1,0 +1,165 @@
+"""Where a classifier errs: the same accuracy by window, size, source split, likeness to training, scanner, patient.
+
+A subgroup is a few items and luck; each figure therefore carries its n and its interval by group, and one is called low
+only where its whole interval lies below the accuracy of all items.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct_xception.evaluation.intervals import group_indices, proportion_figure
+
+if TYPE_CHECKING:
+    from ct_xception.corpus.survey import Survey
+
+SIDES = (128, 256, 384, 512, 768, 1024)  # pixels of the shorter side at which a new subgroup begins
+LIKENESS = (0.95, 0.85)  # correlation with the most alike training image: a twin, probably the same patient
+MOST_VALUES = 8  # of one trait that are shown by name
+MOST_PATIENTS = 10
+UNKNOWN = "not stated"
+OTHERS = "other values"
+
+
+@dataclass(frozen=True, eq=False)
+class Trait:
+    """One thing that parts the items: its name, its value for each of the N, and the order to show the values in.
+
+    Without `order` the commonest value is shown first. `note` explains the values to a reader.
+    """
+
+    name: str
+    values: list[str]
+    order: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    """The items of one value: `accuracy` {figure}, `confusions` (true, predicted, count), the commonest first.
+
+    `low` says that the whole interval lies below the accuracy of all items.
+    """
+
+    value: str
+    n: int
+    n_groups: int
+    accuracy: Mapping[str, Any]
+    confusions: tuple[tuple[str, str, int], ...]
+    low: bool
+
+
+def survey_traits(survey: Survey, rows: NDArray[np.intp]) -> list[Trait]:
+    """What the survey tells of its items `rows`: source split, window, size, format, and what DICOM states."""
+    traits = [
+        Trait("source split", [survey.splits[row] for row in rows], ("train", "validation", "test")),
+        Trait("window", [survey.windows[row] or UNKNOWN for row in rows]),
+        size_trait(survey.attributes["width"][rows], survey.attributes["height"][rows]),
+        Trait("file format", _formats(survey, rows)),
+    ]
+    for name, values in survey.metadata.items():
+        traits.append(Trait(name, [values[row] or UNKNOWN for row in rows]))
+    return traits
+
+
+def size_trait(width: NDArray[np.float64], height: NDArray[np.float64]) -> Trait:
+    """The shorter side in pixels, (N,) each, in steps of SIDES."""
+    shorter = np.minimum(width, height)
+    names = [f"below {SIDES[0]} px"]
+    names += [f"{low} to {high - 1} px" for low, high in zip(SIDES, SIDES[1:], strict=False)]
+    names += [f"{SIDES[-1]} px or more"]
+    place = np.searchsorted(SIDES, shorter, side="right")
+    values = [names[step] if known else UNKNOWN for step, known in zip(place, np.isfinite(shorter), strict=True)]
+    return Trait("shorter side of the picture", values, tuple(names))
+
+
+def likeness_trait(likeness: NDArray[np.floating]) -> Trait:
+    """How alike the most alike training image is: correlations (N,) of body crops in [-1, 1]."""
+    near, same = LIKENESS
+    names = (f"r {near} or more", f"r {same} to {near}", f"r below {same}")
+    values = [names[0] if r >= near else names[1] if r >= same else names[2] for r in likeness]
+    note = f"Correlation with it, body crop against body crop; from {near} on they are all but the same slice."
+    return Trait("most alike training image", values, names, note)
+
+
+def _formats(survey: Survey, rows: NDArray[np.intp]) -> list[str]:
+    flags = [(name[3:].upper(), column) for name, column in survey.attributes.items() if name.startswith("is_")]
+    return [next((name for name, column in flags if column[row] == 1), UNKNOWN) for row in rows]
+
+
+def subgroup_figures(
+    trait: Trait,
+    labels: NDArray[np.intp],
+    predicted: NDArray[np.intp],
+    label_names: Sequence[str],
+    groups: Sequence[Any] | None = None,
+) -> list[Subgroup]:
+    """Accuracy and confusions by the trait's value, for labels and predictions (N,) in 0 to K - 1."""
+    hits, group = predicted == labels, group_indices(groups, labels.size)
+    values = np.array(_merged(trait), dtype=object)
+    found = []
+    for value in _ordered(trait, values.tolist()):
+        own = values == value
+        accuracy = proportion_figure(hits[own], group[own], "no item").to_dict()
+        low = accuracy["high"] is not None and accuracy["high"] < float(hits.mean())
+        wrong = own & ~hits
+        confusions = confusions_of(labels[wrong], predicted[wrong], label_names)
+        found.append(Subgroup(value, int(own.sum()), np.unique(group[own]).size, accuracy, confusions, low))
+    return found
+
+
+def confusions_of(
+    labels: NDArray[np.intp], predicted: NDArray[np.intp], label_names: Sequence[str]
+) -> tuple[tuple[str, str, int], ...]:
+    """(true, predicted, count) of these answers, the commonest first, then in class order."""
+    counted = Counter(zip(labels.tolist(), predicted.tolist(), strict=True))
+    ranked = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+    return tuple((label_names[true], label_names[called], count) for (true, called), count in ranked)
+
+
+def _merged(trait: Trait) -> list[str]:
+    """The values, the rarest beyond MOST_VALUES under one name."""
+    counted = Counter(trait.values)
+    if trait.order or len(counted) <= MOST_VALUES:
+        return trait.values
+    kept = {value for value, _ in sorted(counted.items(), key=lambda item: (-item[1], item[0]))[: MOST_VALUES - 1]}
+    return [value if value in kept else OTHERS for value in trait.values]
+
+
+def _ordered(trait: Trait, values: list[str]) -> list[str]:
+    counted = Counter(values)
+    place = {value: step for step, value in enumerate(trait.order)}
+    last = {OTHERS: 1, UNKNOWN: 2}
+    return sorted(counted, key=lambda value: (last.get(value, 0), place.get(value, len(place)), -counted[value], value))
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One group with mistakes: its items, how many of them were answered right, its confusions."""
+
+    name: str
+    n: int
+    right: int
+    confusions: tuple[tuple[str, str, int], ...]
+
+
+def worst_groups(
+    labels: NDArray[np.intp], predicted: NDArray[np.intp], label_names: Sequence[str], groups: Sequence[str]
+) -> list[Patient]:
+    """The groups of several items with the most mistakes, at most MOST_PATIENTS; empty where each item is its own."""
+    members = np.asarray(groups, dtype=object)
+    wrong = predicted != labels
+    mistakes, sizes = Counter(members[wrong].tolist()), Counter(members.tolist())
+    ranked = sorted(mistakes, key=lambda name: (-mistakes[name], sizes[name], str(name)))
+    found = []
+    for name in [name for name in ranked if sizes[name] > 1][:MOST_PATIENTS]:
+        own = wrong & (members == name)
+        confusions = confusions_of(labels[own], predicted[own], label_names)
+        found.append(Patient(str(name), sizes[name], sizes[name] - mistakes[name], confusions))
+    return found
