@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from ct_xception.training.loop import Trained
 
 PATIENCE = timedelta(hours=12)  # of a process that waits while the main one audits or measures
-PSEUDO_PATIENTS = "pseudo-patients from look-alike slices"
-MERGED_PATIENTS = "{}, merged where they share a picture"
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +142,7 @@ def is_complete(config: TrainConfig, run: Path) -> bool:
 def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, command: str) -> River:
     """Load the corpus, look for what is wrong with it, honour or make its splits; write and print what was found."""
     from ct_xception.corpus.load import corpus_summary, load_corpus, public_report
-    from ct_xception.corpus.split import make_splits, settle_groups
+    from ct_xception.corpus.split import split_corpus
     from ct_xception.evaluation.questions import partition_classes
     from ct_xception.training.preflight import check_corpus
 
@@ -153,14 +151,8 @@ def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, com
     if config.class_groups:
         partition_classes(config.class_group_lists, corpus.label_names)
     audit, patients = audit_corpus(config, accelerator, corpus)
-    dataset, report = corpus.dataset, corpus.report
-    if patients is not None and report["groups"]["origin"] is None:
-        dataset = settle_groups(dataset, patients)
-        report["groups"] = {"count": len(set(patients.values())), "origin": PSEUDO_PATIENTS}
-    train_fraction = 1 - config.valid_fraction - config.test_fraction
-    fractions = (train_fraction, config.valid_fraction, config.test_fraction)
-    splits, split = make_splits(dataset, fractions=fractions, seed=config.seed)
-    split |= {"fractions": list(fractions), "groups_origin": report["groups"]["origin"]}
+    fractions = (1 - config.valid_fraction - config.test_fraction, config.valid_fraction, config.test_fraction)
+    splits, split, report = split_corpus(corpus, patients, fractions=fractions, seed=config.seed)
     check_corpus(config, run, corpus.label_names, split)
     if accelerator.is_main_process:
         _write_record(run, {"config.json": config.mapping, "corpus.json": report, "split.json": split})
@@ -193,7 +185,7 @@ def _write_audit(run: Path, audit: Audit) -> None:
 
     write_audit(audit, run)
     print(audit_summary(audit), flush=True)
-    if audit.leaks:
+    if audit.warning():
         print(f"warning: {audit.warning()}", file=sys.stderr, flush=True)
 
 
@@ -287,14 +279,12 @@ def _answer(river: River, items: Dataset, answer: AnswerBatch, title: str) -> An
 
 def cross_validate(river: River) -> None:
     """Train the folds that are missing, or --only_fold; every image is then answered by a network that saw no kin."""
-    from ct_xception.corpus.split import settle_groups
+    from ct_xception.corpus.split import merge_patients
     from ct_xception.training import crossval
     from ct_xception.training.cache import CachedSlices
 
-    config, origin = river.config, river.corpus["groups"]["origin"]
-    splits = river.splits
-    if river.patients is not None and origin != PSEUDO_PATIENTS:
-        splits, origin = settle_groups(splits, river.patients), MERGED_PATIENTS.format(origin)
+    config = river.config
+    splits, origin = merge_patients(river.splits, river.patients, river.corpus["groups"]["origin"])
 
     def finish(model: Path, fold: DatasetDict) -> Any:
         calibrate(river, model, fold["validation"])
@@ -333,8 +323,11 @@ def evaluate(river: River) -> dict[str, Any]:
         return {}
     history = run / "history.jsonl"
     outputs = Outputs(history=history if history.is_file() else None, examples=run, names=run / SOURCES)
+    protocols = _protocols(river)
     stated: dict[str, Any] = {"split": river.split, "corpus": river.corpus, "seed": river.config.seed}
-    return write_evaluation(folder, test, answers, outputs=outputs, protocols=_protocols(river), **stated)
+    metrics = write_evaluation(folder, test, answers, outputs=outputs, protocols=protocols, **stated)
+    _write_errors(river, answers[PREDICTOR], protocols)
+    return metrics
 
 
 def _protocols(river: River) -> Protocols:
@@ -360,6 +353,26 @@ def _protocols(river: River) -> Protocols:
         )
     done = folds if (folds / "predictions.parquet").is_file() else None
     return find_protocols(audit, river.splits, folds=done, features=features, skipped=skipped, seed=config.seed)
+
+
+def _write_errors(river: River, answers: Answers, protocols: Protocols) -> None:
+    """The mistakes, one by one, with heat maps: a page for the run folder."""
+    from ct_xception.evaluation.error_page import write_error_page
+
+    if river.audit is None:
+        return
+    write_error_page(
+        river.run,
+        river.folder,
+        river.splits,
+        answers,
+        survey=river.audit.survey,
+        protocols=protocols,
+        split=river.split,
+        window=river.config.reading.window,
+        frame=river.config.frame,
+        device=str(river.accelerator.device),
+    )
 
 
 def publish(run: Path, metrics: dict[str, Any]) -> None:

@@ -25,8 +25,11 @@ from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.wording import RESEARCH_USE, percent
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
 
+    from ct_xception.corpus.audit import Audit
+    from ct_xception.corpus.load import Corpus, CorpusOptions
+    from ct_xception.evaluation.protocols import Protocols
     from ct_xception.explain.faithfulness import Explained
     from ct_xception.imaging.slices import Window
     from ct_xception.publish.hub import Pushed
@@ -286,7 +289,8 @@ def _add_evaluate(commands: Commands) -> None:
         "evaluate",
         help="measure a checkpoint on a corpus",
         description="Answer a split of a corpus by the predictor and by stock pipeline(), and write metrics.json, "
-        "predictions.parquet and figures. A corpus without splits is split as training would split it.",
+        "predictions.parquet and figures, the same without test images that have a twin in training, and what simple "
+        "rules score. A corpus without splits is split as training would split it.",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or Hub id (user/repo[@revision])")
     parser.add_argument(
@@ -294,12 +298,14 @@ def _add_evaluate(commands: Commands) -> None:
     )
     parser.add_argument("--split", choices=("train", "validation", "test", "all"), default="test", help="default: test")
     parser.add_argument("--output", default="evaluation", metavar="DIR", help="default: evaluation")
-    parser.add_argument("--class_map", nargs="+", default=[], metavar="FOLDER=CLASS", help="where names differ")
-    parser.add_argument("--split_map", nargs="+", default=[], metavar="FOLDER=SPLIT", help="where names differ")
-    parser.add_argument("--group_pattern", metavar="REGEX", help="its first group in a path is the patient")
-    for column in ("image", "label", "group", "split"):
-        parser.add_argument(f"--{column}_column", metavar="NAME", help="of a table or Hub dataset")
-    _add_reading(parser)
+    _add_corpus_options(parser)
+    parser.add_argument(
+        "--audit",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="look for twins of test images, and let simple rules answer too (default: yes)",
+    )
+    parser.add_argument("--folds", metavar="DIR", help="cross-validation of this corpus, as in runs/NAME/folds")
     parser.add_argument("--batch_size", type=int, default=16, metavar="N", help="default: 16")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of made splits and intervals (default: 0)")
     parser.set_defaults(command=_evaluate)
@@ -308,14 +314,15 @@ def _add_evaluate(commands: Commands) -> None:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from ct_xception.evaluation.evaluator import evaluate_checkpoint
     from ct_xception.evaluation.figures import Outputs
-    from ct_xception.evaluation.intervals import describe_figure
+    from ct_xception.evaluation.predictions import SOURCES
+    from ct_xception.evaluation.text import evaluation_summary
     from ct_xception.serving.checkpoint import open_checkpoint, read_provenance
 
     window, folder = _window(arguments), open_checkpoint(arguments.checkpoint).folder
     output = Path(arguments.output)
     if output.exists() and not output.is_dir():
         raise InputError(f"--output: {printable(output)} is a file; name a folder.")
-    dataset, split, report = _load_split(arguments, window, read_provenance(folder))
+    dataset, split, report, protocols = _load_split(arguments, window, read_provenance(folder))
     metrics = evaluate_checkpoint(
         folder,
         dataset,
@@ -326,51 +333,76 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         window=window,
         frame=arguments.frame,
-        outputs=Outputs(folder=output),
+        outputs=Outputs(folder=output, names=output / SOURCES),
+        protocols=protocols,
     )
-    print(f"{arguments.split}, n = {metrics['n']}, protocol: {metrics['protocol']}; written to {printable(output)}/")
-    for path, figures in metrics["paths"].items():
-        for name in ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc"):
-            print(f"  {path.replace('_', ' '):14}  {name.replace('_', ' '):17}  {describe_figure(figures.get(name))}")
+    print(evaluation_summary(metrics))
+    print(f"written to {printable(output)}/")
     print(RESEARCH_USE, file=sys.stderr)
     return DONE
 
 
 def _load_split(
     arguments: argparse.Namespace, window: Window | None, provenance: Mapping[str, Any]
-) -> tuple[Dataset, dict[str, Any] | None, dict[str, Any]]:
-    """The items to answer, the splits they belong to (None for a corpus taken whole), and the corpus's report."""
-    from ct_xception.corpus.load import CorpusOptions, load_corpus
-    from ct_xception.corpus.split import make_splits
+) -> tuple[Dataset, dict[str, Any] | None, dict[str, Any], Protocols]:
+    """The items to answer, the splits they belong to (None for a corpus taken whole), the corpus's report, the rest."""
+    from ct_xception.corpus.load import load_corpus
+    from ct_xception.corpus.split import split_corpus
+    from ct_xception.evaluation.protocols import Protocols
 
-    options = CorpusOptions(
-        class_map=_pairs(arguments.class_map, "--class_map"),
-        split_map=_pairs(arguments.split_map, "--split_map"),
-        image_column=arguments.image_column,
-        label_column=arguments.label_column,
-        group_column=arguments.group_column,
-        split_column=arguments.split_column,
-        group_pattern=arguments.group_pattern,
-        window=window,
-        frame=arguments.frame,
-    )
-    corpus = load_corpus(arguments.corpus, options)
+    corpus = load_corpus(arguments.corpus, _corpus_options(arguments, window))
     if arguments.split == "all":
         from datasets import concatenate_datasets
 
-        return concatenate_datasets(list(corpus.dataset.values())), None, corpus.report
+        return concatenate_datasets(list(corpus.dataset.values())), None, corpus.report, Protocols()
     if "train" not in corpus.dataset and arguments.split in corpus.dataset:
-        return corpus.dataset[arguments.split], None, corpus.report
+        return corpus.dataset[arguments.split], None, corpus.report, Protocols()
+    audit = _audit_for(arguments, corpus, window)
     stated = provenance.get("split", {})
     fractions, seed = stated.get("fractions", (0.7, 0.15, 0.15)), stated.get("seed", arguments.seed)
-    splits, split = make_splits(corpus.dataset, fractions=fractions, seed=seed)
-    same = provenance.get("corpus", {}).get("hash") == corpus.report["hash"]
+    patients = None if audit is None else audit.patients
+    splits, split, report = split_corpus(corpus, patients, fractions=fractions, seed=seed)
+    same = provenance.get("corpus", {}).get("hash") == report["hash"]
     if same and split["protocol"] == "made" and split["name"] != stated.get("name"):
         raise InputError(
             "--corpus: its split cannot be made again as training made it, so its test images may have been trained "
             "on; give the columns or patterns of training, or --split all for a corpus that was not trained on."
         )
-    return splits[arguments.split], split, corpus.report
+    return splits[arguments.split], split, report, _protocols(arguments, audit, splits)
+
+
+def _audit_for(arguments: argparse.Namespace, corpus: Corpus, window: Window | None) -> Audit | None:
+    """The audit that tells twins and pseudo-patients; None where it is not wanted, or nothing is tested by it."""
+    if not arguments.audit or arguments.split != "test":
+        return None
+    from ct_xception.corpus.audit import audit_corpus
+
+    return audit_corpus(corpus, window=window, frame=arguments.frame, seed=arguments.seed)
+
+
+def _protocols(arguments: argparse.Namespace, audit: Audit | None, splits: DatasetDict) -> Protocols:
+    from ct_xception.evaluation.protocols import Protocols, find_protocols
+
+    if arguments.split != "test":
+        return Protocols()
+    folds = None if arguments.folds is None else Path(arguments.folds)
+    skipped = {"frozen_features": "only train_hf.py knows the weights that training began with"}
+    return find_protocols(audit, splits, folds=folds, skipped=skipped, seed=arguments.seed)
+
+
+def _corpus_options(arguments: argparse.Namespace, window: Window | None) -> CorpusOptions:
+    """How a corpus is to be read, by the options of `_add_corpus`."""
+    from ct_xception.corpus.load import CorpusOptions
+
+    columns = {f"{name}_column": getattr(arguments, f"{name}_column") for name in ("image", "label", "group", "split")}
+    return CorpusOptions(
+        class_map=_pairs(arguments.class_map, "--class_map"),
+        split_map=_pairs(arguments.split_map, "--split_map"),
+        group_pattern=arguments.group_pattern,
+        window=window,
+        frame=arguments.frame,
+        **columns,
+    )
 
 
 def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
@@ -543,6 +575,15 @@ def _add_checkpoint(parser: argparse.ArgumentParser, name: str) -> None:
         parser.add_argument(name, metavar="CHECKPOINT", help=help_)
     else:
         parser.add_argument(name, nargs="?", metavar="CHECKPOINT", help=help_)
+
+
+def _add_corpus_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--class_map", nargs="+", default=[], metavar="FOLDER=CLASS", help="where names differ")
+    parser.add_argument("--split_map", nargs="+", default=[], metavar="FOLDER=SPLIT", help="where names differ")
+    parser.add_argument("--group_pattern", metavar="REGEX", help="its first group in a path is the patient")
+    for column in ("image", "label", "group", "split"):
+        parser.add_argument(f"--{column}_column", metavar="NAME", help="of a table or Hub dataset")
+    _add_reading(parser)
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:

@@ -236,9 +236,12 @@ def test_evaluate_measures_a_split_or_the_whole(
     out = tmp_path / "figures"
     assert run("evaluate", tiny_checkpoint, "--corpus", small_phantom, "--split", split, "--output", out) == 0
     printed = capsys.readouterr().out
-    assert f"{split}, n = {n}, protocol: {protocol}; written to {out}/" in printed
-    assert "predictor       accuracy" in printed and "stock pipeline  macro auroc" in printed
-    assert json.loads((out / "metrics.json").read_text())["n"] == n
+    assert f"{split} split, n = {n}, protocol: {protocol}" in printed and f"written to {out}/" in printed
+    assert "our predictor     accuracy" in printed and "stock pipeline()  macro auroc" in printed
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["n"] == n
+    assert ("deduplicated" in metrics.get("protocols", {})) == ("majority" in printed or "commonest" in printed)
+    assert ("deduplicated" in metrics.get("protocols", {})) == (split == "test")
     assert sorted(tiny_checkpoint.iterdir()) == before
 
 

@@ -29,7 +29,11 @@ from ct_xception.errors import CorpusError, InputError
 if TYPE_CHECKING:
     import datasets
 
+    from ct_xception.corpus.load import Corpus
+
 ATTEMPTS = 8  # shuffles tried for a part that has every class
+PSEUDO_PATIENTS = "pseudo-patients from look-alike slices"
+MERGED_PATIENTS = "{}, merged where they share a picture"
 
 
 def make_splits(
@@ -144,6 +148,34 @@ def split_name(sources: Mapping[str, Sequence[str]]) -> str:
     """Twelve hexadecimal digits of the SHA-256 of {split: sorted sources}: the same wherever the same images are."""
     canonical = json.dumps({split: sorted(names) for split, names in sources.items()}, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def split_corpus(
+    corpus: Corpus, patients: Mapping[str, str] | None, *, fractions: Sequence[float], seed: int
+) -> tuple[datasets.DatasetDict, dict[str, Any], dict[str, Any]]:
+    """The three splits of a loaded corpus, their description, and the corpus's report brought up to date.
+
+    `patients` {source: name} are an audit's: they become the groups where the corpus itself knows none. The description
+    is that of `make_splits` with `fractions` and `groups_origin`, what made can be made again by.
+    """
+    dataset, report = corpus.dataset, dict(corpus.report)
+    if patients is not None and report["groups"]["origin"] is None:
+        dataset = settle_groups(dataset, patients)
+        report["groups"] = {"count": len(set(patients.values())), "origin": PSEUDO_PATIENTS}
+    splits, split = make_splits(dataset, fractions=fractions, seed=seed)
+    return splits, split | {"fractions": list(fractions), "groups_origin": report["groups"]["origin"]}, report
+
+
+def merge_patients(
+    dataset: datasets.DatasetDict, patients: Mapping[str, str] | None, origin: str | None
+) -> tuple[datasets.DatasetDict, str | None]:
+    """Splits whose groups, of that origin, share no picture by an audit's `patients`, and how such groups are called.
+
+    A cross-validation needs it: one picture filed under two patients would be learnt in one fold and tested in another.
+    """
+    if patients is None or origin == PSEUDO_PATIENTS:
+        return dataset, origin
+    return settle_groups(dataset, patients), MERGED_PATIENTS.format(origin)
 
 
 def settle_groups(dataset: datasets.DatasetDict, groups: Mapping[str, str]) -> datasets.DatasetDict:
