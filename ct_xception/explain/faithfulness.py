@@ -105,8 +105,8 @@ def evidence(
     """
     effort, found = EFFORTS[budget], dict[str, Any]()
     stages: dict[str, Callable[[], Any]] = {
-        "grounds": lambda: _grounds(explained),
-        "regions": lambda: _regions(explained),
+        "grounds": lambda: describe_grounds(explained),
+        "regions": lambda: describe_regions(explained),
         "completeness": lambda: completeness_record(explained.attribution),
         "deletion": lambda: deletion(explained, effort, seed=seed),
         "insertion": lambda: insertion(explained, effort, seed=seed),
@@ -147,7 +147,7 @@ def warnings_of(found: Mapping[str, Any]) -> list[str]:
     return [sentence for sentence in candidates if sentence is not None]
 
 
-def _grounds(explained: Explained) -> dict[str, Any]:
+def describe_grounds(explained: Explained) -> dict[str, Any]:
     shape = explained.slice.pixels.shape
     seen = seen_mask(seen_region(explained.model.config.pretrained_cfg, explained.box), explained.box, shape)
     shares = ground_shares(explained.attribution.map, find_grounds(explained.slice.pixels), seen)
@@ -155,7 +155,7 @@ def _grounds(explained: Explained) -> dict[str, Any]:
     return {**record, "warning": whereabouts_warning(shares)}
 
 
-def _regions(explained: Explained) -> list[dict[str, Any]]:
+def describe_regions(explained: Explained) -> list[dict[str, Any]]:
     coarse = METHODS[explained.attribution.method].coarse
     found = strongest_regions(explained.attribution.map, spacing_mm=explained.slice.spacing_mm, coarse=coarse)
     return [region.to_dict() for region in found]

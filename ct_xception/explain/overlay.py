@@ -1,7 +1,8 @@
 """A heat map laid over its slice: on screen, and as a figure that says what it shows.
 
 Colours run along matplotlib's `inferno`, which is perceptually uniform and rises in lightness throughout, so the map
-still reads in grey and with any colour vision. The weaker the evidence, the more of the slice shows through.
+still reads in grey and with any colour vision; what speaks against a class runs from dark to light blue. The weaker the
+evidence, the more of the slice shows through.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ct_xception.errors import InputError, printable
+from ct_xception.explain.catalogue import METHODS
 from ct_xception.files import atomic_path
 from ct_xception.imaging.slices import Slice
 from ct_xception.wording import RESEARCH_USE, describe_window, percent, shorten
@@ -25,11 +27,15 @@ if TYPE_CHECKING:
     from ct_xception.explain.attribution import Attribution
 
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
-METHOD_NAMES = {"gradcam": "Grad-CAM", "cam": "class activation map"}
+METHOD_NAMES = {name: method.title for name, method in METHODS.items()}
 
 # Colour begins at the first share of the peak evidence and is fully opaque from the second on: the slice stays as it is
 # where there is next to none, and no edge appears that the evidence does not have.
 _FAINT, _FULL = 0.08, 0.5
+
+# Fine maps are speckled, with a few pixels far above the rest: to be seen they are smoothed by a share of the slice's
+# shorter side, and all above a percentile counts as full.
+_SMOOTHING, _PERCENTILE = 0.006, 99.5
 
 
 @functools.cache
@@ -40,18 +46,41 @@ def palette() -> np.ndarray:
     return (colormaps["inferno"](np.linspace(0.15, 1.0, 256))[:, :3] * 255).round().astype(np.uint8)
 
 
+@functools.cache
+def opposing_palette() -> np.ndarray:
+    """The colours of what speaks against a class, (256, 3) uint8, from none to the strongest."""
+    from matplotlib import colormaps
+
+    return (colormaps["GnBu_r"](np.linspace(0.0, 0.75, 256))[:, :3] * 255).round().astype(np.uint8)
+
+
+def readable(attribution: Attribution) -> np.ndarray:
+    """An attribution's map (H, W) as it is best shown, in [-1, 1]: coarse maps as they are, fine ones smoothed."""
+    if METHODS[attribution.method].coarse:
+        return attribution.map
+    from scipy import ndimage
+
+    smooth = ndimage.gaussian_filter(attribution.map, max(0.7, _SMOOTHING * min(attribution.map.shape)))
+    sizes = np.abs(smooth)
+    top = float(np.percentile(sizes[sizes > 0], _PERCENTILE)) if sizes.any() else 1.0
+    return np.clip(smooth / top, -1, 1)
+
+
 def overlay(slice_: Slice, heat: np.ndarray, *, opacity: float = 0.6) -> Image.Image:
-    """The slice under `heat` (H, W) in [0, 1], as an RGB picture; `opacity` in [0, 1] is that of strong evidence."""
+    """The slice under `heat` (H, W) in [-1, 1], as an RGB picture; `opacity` in [0, 1] is that of strong evidence."""
     if heat.shape != slice_.pixels.shape:
         raise ValueError(f"the map is {heat.shape}, the slice {slice_.pixels.shape}: they must be of one size")
-    levels = (np.clip(heat, 0, 1) * 255).round().astype(np.uint8)
+    levels = (np.clip(np.abs(heat), 0, 1) * 255).round().astype(np.uint8)
     share = np.clip((np.arange(256) / 255 - _FAINT) / (_FULL - _FAINT), 0, 1) * opacity
     # 255ths and one channel at a time: a scanned film of 36 million pixels must not become a gigabyte of floats.
     alpha = (share * 255).round().astype(np.uint16)
+    against = heat < 0
     mixed = np.empty((*levels.shape, 3), dtype=np.uint8)
     for channel in range(3):
-        colours = alpha * palette()[:, channel]
-        mixed[..., channel] = (slice_.pixels * (255 - alpha)[levels] + colours[levels] + 127) // 255
+        colours = (alpha * palette()[:, channel])[levels]
+        if against.any():
+            np.copyto(colours, (alpha * opposing_palette()[:, channel])[levels], where=against)
+        mixed[..., channel] = (slice_.pixels * (255 - alpha)[levels] + colours + 127) // 255
     return Image.fromarray(mixed)
 
 
@@ -86,7 +115,7 @@ def draw_figure(slice_: Slice, attribution: Attribution, *, probability: float, 
     window = describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)
     _show(original, slice_.to_pil(), f"{shorten(Path(slice_.source).name, 45)}\n{window}")
     method = METHOD_NAMES.get(attribution.method, attribution.method)
-    picture = overlay(slice_, attribution.map, opacity=opacity)
+    picture = overlay(slice_, readable(attribution), opacity=opacity)
     _show(heated, picture, f"{attribution.label}, {percent(probability)}\n{method}")
     _draw_colour_bar(figure, heated, attribution)
     figure.supxlabel(RESEARCH_USE, fontsize=9, color="0.25")
@@ -103,7 +132,9 @@ def _draw_colour_bar(figure: Figure, axes: Axes, attribution: Attribution) -> No
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
-    scale = ScalarMappable(Normalize(0, 1), ListedColormap(palette() / 255))
-    bar = figure.colorbar(scale, ax=axes, shrink=0.75, ticks=[0, 1])
-    bar.ax.set_yticklabels(["none", "most"])
+    colours = np.concatenate([opposing_palette()[::-1], palette()]) if attribution.signed else palette()
+    lowest = -1 if attribution.signed else 0
+    scale = ScalarMappable(Normalize(lowest, 1), ListedColormap(colours / 255))
+    bar = figure.colorbar(scale, ax=axes, shrink=0.75, ticks=[lowest, 0, 1] if attribution.signed else [0, 1])
+    bar.ax.set_yticklabels(["against", "none", "for"] if attribution.signed else ["none", "most"])
     bar.set_label("evidence for this class" if attribution.strength > 0 else "nothing here speaks for this class")
