@@ -91,6 +91,18 @@ a { color: var(--accent); }
 .warning { color: var(--warning); background: var(--warning-ground); }
 .note { color: var(--note); background: var(--note-ground); }
 .good { color: var(--good); background: var(--good-ground); }
+.tint-critical { color: var(--critical); }
+.tint-warning { color: var(--warning); }
+.tint-note { color: var(--note); }
+.tint-good { color: var(--good); }
+.verdict { border-left: 5px solid var(--critical); }
+.verdict.fine { border-left-color: var(--good); }
+.title { margin-top: .5rem; font-weight: 600; max-width: 52rem; }
+.names { max-height: 16rem; overflow-y: auto; max-width: none; }
+.bars { display: grid; grid-template-columns: max-content minmax(4rem, 22rem) max-content; gap: .3rem .8rem;
+  align-items: center; margin: .6rem 0; }
+.bar { height: .7rem; background: var(--line); border-radius: 4px; overflow: hidden; }
+.bar i { display: block; height: 100%; background: var(--accent); }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1.25rem 0; }
 .tile { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .75rem 1rem; }
 .tile b { display: block; font-size: 1.5rem; line-height: 1.25; font-variant-numeric: tabular-nums; }
@@ -114,7 +126,9 @@ details > summary { cursor: pointer; color: var(--accent); margin-top: .6rem; }
 nav ul { list-style: none; padding: 0; margin: 0; }
 nav li { padding: .3rem 0; border-bottom: 1px solid var(--line); }
 nav li:last-child { border-bottom: 0; }
-nav a { text-decoration: none; color: var(--ink); }
+nav a { text-decoration: none; color: var(--ink); display: grid; grid-template-columns: 5rem 1fr; gap: .75rem;
+  align-items: start; }
+nav .badge { text-align: center; padding-inline: .2rem; }
 nav a:hover { text-decoration: underline; }
 :target { scroll-margin-top: 1rem; }
 footer { padding-top: 1.5rem; padding-bottom: 2.5rem; color: var(--quiet); font-size: .85rem; }

@@ -202,14 +202,13 @@ def _shortcut(shortcut: Shortcut) -> list[Finding]:
 
 
 def _strongest_attribute(shortcut: Shortcut) -> str:
-    """The attribute that gives the class away, over all, and in the split where it does so best."""
+    """The attribute that gives the class away over all, and the one that does in the test split alone."""
     whole = shortcut.separators[shortcut.strongest]
     said = f"the {whole.name} alone has AUC {whole.auc['value']:.3f}"
-    if len(shortcut.by_split) > 1:
-        split = max(shortcut.by_split, key=lambda one: (shortcut.by_split[one].auc["low"], one == "test"))
-        best = shortcut.by_split[split]
-        attribute = "it" if best.attribute == whole.attribute else f"the {best.name}"
-        said += f", and within the {split} split {attribute} has {best.auc['value']:.3f}"
+    tested = shortcut.by_split.get("test")
+    if tested is not None and len(shortcut.by_split) > 1:
+        attribute = "it" if tested.attribute == whole.attribute else f"the {tested.name}"
+        said += f", and within the test split (n = {tested.auc['n']:,}) {attribute} has {tested.auc['value']:.3f}"
     return said
 
 

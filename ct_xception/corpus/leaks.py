@@ -239,7 +239,8 @@ def _near_copies(survey: Survey, twins: Twins) -> list[Finding]:
     hit[ends] = True
     counts = class_counts(survey, hit, np.ones_like(hit))
     title = (
-        f"{images(len(ends))} of {len(survey.sources):,} have a near copy in their own split ({name_classes(counts)})."
+        f"{images(len(ends))} of {len(survey.sources):,} have a near copy or a close neighbour in their split "
+        f"({name_classes(counts)})."
     )
     ordered = sorted(inside, key=lambda pair: -pair.similarity)
     detail = {"classes": counts, "pairs": [
