@@ -99,7 +99,7 @@ class TrainConfig:
     class_groups: dict[str, str] = option(
         {}, "question = classes, for example cancer=adenocarcinoma,carcinoid normal=normal", "evidence"
     )
-    coverage: float = option(0.9, "how often a set of classes is to hold the true one", "evidence")
+    coverage: float = option(0.95, "how often a set of classes is to hold the true one", "evidence")
 
     metric: str = option("loss", "validation figure that chooses the epoch to keep", "run", METRICS)
     patience: int = option(0, "stop after this many epochs without a better figure; 0 never stops", "run")
