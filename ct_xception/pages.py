@@ -105,7 +105,9 @@ a { color: var(--accent); }
 .bar i { display: block; height: 100%; background: var(--accent); }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1.25rem 0; }
 .tile { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .75rem 1rem; }
-.tile b { display: block; font-size: 1.5rem; line-height: 1.25; font-variant-numeric: tabular-nums; }
+.tile b { display: block; font-size: 1.45rem; line-height: 1.25; white-space: nowrap;
+  font-variant-numeric: tabular-nums; letter-spacing: -.02em; }
+.tile span { display: block; line-height: 1.35; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }

@@ -52,7 +52,6 @@ FOREIGN_SEVERITY: Mapping[str, Severity] = {
     "unlike": "warning", "misnamed": "note", "mixed_formats": "note", "sizes": "note", "frame": "note",
     "no_body": "note",
 }  # fmt: skip
-FOREIGN_SKEW = 0.25  # of a class and a quarter of that elsewhere: the oddity itself gives the label away
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,11 +254,7 @@ def _foreign(survey: Survey, oddity: Oddity) -> Finding:
     n, total = len(oddity.items), len(survey.sources)
     counts = oddity.detail["classes"]
     severity = FOREIGN_SEVERITY[oddity.kind]
-    title = f"{images(n)} of {total:,} {oddity.said}: {name_classes(counts)}."
-    if n == 1:
-        title = (
-            title.replace(" hold ", " holds ", 1).replace(" look like ", " looks like ", 1).replace(" are ", " is ", 1)
-        )
+    title = f"{n:,} of {total:,} images {oddity.said}: {name_classes(counts)}."
     return Finding(f"foreign_{oddity.kind}", severity, title, n, total, sources(survey, oddity.items), oddity.detail)
 
 

@@ -166,10 +166,9 @@ def _tiles(audit: Audit) -> list[tuple[str, str, str]]:
         tiles.append((f"{len(seen):,} of {test:,}", "test images seen before, or their patient", colour))
     patients = "patients" if survey.groups_known else "pseudo-patients"
     tiles.append((f"{len(set(audit.twins.patients)):,}", patients, ""))
-    for severity, number in audit.counts.items():
-        word = severity if severity == "critical" or number == 1 else f"{severity}s"
-        tiles.append((str(number), word, severity if number else "good"))
-    return tiles
+    critical, warnings = audit.counts["critical"], audit.counts["warning"]
+    tiles.append((f"{critical}", "critical", "critical" if critical else "good"))
+    return [*tiles, (f"{warnings}", "warning" if warnings == 1 else "warnings", "warning" if warnings else "good")]
 
 
 def _leaking(finding: Finding) -> Iterable[str]:
