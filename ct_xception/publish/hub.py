@@ -31,6 +31,7 @@ __all__ = [
     "check_name",
     "push_checkpoint",
     "push_corpus",
+    "push_files",
     "push_space",
 ]
 
@@ -74,7 +75,7 @@ def push_checkpoint(
 
     check_name(repo_id)
     files = release_checkpoint(folder, repo_id, new_card=new_card)
-    return _push(Target(repo_id), files, private=private, tag=tag, message=message or "Publish the checkpoint")
+    return push_files(Target(repo_id), files, private=private, tag=tag, message=message or "Publish the checkpoint")
 
 
 def push_space(model_id: str, repo_id: str, *, private: bool = False, tag: str | None = None) -> Pushed:
@@ -85,7 +86,7 @@ def push_space(model_id: str, repo_id: str, *, private: bool = False, tag: str |
     check_name(model_id.partition("@")[0])
     variables = {MODEL_VARIABLE: model_id}
     files = space_files(model_id)
-    return _push(
+    return push_files(
         Target(repo_id, "space"), files, private=private, tag=tag, message="Publish the page", variables=variables
     )
 
@@ -102,7 +103,7 @@ def push_corpus(
     target = Target(repo_id, "dataset")
     with one_sentence(target), tempfile.TemporaryDirectory(prefix="ct-xception-") as folder:
         files = write_corpus_record(run, Path(folder), images=images)
-        return _push(target, files, private=private, tag=tag, message="Publish the corpus's record")
+        return push_files(target, files, private=private, tag=tag, message="Publish the corpus's record")
 
 
 def check_name(repo_id: str) -> None:
@@ -132,17 +133,22 @@ def check_access(repo_id: str, kind: str = "model", *, private: bool = False, ta
                 raise taken(target, tag)
 
 
-def _push(
+def push_files(
     target: Target,
     files: Mapping[str, Content],
     *,
-    private: bool,
-    tag: str | None,
+    private: bool = False,
+    tag: str | None = None,
     message: str,
     variables: Mapping[str, str] | None = None,
 ) -> Pushed:
+    """Make a repository hold exactly `files`, {path: a file, or bytes}, in one commit; what else it held goes.
+
+    `variables` are those of a Space. Raises InputError where a file holds a token, and as `push_checkpoint` does.
+    """
     from huggingface_hub import get_token
 
+    check_name(target.repo_id)
     check_secrets(files, [get_token() or ""])
     with one_sentence(target):
         api = _open(target)

@@ -1,0 +1,174 @@
+"""What may not be published, each thing planted in a folder that is otherwise in order."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import pandas
+import pytest
+import safetensors.numpy
+from PIL import Image, PngImagePlugin
+
+from ct_xception.errors import CheckpointError, InputError
+from ct_xception.publish.clearance import Content, check_checkpoint, check_no_dicom, check_secrets
+
+Files = dict[str, Content]
+
+
+def parquet(**columns: object) -> bytes:
+    stream = io.BytesIO()
+    pandas.DataFrame(columns).to_parquet(stream, index=False)
+    return stream.getvalue()
+
+
+def png(**texts: str) -> bytes:
+    stream, margin = io.BytesIO(), PngImagePlugin.PngInfo()
+    for name, text in texts.items():
+        margin.add_text(name, text, zip=True)
+    Image.new("L", (4, 4)).save(stream, "PNG", pnginfo=margin)
+    return stream.getvalue()
+
+
+def archive() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as zipped:
+        zipped.writestr("archive/data.pkl", b"")
+    return stream.getvalue()
+
+
+def tensors(**metadata: str) -> bytes:
+    return safetensors.numpy.save({"weight": numpy.zeros(3, numpy.float32)}, metadata=metadata or None)
+
+
+def sidecar(**values: object) -> bytes:
+    return json.dumps({"format": 1, **values}).encode()
+
+
+@pytest.fixture
+def files() -> Files:
+    """A folder that may be published."""
+    predictions = parquet(
+        source=["item 000000", "item 000001"], group=["group 000000"] * 2, label=["a", "b"], p=[0.1, 1]
+    )
+    return {
+        "config.json": b'{"model_type": "timm_wrapper"}',
+        "model.safetensors": tensors(format="pt"),
+        "ct_xception.json": sidecar(
+            groups={"origin": "DICOM PatientID"}, command="--group_column PatientName --seed 1"
+        ),
+        "README.md": b"Groups are known from PatientID.\n\n| Groups | DICOM PatientID |\n| Seed | 7 |\n\nslice.dcm",
+        "evaluation/metrics.json": b'{"figures": ["roc.png"], "refused": ["item 000001: cannot be read"]}',
+        "evaluation/predictions.parquet": predictions,
+        "evaluation/roc.png": png(Software="Matplotlib"),
+        "onnx/model.onnx": b"\x08\x0a",
+    }
+
+
+def check(files: Files, phantom: bool = False) -> None:
+    check_checkpoint(files, phantom=phantom, quotable=["slice.dcm"])
+    check_secrets(files)
+
+
+def test_a_folder_in_order_passes(files: Files) -> None:
+    check(files)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("optimizer.pt", b"", "optimizer.pt: is a pickle"),
+        ("state.json", pickle.dumps({"a": 1}), "state.json: is a pickle"),
+        ("weights.bin", archive(), "weights.bin: is a pickle or an archive of one"),
+        ("modeling.py", b"", "modeling.py: is code"),
+        ("evaluation/run.md", b"#!/bin/sh\n", "run.md: is code"),
+        ("onnx/model.onnx", b"\x7fELF\x02", "model.onnx: is code"),
+        ("config.json", b'{"auto_map": {"AutoModel": "modeling.Net"}}', "names code to be fetched and run .auto_map."),
+        ("config.json", b"{torn", "config.json: is not what its name says"),
+        ("model.safetensors", b"\x08\0\0\0\0\0\0\0torn", "model.safetensors: is not what its name says"),
+        ("evaluation/roc.png", b"GIF89a", "roc.png: is not what its name says"),
+        ("notes.docx", b"", "notes.docx: is of no kind that a checkpoint holds"),
+    ],
+)
+def test_what_runs_or_is_not_what_it_says(files: Files, name: str, content: bytes, found: str) -> None:
+    with pytest.raises(CheckpointError, match=found):
+        check({**files, name: content})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("scan.dcm", b"", "scan.dcm: is a picture or DICOM file"),
+        ("scan.jpg", b"", "scan.jpg: is a picture or DICOM file"),
+        ("onnx/model.onnx", b"\x08" + bytes(128) + b"DICM\x02\x00\x00\x00UL", "model.onnx: holds a DICOM file"),
+        ("evaluation/slice_7.png", png(), "slice_7.png: is a picture that the evaluation did not draw"),
+        ("evaluation/roc.png", png(Comment="DOE"), "the picture carries texts: Comment"),
+        ("ct_xception.json", sidecar(PatientName="Doe"), "tells who a patient is .PatientName"),
+        ("ct_xception.json", b'{"Patient\\u004eame": "Doe"}', "tells who a patient is .PatientName"),
+        ("ct_xception.json", sidecar(notes=["read as DOE^JOHN"]), "tells who a patient is .DOE.JOHN"),
+        ("ct_xception.json", sidecar(uid="1.2.840.113619.2.55.3.604688"), "tells who a patient is .1.2.840"),
+        ("README.md", b"Patient ID: 4711", "tells who a patient is .Patient ID: 4"),
+        ("README.md", b"| PatientName | Doe |", "tells who a patient is .PatientName . D"),
+        ("model.safetensors", tensors(note="(0010,0010) = Doe"), r"its header.: tells who a patient is"),
+        ("ct_xception.json", sidecar(command="--corpus /home/jane/ct"), "holds a path of this machine ./home/jane/ct."),
+        ("ct_xception.json", sidecar(notes=["doe_john_3.png was left out"]), "names the image 'doe_john_3.png'"),
+        ("evaluation/metrics.json", b'{"figures": ["../doe.png"]}', "names the image '../doe.png'"),
+        (
+            "evaluation/predictions.parquet",
+            parquet(source=["test/DOE/1.png"], group=["group 1"]),
+            "column source.: names the image 'test/DOE/1.png'",
+        ),
+        (
+            "evaluation/predictions.parquet",
+            parquet(source=["item 1"], group=["Doe, Jane"]),
+            "its column group holds a name of the corpus .'Doe, Jane'., not a number",
+        ),
+        ("evaluation/predictions.parquet", parquet(image=[b"\x89PNG"]), "the column image of a Parquet file is binary"),
+    ],
+)  # fmt: skip
+def test_what_tells_of_patients(files: Files, name: str, content: bytes, found: str) -> None:
+    with pytest.raises(CheckpointError, match=found):
+        check({**files, name: content})
+
+
+def test_the_phantom_may_be_shown_and_named(files: Files) -> None:
+    files["evaluation/metrics.json"] = b'{"figures": ["roc.png", "examples.png"]}'
+    files["evaluation/examples.png"] = png()
+    files["evaluation/predictions.parquet"] = parquet(source=["test/normal/P0001_S1_001.png"], group=["P0001"])
+    check(files, phantom=True)
+    with pytest.raises(CheckpointError, match="examples.png: is a picture that the evaluation did not draw, or one of"):
+        check({**files, "evaluation/predictions.parquet": parquet(source=["item 1"])})
+    with pytest.raises(CheckpointError, match="tells who a patient is"):
+        check({**files, "ct_xception.json": sidecar(PatientName="Doe")}, phantom=True)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "hf_" + "aB3" * 11,
+        "ghp_" + "a1B2" * 9,
+        "AKIA" + "ABCD" * 4,
+        "-----BEGIN RSA PRIVATE KEY-----",
+        "a token in use",
+    ],
+)
+@pytest.mark.parametrize("hide", [lambda text: text.encode(), lambda text: tensors(note=text)], ids=["text", "header"])
+def test_secrets(secret: str, hide: Callable[[str], bytes]) -> None:
+    with pytest.raises(InputError, match=r"it.json: holds an access token or key \(.{6}…\); revoke it") as caught:
+        check_secrets({"it.json": hide(f"x {secret} y")}, ["a token in use"])
+    assert secret not in str(caught.value)
+    check_secrets({"it.json": hide("hf_hub_download, hf auth login, ghp_")}, ["a token in use", ""])
+
+
+def test_a_file_is_searched_where_it_lies(tmp_path: Path) -> None:
+    path = tmp_path / "large.bin"
+    path.write_bytes(bytes(2**20) + b"DICM\x02\x00")
+    with pytest.raises(CheckpointError, match="large.bin: holds a DICOM file"):
+        check_no_dicom({"large.bin": path})
+    path.write_bytes(b"")
+    check_no_dicom({"large.bin": path})
