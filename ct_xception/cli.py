@@ -76,7 +76,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ct-xception {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_predict, _add_explain, _add_evaluate, _add_compare, _add_phantom, _add_push, _add_demo):
+    for add in (
+        _add_audit,
+        _add_predict,
+        _add_explain,
+        _add_evaluate,
+        _add_compare,
+        _add_phantom,
+        _add_push,
+        _add_demo,
+    ):
         add(commands)
     return parser
 
@@ -84,6 +93,42 @@ def build_parser() -> argparse.ArgumentParser:
 def _complain(sentence: str, code: int = BAD_INPUT) -> int:
     print(f"ct-xception: {sentence}", file=sys.stderr)
     return code
+
+
+# audit
+
+
+def _add_audit(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "audit",
+        help="look for what would make a corpus's figures lie",
+        description="Look for duplicates, leaks between splits, contradicting labels, shortcuts and foreign images, "
+        "and write audit.html (a page with the images, to be opened offline) and audit.json.",
+    )
+    parser.add_argument("corpus", metavar="CORPUS", help="folder, CSV or Parquet table, Hub dataset id, or phantom")
+    parser.add_argument("--output", default="audit", metavar="DIR", help="default: audit")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 where a finding is critical")
+    _add_corpus_options(parser)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of folds and intervals (default: 0)")
+    parser.set_defaults(command=_audit)
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from ct_xception.corpus.audit import audit_corpus, audit_summary, write_audit
+    from ct_xception.corpus.load import load_corpus
+
+    window, output = _window(arguments), Path(arguments.output)
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output: {printable(output)} is a file; name a folder.")
+    # The survey reads every file and lists the damaged ones: loading need not decode them too.
+    corpus = load_corpus(arguments.corpus, replace(_corpus_options(arguments, window), decode=False))
+    audit = audit_corpus(corpus, window=window, frame=arguments.frame, seed=arguments.seed)
+    write_audit(audit, output)
+    print(audit_summary(audit, shutil.get_terminal_size().columns))
+    print(f"written to {printable(output)}/: audit.html, audit.json")
+    return FAILED if arguments.strict and audit.counts["critical"] else DONE
 
 
 # predict
