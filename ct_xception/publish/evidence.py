@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas
 
 FORMAT = 2  # of metrics.json
-REMEDY = "evaluate the checkpoint again (ct-xception evaluate), and make the card from that"
+REMEDY = "evaluate the checkpoint again (ct-xception evaluate … --output CHECKPOINT/evaluation) and make the card then"
 
 
 @dataclass(frozen=True, eq=False)

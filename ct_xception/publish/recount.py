@@ -133,16 +133,22 @@ class Recount:
         """The figures of the thresholds in ct_xception.json, as far as metrics.json has any."""
         from ct_xception.evaluation.operating import abstention_figures, operating_figures
 
-        measures = {"operating_points": operating_figures, "abstention": abstention_figures}
-        wanted = {name: measure for name, measure in measures.items() if self.metrics.get(name)}
+        wanted = [name for name in ("operating_points", "abstention") if self.metrics.get(name)]
         if not wanted:
             return {}
-        scores, labels, groups = self._answered(self.metrics["protocol"])
-        names = self.metrics["label_names"]
-        return {
-            name: measure(self.side[name], scores, labels, names, groups) if self.side.get(name) else None
-            for name, measure in wanted.items()
-        }
+        missing = [name for name in wanted if not self.side.get(name)]
+        if missing:
+            raise self._refusal(
+                f"metrics.json has figures of {missing[0].replace('_', ' ')} that the checkpoint has not"
+            )
+        answered = self._answered(self.metrics["protocol"])
+        own = (*answered[:2], self.metrics["label_names"], answered[2])
+        found: dict[str, Any] = {}
+        if "operating_points" in wanted:
+            found["operating_points"] = operating_figures(self.side["operating_points"], *own)
+        if "abstention" in wanted:
+            found["abstention"] = abstention_figures(self.side["abstention"], *own)
+        return found
 
     def _rows(self, protocol: str) -> pandas.DataFrame:
         """The rows behind a protocol: all of the test split, those without a twin, or those out of fold."""

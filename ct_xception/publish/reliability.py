@@ -184,8 +184,8 @@ def abstention_statement(evidence: Evidence) -> str:
     if not block:
         return ""
     return (
-        f"Below a probability of {block['threshold']:.3f} of its first class the predictor abstains. There it answers "
-        f"{figure_text('coverage', block['answered'])} of the images, and is right on "
+        f"Below a probability of {block['threshold']:.3f} of its first class the predictor abstains. On "
+        f"that split it answers {figure_text('coverage', block['answered'])} of the images, and is right on "
         f"{figure_text('accuracy', block['accuracy'])} of those."
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ct_xception.publish import tables
@@ -30,7 +30,6 @@ def result_slots(evidence: Evidence) -> dict[str, Any]:
         "own_protocol": protocol_title(evidence, evidence.metrics["protocol"]),
         "path_refusals": " ".join(_refusals(evidence.metrics)),
         "question_table": question_table(evidence),
-        "question_groups": _question_groups(evidence),
     }
 
 
@@ -62,9 +61,11 @@ def headline_statement(evidence: Evidence) -> str:
         if count == 1
         else f"the most pessimistic of the {_COUNTS[count] if count < len(_COUNTS) else count} protocols that were run"
     )
+    drawn = evidence.provenance.get("corpus", {}).get("kind") == "phantom"
+    nothing = " The images are drawn by a procedure (a phantom): this says nothing about real CT." if drawn else ""
     return (
         f"**Right on {100 * accuracy['value']:.1f} % of {accuracy['n']:,} images ({interval})** in "
-        f"{protocol_title(evidence, evidence.headline)}: {rank}."
+        f"{protocol_title(evidence, evidence.headline)}: {rank}.{nothing}"
     )
 
 
@@ -86,19 +87,22 @@ def baseline_statement(evidence: Evidence) -> str:
 def protocol_table(evidence: Evidence) -> str:
     """A row a protocol, the headline first: the model, the best simple rule, and the difference between the two."""
     order = sorted(evidence.protocols, key=lambda name: name != evidence.headline)
-    heads = ["Protocol", "n", "Accuracy", "Balanced accuracy", "Best simple rule", "Model − rule"]
+    heads = ["Protocol", "n", "Accuracy", "Balanced accuracy"]
+    heads += ["Best simple rule", "Model − rule"] if evidence.metrics.get("baselines") else []
     return tables.markdown_table(heads, [_protocol_row(evidence, name) for name in order])
 
 
 def _protocol_row(evidence: Evidence, name: str) -> list[str]:
-    block, ours = evidence.protocols[name], evidence.protocols[name]["paths"].get("predictor", {"n": 0})
-    rules = evidence.metrics.get("baselines", {}).get(name)
+    ours, every = evidence.protocols[name]["paths"]["predictor"], evidence.metrics.get("baselines")
     mark = "**" if name == evidence.headline else ""
-    cells = [f"{mark}{plain(name)}{mark}: {protocol_title(evidence, name)}", f"{block['n']:,}"]
+    cells = [f"{mark}{plain(name)}{mark}: {protocol_title(evidence, name)}", f"{ours['n']:,}"]
     reached = [figure_text(figure, ours[figure]) for figure in ("accuracy", "balanced_accuracy") if ours["n"]]
     cells += reached or ["none", "none"]
-    if rules is None:
+    if not every:
+        return cells
+    if name not in every:
         return [*cells, "not measured", "not measured"]
+    rules = every[name]
     best = figure_text("accuracy", rules["figures"][rules["best"]]["accuracy"])
     return [*cells, f"{best}, {_rule(rules['best'])}", points_text(rules["difference"])]
 
@@ -163,28 +167,25 @@ def _refusals(metrics: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def _question_groups(evidence: Evidence) -> str:
-    """The class groups as the questions use them: `cancer (adenocarcinoma, …) or normal`."""
-    from ct_xception.evaluation.questions import partition_classes
-
-    groups = evidence.metrics.get("class_groups")
-    groups = partition_classes(groups, evidence.metrics["label_names"]) if groups else {}
-    return " or ".join(
-        plain(name) if list(members) == [name] else f"{plain(name)} ({', '.join(map(plain, members))})"
-        for name, members in groups.items()
-    )
-
-
 def question_table(evidence: Evidence) -> str:
     """A row a question on the headline's images: which group, and which class within it. Nothing without groups."""
+    from ct_xception.evaluation.questions import partition_classes
+
     block = evidence.metrics.get("questions", {}).get(evidence.headline)
     if block is None:
         return ""
+    groups = partition_classes(evidence.metrics["class_groups"], evidence.metrics["label_names"])
+    asked = {f"{_alternatives(groups)}?": block["groups"]}
+    asked |= {f"If {plain(name)}: {_alternatives(groups[name])}?": found for name, found in block["within"].items()}
     names = ("accuracy", "balanced_accuracy", "macro_auroc")
-    asked = {"Which group": block["groups"]}
-    asked |= {f"Which class, within {plain(name)}": within for name, within in block["within"].items()}
     rows = [
         [title, f"{found['n']:,}", *(figure_text(name, found[name]) if found["n"] else "none" for name in names)]
         for title, found in asked.items()
     ]
     return tables.markdown_table(["Question", "n", *(tables.OVERALL[name] for name in names)], rows)
+
+
+def _alternatives(names: Iterable[str]) -> str:
+    """`a, b or c`, with a capital only where the name has one."""
+    *first, last = map(plain, names)
+    return f"{', '.join(first)} or {last}" if first else last

@@ -200,7 +200,7 @@ def _limits(evidence: Evidence) -> list[str]:
             not metrics.get("calibration")
         ),
         "Cross-validation by group was not run: what is left when no patient is on both sides is unknown.": (
-            "grouped" not in evidence.protocols
+            "grouped" not in evidence.protocols and (crossing > 0 or not _groups_known(evidence))
         ),
         "Stock `pipeline()` reads 8-bit pictures only, and knows neither body crop nor DICOM.": True,
     }

@@ -204,6 +204,7 @@ class TestCases:
         text = render_card(make_model_dir(kind="phantom", source="phantom:seed=1"))
         assert "- The corpus is a procedural phantom" in text
         assert "# Xception for CT slices: phantom:seed=1" in text
+        assert "this says nothing about real CT" in text.partition("# Xception")[2].split("\n\n")[2]
 
     def test_pictures_are_shown_only_where_they_were_published(self, make_model_dir: MakeModelDir) -> None:
         text = render_card(make_model_dir())
@@ -250,12 +251,28 @@ class TestSections:
         folder.run_baselines({"majority": 0.1, "nearest_body": rate})
         assert said in render_card(folder.write())
 
+    def test_the_questions_that_the_classes_mix(self, full_folder: Folder) -> None:
+        text = render_card(full_folder.write())
+        block = full_folder.metrics["questions"]["grouped"]
+        groups, within = block["groups"]["accuracy"]["value"], block["within"]["cancer"]["accuracy"]["value"]
+        assert f"| cancer or normal? | 80 | {100 * groups:.1f} %" in text
+        cancers = "adenocarcinoma, large cell carcinoma or squamous cell carcinoma"
+        assert f"| If cancer: {cancers}? | 60 | {100 * within:.1f} %" in text
+
+    def test_thresholds_of_groups_first_and_abstention(self, full_folder: Folder) -> None:
+        text = render_card(full_folder.write()).partition("## Operating points")[2].partition("## Mistakes")[0]
+        shown = re.findall(r"^\| (\w+): (\w+) of at least 0.95 \|", text, re.MULTILINE)
+        assert shown == [("cancer", "specificity"), ("cancer", "sensitivity")]
+        assert f"{len(full_folder.metrics['operating_points']) - 2} more are in" in text
+        answered = full_folder.metrics["abstention"]["answered"]["value"]
+        assert f"On that split it answers {100 * answered:.1f} %" in text
+
     def test_what_was_not_measured_is_said_or_left_out(self, make_model_dir: MakeModelDir) -> None:
         text = render_card(make_model_dir())
         assert "What simple rules score on the same images was not measured." in text
         assert "## Calibration\n\nNot measured." in text and "whether they are calibrated was not measured" in text
         assert "The corpus was not audited: whether it holds leaks or shortcuts is unknown." in text
-        for absent in ("## Prediction sets", "## Operating points", "Two questions", "Beside simple rules"):
+        for absent in ("## Prediction sets", "## Operating points", "The questions that", "Beside simple rules"):
             assert absent not in text
 
     def test_calibration_before_and_after(self, full_folder: Folder) -> None:

@@ -1,0 +1,133 @@
+"""What the evaluator really writes, with every protocol and rule, is accepted as evidence and becomes a card."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ct_xception.errors import CheckpointError
+from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
+from ct_xception.evaluation.evaluator import write_evaluation
+from ct_xception.evaluation.protocols import OutOfFold, Part, Protocols
+from ct_xception.evaluation.rules import fit_rules
+from ct_xception.files import write_json
+from ct_xception.publish.card import render_card
+from ct_xception.publish.evidence import read_evidence
+from tests.evaluation.conftest import LABEL_NAMES, draw_nothing, encode_picture, make_split
+from tests.publish.conftest import FINDINGS, SPLIT_HASH, side_file
+
+GROUPS = {"cancer": [name for name in LABEL_NAMES if name != "normal"]}
+
+
+def made_up(labels: np.ndarray, right: float, seed: int) -> Answers:
+    """Answers that hit a share `right` of the labels."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(labels.size, len(LABEL_NAMES)))
+    hit = rng.random(labels.size) < right
+    logits[np.arange(labels.size), np.where(hit, labels, (labels + 1) % len(LABEL_NAMES))] += 3
+    scores = np.exp(logits)
+    return Answers(scores / scores.sum(axis=1, keepdims=True))
+
+
+def refuse(answers: Answers, row: int, source: str) -> Answers:
+    scores = answers.probabilities.copy()
+    scores[row] = np.nan
+    return dataclasses.replace(answers, probabilities=scores, refused={source: f"{source}: it is torn; repair it."})
+
+
+def write_checkpoint(folder: Path, **corpus: object) -> dict[str, Any]:
+    """config.json, weights of a few bytes, and the rules that made-up validation answers give."""
+    folder.mkdir()
+    cfg = {"input_size": [3, 192, 192], "mean": [0.5] * 3, "std": [0.5] * 3}
+    config = {"architecture": "legacy_xception", "label_names": LABEL_NAMES, "pretrained_cfg": cfg}
+    write_json(folder / "config.json", config)
+    (folder / "model.safetensors").write_bytes(b"bytes")
+    labels = np.arange(80) % 4
+    items = Items(labels, [f"v{i // 2}" for i in range(80)], [f"v{i}" for i in range(80)])
+    temperature, rules = fit_rules(items, made_up(labels, 0.9, 5), LABEL_NAMES, coverage=0.9, class_groups=GROUPS)
+    side = side_file(folder, LABEL_NAMES, **corpus) | {"temperature": temperature} | rules
+    write_json(folder / "ct_xception.json", side)
+    return side
+
+
+def cross_validation(n: int) -> OutOfFold:
+    labels = np.arange(n) % 4
+    items = Items(labels, [f"patient{i // 4:03d}" for i in range(n)], [f"any/{i:03d}.png" for i in range(n)])
+    fold = np.arange(n) // 4 % 5 + 1
+    folds = [{"split_hash": f"f{k}", "weights_sha256": str(k) * 64, "n": int((fold == k).sum())} for k in range(1, 6)]
+    rules = {"majority": np.tile([0.25] * 4, (n, 1)), "nearest_body": made_up(labels, 0.6, 12).probabilities}
+    answers = refuse(made_up(labels, 0.7, 7), 5, items.sources[5])
+    record = {"name": "f01df01d", "folds": folds, "groups_origin": "pseudo-patients from look-alike slices"}
+    return OutOfFold(Part(items, {PREDICTOR: answers}, rules), fold, record)
+
+
+def evaluate(folder: Path, side: dict[str, Any], n: int = 60) -> dict[str, Any]:
+    """Write an evaluation of `n` items, one of them refused, with twins, folds, baselines and an audit."""
+    rng, labels = np.random.default_rng(0), np.arange(n) % 4
+    files = [encode_picture(rng.integers(0, 255, (32, 32), dtype=np.uint8)) for _ in range(n)]
+    dataset = make_split(files, labels.tolist())
+    has_twin = (labels == 2) & (np.arange(n) < n // 2)
+    kept = [source for source, twin in zip(dataset["source"], has_twin, strict=True) if not twin]
+    protocols = Protocols(
+        has_twin=has_twin,
+        deduplicated={"split_hash": "dedca11", "removed": n - len(kept)},
+        out_of_fold=cross_validation(2 * n),
+        baselines={"majority": np.tile([0.25] * 4, (n, 1)), "grey_statistics": made_up(labels, 0.5, 11).probabilities},
+        skipped={"frozen_features": "training began from random weights"},
+        audit={"findings": FINDINGS, "corpus_hash": "c0ffee"},
+    )
+    answers = {
+        PREDICTOR: refuse(made_up(labels, 0.93, 1), 3, dataset["source"][3]),
+        STOCK_PIPELINE: made_up(labels, 0.85, 2),
+    }
+    sources = {"train": ["t"] * 100, "validation": ["v"] * 20, "test": dataset["source"][:]}
+    split = {"name": SPLIT_HASH, "protocol": "published", "sources": sources}
+    corpus = side["provenance"]["corpus"]
+    return write_evaluation(folder, dataset, answers, split=split, corpus=corpus, protocols=protocols)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluated") / "model"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ct_xception.evaluation.evaluator.draw_evaluation", draw_nothing)
+        evaluate(folder, write_checkpoint(folder))
+    return folder
+
+
+def test_the_evaluators_figures_are_found_again(evaluated: Path) -> None:
+    evidence = read_evidence(evaluated)
+    measured = {"baselines", "calibration", "conformal", "operating_points", "abstention", "questions", "protocols"}
+    assert measured <= evidence.metrics.keys()
+    assert list(evidence.protocols) == ["published", "deduplicated", "grouped"] and evidence.headline == "grouped"
+
+
+def test_the_card_tells_all_of_it_and_no_file_name(evaluated: Path) -> None:
+    text = render_card(evaluated)
+    for title in (
+        "Leaks and shortcuts",
+        "Calibration",
+        "Prediction sets",
+        "Operating points",
+        "Mistakes",
+        "Checklists",
+    ):
+        assert f"## {title}\n" in text
+    assert "it is torn; repair it" in text and "case03" not in text and "patient0" not in text
+
+
+def test_rules_that_the_figures_were_not_measured_with(evaluated: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(evaluated, tmp_path / "model"))
+    path = folder / "ct_xception.json"
+    side = json.loads(path.read_text())
+    for point in side["operating_points"]:
+        point["threshold"] = 0.5
+    path.write_text(json.dumps(side))
+    with pytest.raises(CheckpointError, match="figures of operating points"):
+        read_evidence(folder)
