@@ -156,7 +156,8 @@ def _group_leak(survey: Survey, held_out: str, within: Hit, before: Hit) -> Iter
         return
     n, total, counts = int(hit.sum()), int(within.sum()), class_counts(survey, hit, within)
     patients = len(np.unique(groups[hit]))
-    title = f"{patients:,} patients cross the splits: {n:,} of {total:,} {held_out} images ({name_classes(counts)}) "
+    crossing = "1 patient crosses" if patients == 1 else f"{patients:,} patients cross"
+    title = f"{crossing} the splits: {n:,} of {total:,} {held_out} images ({name_classes(counts)}) "
     title += "are of a patient of an earlier split"
     detail = {"classes": counts, "figures": {"patients": patients}, "split": held_out}
     detail["groups"] = sorted({survey.groups[index] for index in np.flatnonzero(hit).tolist()})
