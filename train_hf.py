@@ -7,6 +7,8 @@
 The last one trains the third fold of a cross-validation alone. Without --only_fold the folds that are missing are
 trained one after another, also for a run that is complete, and the checkpoint is then evaluated anew.
 
+--push_to_hub USER/REPO publishes the checkpoint; whether it may is asked before anything slow begins.
+
 Every stage leaves its result in the run folder; --help lists the options. The process ends with 0 when done, 1 when
 training failed, 2 on bad input or usage, 130 when interrupted; `accelerate launch` itself turns every failure into 1.
 """
@@ -98,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def build(config: TrainConfig, command: str) -> None:
     """The stages, in order, on one process or many."""
+    from ct_xception.publish.hub import check_access
     from ct_xception.training.loop import make_accelerator, share_cores
     from ct_xception.training.preflight import check_before_reading
 
@@ -106,9 +109,13 @@ def build(config: TrainConfig, command: str) -> None:
     run = _open_run(config)
     accelerator = make_accelerator(config, run)
     check_before_reading(config, run)
+    if config.push_to_hub:
+        check_access(config.push_to_hub, private=config.private)
     accelerator.print(f"run folder: {run}")
     if is_complete(config, run):
-        accelerator.print(f"{run / 'model'} is complete already; nothing is left to do.")
+        accelerator.print(f"{run / 'model'} is complete already; nothing is left to train or measure.")
+        if accelerator.is_main_process:
+            push(config, run)
         return
     river = load_and_split(config, run, accelerator, command)
     if config.only_fold is None:
@@ -119,6 +126,7 @@ def build(config: TrainConfig, command: str) -> None:
         metrics = evaluate(river)
         if accelerator.is_main_process:
             publish(run, metrics)
+            push(config, run)
     accelerator.wait_for_everyone()
     accelerator.end_training()
 
@@ -390,6 +398,15 @@ def publish(run: Path, metrics: dict[str, Any]) -> None:
     print(f"checkpoint: {run / 'model'}   (card: README.md, figures: evaluation/)")
     print(f"ask it:     ct-xception predict FILE --model {run / 'model'}")
     print(f"{RESEARCH_USE}")
+
+
+def push(config: TrainConfig, run: Path) -> None:
+    """Publish the finished checkpoint where --push_to_hub asks for it; --resume auto makes a failed push again."""
+    from ct_xception.publish.hub import push_checkpoint
+
+    if config.push_to_hub:
+        pushed = push_checkpoint(run / "model", config.push_to_hub, private=config.private)
+        print(f"published:  {pushed.url}   (commit {pushed.commit[:12]})")
 
 
 def _open_run(config: TrainConfig) -> Path:

@@ -48,18 +48,20 @@ def render_card(
     repo_id: str = PLACEHOLDER_REPO,
     template: str | None = None,
     license: str = LICENSE,
+    evidence: Evidence | None = None,
 ) -> str:
     """The card of a checkpoint folder, from its files alone.
 
-    `repo_id` goes into the code to paste; `template` replaces the packaged model_card.md. Raises CheckpointError where
-    the folder's figures, weights and split do not belong together, InputError for a template that holds a figure or an
-    unknown slot, and for words that a research model may not say.
+    `repo_id` goes into the code to paste; `template` replaces the packaged model_card.md; `evidence` is the folder's,
+    where it was read already. Raises CheckpointError where the folder's figures, weights and split do not belong
+    together, InputError for a template that holds a figure or an unknown slot, and for words that a research model may
+    not say.
     """
     from huggingface_hub import ModelCard
 
     template = packaged_template() if template is None else template
     check_template(template)
-    evidence = read_evidence(model_dir)
+    evidence = read_evidence(model_dir) if evidence is None else evidence
     data = card_data(evidence, repo_id=repo_id, license=license)
     slots = card_slots(evidence, repo_id=repo_id, license=license)
     text = _tidy(_fill(template, {"card_data": data.to_yaml(), **slots}))

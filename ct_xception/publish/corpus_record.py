@@ -9,7 +9,6 @@ asked, and never as DICOM.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
 from collections.abc import Mapping
@@ -60,18 +59,19 @@ def write_corpus_record(run: str | Path, folder: Path, *, images: bool = False) 
 
 
 def _load(run: Path, corpus: Mapping[str, Any]) -> DatasetDict:
-    """The corpus of a run, read again as the run read it, and found to be the same."""
-    from ct_xception.corpus.load import CorpusOptions, load_corpus
+    """The corpus of a run, read again as the run read it, found to be the same, with the groups that the run used."""
+    from ct_xception.corpus.load import load_corpus
+    from ct_xception.corpus.split import PSEUDO_PATIENTS, settle_groups
     from ct_xception.training.config import config_from_mapping
 
     config = config_from_mapping(read_json(run / "config.json"))
-    named = {field.name for field in dataclasses.fields(CorpusOptions)} & set(config.mapping) - {"window"}
-    options = {name: getattr(config, name) for name in named}
-    loaded = load_corpus(config.corpus, CorpusOptions(**options, window=config.reading.window))
+    loaded = load_corpus(config.corpus, config.corpus_options)
     if loaded.report["hash"] != corpus["hash"]:
         raise InputError(
             f"{printable(config.corpus)}: is no longer the corpus that {printable(run)} was trained on; give that one."
         )
+    if corpus["groups"]["origin"] == PSEUDO_PATIENTS and (run / "audit.json").is_file():
+        return settle_groups(loaded.dataset, read_json(run / "audit.json")["patients"])
     return loaded.dataset
 
 

@@ -18,6 +18,7 @@ from ct_xception.errors import CheckpointError, printable
 from ct_xception.files import sha256_file
 from ct_xception.publish.card import LICENSE, PLACEHOLDER_REPO, packaged_template, render_card
 from ct_xception.publish.clearance import Content, check_checkpoint, list_files
+from ct_xception.publish.evidence import read_evidence
 from ct_xception.publish.manifest import SIDE_FILE
 
 CARD = "README.md"
@@ -84,22 +85,26 @@ def _check_seal(folder: Path, files: Mapping[str, Content], manifest: Mapping[st
 
 def _card(folder: Path, repo_id: str, new_card: bool) -> str:
     """The card for `repo_id`, after the folder's own is found to be what its files give under the name it has now."""
-    from huggingface_hub import ModelCard
-
+    evidence = read_evidence(folder)
     if new_card or not (folder / CARD).is_file():
-        return render_card(folder, repo_id=repo_id)
+        return render_card(folder, repo_id=repo_id, evidence=evidence)
     text = (folder / CARD).read_text(encoding="utf-8")
-    named = _CARD_NAMES.search(text)
-    try:
-        license = str(getattr(ModelCard(text).data, "license", None) or LICENSE)
-    except ValueError:
-        license = LICENSE
-    own = render_card(folder, repo_id=named.group(1) if named else PLACEHOLDER_REPO, license=license)
-    if text != own:
+    named, license = _CARD_NAMES.search(text), _license(text)
+    known = named.group(1) if named else PLACEHOLDER_REPO
+    if text != render_card(folder, repo_id=known, license=license, evidence=evidence):
         raise CheckpointError(
             f"{printable(folder)}: {CARD} is not the card that its files give; push with --new_card to write it anew."
         )
-    return render_card(folder, repo_id=repo_id, license=license)
+    return render_card(folder, repo_id=repo_id, license=license, evidence=evidence)
+
+
+def _license(card: str) -> str:
+    from huggingface_hub import ModelCard
+
+    try:
+        return str(getattr(ModelCard(card).data, "license", None) or LICENSE)
+    except ValueError:  # a header that is no YAML
+        return LICENSE
 
 
 def _as_json(value: Any) -> bytes:

@@ -109,6 +109,8 @@ class TrainConfig:
     workers: int = option(1, "processes that prepare batches", "run")
     threads: int = option(0, "CPU threads of each training process; 0 shares out the cores", "run")
     trackers: list[str] = option([], "also report to: tensorboard, trackio, wandb", "run")
+    push_to_hub: str | None = option(None, "publish the finished checkpoint on the Hub as USER/REPO", "run")
+    private: bool = option(False, "make the repository of --push_to_hub private", "run")
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -154,7 +156,7 @@ class TrainConfig:
 # Options that do not change the weights a run ends with: a resumed run may differ in them. (The audit and the folds may
 # change a split; that is told by the split's own name.)
 EVIDENCE = frozenset({"audit", "protocols", "folds", "only_fold", "class_groups", "coverage"})
-FREE_TO_DIFFER = frozenset({"output_dir", "resume", "workers", "trackers"}) | EVIDENCE
+FREE_TO_DIFFER = frozenset({"output_dir", "resume", "workers", "trackers", "push_to_hub", "private"}) | EVIDENCE
 
 _RANGES: dict[str, tuple[float, float]] = {
     "valid_fraction": (0.01, 0.9),
@@ -212,6 +214,10 @@ def _check_names(config: TrainConfig) -> None:
 
     if config.resume == "auto" and not config.output_dir:
         raise InputError("--resume auto: needs --output_dir, the folder of the run to go on with.")
+    if config.push_to_hub and config.only_fold is not None:
+        raise InputError("--push_to_hub: a fold alone makes no checkpoint; push from the call without --only_fold.")
+    if config.private and not config.push_to_hub:
+        raise InputError("--private: is about --push_to_hub, which was not given; name its USER/REPO.")
     if config.frame is not None and config.frame < 0:
         raise InputError(f"--frame: {config.frame} is below 0; frames count from 0.")
     if not config.corpus:
@@ -343,7 +349,7 @@ def config_from_mapping(values: Mapping[str, Any]) -> TrainConfig:
     return TrainConfig(**{name: _typed(name, value, kinds[name]) for name, value in values.items()})
 
 
-_OPTIONAL = ("window", "frame", "output_dir", "group_pattern", "mixed_precision", "only_fold")
+_OPTIONAL = ("window", "frame", "output_dir", "group_pattern", "mixed_precision", "only_fold", "push_to_hub")
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:
