@@ -25,6 +25,7 @@ from ct_xception.evaluation.intervals import group_indices, proportion_figure
 from ct_xception.evaluation.metrics import confusion_matrix
 from ct_xception.evaluation.protocols import GROUPED, TITLES, Protocols
 from ct_xception.evaluation.subgroups import (
+    LEAST_ITEMS,
     Patient,
     Subgroup,
     Trait,
@@ -272,6 +273,7 @@ def _render(
         mistakes=[case for case in cases if not case.right],
         hits=[case for case in cases if case.right],
         echoed=echoed,
+        least=LEAST_ITEMS,
         stamp=stamp,
         surely=f"{100 * SURE:.0f} %",
         research_use=RESEARCH_USE,

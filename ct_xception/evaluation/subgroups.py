@@ -1,7 +1,7 @@
 """Where a classifier errs: the same accuracy by window, size, source split, likeness to training, scanner, patient.
 
 A subgroup is a few items and luck; each figure therefore carries its n and its interval by group, and one is called low
-only where its whole interval lies below the accuracy of all items.
+only where its whole interval lies below the accuracy of all items, and where it is more than a handful of them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ SIDES = (128, 256, 384, 512, 768, 1024)  # pixels of the shorter side at which a
 LIKENESS = (0.95, 0.85)  # correlation with the most alike training image: a twin, probably the same patient
 MOST_VALUES = 8  # of one trait that are shown by name
 MOST_PATIENTS = 10
+LEAST_ITEMS, LEAST_GROUPS = 10, 3  # below, an interval is too rough to call a subgroup anything
 UNKNOWN = "not stated"
 OTHERS = "other values"
 
@@ -44,7 +45,8 @@ class Trait:
 class Subgroup:
     """The items of one value: `accuracy` {figure}, `confusions` (true, predicted, count), the commonest first.
 
-    `low` says that the whole interval lies below the accuracy of all items.
+    `low` says that they are at least LEAST_ITEMS of LEAST_GROUPS, and their whole interval lies below the accuracy of
+    all items.
     """
 
     value: str
@@ -107,10 +109,12 @@ def subgroup_figures(
     for value in _ordered(trait, values.tolist()):
         own = values == value
         accuracy = proportion_figure(hits[own], group[own], "no item").to_dict()
-        low = accuracy["high"] is not None and accuracy["high"] < float(hits.mean())
+        n, n_groups = int(own.sum()), np.unique(group[own]).size
+        enough = n >= LEAST_ITEMS and n_groups >= LEAST_GROUPS
+        low = enough and accuracy["high"] < float(hits.mean())
         wrong = own & ~hits
         confusions = confusions_of(labels[wrong], predicted[wrong], label_names)
-        found.append(Subgroup(value, int(own.sum()), np.unique(group[own]).size, accuracy, confusions, low))
+        found.append(Subgroup(value, n, n_groups, accuracy, confusions, low))
     return found
 
 
