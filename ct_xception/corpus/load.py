@@ -256,9 +256,10 @@ def _list_hub(name: str, options: CorpusOptions) -> tuple[Listing, Reader]:
             if columns and not _add_hub_gaps(part, given, columns, listing.problems):
                 _list_hub_split(part, split, columns, listing)
                 undecoded = part.cast_column(columns["image"], datasets.Image(decode=False))
-                listing.loaded[split] = undecoded.select_columns([columns["image"]]).rename_column(
-                    columns["image"], "image"
-                )
+                images = undecoded.select_columns([columns["image"]])
+                if columns["image"] != "image":  # to its own name `datasets` would not rename it
+                    images = images.rename_column(columns["image"], "image")
+                listing.loaded[split] = images
 
     def read(item: Item) -> Path | bytes:
         cell = listing.loaded[item.split][item.row]["image"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import safetensors
@@ -11,36 +12,41 @@ import torch
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.model.configuration import HUB_WEIGHTS
 
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
 
 def find_weights(weights: str, backbone: str) -> Path | None:
     """The safetensors file that `weights` names, or None for "none" (random weights).
 
-    `weights` is "hub" (timm's ImageNet weights of `backbone`), "none", a safetensors file, or a checkpoint folder.
-    Raises `CheckpointError` where it is not to be had.
+    `weights` is "hub" (timm's ImageNet weights of `backbone`), "none", a safetensors file, a checkpoint folder, or a
+    checkpoint's Hub id (user/repo or user/repo@revision). Raises `CheckpointError` where it is not to be had.
     """
     if weights == "none":
         return None
     if weights == "hub":
-        return _download(backbone)
+        return _download(HUB_WEIGHTS[backbone], "--weights hub:")
     path = Path(weights)
     if path.is_dir():
         path = path / "model.safetensors"
-    if not path.is_file():
-        raise CheckpointError(
-            f"--weights: {printable(weights)} is not a file; give a safetensors file, a checkpoint folder, hub or none."
-        )
-    return path
+    if path.is_file():
+        return path
+    if _HUB_ID.fullmatch(weights) and path.suffix != ".safetensors" and not path.exists():
+        return _download(weights, f"--weights: no {printable(path)} here, and")
+    raise CheckpointError(
+        f"--weights: {printable(weights)} is not a file; give a safetensors file, a checkpoint folder, a Hub id "
+        "(user/repo), hub or none."
+    )
 
 
-def _download(backbone: str) -> Path:
+def _download(name: str, said: str) -> Path:
     from huggingface_hub import hf_hub_download
 
-    repository = HUB_WEIGHTS[backbone]
+    repository, _, revision = name.partition("@")
     try:
-        return Path(hf_hub_download(repository, "model.safetensors", etag_timeout=5))
+        return Path(hf_hub_download(repository, "model.safetensors", revision=revision or None, etag_timeout=5))
     except Exception as error:  # the client raises a dozen unrelated classes for "no answer"
         raise CheckpointError(
-            f"--weights hub: {repository} could not be had from the Hub ({type(error).__name__}); check the network, "
+            f"{said} {name} could not be had from the Hub ({type(error).__name__}); check the network, "
             f"or fetch it elsewhere (hf download {repository} model.safetensors) and give the file with "
             "--weights FILE, or start from random weights with --weights none."
         ) from error
