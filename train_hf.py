@@ -102,7 +102,7 @@ def build(config: TrainConfig, command: str) -> None:
     """The stages, in order, on one process or many."""
     from ct_xception.publish.hub import check_access
     from ct_xception.training.loop import make_accelerator, share_cores
-    from ct_xception.training.preflight import check_before_reading
+    from ct_xception.training.preflight import check_before_reading, is_complete
 
     _quieten()
     share_cores(config)
@@ -129,22 +129,6 @@ def build(config: TrainConfig, command: str) -> None:
             push(config, run)
     accelerator.wait_for_everyone()
     accelerator.end_training()
-
-
-def is_complete(config: TrainConfig, run: Path) -> bool:
-    """Whether the run folder holds all that is asked for: the fold, or the checkpoint with every protocol measured."""
-    if config.only_fold is not None:
-        return (run / "folds" / str(config.only_fold) / "fold.json").is_file()
-    file = run / "model" / "evaluation" / "metrics.json"
-    metrics = read_json(file) if file.is_file() else {}
-    measured = {"published", *metrics.get("protocols", {})} | (set() if config.audit else {"deduplicated"})
-    rule = metrics.get("conformal", {}).get("rule", {})
-    groups = config.class_group_lists or metrics.get("class_groups", {})
-    return (
-        set(config.protocols) <= measured
-        and rule.get("coverage") == config.coverage
-        and groups == metrics.get("class_groups", {})
-    )
 
 
 def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, command: str) -> River:

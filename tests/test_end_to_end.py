@@ -39,7 +39,8 @@ def unbroken(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_the_run_folder_holds_every_stage(unbroken: Path) -> None:
-    for name in ("config.json", "corpus.json", "split.json", "history.jsonl", "examples.png"):
+    written = ("config.json", "corpus.json", "audit.json", "audit.html", "split.json", "history.jsonl", "examples.png")
+    for name in (*written, "errors.html"):
         assert (unbroken / name).stat().st_size > 0, name
     model = unbroken / "model"
     assert not (unbroken / "model.partial").exists()
@@ -80,7 +81,7 @@ def test_killed_and_resumed_equals_unbroken_bit_for_bit(unbroken: Path, tiny_cor
     done = run_whole(command(tiny_corpus, run, "--resume", "auto"))
     assert done.returncode == 0, done.stderr[-3000:]
     assert "resumed after epoch" in done.stdout
-    for name in ("model.safetensors", "config.json", "evaluation/predictions.parquet"):
+    for name in ("model.safetensors", "config.json", "evaluation/predictions.parquet", "evaluation/metrics.json"):
         assert (run / "model" / name).read_bytes() == (unbroken / "model" / name).read_bytes(), name
 
 
@@ -140,7 +141,42 @@ def test_the_best_weights_are_what_was_published(unbroken: Path) -> None:
     kept = load_file(best)
     stem = model.pop("conv1.weight")
     assert torch.allclose(stem.sum(dim=1), kept.pop("conv1.weight").sum(dim=1), atol=1e-6)  # tied to luminance
+    temperature = json.loads((unbroken / "model" / "ct_xception.json").read_text())["temperature"]
+    for name in ("fc.weight", "fc.bias"):
+        assert torch.allclose(model.pop(name) * temperature, kept.pop(name), rtol=1e-5)
     assert all(torch.equal(value, kept[key]) for key, value in model.items())
+
+
+def test_every_protocol_that_ran_is_measured(unbroken: Path) -> None:
+    metrics = json.loads((unbroken / "model" / "evaluation" / "metrics.json").read_text())
+    side = json.loads((unbroken / "model" / "ct_xception.json").read_text())
+    assert set(metrics["protocols"]) == {"deduplicated"} and set(metrics["baselines"]) == {"published", "deduplicated"}
+    reached = {"published": metrics["paths"]} | {name: one["paths"] for name, one in metrics["protocols"].items()}
+    values = {name: paths["predictor"]["accuracy"]["value"] for name, paths in reached.items()}
+    assert values[metrics["headline"]["protocol"]] == min(values.values())
+    assert metrics["calibration"]["temperature"] == side["temperature"] != 1.0
+    assert metrics["conformal"]["rule"] == side["conformal"]
+    assert (unbroken / "model" / "evaluation" / "reliability.png").is_file()
+
+
+def test_a_cross_validation_can_be_added_to_a_complete_run(unbroken: Path, tiny_corpus: Path) -> None:
+    weights = (unbroken / "model" / "model.safetensors").read_bytes()
+    more = ("--resume", "auto", "--protocols", "grouped", "--folds", "2")
+    done = run_whole(command(tiny_corpus, unbroken, *more, "--only_fold", "2"))
+    assert done.returncode == 0 and "others are left" in done.stdout, done.stderr[-3000:]
+    two = [*LAUNCH, "--cpu", "--num_processes", "2", "--main_process_port", "0"]
+    done = run_whole(command(tiny_corpus, unbroken, *more, launch=two))
+    assert done.returncode == 0 and "fold 1 of 2" in done.stdout and "fold 2 of 2" not in done.stdout, done.stderr
+    model = unbroken / "model"
+    metrics = json.loads((model / "evaluation" / "metrics.json").read_text())
+    grouped = metrics["protocols"]["grouped"]
+    assert grouped["n"] == 48 == sum(fold["n"] for fold in grouped["folds"])
+    assert set(metrics["protocols"]) == {"deduplicated", "grouped"}
+    assert (model / "model.safetensors").read_bytes() == weights and "cross-validation" in (
+        model / "README.md"
+    ).read_text()
+    manifest = json.loads((model / "ct_xception.json").read_text())["manifest"]
+    assert all(hashlib.sha256((model / name).read_bytes()).hexdigest() == digest for name, digest in manifest.items())
 
 
 @pytest.mark.parametrize(

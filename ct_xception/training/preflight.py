@@ -1,4 +1,4 @@
-"""What can be found wrong with a run before the first slow act, or right after the corpus is known."""
+"""What can be found wrong with a run, or done already, before the first slow act or right after the corpus is known."""
 
 from __future__ import annotations
 
@@ -22,6 +22,18 @@ def check_before_reading(config: TrainConfig, run: Path) -> None:
     find_weights(config.weights, config.backbone)
     if (run / "config.json").is_file():
         check_same_options(_record(run / "config.json"), binding_options(config))
+
+
+def is_complete(config: TrainConfig, run: Path) -> bool:
+    """Whether the run folder holds all that is asked for: the fold, or the checkpoint with every protocol measured."""
+    if config.only_fold is not None:
+        return (run / "folds" / str(config.only_fold) / "fold.json").is_file()
+    file = run / "model" / "evaluation" / "metrics.json"
+    metrics = _record(file) if file.is_file() else {}
+    measured = {"published", *metrics.get("protocols", {})} | (set() if config.audit else {"deduplicated"})
+    rule, groups = metrics.get("conformal", {}).get("rule", {}), metrics.get("class_groups", {})
+    decided = rule.get("coverage") == config.coverage and (config.class_group_lists or groups) == groups
+    return decided and set(config.protocols) <= measured
 
 
 def check_corpus(config: TrainConfig, run: Path, label_names: list[str], split: dict[str, Any]) -> None:
