@@ -26,6 +26,7 @@ FITTED_ON = 4096  # images, evenly spread over the corpus
 MAX_CUT, CUT_STEP = 0.15, 0.05
 OUTRIGHT = 2000  # images up to which an index costs more than it saves
 VISITED = 8  # cells a query looks into
+HITS = 4  # a query
 BLOCK = 256  # images described at once
 
 Floats = NDArray[np.float32]
@@ -56,10 +57,15 @@ WHOLE: list[Window] = [(0.0, 1.0, 0.0, 1.0)]
 class Describer:
     """Thumbnails (n, S, S) uint8 to unit vectors (n, D), by principal components fitted to the corpus."""
 
-    def __init__(self, thumbnails: NDArray[np.uint8], components: int = COMPONENTS, whitened: float = WHITENED) -> None:
-        size = len(thumbnails)
-        chosen = np.unique(np.linspace(0, size - 1, min(size, FITTED_ON)).astype(int))
-        plain = standardise(self._small(thumbnails[chosen], WHOLE)[:, 0])
+    def __init__(
+        self,
+        thumbnails: NDArray[np.uint8],
+        chosen: Indices,
+        components: int = COMPONENTS,
+        whitened: float = WHITENED,
+    ) -> None:
+        few = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), FITTED_ON)).astype(int)]
+        plain = standardise(self._small(thumbnails[few], WHOLE)[:, 0])
         self.mean = plain.mean(axis=0)
         values, vectors = np.linalg.eigh(np.cov((plain - self.mean).T, bias=True).reshape([plain.shape[1]] * 2))
         values, vectors = values[::-1][:components], vectors[:, ::-1][:, :components]
@@ -112,31 +118,32 @@ class Index:
 
 
 def find_candidates(
-    thumbnails: NDArray[np.uint8], windows: list[Window], number: int, least: float, step: Step = lambda done: None
+    thumbnails: NDArray[np.uint8],
+    chosen: Indices,
+    windows: list[Window],
+    number: int,
+    least: float,
+    step: Step = lambda done: None,
 ) -> Iterator[Candidates]:
-    """For each thumbnail (N, S, S) the `number` others that look most like it through any of the windows, in blocks.
+    """For each chosen thumbnail of (N, S, S) the `number` other chosen ones most like it through any of the windows.
 
-    `least` is the similarity of descriptors, in [-1, 1], from which a pair is worth a look. `step` is told how many
-    images are done.
+    They come in blocks. `least` is the similarity of descriptors, in [-1, 1], from which a pair is worth a look. `step`
+    is told how many images are done.
     """
-    describer = Describer(thumbnails)
-    blocks = range(0, len(thumbnails), BLOCK)
-    vectors = [describer.describe(thumbnails[at : at + BLOCK], WHOLE)[:, 0] for at in blocks]
-    index = Index(np.concatenate(vectors))
+    describer = Describer(thumbnails, chosen)
+    blocks = [chosen[at : at + BLOCK] for at in range(0, len(chosen), BLOCK)]
+    index = Index(np.concatenate([describer.describe(thumbnails[block], WHOLE)[:, 0] for block in blocks]))
     spans = np.array(windows, dtype=np.float32)
-    for at in blocks:
-        block = thumbnails[at : at + BLOCK]
-        queries = describer.describe(block, windows).reshape(len(block) * len(windows), -1)
-        similarity, found = index.search(queries, 4)
-        yield _best(at, similarity.reshape(len(block), -1), found.reshape(len(block), -1), spans, number, least)
+    for block in blocks:
+        queries = describer.describe(thumbnails[block], windows).reshape(len(block) * len(windows), -1)
+        similarity, found = index.search(queries, HITS)
+        others = np.where(found >= 0, chosen[found], -1).reshape(len(block), -1)
+        yield _best(block, similarity.reshape(len(block), -1), others, spans, number, least)
         step(len(block))
 
 
-def _best(
-    start: int, similarity: Floats, found: NDArray[np.int64], spans: Floats, number: int, least: float
-) -> Candidates:
+def _best(own: Indices, similarity: Floats, found: Indices, spans: Floats, number: int, least: float) -> Candidates:
     """Of each image's hits (n, W * k) through all windows, the best one for each other image, and of those a few."""
-    own = np.arange(start, start + len(found))
     views = np.arange(found.shape[1]) // (found.shape[1] // len(spans))
     first, second, chosen = [], [], []
     for row, item in enumerate(own):

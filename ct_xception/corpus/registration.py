@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCKS = 8  # along each side
-FLAT = 3.0  # grey levels of standard deviation: a flatter block has no structure to compare
+FINE = 5  # pixels: what changes more slowly is left out of the comparison
+FLAT = 1.5  # grey levels of standard deviation: a flatter block has no structure to compare
 FEW_BLOCKS = 10
 SPOILT = 0.15  # of the blocks, the worst ones, that ink may have changed
-MARGIN = 0.03  # of the side: how far beyond the first picture the window may reach
+REACH = 0.15  # of the side: how far the window's edges may move from where they began
+MARGIN = 0.03  # of the side: how far they may lie outside the first picture
 MAX_STEP = 0.03  # of the side, in one Gauss-Newton step
 STEEPEST = 0.25  # grey levels a pixel of the mean square gradient below which nothing is fitted
 
@@ -71,13 +73,22 @@ def standardise(pictures: Floats) -> Floats:
     return np.divide(flat, length, out=np.zeros_like(flat), where=length > 1e-3)
 
 
-def register(first: Floats, second: Floats, windows: Floats, steps: int) -> tuple[Floats, Floats]:
-    """Fit the window (P, 4) of each first picture that matches the second, both (P, n, n): windows, correlations (P,).
+def nested(outer: Floats, inner: Floats) -> Floats:
+    """A window (P, 4) within the window `outer` (P, 4), as a window of the whole picture."""
+    start, extent = outer[:, 0::2], outer[:, 1::2] - outer[:, 0::2]
+    edges = [start + inner[:, 0::2] * extent, start + inner[:, 1::2] * extent]
+    return np.stack([edges[0][:, 0], edges[1][:, 0], edges[0][:, 1], edges[1][:, 1]], axis=1)
 
-    A pair keeps its best step, so that the correlation never falls below that of the window it came with.
+
+def register(first: Floats, second: Floats, windows: Floats, steps: int) -> tuple[Floats, Floats]:
+    """Fit the window (P, 4) of each first picture (P, n, n) that matches the second (P, m, m).
+
+    Gives the windows and the correlations (P,). A pair keeps its best step, so that its correlation never falls below
+    that of the window it came with.
     """
-    side = first.shape[1]
-    target = standardise(second)
+    side, target = second.shape[1], standardise(second)
+    low = np.minimum(np.maximum(windows - REACH, -MARGIN), windows)
+    high = np.maximum(np.minimum(windows + REACH, 1 + MARGIN), windows)
     best, best_score = windows, np.full(len(first), -1, dtype=np.float32)
     for step in range(steps + 1):
         warped = resample(first, windows, side)
@@ -87,10 +98,8 @@ def register(first: Floats, second: Floats, windows: Floats, steps: int) -> tupl
         best = np.where(better[:, None], windows, best)
         best_score = np.maximum(score, best_score)
         if step < steps:
-            moved = windows + _gauss_newton(warped, source, target, windows)
-            windows = np.clip(moved, [-MARGIN, 0.6, -MARGIN, 0.6], [0.4, 1 + MARGIN, 0.4, 1 + MARGIN]).astype(
-                np.float32
-            )
+            step_by = _gauss_newton(warped, source, target, windows)
+            windows = np.clip(windows + step_by, low, high).astype(np.float32)
     return best, best_score
 
 
@@ -113,11 +122,12 @@ def _gauss_newton(warped: Floats, source: Floats, target: Floats, windows: Float
 
 
 def local_similarity(first: Floats, second: Floats) -> Floats:
-    """How far pictures (P, n, n) that lie upon each other agree in small: (P,) in [-1, 1].
+    """How far pictures (P, n, n) that lie upon each other agree in the small: (P,) in [-1, 1].
 
-    The mean correlation of 8 x 8 blocks with structure in both, without the worst 15 %; -1 where fewer than ten have.
+    The mean correlation of what a box filter of 5 pixels takes away, in 8 x 8 blocks with structure in both, without
+    the worst 15 %; -1 where fewer than ten blocks have structure.
     """
-    a, b = _blocks(first), _blocks(second)
+    a, b = _blocks(_fine_structure(first)), _blocks(_fine_structure(second))
     spread_a, spread_b = a.std(axis=2), b.std(axis=2)
     textured = (spread_a > FLAT) & (spread_b > FLAT)
     a, b = a - a.mean(axis=2, keepdims=True), b - b.mean(axis=2, keepdims=True)
@@ -128,6 +138,12 @@ def local_similarity(first: Floats, second: Floats) -> Floats:
     kept = (rank >= (number * SPOILT).astype(int)[:, None]) & (rank < number[:, None])
     total = np.where(kept, ordered, 0).sum(axis=1)
     return np.where(number >= FEW_BLOCKS, total / np.maximum(kept.sum(axis=1), 1), -1).astype(np.float32)
+
+
+def _fine_structure(pictures: Floats) -> Floats:
+    from scipy.ndimage import uniform_filter
+
+    return pictures - uniform_filter(pictures, (1, FINE, FINE))
 
 
 def _blocks(pictures: Floats) -> Floats:

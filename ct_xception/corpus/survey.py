@@ -1,6 +1,6 @@
 """One pass over a corpus, every file read once: what the audit and the baselines need to know of each image.
 
-A surveyed image leaves 13 kB behind (two thumbnails, two hashes, a few dozen numbers); of large corpora the thumbnails
+A surveyed image leaves 30 kB behind (three thumbnails, two hashes, a few dozen numbers); of large corpora thumbnails
 lie in an unnamed temporary file, so that a hundred thousand images need no more memory than a thousand.
 """
 
@@ -26,9 +26,9 @@ from ct_xception.imaging.slices import Slice, Window, read_slice
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-ALIGNED_SIDE, RAW_SIDE = 96, 64
+ALIGNED_SIDE, RAW_SIDE, DETAIL_SIDE = 96, 64, 128
 COLUMN_GROUPS = ("attributes", "statistics", "border", "foreign")
-ON_DISK_FROM = 20_000  # images, 270 MB of thumbnails
+ON_DISK_FROM = 10_000  # images, 300 MB of thumbnails
 
 Pixels = NDArray[np.uint8]
 Columns = dict[str, NDArray[np.float64]]
@@ -38,7 +38,8 @@ Columns = dict[str, NDArray[np.float64]]
 class Survey:
     """N images in the order train, validation, test, each split in the dataset's own order.
 
-    `aligned` (N, 96, 96) uint8 is the body crop and `raw` (N, 64, 64) uint8 the whole picture, both box-filtered.
+    `aligned` (N, 96, 96) uint8 is the body crop, `raw` (N, 64, 64) and `detail` (N, 128, 128) uint8 are the whole
+    picture, all box-filtered; `boxes` (N, 4) float32 is the body's box, top, bottom, left and right as shares.
     `byte_hash` is the SHA-256 of the file, `pixel_hash` that of the decoded grey pixels and their shape. The columns
     are those of `corpus.traits`, float64. What could not be read is in `failed` (source: reason) and keeps its place:
     black thumbnails, empty hashes, NaN columns.
@@ -54,6 +55,8 @@ class Survey:
     pixel_hash: list[str]
     aligned: Pixels
     raw: Pixels
+    detail: Pixels
+    boxes: NDArray[np.float32]
     attributes: Columns
     statistics: Columns
     border: Columns
@@ -79,6 +82,8 @@ class Look:
     pixel_hash: str = ""
     aligned: Pixels | None = None
     raw: Pixels | None = None
+    detail: Pixels | None = None
+    box: tuple[float, float, float, float] = (0.0, 1.0, 0.0, 1.0)
     columns: dict[str, dict[str, float]] = field(default_factory=dict)
     window: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
@@ -144,10 +149,18 @@ def _describe(content: bytes, digest: str, slice_: Slice) -> Look:
         "foreign": traits.foreign_traits(content, pixels, mask, coloured=coloured),
     }
     shown = "8-bit" if slice_.window is None else describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)
+    height, width = pixels.shape
     return Look(
-        digest, pixel_digest(pixels), thumbnail(body, ALIGNED_SIDE), thumbnail(pixels, RAW_SIDE), columns, shown,
-        _acquisition(content),
-    )  # fmt: skip
+        byte_hash=digest,
+        pixel_hash=pixel_digest(pixels),
+        aligned=thumbnail(body, ALIGNED_SIDE),
+        raw=thumbnail(pixels, RAW_SIDE),
+        detail=thumbnail(pixels, DETAIL_SIDE),
+        box=(box.top / height, box.bottom / height, box.left / width, box.right / width),
+        columns=columns,
+        window=shown,
+        metadata=_acquisition(content),
+    )
 
 
 def pixel_digest(pixels: Pixels) -> str:
@@ -156,10 +169,11 @@ def pixel_digest(pixels: Pixels) -> str:
 
 
 def thumbnail(pixels: Pixels, side: int) -> Pixels:
-    """Grey pixels (H, W) uint8, box-filtered to (side, side) without keeping the aspect."""
+    """Grey pixels (H, W) uint8 box-filtered, or interpolated if fewer, to (side, side), whatever their aspect."""
     from PIL import Image
 
-    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BOX))
+    filtering = Image.Resampling.BOX if min(pixels.shape) >= side else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(pixels).resize((side, side), filtering))
 
 
 def _acquisition(content: bytes) -> dict[str, str]:
@@ -198,6 +212,8 @@ class _Record:
         self.total = total
         self.byte_hash, self.pixel_hash = [""] * total, [""] * total
         self.aligned, self.raw = pictures(total, ALIGNED_SIDE), pictures(total, RAW_SIDE)
+        self.detail = pictures(total, DETAIL_SIDE)
+        self.boxes = np.tile(np.array([0, 1, 0, 1], dtype=np.float32), (total, 1))
         self.columns: dict[str, Columns] = {name: {} for name in COLUMN_GROUPS}
         self.windows, self.reasons = [""] * total, [""] * total
         self.metadata: dict[str, list[str]] = {}
@@ -206,8 +222,10 @@ class _Record:
         """Put one look in its place."""
         self.byte_hash[index], self.pixel_hash[index] = look.byte_hash, look.pixel_hash
         self.windows[index], self.reasons[index] = look.window, look.reason
-        if look.aligned is not None and look.raw is not None:
-            self.aligned[index], self.raw[index] = look.aligned, look.raw
+        self.boxes[index] = look.box
+        for array, thumb in ((self.aligned, look.aligned), (self.raw, look.raw), (self.detail, look.detail)):
+            if thumb is not None:
+                array[index] = thumb
         for name, values in look.columns.items():
             for key, value in values.items():
                 self.columns[name].setdefault(key, np.full(self.total, np.nan))[index] = value
@@ -228,6 +246,8 @@ class _Record:
             pixel_hash=self.pixel_hash,
             aligned=self.aligned,
             raw=self.raw,
+            detail=self.detail,
+            boxes=self.boxes,
             **self.columns,
             windows=self.windows,
             metadata=self.metadata,

@@ -26,23 +26,23 @@ from ct_xception.corpus.lookalikes import (
     Candidates,
     Describer,
     Index,
-    Step,
     Window,
     cut_windows,
     find_candidates,
 )
-from ct_xception.corpus.registration import local_similarity, register, resample, shrink, soften, standardise
+from ct_xception.corpus.registration import local_similarity, nested, register, resample, shrink, soften, standardise
 from ct_xception.corpus.survey import Survey
 
-NEAR = 0.98  # local similarity of twins; other patients' nearest slices reach 0.97 in one of a hundred
+NEAR = 0.93  # similarity of twins in the small, from which on a pair is one
 SAME_PATIENT = 0.85  # correlation of body crops at 96 pixels
 LOOKED_AT = 12  # candidates an image
 LEAST_LIKE = 0.6  # similarity of descriptors below which no twin was ever found
 COARSE_SIDE, COARSE_STEPS, COARSE_LEAST = 24, 6, 0.94
-FINE_SIDE, FINE_STEPS = 64, 3
+FINE_SIDE, FINE_STEPS, FINE_LEAST = 64, 3, 0.96
+DETAIL_SIDE, DETAIL_STEPS = 96, 1
 RELATED_NEIGHBOURS = 16  # an image, in corpora too large to compare outright
 ALL_PAIRS_UP_TO = 32  # copies of one file; of more, each is paired with the first of every split
-BATCH = 512  # pairs laid upon each other, or rows of correlations, at once
+BATCH = 256  # pairs laid upon each other, or rows of correlations, at once
 NEIGHBOUR_BATCH = 64  # images whose neighbours' whole body crops are compared at once
 
 Kind = Literal["bytes", "pixels", "near"]
@@ -141,42 +141,57 @@ def _near(survey: Survey, distinct: Indices, progress: bool) -> list[TwinPair]:
     """Near twins among distinct pictures, each pair once with its better similarity."""
     from tqdm import tqdm
 
+    if len(distinct) < 2:
+        return []
+    whole = np.tile(np.array(WHOLE, dtype=np.float32), (len(survey), 1))
+    channels = (Channel(survey.raw, whole, cut_windows()), Channel(survey.aligned, survey.boxes, WHOLE))
     found: dict[tuple[int, int], float] = {}
-    views: list[tuple[Pixels, list[Window]]] = [(survey.raw, cut_windows()), (survey.aligned, WHOLE)]
     with tqdm(total=2 * len(distinct), desc="looking for twins", unit="image", disable=not progress) as bar:
-        for thumbnails, windows in views:
-            for first, second, similarity in _confirmed(thumbnails, distinct, windows, bar.update):
-                pair = min(first, second), max(first, second)
-                found[pair] = max(similarity, found.get(pair, 0.0))
+        for channel in channels:
+            look = channel.thumbnails, distinct, channel.windows, LOOKED_AT, LEAST_LIKE
+            for candidates in find_candidates(*look, bar.update):
+                for first, second, similarity in _confirmed(survey, channel, candidates):
+                    pair = min(first, second), max(first, second)
+                    found[pair] = max(similarity, found.get(pair, 0.0))
     return [TwinPair(first, second, "near", similarity) for (first, second), similarity in found.items()]
 
 
-def _confirmed(thumbnails: Pixels, distinct: Indices, windows: list[Window], step: Step) -> Iterator[Related]:
+@dataclass(frozen=True, eq=False)
+class Channel:
+    """One way of seeing every image: thumbnails (N, S, S), where they lie in the whole pictures, how they are cut."""
+
+    thumbnails: Pixels
+    frames: Floats
+    windows: list[Window]
+
+
+def _confirmed(survey: Survey, channel: Channel, pairs: Candidates) -> Iterator[Related]:
     """The look-alikes that prove to be twins, with their similarity."""
-    if len(distinct) < 2:
-        return
-    chosen = thumbnails if len(distinct) == len(thumbnails) else thumbnails[distinct]
-    for candidates in find_candidates(chosen, windows, LOOKED_AT, LEAST_LIKE, step):
-        for at in range(0, len(candidates.first), BATCH):
-            part = slice(at, at + BATCH)
-            batch = Candidates(candidates.first[part], candidates.second[part], candidates.windows[part])
-            kept, similarity = _confirm(chosen, batch)
-            for first, second, value in zip(batch.first[kept], batch.second[kept], similarity, strict=True):
-                yield int(distinct[first]), int(distinct[second]), float(value)
+    for at in range(0, len(pairs.first), BATCH):
+        part = slice(at, at + BATCH)
+        batch = Candidates(pairs.first[part], pairs.second[part], pairs.windows[part])
+        for side, steps, least in ((COARSE_SIDE, COARSE_STEPS, COARSE_LEAST), (FINE_SIDE, FINE_STEPS, FINE_LEAST)):
+            batch = _laid_upon(channel.thumbnails, batch, side, steps, least)
+        if len(batch.first):
+            similarity = _similarity_in_detail(survey.detail, channel.frames, batch)
+            for index in np.flatnonzero(similarity >= NEAR).tolist():
+                yield int(batch.first[index]), int(batch.second[index]), min(float(similarity[index]), 1.0)
 
 
-def _confirm(thumbnails: Pixels, pairs: Candidates) -> tuple[Indices, Floats]:
-    """Which of some pairs are twins, and how similar: coarse registration weeds out, fine registration decides."""
-    first, second = thumbnails[pairs.first], thumbnails[pairs.second]
-    windows, score = register(shrink(first, COARSE_SIDE), shrink(second, COARSE_SIDE), pairs.windows, COARSE_STEPS)
-    kept = np.flatnonzero(score >= COARSE_LEAST)
-    if not len(kept):
-        return kept, np.empty(0, dtype=np.float32)
-    fine_first, fine_second = (soften(shrink(one[kept], FINE_SIDE)) for one in (first, second))
-    windows, _ = register(fine_first, fine_second, windows[kept], FINE_STEPS)
-    similarity = local_similarity(resample(fine_first, windows, FINE_SIDE), fine_second)
-    twins = similarity >= NEAR
-    return kept[twins], np.minimum(similarity[twins], 1.0)
+def _laid_upon(thumbnails: Pixels, pairs: Candidates, side: int, steps: int, least: float) -> Candidates:
+    """The pairs that correlate at least so much when laid upon each other, with the windows where they do."""
+    first, second = (soften(shrink(thumbnails[ends], side)) for ends in (pairs.first, pairs.second))
+    windows, score = register(first, second, pairs.windows, steps)
+    kept = score >= least
+    return Candidates(pairs.first[kept], pairs.second[kept], windows[kept])
+
+
+def _similarity_in_detail(detail: Pixels, frames: Floats, pairs: Candidates) -> Floats:
+    """The agreement in the small (P,) of two pictures' common part."""
+    first, second = (soften(detail[ends].astype(np.float32)) for ends in (pairs.first, pairs.second))
+    second = resample(second, frames[pairs.second], DETAIL_SIDE)
+    windows, _ = register(first, second, nested(frames[pairs.first], pairs.windows), DETAIL_STEPS)
+    return local_similarity(resample(first, windows, DETAIL_SIDE), second)
 
 
 def _related(survey: Survey, distinct: Indices, clusters: Indices) -> list[Related]:
@@ -202,7 +217,7 @@ def _correlated(aligned: Pixels, distinct: Indices) -> Iterator[tuple[Indices, I
 
 def _correlated_neighbours(aligned: Pixels, distinct: Indices) -> Iterator[tuple[Indices, Indices, Floats]]:
     """The nearest few of each by principal components, with their true correlation, in blocks."""
-    describer = Describer(aligned[distinct[:: max(1, len(distinct) // OUTRIGHT)]], components=128, whitened=0.0)
+    describer = Describer(aligned, distinct, components=128, whitened=0.0)
     blocks = [distinct[at : at + NEIGHBOUR_BATCH] for at in range(0, len(distinct), NEIGHBOUR_BATCH)]
     vectors = [describer.describe(aligned[block], WHOLE)[:, 0] for block in blocks]
     index = Index(np.concatenate(vectors))
