@@ -7,6 +7,7 @@ refuses a truncated file, but loads most single-bit flips without a word).
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -109,7 +110,9 @@ def _download(repo: str, revision: str | None, name: str) -> Path:
     except (RepositoryNotFoundError, HFValidationError) as error:
         problem, cause = "no such folder, nor public Hub repository; mend the name, or `hf auth login`", error
     except (LocalEntryNotFoundError, HTTPError, OSError) as error:
-        problem, cause = "no such folder, and the Hub does not answer; give a folder, or try again later", error
+        full = getattr(error, "errno", None) == errno.ENOSPC
+        away = "no such folder, and the Hub does not answer; give a folder, or try again later"
+        problem, cause = "the disk is full; make room, and try again" if full else away, error
     raise CheckpointError(f"{name}: {problem}.") from cause
 
 
