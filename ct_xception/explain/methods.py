@@ -31,7 +31,7 @@ NOISE = 0.15  # SmoothGrad's standard deviation as a share of the picture's rang
 KERNEL_WIDTH = 0.25  # of LIME's similarity, as in its authors' package for pictures
 
 Progress = Callable[[float], None]
-_RANDOM = threading.Lock()  # two of Captum's methods draw from the process's random state
+_RANDOM = threading.Lock()  # three of Captum's methods draw from the process's random state
 
 
 class Cancelled(Exception):
@@ -311,7 +311,7 @@ def _lime(question: Question) -> Computed:
 
     question.scorer.expected = question.scorer.asked + question.budget.mixtures
     lime = LimeBase(question.scorer, _Ridge(), similarity, keep, True, mix, None)
-    with torch.no_grad():
+    with torch.no_grad(), _seeded(question.seed):  # its data loader draws a seed that it does not use
         weights = lime.attribute(
             question.pixel_values,
             target=question.target,

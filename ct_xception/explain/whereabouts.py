@@ -141,12 +141,17 @@ def seen_mask(region: Region, box: Box, shape: tuple[int, int]) -> np.ndarray:
 
 
 def whereabouts_warning(shares: dict[str, Share]) -> str | None:
-    """One sentence where a map's mass lies on foreign ground, more than a shapeless map would put there; else None."""
+    """One sentence where a map's mass lies on foreign ground, more than a shapeless map would put there; else None.
+
+    One kind of foreign ground is enough; failing that, all of them together are judged.
+    """
     ink = shares["ink"]
     if ink.share > max(WARN_ABOVE_INK, 2 * ink.area):
         return _sentence(ink.share, WORDS["ink"])
-    foreign = [shares[name] for name in FOREIGN]
-    share, area = sum(item.share for item in foreign), sum(item.area for item in foreign)
+    for name in FOREIGN:
+        if shares[name].share > max(WARN_ABOVE, 2 * shares[name].area):
+            return _sentence(shares[name].share, WORDS[name])
+    share, area = (sum(getattr(shares[name], field) for name in FOREIGN) for field in ("share", "area"))
     if share <= max(WARN_ABOVE, 1.25 * area):
         return None
     most = max(FOREIGN, key=lambda name: shares[name].share)
