@@ -17,14 +17,16 @@ CALIBRATION = {
     "brier": "Brier score",
     "log_loss": "Log-loss",
 }
-_SHOWN_FINDINGS, _SHOWN_POINTS = 10, 8
+_SHOWN_FINDINGS, _SHOWN_POINTS = 6, 8
 
 
 def reliability_slots(evidence: Evidence) -> dict[str, Any]:
     """The slots of the card's sections on trust; a section's slot is empty where it was not measured."""
     return {
         "findings_statement": findings_statement(evidence),
-        "findings": findings_list(evidence),
+        "findings": findings_lists(evidence)[0],
+        "lesser_findings": findings_lists(evidence)[1],
+        "leaks": leaks(evidence),
         "calibration_statement": calibration_statement(evidence),
         "calibration_table": calibration_table(evidence),
         "sets_statement": sets_statement(evidence),
@@ -45,7 +47,7 @@ def findings_of(evidence: Evidence) -> list[Mapping[str, Any]]:
 
 
 def findings_statement(evidence: Evidence) -> str:
-    """How many leaks, shortcuts and oddities the audit found; or that nobody looked."""
+    """How many leaks, shortcuts and oddities the audit found, and whether any is a leak; or that nobody looked."""
     if evidence.audit is None:
         return "The corpus was not audited: whether it holds leaks or shortcuts is unknown."
     found = findings_of(evidence)
@@ -57,18 +59,21 @@ def findings_statement(evidence: Evidence) -> str:
         for level, number in counts.items()
         if number
     ]
-    return f"The audit of the corpus, made before training, has {len(found)} findings ({', '.join(told)})."
+    trust = " **Figures on its own splits are not to be trusted as they are.**" if leaks(evidence) else ""
+    return f"The audit of the corpus has {len(found):,} finding{'s' * (len(found) != 1)} ({', '.join(told)}).{trust}"
 
 
-def findings_list(evidence: Evidence) -> str:
-    """The gravest findings, a line each; the rest is counted."""
+def leaks(evidence: Evidence) -> bool:
+    """Whether the audit found something of the test set in what came before it."""
+    return bool((evidence.audit or {}).get("leaks"))
+
+
+def findings_lists(evidence: Evidence) -> tuple[str, str]:
+    """The gravest findings, a line each, and the others."""
     found = findings_of(evidence)
-    grave = [finding for finding in found if finding["severity"] != "note"][:_SHOWN_FINDINGS]
-    lines = [f"- **{finding['severity']}**: {plain(str(finding['title']))}" for finding in grave]
-    rest = len(found) - len(grave)
-    if grave and rest:
-        lines.append(f"- {rest} more in [`evaluation/audit.json`](evaluation/audit.json).")
-    return "\n".join(lines)
+    shown = [finding for finding in found if finding["severity"] != "note"][:_SHOWN_FINDINGS]
+    lines = [f"- **{finding['severity']}**: {plain(str(finding['title']))}" for finding in found]
+    return "\n".join(lines[: len(shown)]), "\n".join(lines[len(shown) :])
 
 
 def calibration_statement(evidence: Evidence) -> str:

@@ -47,7 +47,7 @@ def test_the_whole_card(full_folder: Folder) -> None:
     expected = (Path(__file__).parent / "expected_card.md").read_text(encoding="utf-8")
     full_folder.side["provenance"]["corpus"]["notes"] = NOTES
     folder = full_folder.write()
-    write_audit(folder)
+    write_audit(folder, leaks=True)
     assert render_card(folder) == expected
 
 
@@ -304,7 +304,23 @@ class TestSections:
         text = render_card(folder)
         assert "has 3 findings (1 critical, 1 warning, 1 note)." in text
         assert text.index("- **critical**: 6 of 40 test images") < text.index("- **warning**: Grey levels")
-        assert "168" not in text.partition("---\n\n#")[2]
+        assert text.index("- **warning**") < text.index("<summary>The other findings") < text.index("1,200 pixels wide")
+
+    def test_a_leak_is_said_at_the_top(self, make_model_dir: MakeModelDir) -> None:
+        folder = make_model_dir()
+        write_audit(folder, leaks=True)
+        body = ModelCard(render_card(folder)).text
+        assert body.index("**The corpus leaks**") < body.index("| Protocol |")
+        assert "**Figures on its own splits are not to be trusted as they are.**" in body
+        write_audit(folder)
+        assert "leaks**" not in render_card(folder) and "not to be trusted" not in render_card(folder)
+
+    def test_many_findings_are_folded(self, make_model_dir: MakeModelDir) -> None:
+        folder = make_model_dir()
+        many = [{**FINDINGS[1], "title": f"Finding {k} of the corpus."} for k in range(20)]
+        write_audit(folder, [FINDINGS[0], *many])
+        shown, folded = render_card(folder).partition("## How to use")[0].split("<summary>The other findings")
+        assert shown.count("- **") == 6 and folded.count("- **warning**: Finding") == 15
 
     def test_an_audit_that_found_nothing(self, make_model_dir: MakeModelDir) -> None:
         folder = make_model_dir()
