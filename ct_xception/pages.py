@@ -138,6 +138,8 @@ footer { padding-top: 1.5rem; padding-bottom: 2.5rem; color: var(--quiet); font-
   header.top { padding-top: 1.25rem; }
   h1 { font-size: 1.4rem; }
   .card { padding: .9rem; }
+  nav a { grid-template-columns: 1fr; gap: .25rem; }
+  nav .badge { justify-self: start; padding-inline: .65rem; }
 }
 @media print { body { background: #fff; } .card { break-inside: avoid; } }
 """

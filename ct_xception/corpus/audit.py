@@ -321,7 +321,7 @@ def audit_summary(audit: Audit, width: int = 100) -> str:
     """The findings as lines for the terminal, at most `width` characters each."""
     counts = audit.counts
     said = ", ".join(f"{number} {_plural(severity, number)}" for severity, number in counts.items())
-    lines = [f"Audit of {images(len(audit.survey.sources))}: {said} ({audit.seconds:.0f} s; ranges: 95 % intervals)"]
+    lines = [f"Audit of {images(len(audit.survey.sources))}: {said} ({audit.seconds:.0f} s)"]
     for finding in audit.findings:
         mark = finding.severity.upper() if finding.severity == "critical" else finding.severity
         lines += textwrap.wrap(

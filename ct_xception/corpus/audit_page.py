@@ -88,7 +88,8 @@ class Gallery:
         except (SliceError, OSError):  # gone or damaged since: the survey's thumbnail is left
             uri = image_uri(survey.raw[index])
         name = printable(source)
-        return Shown(uri, split, survey.label_names[survey.labels[index]], shorten(name, CAPTION), name)
+        short = shorten(name.rsplit("/", 1)[-1], CAPTION)  # what comes before mostly repeats split and class
+        return Shown(uri, split, survey.label_names[survey.labels[index]], short, name)
 
     def _picture(self, content: bytes, index: int) -> np.ndarray:
         from ct_xception.corpus.traits import colour_picture
