@@ -1,0 +1,137 @@
+"""A corpus's record on the Hub: names no file and no patient, and with its images trains again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas
+import pytest
+from huggingface_hub import DatasetCard
+
+from ct_xception.cli import main
+from ct_xception.corpus.load import CorpusOptions, load_corpus
+from ct_xception.corpus.split import make_splits
+from ct_xception.errors import InputError
+from ct_xception.files import write_json
+from ct_xception.publish.corpus_record import write_corpus_record
+from ct_xception.training.config import config_from_mapping
+from tests.hub.local_hub import LocalHub
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+LOAD = """
+import json, sys
+from ct_xception.corpus.load import load_corpus
+
+corpus = load_corpus(sys.argv[1])
+print(json.dumps({
+    "labels": corpus.label_names,
+    "sizes": {name: len(part) for name, part in corpus.dataset.items()},
+    "groups": corpus.report["groups"],
+    "images": sorted(len(cell["bytes"]) for part in corpus.dataset.values() for cell in part["image"]),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def run_folder(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's record of the tiny corpus, as train_hf.py leaves it, with an audit."""
+    folder = tmp_path_factory.mktemp("run")
+    config = config_from_mapping({"corpus": str(tiny_corpus), "weights": "none"})
+    corpus = load_corpus(config.corpus, CorpusOptions())
+    write_json(folder / "config.json", config.mapping)
+    write_json(folder / "corpus.json", corpus.report)
+    write_json(folder / "split.json", make_splits(corpus.dataset)[1])
+    (folder / "model/evaluation").mkdir(parents=True)
+    finding = {"kind": "leak", "severity": "critical", "title": "2 of 8 test images have a twin in train", "n": 2}
+    write_json(folder / "model/evaluation/audit.json", {"findings": [finding]})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def record(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("record")
+    files = write_corpus_record(run_folder, folder)
+    splits = [f"data/{name}.parquet" for name in ("test", "train", "validation")]
+    assert sorted(files) == ["README.md", "audit.json", *splits, "splits.json"]
+    return folder
+
+
+class TestWithoutImages:
+    def test_who_holds_the_corpus_finds_every_image(self, record: Path, run_folder: Path, tiny_corpus: Path) -> None:
+        sources = json.loads((run_folder / "split.json").read_text())["sources"]
+        for name, listed in sources.items():
+            table = pandas.read_parquet(record / f"data/{name}.parquet")
+            assert list(table.columns) == ["label", "group", "sha256"]
+            held = [hashlib.sha256((tiny_corpus / source).read_bytes()).hexdigest() for source in listed]
+            assert table["sha256"].tolist() == held
+
+    def test_who_does_not_learns_no_name(self, record: Path, run_folder: Path) -> None:
+        sources = json.loads((run_folder / "split.json").read_text())["sources"]
+        told = b"".join(path.read_bytes() for path in record.rglob("*") if path.suffix in (".json", ".md")).decode()
+        told += "".join(pandas.read_parquet(path).to_csv() for path in (record / "data").iterdir())
+        names = {Path(source).stem for listed in sources.values() for source in listed}
+        assert len(names) > 40 and not [name for name in names if name in told or name.partition("_")[0] in told]
+        assert str(run_folder) not in told and "group 00001" in told
+
+    def test_the_card(self, record: Path) -> None:
+        text = (record / "README.md").read_text()
+        card = DatasetCard(text)
+        assert card.data.task_categories == ["image-classification"]
+        assert [one["split"] for one in card.data.configs[0]["data_files"]] == ["train", "validation", "test"]
+        assert "**No image is in this repository.**" in text
+        assert "- critical: 2 of 8 test images have a twin in train" in text
+
+    def test_another_corpus_under_the_same_name(self, run_folder: Path, tmp_path: Path) -> None:
+        import shutil
+
+        other = Path(shutil.copytree(run_folder, tmp_path / "run"))
+        report = json.loads((other / "corpus.json").read_text())
+        write_json(other / "corpus.json", report | {"hash": "0" * 64})
+        with pytest.raises(InputError, match="is no longer the corpus that .* was trained on"):
+            write_corpus_record(other, tmp_path / "record")
+
+    def test_no_run(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="is no run folder"):
+            write_corpus_record(tmp_path, tmp_path / "record")
+
+
+@pytest.mark.usefixtures("log_in")
+class TestOnTheHub:
+    def test_with_images_it_trains_again(
+        self, hub: LocalHub, run_folder: Path, tiny_corpus: Path, run_program: Run
+    ) -> None:
+        assert main(["push", str(run_folder), "alice/corpus", "--dataset", "--images"]) == 0
+        assert hub["datasets/alice/corpus"].history == ["Publish the corpus's record", "initial commit"]
+        done = run_program("python", "-c", LOAD, "alice/corpus")
+        assert done.returncode == 0, done.stderr[-2000:]
+        found, local = json.loads(done.stdout.splitlines()[-1]), load_corpus(str(tiny_corpus))
+        assert found["labels"] == local.label_names
+        assert found["sizes"] == {name: len(part) for name, part in local.dataset.items()}
+        assert found["groups"] == {"count": local.report["groups"]["count"], "origin": "column group"}
+        cells = [cell for part in local.dataset.values() for cell in part["image"]]
+        assert found["images"] == sorted(Path(cell["path"]).stat().st_size for cell in cells)
+
+    def test_images_go_with_a_dataset_alone(self, run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["push", str(run_folder), "alice/corpus", "--images"]) == 2
+        assert "--images: goes with --dataset" in capsys.readouterr().err
+        assert main(["push", str(run_folder), "alice/corpus"]) == 2
+        assert "is no checkpoint folder; of a Hub id push --space, of a run --dataset." in capsys.readouterr().err
+
+    def test_dicom_is_never_published(self, hub: LocalHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        from ct_xception.corpus.phantom import generate_phantom
+
+        source = generate_phantom(tmp_path / "dicom", patients=12, slices_per_patient=1, size=64, dicom=True)
+        config = config_from_mapping({"corpus": str(source), "weights": "none"})
+        corpus, run = load_corpus(config.corpus, CorpusOptions()), tmp_path / "run"
+        for name, record in (
+            ("config", config.mapping), ("corpus", corpus.report), ("split", make_splits(corpus.dataset)[1]),
+        ):  # fmt: skip
+            write_json(run / f"{name}.json", record)
+        assert main(["push", str(run), "alice/dicom", "--dataset", "--images"]) == 2
+        assert "holds a DICOM file, whose header may name a patient" in capsys.readouterr().err
+        assert ("datasets", "alice/dicom") not in hub.repositories

@@ -1,0 +1,52 @@
+"""Training that ends on the Hub: asked about first, done last, and made again where it failed."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import train_hf
+from ct_xception.errors import InputError
+from ct_xception.training.config import TrainConfig, config_from_mapping
+from tests.hub.conftest import ROOT
+from tests.hub.local_hub import LocalHub
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def config() -> TrainConfig:
+    return config_from_mapping({"corpus": "phantom", "push_to_hub": "alice/trained", "private": True})
+
+
+def test_it_is_asked_before_anything_slow(run_program: Run, tmp_path: Path) -> None:
+    options = ["--corpus", "no/such/corpus", "--weights", "none", "--output_dir", str(tmp_path / "run")]
+    done = run_program("python", "train_hf.py", *options, "--push_to_hub", "bob/ct", cwd=ROOT)
+    assert done.returncode == 2 and not (tmp_path / "run").exists()
+    assert "train_hf.py: bob/ct: the token is alice's, and bob is neither that account" in done.stderr
+
+
+@pytest.mark.usefixtures("log_in")
+def test_the_finished_checkpoint_is_published(
+    hub: LocalHub, config: TrainConfig, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model").symlink_to(checkpoint)
+    train_hf.push(config, tmp_path)
+    commit = hub["alice/trained"].at("main").id
+    assert hub["alice/trained"].private
+    assert capsys.readouterr().out == f"published:  {hub.endpoint}/alice/trained   (commit {commit[:12]})\n"
+    sent = len(hub.log)
+    train_hf.push(dataclasses.replace(config, push_to_hub=None, private=False), tmp_path)
+    assert len(hub.log) == sent
+
+
+def test_options_that_make_no_sense_together() -> None:
+    with pytest.raises(InputError, match="--private: is about --push_to_hub, which was not given"):
+        config_from_mapping({"corpus": "phantom", "private": True})
+    folds = {"protocols": ["published", "grouped"], "only_fold": 1}
+    with pytest.raises(InputError, match="--push_to_hub: a fold alone makes no checkpoint"):
+        config_from_mapping({"corpus": "phantom", "push_to_hub": "alice/ct", **folds})
