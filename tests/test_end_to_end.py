@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 LAUNCH = [str(BIN / "accelerate"), "launch", "--quiet"]
-OPTIONS = ["--weights", "none", "--image_size", "64", "--epochs", "3", "--batch_size", "8"]
+OPTIONS = ["--weights", "none", "--image_size", "64", "--epochs", "2", "--batch_size", "8", "--threads", "1"]
 
 
 def command(corpus: Path, run: Path, *more: str, launch: list[str] = LAUNCH) -> list[str]:
@@ -26,7 +26,7 @@ def command(corpus: Path, run: Path, *more: str, launch: list[str] = LAUNCH) -> 
 
 
 def run_whole(words: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=900)
 
 
 @pytest.fixture(scope="module")
