@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["Audit", "Finding", "audit_corpus", "audit_summary", "write_audit"]
 
 FORMAT = 1
-SHORTCUT, GIVEAWAY = 0.8, 0.95  # lower ends of an AUC's interval: worth a warning; the label is as good as given away
+SHORTCUT, GIVEAWAY = 0.8, 0.9  # lower ends of an AUC's interval: worth a warning; the label is as good as given away
+SINGULAR = {"are": "is", "have": "has", "hold": "holds", "look": "looks", "show": "shows"}
 FEW, RATIO = 10, 10.0  # images of a class in a split; the largest class over the smallest
 FOREIGN_SEVERITY: Mapping[str, Severity] = {
     "not_grey": "warning", "ink": "warning", "boxes": "warning", "strokes": "warning", "overlay": "warning",
@@ -254,7 +255,8 @@ def _foreign(survey: Survey, oddity: Oddity) -> Finding:
     n, total = len(oddity.items), len(survey.sources)
     counts = oddity.detail["classes"]
     severity = FOREIGN_SEVERITY[oddity.kind]
-    title = f"{n:,} of {total:,} images {oddity.said}: {name_classes(counts)}."
+    verb, rest = oddity.said.split(" ", 1)
+    title = f"{n:,} of {total:,} images {SINGULAR[verb] if n == 1 else verb} {rest}: {name_classes(counts)}."
     return Finding(f"foreign_{oddity.kind}", severity, title, n, total, sources(survey, oddity.items), oddity.detail)
 
 

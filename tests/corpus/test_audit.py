@@ -52,7 +52,9 @@ def test_planted_defects_are_all_found(planted: Path, planted_audit: Audit) -> N
     assert copied <= {Path(source) for source in found["leak_exact"].items}
     assert found["leak_group"].severity == found["conflict"].severity == "critical"
     conflicts = {Path(name) for one in truth if one["kind"] == "conflicts" for name in one["files"]}
-    assert conflicts <= {Path(source) for source in found["conflict"].items}
+    # Of a conflict whose one copy lies in the class made brighter, the two are no longer equal, but nearly.
+    contradicting = found["conflict"].items + found["conflict_near"].items if "conflict_near" in found else ()
+    assert conflicts <= {Path(source) for source in contradicting or found["conflict"].items}
     assert found["duplicates"].n >= 4
     assert planted_audit.leaks
 
