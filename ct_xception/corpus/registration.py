@@ -9,7 +9,6 @@ two patients agree in the large and not in the small, a drawn arrow spoils a few
 
 from __future__ import annotations
 
-import math
 import numpy as np
 from numpy.typing import NDArray
 
@@ -68,7 +67,7 @@ def soften(pictures: Floats) -> Floats:
 
 def standardise(pictures: Floats) -> Floats:
     """(P, …) to (P, D): zero mean and unit length each; zeros where a picture is uniform."""
-    flat = pictures.reshape(len(pictures), math.prod(pictures.shape[1:]))  # of no pictures, -1 could be any number
+    flat = pictures.reshape(len(pictures), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
     length = np.linalg.norm(flat, axis=1, keepdims=True)
     return np.divide(flat, length, out=np.zeros_like(flat), where=length > 1e-3)
