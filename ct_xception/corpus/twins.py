@@ -180,6 +180,8 @@ def _confirmed(survey: Survey, channel: Channel, pairs: Candidates) -> Iterator[
 
 def _laid_upon(thumbnails: Pixels, pairs: Candidates, side: int, steps: int, least: float) -> Candidates:
     """The pairs that correlate at least so much when laid upon each other, with the windows where they do."""
+    if not len(pairs.first):  # the coarse look has left none
+        return pairs
     first, second = (soften(shrink(thumbnails[ends], side)) for ends in (pairs.first, pairs.second))
     windows, score = register(first, second, pairs.windows, steps)
     kept = score >= least
