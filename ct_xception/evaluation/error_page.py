@@ -223,7 +223,7 @@ def _section(
         ],
         alike=[(trait.name, trait.values[0]) for trait in traits if len(set(trait.values)) == 1],
         patients=worst_groups(known.labels, predicted, names, known.groups),
-        refused=answers.refused,
+        refused={source: reason.removeprefix(f"{source}: ") for source, reason in answers.refused.items()},
     )
 
 
