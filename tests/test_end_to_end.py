@@ -71,7 +71,7 @@ def test_killed_and_resumed_equals_unbroken_bit_for_bit(unbroken: Path, tiny_cor
     process = subprocess.Popen(
         command(tiny_corpus, run), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 800
     while not list(run.glob("checkpoints/epoch-0001")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
