@@ -136,8 +136,9 @@ def _formats(survey: Survey) -> list[Oddity]:
         others = {suffix for many in SUFFIXES.values() for suffix in many} - set(suffixes)
         named = np.array([PurePosixPath(source).suffix.lower() in others for source in survey.sources])
         wrong |= named & (survey.attributes[key] == 1)
-    said = "are not in the format that their names say"
-    detail = _by_class(survey, wrong) | {"found": _counts(survey, np.flatnonzero(wrong), _name_and_format)}
+    found = _counts(survey, np.flatnonzero(wrong), _name_and_format)
+    said = f"are not in the format that their names say ({', '.join(f'{n:,} {what}' for what, n in found.items())})"
+    detail = _by_class(survey, wrong) | {"found": found}
     return [Oddity("misnamed", np.flatnonzero(wrong), said, detail), *_encodings(survey)]
 
 
@@ -174,7 +175,7 @@ def _encoding(survey: Survey, index: int) -> str:
 
 
 def _name_and_format(survey: Survey, index: int) -> str:
-    return f"{PurePosixPath(survey.sources[index]).suffix} that is {_format(survey, index)}"
+    return f"{_format(survey, index)} named {PurePosixPath(survey.sources[index]).suffix}"
 
 
 def _sizes(survey: Survey) -> list[Oddity]:

@@ -100,7 +100,7 @@ def test_formats_and_sizes(found: dict[str, Finding]) -> None:
         name: sum(n for kind, n in counts.items() if kind.split()[0] == name) for name in ("RGBA", "RGB", "grey")
     }
     assert by_channels == {"RGBA": 923, "RGB": 74, "grey": 3}
-    assert found["foreign_misnamed"].detail["found"] == {".png that is JPEG": 4}
+    assert found["foreign_misnamed"].detail["found"] == {"JPEG named .png": 4}
     assert "168 to 1,200 px wide" in found["foreign_sizes"].title
 
 

@@ -74,7 +74,7 @@ def test_twins_are_no_relatives() -> None:
 def test_a_jpeg_called_png_is_misnamed() -> None:
     found = found_in(survey_with("attributes", is_png=[0.0, 1.0], is_jpeg=[1.0, 0.0]))
     assert found["misnamed"].items.tolist() == [0]
-    assert found["misnamed"].detail["found"] == {".png that is JPEG": 1}
+    assert found["misnamed"].detail["found"] == {"JPEG named .png": 1}
     assert found["mixed_formats"].detail["found"] == {"grey PNG": 39, "grey JPEG": 1}
 
 
