@@ -51,8 +51,6 @@ def make_survey(
         "pixel_hash": digests,
         "aligned": noise,
         "raw": noise[:, :64, :64],
-        "detail": np.zeros((count, 128, 128), dtype=np.uint8),
-        "boxes": np.tile(np.array([0, 0, 1, 1], dtype=np.float32), (count, 1)),
         "detail": np.repeat(np.repeat(noise[:, :64, :64], 2, axis=1), 2, axis=2),
         "boxes": np.tile(np.array([0, 1, 0, 1], dtype=np.float32), (count, 1)),
         **filled,
