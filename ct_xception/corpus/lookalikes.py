@@ -43,6 +43,10 @@ class Candidates:
     second: Indices
     windows: Floats
 
+    def chosen(self, which: slice | Indices) -> Candidates:
+        """Some of the pairs."""
+        return Candidates(self.first[which], self.second[which], self.windows[which])
+
 
 def cut_windows() -> list[Window]:
     """The ways of cutting the sides, as top, bottom, left, right in shares; the whole picture is the first."""

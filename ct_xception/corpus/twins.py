@@ -33,9 +33,10 @@ from ct_xception.corpus.lookalikes import (
 from ct_xception.corpus.registration import local_similarity, nested, register, resample, shrink, soften, standardise
 from ct_xception.corpus.survey import Survey
 
-NEAR = 0.93  # similarity of twins in the small, from which on a pair is one
+NEAR = 0.96  # similarity of twins in the small; neighbouring slices of one patient mostly stay below
 SAME_PATIENT = 0.85  # correlation of body crops at 96 pixels
 LOOKED_AT = 12  # candidates an image
+CONFIRMED = 4  # of them, the best ones, compared in detail
 LEAST_LIKE = 0.6  # similarity of descriptors below which no twin was ever found
 COARSE_SIDE, COARSE_STEPS, COARSE_LEAST = 24, 6, 0.94
 FINE_SIDE, FINE_STEPS, FINE_LEAST = 64, 3, 0.96
@@ -148,12 +149,28 @@ def _near(survey: Survey, distinct: Indices, progress: bool) -> list[TwinPair]:
     found: dict[tuple[int, int], float] = {}
     with tqdm(total=2 * len(distinct), desc="looking for twins", unit="image", disable=not progress) as bar:
         for channel in channels:
+            tried: set[tuple[int, int]] = set()
             look = channel.thumbnails, distinct, channel.windows, LOOKED_AT, LEAST_LIKE
             for candidates in find_candidates(*look, bar.update):
-                for first, second, similarity in _confirmed(survey, channel, candidates):
+                untried = _untried(candidates, tried, found)
+                for first, second, similarity in _confirmed(survey, channel, untried):
                     pair = min(first, second), max(first, second)
                     found[pair] = max(similarity, found.get(pair, 0.0))
     return [TwinPair(first, second, "near", similarity) for (first, second), similarity in found.items()]
+
+
+def _untried(pairs: Candidates, tried: set[tuple[int, int]], found: Collection[tuple[int, int]]) -> Candidates:
+    """The pairs not found yet, and of those looked at as a whole, from either end, only the first; grows `tried`."""
+    kept = []
+    whole = (pairs.windows == np.array(WHOLE[0], dtype=np.float32)).all(axis=1)
+    ends = np.sort(np.stack([pairs.first, pairs.second], axis=1), axis=1).tolist()
+    for index, (first, second) in enumerate(ends):
+        pair = (first, second)
+        if pair not in found and not (whole[index] and pair in tried):
+            kept.append(index)
+        if whole[index]:
+            tried.add(pair)
+    return pairs.chosen(np.array(kept, dtype=np.intp))
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,25 +184,38 @@ class Channel:
 
 def _confirmed(survey: Survey, channel: Channel, pairs: Candidates) -> Iterator[Related]:
     """The look-alikes that prove to be twins, with their similarity."""
+    pairs, score = _laid_upon(channel.thumbnails, pairs, COARSE_SIDE, COARSE_STEPS, COARSE_LEAST)
+    pairs, _ = _laid_upon(channel.thumbnails, _best_of_each(pairs, score), FINE_SIDE, FINE_STEPS, FINE_LEAST)
+    for batch in _batches(pairs):
+        similarity = _similarity_in_detail(survey.detail, channel.frames, batch)
+        for index in np.flatnonzero(similarity >= NEAR).tolist():
+            yield int(batch.first[index]), int(batch.second[index]), min(float(similarity[index]), 1.0)
+
+
+def _batches(pairs: Candidates) -> Iterator[Candidates]:
     for at in range(0, len(pairs.first), BATCH):
-        part = slice(at, at + BATCH)
-        batch = Candidates(pairs.first[part], pairs.second[part], pairs.windows[part])
-        for side, steps, least in ((COARSE_SIDE, COARSE_STEPS, COARSE_LEAST), (FINE_SIDE, FINE_STEPS, FINE_LEAST)):
-            batch = _laid_upon(channel.thumbnails, batch, side, steps, least)
-        if len(batch.first):
-            similarity = _similarity_in_detail(survey.detail, channel.frames, batch)
-            for index in np.flatnonzero(similarity >= NEAR).tolist():
-                yield int(batch.first[index]), int(batch.second[index]), min(float(similarity[index]), 1.0)
+        yield pairs.chosen(slice(at, at + BATCH))
 
 
-def _laid_upon(thumbnails: Pixels, pairs: Candidates, side: int, steps: int, least: float) -> Candidates:
-    """The pairs that correlate at least so much when laid upon each other, with the windows where they do."""
-    if not len(pairs.first):  # the coarse look has left none
-        return pairs
-    first, second = (soften(shrink(thumbnails[ends], side)) for ends in (pairs.first, pairs.second))
-    windows, score = register(first, second, pairs.windows, steps)
+def _laid_upon(thumbnails: Pixels, pairs: Candidates, side: int, steps: int, least: float) -> tuple[Candidates, Floats]:
+    """The pairs that correlate at least so much when laid upon each other, with the windows where they do, and how."""
+    windows, scores = [np.empty((0, 4), dtype=np.float32)], [np.empty(0, dtype=np.float32)]
+    for batch in _batches(pairs):
+        first, second = (soften(shrink(thumbnails[ends], side)) for ends in (batch.first, batch.second))
+        fitted, score = register(first, second, batch.windows, steps)
+        windows.append(fitted)
+        scores.append(score)
+    score = np.concatenate(scores)
     kept = score >= least
-    return Candidates(pairs.first[kept], pairs.second[kept], windows[kept])
+    return Candidates(pairs.first[kept], pairs.second[kept], np.concatenate(windows)[kept]), score[kept]
+
+
+def _best_of_each(pairs: Candidates, score: Floats) -> Candidates:
+    """Of each first image's pairs the few that correlate best: the rest are neighbours at most."""
+    order = np.lexsort((-score, pairs.first))
+    first = pairs.first[order]
+    rank = np.arange(len(first)) - np.searchsorted(first, first)
+    return pairs.chosen(np.sort(order[rank < CONFIRMED]))
 
 
 def _similarity_in_detail(detail: Pixels, frames: Floats, pairs: Candidates) -> Floats:
@@ -198,6 +228,8 @@ def _similarity_in_detail(detail: Pixels, frames: Floats, pairs: Candidates) -> 
 
 def _related(survey: Survey, distinct: Indices, clusters: Indices) -> list[Related]:
     """Pairs of distinct pictures, twins apart, whose body crops correlate above SAME_PATIENT."""
+    if len(distinct) < 2:
+        return []
     search = _correlated if len(distinct) <= OUTRIGHT else _correlated_neighbours
     found = {}
     for first, second, correlation in search(survey.aligned, distinct):
