@@ -5,7 +5,7 @@ Captum's gradient methods hang hooks on modules and are defeated by three things
 - ReLUs that work in place overwrite what the backward pass needs (captum issues 973 and 199).
 - Captum overrides a ReLU's gradient by a hook on the tensor that enters it. In a residual block the same tensor also
   takes the skip connection, whose gradient the override would swallow: DeepLIFT's sum then comes out as 0 instead of
-  the change of score, and guided backpropagation clips the skip path too. So each ReLU here reads a copy of its own.
+  the change of score, and guided backpropagation clips the skip path too. So each ReLU here reads a view of its own.
 - Captum's DeepLIFT rule for max pooling puts each window's share on one cell by `max_unpool`, which keeps one of
   several overlapping windows. Xception's windows (3 wide, 2 apart) overlap, so the sum is wrong again. Pairwise maxima,
   max(a, b) = a + ReLU(b - a), have no such overlap.
@@ -75,7 +75,7 @@ class _OwnInputReLU(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return self.relu(values.clone())
+        return self.relu(values.view_as(values))
 
 
 def _is_overlapping_pool(module: nn.Module) -> bool:

@@ -249,8 +249,17 @@ def _averaged(question: Question, draw: Callable[[int], torch.Tensor]) -> Comput
 def _deeplift(question: Question) -> Computed:
     from captum.attr import DeepLift
 
+    class FrugalDeepLift(DeepLift):
+        """Captum clones what enters and leaves each ReLU, as it might be overwritten; in our copy nothing is."""
+
+        def _forward_pre_hook(self, module: nn.Module, inputs: Any) -> None:
+            module.input = inputs[0].detach()
+
+        def _forward_hook(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+            module.output = outputs.detach()
+
     question.scorer.expected = 4
-    values, delta = DeepLift(question.scorer).attribute(
+    values, delta = FrugalDeepLift(question.scorer).attribute(
         question.pixel_values, question.reference, question.target, return_convergence_delta=True
     )
     return values, delta.item()
