@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from accelerate.state import AcceleratorState
 
 import train_hf
 from ct_xception.errors import InputError
 from ct_xception.training.config import TrainConfig, config_from_mapping
-from tests.hub.conftest import ROOT
 from tests.hub.local_hub import LocalHub
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
@@ -23,11 +19,24 @@ def config() -> TrainConfig:
     return config_from_mapping({"corpus": "phantom", "push_to_hub": "alice/trained", "private": True})
 
 
-def test_it_is_asked_before_anything_slow(run_program: Run, tmp_path: Path) -> None:
-    options = ["--corpus", "no/such/corpus", "--weights", "none", "--output_dir", str(tmp_path / "run")]
-    done = run_program("python", "train_hf.py", *options, "--push_to_hub", "bob/ct", cwd=ROOT)
-    assert done.returncode == 2 and not (tmp_path / "run").exists()
-    assert "train_hf.py: bob/ct: the token is alice's, and bob is neither that account" in done.stderr
+@pytest.mark.usefixtures("log_in")
+def test_it_is_asked_before_anything_slow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [
+        "--corpus",
+        "no/such/corpus",
+        "--weights",
+        "none",
+        "--threads",
+        "1",
+        "--output_dir",
+        str(tmp_path / "run"),
+    ]
+    try:
+        assert train_hf.main([*options, "--push_to_hub", "bob/ct"]) == 2
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert "train_hf.py: bob/ct: the token is alice's, and bob is neither that account" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.usefixtures("log_in")
