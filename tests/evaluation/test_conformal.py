@@ -81,7 +81,8 @@ def test_too_few_items_promise_nothing_and_say_so(n: int, enough: bool) -> None:
 
 def test_rounding_does_not_move_the_quantile() -> None:
     own = np.arange(1, 10) / 10
-    rule = fit_conformal(np.stack([1 - own, own], axis=1), np.zeros(9, int), 0.7, method="lac")  # (9 + 1) * 0.7 > 7 in floats
+    probabilities = np.stack([1 - own, own], axis=1)
+    rule = fit_conformal(probabilities, np.zeros(9, int), 0.7, method="lac")  # (9 + 1) * 0.7 > 7 in floats
     assert rule["threshold"] == pytest.approx(0.7)
 
 
