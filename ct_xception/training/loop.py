@@ -377,7 +377,7 @@ def check_same_options(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> N
     What an older version knew no option for, its runs did as the default does.
     """
     found = option_defaults() | dict(found)
-    names = sorted(name for name in {*found, *wanted} - FREE_TO_DIFFER if found.get(name) != wanted.get(name))
+    names = sorted(name for name in found.keys() - FREE_TO_DIFFER if found[name] != wanted.get(name))
     if names:
         changes = ", ".join(f"--{name} {found.get(name)!r} -> {wanted.get(name)!r}" for name in names)
         raise CheckpointError(

@@ -175,5 +175,6 @@ def test_a_run_of_a_version_with_fewer_options_goes_on_with_their_defaults() -> 
     wanted = binding_options(TrainConfig(**TINY))
     older = {name: value for name, value in wanted.items() if name != "frozen_blocks"}
     check_same_options(older, wanted)
+    check_same_options(older, wanted | {"num_processes": 1})
     with pytest.raises(CheckpointError, match="--frozen_blocks 0 -> 3"):
         check_same_options(older, wanted | {"frozen_blocks": 3})
