@@ -372,7 +372,7 @@ def superpixels(pixel_values: torch.Tensor, reference: torch.Tensor, count: int)
     scaled = (grey - grey.min()) / max(float(np.ptp(grey)), 1e-6)
     if seen.sum() < count:
         seen = np.ones_like(seen)
-    labels = slic(scaled, count, compactness=0.1, channel_axis=None, mask=seen, enforce_connectivity=True)
+    labels = slic(scaled, count, compactness=0.1, sigma=1, channel_axis=None, mask=seen)
     return torch.from_numpy(np.unique(labels, return_inverse=True)[1].reshape(labels.shape)).to(pixel_values.device)
 
 
