@@ -190,10 +190,11 @@ class TestOurs:
 
 
 PUSH = """
-import sys
+import signal, sys
 from pathlib import Path
 from ct_xception.publish.hub import Target, push_files
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born deaf to it
 files = {"ct_xception.json": b"{}", "model.safetensors": Path(sys.argv[2])}
 print(push_files(Target(sys.argv[1]), files, message="Publish").commit)
 """
