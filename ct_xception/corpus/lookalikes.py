@@ -106,7 +106,7 @@ class Index:
             number = int(4 * math.sqrt(len(vectors)))
             self.cells = faiss.IndexIVFFlat(faiss.IndexFlatIP(vectors.shape[1]), vectors.shape[1], number,
                                             faiss.METRIC_INNER_PRODUCT)  # fmt: skip
-            self.cells.cp.max_points_per_centroid = 64
+            self.cells.cp.min_points_per_centroid, self.cells.cp.max_points_per_centroid = 1, 64
             self.cells.train(self.vectors)
             self.cells.add(self.vectors)
             self.cells.nprobe = VISITED
