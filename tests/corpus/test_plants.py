@@ -82,6 +82,17 @@ def test_conflicts_give_one_image_two_labels(planted: Path):
         assert [rows[first]["label"], rows[second]["label"]] == one["labels"] and len(set(one["labels"])) == 2
 
 
+def test_what_was_planted_is_where_it_is_said_to_be_although_leaks_move_images(tmp_path: Path):
+    plant = ["duplicates:40", "near-duplicates:40", "leaks:8", "conflicts:20"]
+    folder = generate_phantom(tmp_path / "p", patients=24, slices_per_patient=3, size=48, plant=plant)
+    rows = metadata(folder)
+    for one in json.loads((folder / "planted.json").read_text())["planted"]:
+        files = list(one["files"].values()) if isinstance(one["files"], dict) else one["files"]
+        assert set(files) <= set(rows) and all((folder / name).is_file() for name in files)
+        assert one["kind"] == "leaks" or len({rows[name]["split"] for name in files}) == 1
+    assert any(one["how"] == "patient" for one in plants(folder, "leaks"))
+
+
 def test_only_the_listed_leaks_cross_a_split(planted: Path):
     homes: dict[str, set[str]] = {}
     for row in metadata(planted).values():

@@ -25,7 +25,7 @@ from pydicom.uid import (
 
 from ct_xception.errors import SliceError
 from ct_xception.imaging import dicom
-from ct_xception.imaging.dicom import read_header
+from ct_xception.imaging.dicom import read_acquisition, read_header
 from ct_xception.imaging.slices import Slice, Window, read_slice
 from tests.imaging.builders import ct, ct_dataset, dicom_bytes, encode
 
@@ -360,6 +360,16 @@ def test_ambiguous_transfer_syntax_is_refused() -> None:
     first = b"\x02\x00\x10\x00UI" + struct.pack("<H", len(uid)) + uid
     with pytest.raises(SliceError, match="ambiguous DICOM transfer syntax"):
         soft(content[:start] + first + content[start:])
+
+
+def test_read_acquisition_tells_subgroups_and_leaves_out_what_is_absent() -> None:
+    scanner = {"Manufacturer": "Acme", "ManufacturerModelName": "CT 1", "ConvolutionKernel": ["B30f", "x"]}
+    content = ct(STORED, PatientSex="F", PatientAge="063Y", SliceThickness=1.25, **scanner)
+    assert read_acquisition(content) == {
+        "sex": "F", "age band": "60-69", "scanner": "Acme CT 1", "slice thickness": "1.25 mm", "kernel": "B30f/x",
+    }  # fmt: skip
+    assert read_acquisition(ct(STORED, PatientAge="008M")) == {"age band": "0-9"}
+    assert read_acquisition(ct(STORED)) == {}
 
 
 def test_read_header(tmp_path: Path) -> None:
