@@ -5,7 +5,8 @@
 Recall: a phantom corpus with so many planted defects of each kind, surveyed and searched as any other. Scale: the
 thumbnails of a surveyed phantom, each varied (stretched, its greys bent, a smooth and a fine field of its own added) so
 that no two show one picture, and 200 copies of some, cropped and brightened; every size in a process of its own, so
-that its peak memory is its own. Costs are processor seconds, which other work on the machine disturbs least.
+that its peak memory is its own (Linux alone tells it). Costs are processor seconds, which other work on the machine
+disturbs least.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import argparse
 import json
 import os
 import platform
-import resource
 import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -141,12 +142,33 @@ def measure_size(size: int, seed: int) -> dict[str, float]:
     from ct_xception.corpus.twins import find_twins
 
     survey, copies = varied_survey(size, seed)
+    memory = Memory()
     started = time.process_time()
     twins = find_twins(survey, progress=True)
     seconds = time.process_time() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
     found = sum(twins.clusters[first] == twins.clusters[second] for first, second in copies)
-    return {"seconds": seconds, "mebibytes": peak, "found": int(found), "copies": len(copies)}
+    return {"seconds": seconds, "mebibytes": memory.peak(), "found": int(found), "copies": len(copies)}
+
+
+class Memory(threading.Thread):
+    """Watches how much memory this process has of its own: pages of a mapped file, which the system may take, apart."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.most, self.ended = 0.0, threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        """Look ten times a second."""
+        while not self.ended.wait(0.1):
+            fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+            self.most = max(self.most, int(fields["RssAnon"].split()[0]) / 1024)
+
+    def peak(self) -> float:
+        """The most of it so far, in MiB."""
+        self.ended.set()
+        self.join()
+        return self.most
 
 
 def varied_survey(size: int, seed: int) -> tuple[Survey, list[tuple[int, int]]]:

@@ -27,7 +27,7 @@ MAX_CUT, CUT_STEP = 0.15, 0.05
 OUTRIGHT = 2000  # images up to which an index costs more than it saves
 VISITED = 8  # cells a query looks into
 HITS = 4  # a query
-BLOCK = 256  # images described at once
+BLOCK = 64  # images described, and looked for through all windows, at once
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.intp]
