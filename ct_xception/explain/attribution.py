@@ -27,7 +27,7 @@ from torch import nn
 from ct_xception.errors import InputError
 from ct_xception.explain.catalogue import BUDGETS, METHODS
 from ct_xception.explain.methods import Cancelled, Completeness, Progress, pixel_attribution
-from ct_xception.explain.placement import place_in_slice, seen_region
+from ct_xception.explain.placement import cell_grid, place_in_slice, seen_region, spread_over_input
 from ct_xception.imaging.body import Box
 
 if TYPE_CHECKING:
@@ -97,13 +97,16 @@ def attribute(
     cells = values.numpy().astype(np.float32)
     strength = float(np.abs(cells).max())
     scaled = cells / strength if strength > 0 else np.zeros_like(cells)
+    side, architecture = pixel_values.shape[-1], getattr(model.config, "architecture", "")
+    region = seen_region(model.config.pretrained_cfg, box)
+    grid = cell_grid(region, side, scaled.shape, architecture)
     return Attribution(
-        map=place_in_slice(scaled, seen_region(model.config.pretrained_cfg, box), box, shape),
+        map=place_in_slice(scaled, region, box, shape, grid=grid),
         label=model.label_names[target],
         method=method,
         strength=strength,
         signed=METHODS[method].signed,
-        seen=spread_over_input(scaled, pixel_values.shape[-1]),
+        seen=spread_over_input(scaled, side, architecture),
         budget=None if METHODS[method].coarse else budget,
         completeness=completeness,
         seconds=time.perf_counter() - started,
@@ -124,14 +127,6 @@ def coarse_map(model: Network, pixel_values: torch.Tensor, target: int, method: 
     """Grad-CAM or its closed form of one picture (3, S, S): (h, w) float32 on the CPU, not negative."""
     compute = gradcam if method == "gradcam" else class_activation_map
     return compute(model, pixel_values[None], target)[0].float().cpu()
-
-
-def spread_over_input(cells: np.ndarray, side: int) -> np.ndarray:
-    """A map (h, w) over the network's square input, bilinearly: (side, side) float32."""
-    if cells.shape == (side, side):
-        return cells
-    spread = nn.functional.interpolate(torch.from_numpy(cells)[None, None], (side, side), mode="bilinear")
-    return spread[0, 0].numpy()
 
 
 def logits_and_maps(model: Network, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,6 +20,7 @@ from torch import nn
 
 from ct_xception.explain.catalogue import METHODS, Budget
 from ct_xception.explain.copies import private_copy
+from ct_xception.explain.placement import spread_over_input
 
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification as Network
@@ -175,11 +176,16 @@ Computed = tuple[torch.Tensor, float | None]
 
 
 def _guided_gradcam(question: Question) -> Computed:
-    from captum.attr import GuidedGradCam
+    """Guided backpropagation times Grad-CAM; Captum's own product would spread the latter over tiles (placement.py)."""
+    from captum.attr import GuidedBackprop, LayerGradCam
 
-    question.scorer.expected = 3
-    guided = GuidedGradCam(question.scorer, question.scorer.model.feature_layer)
-    return guided.attribute(question.pixel_values, question.target, interpolate_mode="bilinear"), None
+    scorer, pixels, target = question.scorer, question.pixel_values, question.target
+    scorer.expected = 3
+    guided = GuidedBackprop(scorer).attribute(pixels, target)
+    coarse = LayerGradCam(scorer, scorer.model.feature_layer).attribute(pixels, target, relu_attributions=True)
+    cells = coarse.detach()[0, 0].float().cpu().numpy()
+    spread = spread_over_input(cells, question.side, getattr(scorer.model.config, "architecture", ""))
+    return guided * torch.from_numpy(spread).to(guided), None
 
 
 def _integrated_gradients(question: Question) -> Computed:
