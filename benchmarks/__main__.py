@@ -1,6 +1,6 @@
 """Measure all ratios and write them into benchmarks/RESULTS.md.
 
-    python -m benchmarks [--corpus DIR] [--image_size 192] [--steps 12] [--threads 2] [--only training]
+    python -m benchmarks [--corpus DIR] [--image_size 96 192] [--steps 12] [--threads 2] [--only training]
 
 The corpus is a phantom unless one is named. Peers and ours take turns, so that a noisy machine disturbs both alike.
 """
@@ -30,7 +30,7 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Ratios against named peers.")
     parser.add_argument("--corpus", default="phantom:patients=40", help="what to train on (default: a phantom)")
-    parser.add_argument("--image_size", type=int, default=192)
+    parser.add_argument("--image_size", type=int, nargs="+", default=[96, 192], help="sizes to train at, a row each")
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--steps", type=int, default=6, help="training steps of a turn")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each")

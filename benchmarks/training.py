@@ -23,13 +23,18 @@ if TYPE_CHECKING:
 
 
 def training_rows(options: argparse.Namespace) -> list[Row]:
-    """One row: images a second."""
+    """One row for each image size: images a second."""
+    return [training_row(options, size) for size in options.image_size]
+
+
+def training_row(options: argparse.Namespace, image_size: int) -> Row:
+    """Images a second at this size (px)."""
     from ct_xception.training.config import TrainConfig
 
     config = TrainConfig(
         corpus=options.corpus,
         weights="none",
-        image_size=options.image_size,
+        image_size=image_size,
         batch_size=options.batch_size,
         threads=options.threads,
         ema=0.0,  # the peer has none
@@ -42,7 +47,7 @@ def training_rows(options: argparse.Namespace) -> list[Row]:
             peer_speed, our_speed = take_turns(peer, ours, options.rounds)
     what = f"training, images/s (batch {config.batch_size}, {config.image_size} px)"
     ratio = f"{our_speed / peer_speed:.2f}x"
-    return [(what, "plain transformers loop", f"{peer_speed:.2f}", f"{our_speed:.2f}", ratio)]
+    return what, "plain transformers loop", f"{peer_speed:.2f}", f"{our_speed:.2f}", ratio
 
 
 def our_side(config: TrainConfig, folder: Path, steps: int) -> Callable[[], float]:
