@@ -16,21 +16,24 @@ from ct_xception.errors import InputError
 from ct_xception.publish.clearance import Content
 
 DISTRIBUTION = "ct-xception"
+_SOURCES = (".py", ".md", ".css", ".html", ".js")
 _REQUIREMENT = re.compile(r"\s*(?P<name>[A-Za-z0-9][\w.-]*)")
 
 
 def space_files(model_id: str) -> dict[str, Content]:
     """The files of a Space that answers from `model_id`: {path in the repository: a file, or bytes}."""
     app, package = _folder_of("ct_xception_app"), _folder_of("ct_xception")
-    files: dict[str, Content] = {
-        path.relative_to(app).as_posix(): path
-        for path in sorted([app / "app.py", app / "style.css", *(app / "examples").iterdir()])
-    }
-    files |= {
-        f"ct_xception/{path.relative_to(package).as_posix()}": path
-        for path in sorted(package.rglob("*"))
-        if path.suffix in (".py", ".md", ".css", ".html", ".js") and "__pycache__" not in path.parts
-    }
+    # app.py stands at the top, where the Hub looks for it; the page's other modules are the package that it imports.
+    files: dict[str, Content] = {"app.py": app / "app.py"}
+    files |= {f"ct_xception_app/{path.relative_to(app).as_posix()}": path for path in sorted(app.glob("examples/*"))}
+    for name, folder in (("ct_xception_app", app), ("ct_xception", package)):
+        files |= {
+            f"{name}/{path.relative_to(folder).as_posix()}": path
+            for path in sorted(folder.rglob("*"))
+            if path.suffix in _SOURCES and "__pycache__" not in path.parts
+        }
+    for only_at_the_top in ("app.py", "README.md"):
+        del files[f"ct_xception_app/{only_at_the_top}"]
     files["requirements.txt"] = _requirements().encode()
     files["README.md"] = _header((app / "README.md").read_text(encoding="utf-8"), model_id).encode()
     return files

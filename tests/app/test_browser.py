@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ct_xception_app.app import EXAMPLES, build_demo, example_name, launch
+from ct_xception_app.app import build_demo, launch
+from ct_xception_app.layout import EXAMPLES, example_name
 from PIL import Image
 
 from ct_xception.serving.predictor import Classifier

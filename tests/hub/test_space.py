@@ -21,14 +21,16 @@ SPACE = "spaces/alice/demo"
 
 VISIT = """
 import os
-import app, ct_xception
+import app, ct_xception, ct_xception_app
 from ct_xception import Classifier
+from ct_xception_app.layout import EXAMPLES
 
-assert ct_xception.__file__.startswith(os.getcwd()), ct_xception.__file__
+for package in (ct_xception, ct_xception_app):
+    assert package.__file__.startswith(os.getcwd()), package.__file__
 model = os.environ["CT_XCEPTION_MODEL"]
 app.build_demo(model)
 classifier = Classifier.from_pretrained(model)
-print(len(app.EXAMPLES), *(round(sum(classifier(path).probabilities.values()), 6) for path in app.EXAMPLES))
+print(len(EXAMPLES), *(round(sum(classifier(path).probabilities.values()), 6) for path in EXAMPLES))
 """
 
 
