@@ -120,7 +120,7 @@ def test_stock_transformers_answers_in_a_process_without_the_package(saved, pixe
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["class"] == "TimmWrapperForImageClassification"
-    # One thread on both sides: sums split between threads differ in float32's last digits, which is not what is asked here.
+    # One thread on both sides: sums that are split among threads differ in float32's last digits.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
