@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ct_xception.corpus.twins import Twins
     from ct_xception.imaging.windows import Window
 
-__all__ = ["Audit", "Finding", "audit_corpus", "audit_summary", "write_audit"]
+__all__ = ["Audit", "Finding", "audit_corpus", "audit_summary", "keep_audit", "write_audit"]
 
 FORMAT = 1
 SHORTCUT, GIVEAWAY = 0.8, 0.9  # lower ends of an AUC's interval: worth a warning; the label is as good as given away
@@ -129,16 +129,29 @@ def _must_be_said(finding: Finding) -> bool:
 
 
 def audit_corpus(
-    corpus: Corpus, *, window: Window | None = None, frame: int | None = None, progress: bool = True, seed: int = 0
+    corpus: Corpus,
+    *,
+    window: Window | None = None,
+    frame: int | None = None,
+    progress: bool = True,
+    seed: int = 0,
+    cache: Path | None = None,
 ) -> Audit:
-    """Audit a loaded corpus; `window` and `frame` are those that training would read its files with."""
+    """Audit a loaded corpus; `window` and `frame` are those that training would read its files with.
+
+    Under `cache`, a folder, survey and twins are taken from where `keep_audit` left them for this very corpus.
+    """
+    from ct_xception.corpus import audit_cache
     from ct_xception.corpus.survey import survey_corpus
     from ct_xception.corpus.twins import find_twins
 
     start = time.perf_counter()
     known = corpus.report["groups"]["origin"] is not None
-    survey = survey_corpus(corpus.dataset, window=window, frame=frame, groups_known=known, progress=progress)
-    twins = find_twins(survey, progress=progress)
+    found = None if cache is None else audit_cache.load(cache / audit_cache.cache_name(corpus, window, frame))
+    if found is None:
+        survey = survey_corpus(corpus.dataset, window=window, frame=frame, groups_known=known, progress=progress)
+        found = survey, find_twins(survey, progress=progress)
+    survey, twins = found
     return judge(corpus, survey, twins, seed=seed, start=start, window=window, frame=frame)
 
 
@@ -336,6 +349,15 @@ def audit_summary(audit: Audit, width: int = 100) -> str:
 
 def _plural(severity: str, number: int) -> str:
     return severity if severity == "critical" or number == 1 else f"{severity}s"
+
+
+def keep_audit(audit: Audit, cache: Path) -> None:
+    """Leave survey and twins under `cache`, a folder, for the next audit of this corpus; once is enough."""
+    from ct_xception.corpus import audit_cache
+
+    folder = cache / audit_cache.cache_name(audit.corpus, audit.window, audit.frame)
+    if audit_cache.load(folder) is None:
+        audit_cache.store(folder, audit.survey, audit.twins)
 
 
 def write_audit(audit: Audit, folder: str | Path) -> None:

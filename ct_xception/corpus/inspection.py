@@ -22,12 +22,13 @@ Reader: TypeAlias = Callable[[Item], "Path | bytes"]
 
 @dataclass(frozen=True)
 class Inspected:
-    """What opening an image told: the hash of its bytes, a sentence if it cannot be read, the patient if DICOM."""
+    """What opening an image told: its bytes' hash, a sentence if it cannot be read, patient and series if DICOM."""
 
     digest: str = ""
     problem: str = ""
     missing: bool = False
     patient: str = ""
+    series: str = ""
 
 
 def inspect_all(items: Sequence[Item], read: Reader, options: CorpusOptions) -> list[Inspected]:
@@ -44,21 +45,22 @@ def _inspect(item: Item, read: Reader, options: CorpusOptions) -> Inspected:
         if options.decode:
             read_slice(content, window=options.window, frame=options.frame, name=item.source)
         digest = sha256_file(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
-        return Inspected(digest, patient=_dicom_patient(content))
+        patient, series = _dicom_identity(content)
+        return Inspected(digest, patient=patient, series=series)
     except SliceError as error:
         return Inspected(problem=str(error).rstrip("."))
     except OSError as error:
         return Inspected(problem=f"{item.source}: cannot be read ({error.strerror}); mend or remove it")
 
 
-def _dicom_patient(content: Path | bytes) -> str:
-    """PatientID, or the study where that is empty, of a DICOM file; empty for a picture."""
+def _dicom_identity(content: Path | bytes) -> tuple[str, str]:
+    """PatientID, or the study where that is empty, and the series of a DICOM file; both empty for a picture."""
     if not isinstance(content, Path) or (content.suffix and content.suffix.lower() not in DICOM_SUFFIXES):
-        return ""
+        return "", ""
     from ct_xception.imaging.dicom import read_header
 
     header = read_header(content)
-    return header.patient_id or header.study_uid
+    return header.patient_id or header.study_uid, header.series_uid
 
 
 def file_problems(items: Sequence[Item], inspected: Sequence[Inspected]) -> list[str]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CHANCE = 0.01  # of a split: as many near copies may be mistaken neighbours, and alone do not make it worthless
 SURE_PATIENT = 0.9  # correlation of body crops, beside the lower one that `twins` links by
 SPLIT_WORDS = {"train": "training", "validation": "validation", "test": "test"}
-LEAKS = ("leak_exact", "leak_near", "leak_patient", "leak_group")
+LEAKS = ("leak_exact", "leak_near", "leak_patient", "leak_group", "leak_series")
 
 Hit = NDArray[np.bool_]
 
@@ -42,6 +42,7 @@ def _leaks_of(survey: Survey, twins: Twins, held_out: str, seen: tuple[str, ...]
     yield from _near_leak(survey, twins, held_out, near, before)
     if survey.groups_known:
         yield from _group_leak(survey, held_out, within, before)
+        yield from _series_leak(survey, held_out, within, before)
     else:
         yield from _patient_leak(survey, twins, held_out, exact | near, before)
 
@@ -163,6 +164,27 @@ def _group_leak(survey: Survey, held_out: str, within: Hit, before: Hit) -> Iter
     detail["groups"] = sorted({survey.groups[index] for index in np.flatnonzero(hit).tolist()})
     yield Finding(
         "leak_group", _severity(held_out), title + ".", n, total, sources(survey, np.flatnonzero(hit)), detail
+    )
+
+
+def _series_leak(survey: Survey, held_out: str, within: Hit, before: Hit) -> Iterator[Finding]:
+    """Series that cross where their patients seem not to: files of one series under several patients' names."""
+    if not any(survey.series):
+        return
+    named = np.array([bool(one) for one in survey.series])
+    series, groups = _numbered(survey.series), _numbered(survey.groups)
+    hit = within & named & np.isin(series, series[before & named]) & ~np.isin(groups, groups[before])
+    if not hit.any():
+        return
+    n, total, counts = int(hit.sum()), int(within.sum()), class_counts(survey, hit, within)
+    crossing = len(np.unique(series[hit]))
+    said = "1 series crosses" if crossing == 1 else f"{crossing:,} series cross"
+    title = f"{said} the splits under other patients' names: {n:,} of {total:,} {held_out} images "
+    title += f"({name_classes(counts)}) are of a series of an earlier split"
+    detail = {"classes": counts, "figures": {"series": crossing}, "split": held_out}
+    detail["groups"] = sorted({survey.series[index] for index in np.flatnonzero(hit).tolist()})
+    yield Finding(
+        "leak_series", _severity(held_out), title + ".", n, total, sources(survey, np.flatnonzero(hit)), detail
     )
 
 

@@ -28,6 +28,7 @@ COLUMNS = {
     "image": "file_name filename file filepath file_path path image image_path image_file img".split(),
     "label": "label class class_name category diagnosis target finding".split(),
     "group": "group patient patient_id patientid subject subject_id case case_id study_uid studyinstanceuid".split(),
+    "series": "series_uid seriesinstanceuid series_instance_uid".split(),
     "split": "split subset set partition".split(),
 }
 METADATA = ("metadata.csv", "metadata.parquet")
@@ -40,7 +41,7 @@ class CorpusOptions:
     """How to read a corpus where its own names do not say enough.
 
     `class_map` is {folder or label: class} (a folder of one split alone: "train/folder"), `split_map` {folder or
-    value: train, validation, test or ignore}. The four columns name those of a table or a Hub dataset. `group_pattern`
+    value: train, validation, test or ignore}. The five columns name those of a table or a Hub dataset. `group_pattern`
     is a regular expression searched in an image's relative path; its first group, or all it matches, is the patient.
     `window` and `frame` are those that the slices will be read with. `decode` is whether every image is decoded once,
     to find the damaged ones now.
@@ -51,6 +52,7 @@ class CorpusOptions:
     image_column: str | None = None
     label_column: str | None = None
     group_column: str | None = None
+    series_column: str | None = None
     split_column: str | None = None
     group_pattern: str | None = None
     window: Window | None = None
@@ -79,6 +81,7 @@ class Item:
     split: str
     found: str
     group: str = ""
+    series: str = ""
     path: Path | None = None
     content: bytes | None = None
     row: int = -1
@@ -277,6 +280,7 @@ def _list_rows(table: pandas.DataFrame, path: Path, options: CorpusOptions, kind
         item = _row_item(image, row, path.parent)
         item.found = values["label"][row]
         item.group = values["group"][row] if "group" in values else ""
+        item.series = values["series"][row] if "series" in values else ""
         item.split = values["split"][row] if "split" in values else "train"
         listing.items.append(item)
     _check_rows(listing, printable(path.name), columns, options)

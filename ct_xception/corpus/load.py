@@ -134,13 +134,16 @@ def _quoted(name: str) -> str:
 
 
 def _settle_groups(listing: Listing, inspected: list[Inspected]) -> None:
-    """Every image gets a group: what the source says, else the DICOM patient, else its own name."""
-    patients = 0
+    """Every image gets a group: what the source says, else the DICOM patient, else the series, else its own name."""
+    patients = series = 0
     for item, one in zip(listing.items, inspected, strict=True):
+        item.series = item.series or one.series
         if not item.group and one.patient:
             item.group, patients = one.patient, patients + 1
-    if patients and not listing.group_origin:
-        listing.group_origin = "DICOM PatientID"
+        elif not item.group and item.series:
+            item.group, series = item.series, series + 1
+    if (patients or series) and not listing.group_origin:
+        listing.group_origin = "DICOM PatientID" if patients else "series"
     alone = sum(not item.group for item in listing.items)
     if alone:
         listing.notes.append(f"nothing says whose image it is for {alone} of {len(listing.items)}; each stands alone")
@@ -157,6 +160,8 @@ def _build(listing: Listing, table: ClassTable, read: Reader) -> datasets.Datase
         group=datasets.Value("string"),
         source=datasets.Value("string"),
     )
+    if any(item.series for item in listing.items):
+        features["series"] = datasets.Value("string")
     index = {name: position for position, name in enumerate(table.label_names)}
     splits = {}
     for split in SPLITS:
@@ -166,6 +171,8 @@ def _build(listing: Listing, table: ClassTable, read: Reader) -> datasets.Datase
             "group": [printable(item.group) for item in items],
             "source": [item.source for item in items],
         }
+        if "series" in features:
+            columns["series"] = [printable(item.series) for item in items]
         if items and split in listing.loaded:  # the images stay where `datasets` has them
             loaded = listing.loaded[split]
             for name, values in columns.items():
@@ -308,7 +315,7 @@ def _hub_columns(name: str, part: datasets.Dataset, options: CorpusOptions, prob
 
     typed = {"image": datasets.Image, "label": datasets.ClassLabel}
     found = {}
-    for role in ("image", "label", "group"):
+    for role in ("image", "label", "group", "series"):
         given = getattr(options, f"{role}_column")
         of_type = [column for column, kind in part.features.items() if isinstance(kind, typed.get(role, ()))]
         named = [column for known in COLUMNS[role] for column in part.column_names if column.lower() == known]
@@ -316,7 +323,7 @@ def _hub_columns(name: str, part: datasets.Dataset, options: CorpusOptions, prob
         choices = [given] if given else of_type if len(of_type) == 1 else both or named
         if choices and choices[0] in part.column_names:
             found[role] = choices[0]
-        elif given or role != "group":
+        elif given or role not in ("group", "series"):
             shown = ", ".join(printable(column) for column in part.column_names)
             problems.append(f"{name} has no column known to hold the {role}; name one with --{role}_column: {shown}")
     return found if {"image", "label"} <= set(found) else {}
@@ -344,5 +351,7 @@ def _list_hub_split(part: datasets.Dataset, split: str, columns: dict[str, str],
     groups = list(part[columns["group"]]) if "group" in columns else [""] * len(names)
     if "group" in columns:
         listing.group_origin = f"column {columns['group']}"
-    for row, (name, group) in enumerate(zip(names, groups, strict=True)):
-        listing.items.append(Item(f"{split}/{row}", split, name, "" if group is None else str(group), row=row))
+    series = list(part[columns["series"]]) if "series" in columns else [""] * len(names)
+    for row, (name, group, one) in enumerate(zip(names, groups, series, strict=True)):
+        known = {"group": "" if group is None else str(group), "series": "" if one is None else str(one)}
+        listing.items.append(Item(f"{split}/{row}", split, name, row=row, **known))

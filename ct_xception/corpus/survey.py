@@ -42,7 +42,7 @@ class Survey:
     picture, all box-filtered; `boxes` (N, 4) float32 is the body's box, top, bottom, left and right as shares.
     `byte_hash` is the SHA-256 of the file, `pixel_hash` that of the decoded grey pixels and their shape. The columns
     are those of `corpus.traits`, float64. What could not be read is in `failed` (source: reason) and keeps its place:
-    black thumbnails, empty hashes, NaN columns.
+    black thumbnails, empty hashes, NaN columns. `series` names each image's series, empty where nothing does.
     """
 
     sources: list[str]
@@ -64,6 +64,7 @@ class Survey:
     windows: list[str]
     metadata: dict[str, list[str]]
     failed: dict[str, str]
+    series: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -252,6 +253,7 @@ class _Record:
             windows=self.windows,
             metadata=self.metadata,
             failed={source: reason for source, reason in zip(sources, self.reasons, strict=True) if reason},
+            series=[one for _, split in splits if "series" in split.column_names for one in split["series"]],
         )
 
 

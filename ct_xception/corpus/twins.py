@@ -264,7 +264,7 @@ def _correlated_neighbours(aligned: Pixels, distinct: Indices) -> Iterator[tuple
 
 
 def _patients(survey: Survey, clusters: Indices, related: Sequence[Related]) -> list[str]:
-    """Groups merged across twins where they are known, else single linkage of twins and related images."""
+    """Groups merged across twins and series where they are known, else single linkage of twins and related images."""
     count = len(survey)
     first_of_cluster = np.unique(clusters, return_index=True)[1]
     twins = [(int(first_of_cluster[cluster]), index) for index, cluster in enumerate(clusters.tolist())]
@@ -272,6 +272,8 @@ def _patients(survey: Survey, clusters: Indices, related: Sequence[Related]) -> 
         return [f"pseudo-patient {1 + number}" for number in linked(count, twins + [pair[:2] for pair in related])]
     first_of_group: dict[str, int] = {}
     same = [(first_of_group.setdefault(group, index), index) for index, group in enumerate(survey.groups)]
+    first_of_series: dict[str, int] = {}
+    same += [(first_of_series.setdefault(one, index), index) for index, one in enumerate(survey.series) if one]
     component = linked(count, twins + same)
     first_of_component = np.unique(component, return_index=True)[1]
     return [survey.groups[first_of_component[number]] for number in component]

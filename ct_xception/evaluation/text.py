@@ -18,6 +18,9 @@ def evaluation_summary(metrics: Mapping[str, Any]) -> str:
     lines += _path_lines(metrics["paths"]) + _baseline_lines(metrics, metrics["protocol"], metrics["paths"])
     for name, block in metrics.get("protocols", {}).items():
         lines += ["", f"{name}: {block['title']}, n = {block['n']}"]
+        if block.get("removed") == 0:
+            lines[-1] += ": no image has one, so every figure is as above"
+            continue
         if block.get("removed") is not None:
             lines[-1] += f" ({block['removed']} left out)"
         lines += _path_lines(block["paths"]) + _baseline_lines(metrics, name, block["paths"])
@@ -50,7 +53,10 @@ def _calibration_lines(metrics: Mapping[str, Any]) -> list[str]:
         lines += [
             f"  calibration error {when:6} {describe_figure(calibration[when]['ece'])}" for when in ("before", "after")
         ]
-    for name, figures in metrics.get("conformal", {}).items():
+    conformal = metrics.get("conformal", {})
+    if reason := conformal.get("rule", {}).get("reason"):
+        return [*lines, f"  no sets of classes are promised: {reason}"]
+    for name, figures in conformal.items():
         if name != "rule":
             lines.append(
                 f"  sets that are to hold the true class {100 * figures['nominal']:g} % of times, {name}: "

@@ -77,6 +77,22 @@ def test_known_patients_that_cross_are_critical_and_relatives_then_silent() -> N
     assert "p1" not in str(leak.public())
 
 
+def test_a_series_under_two_patients_names_leaks_where_the_patients_do_not() -> None:
+    groups, series = ["p1", "p2", "p3", "p2", "p4"], ["1.2.30", "1.2.31", "1.2.30", "1.2.31", ""]
+    survey = make_survey(["train"] * 2 + ["test"] * 3, [0, 1, 0, 1, 1], groups=groups, series=series)
+    found = by_kind(find_leaks(survey, make_twins(survey)))
+    assert found["leak_group test"].items == ("test/normal/3.png",)
+    leak = found["leak_series test"]
+    assert (leak.severity, leak.n, leak.items) == ("critical", 1, ("test/cancer/2.png",))
+    assert leak.title.startswith("1 series crosses the splits under other patients' names: 1 of 3 test images")
+    assert "1.2.30" in leak.detail["groups"] and "1.2.30" not in str(leak.public())
+
+
+def test_images_without_a_series_share_none() -> None:
+    survey = make_survey(["train", "test"], [0, 0], groups=["p1", "p2"], series=["", ""])
+    assert find_leaks(survey, make_twins(survey)) == []
+
+
 def test_leaks_into_validation_only_warn() -> None:
     survey = make_survey(["train", "validation"], [0, 0], pixels=["a", "a"])
     assert by_kind(find_leaks(survey, make_twins(survey)))["leak_exact validation"].severity == "warning"

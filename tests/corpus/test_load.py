@@ -136,6 +136,17 @@ def test_a_table_and_its_missing_files(grow):
     assert corpus.report["groups"] == {"count": 2, "origin": "column patient"} and corpus.report["kind"] == "table"
 
 
+def test_series_of_a_table_stand_beside_patients_or_for_them(grow):
+    root = grow({"i": 3})
+    (root / "t.csv").write_text("path,label,patient,series_uid\ni/0.png,x,7,1.2\ni/1.png,y,,1.3\ni/2.png,y,8,\n")
+    train = load_corpus(root / "t.csv").dataset["train"]
+    assert list(train["group"]) == ["7", "1.3", "8"] and list(train["series"]) == ["1.2", "1.3", ""]
+    (root / "t.csv").write_text("path,label,scan\ni/0.png,x,1.2\ni/1.png,y,1.3\ni/2.png,y,1.2\n")
+    corpus = load_corpus(root / "t.csv", CorpusOptions(series_column="scan"))
+    assert list(corpus.dataset["train"]["group"]) == ["1.2", "1.3", "1.2"]
+    assert corpus.report["groups"] == {"count": 2, "origin": "series"}
+
+
 def test_images_inside_a_parquet_table(grow, tmp_path: Path):
     content = [path.read_bytes() for path in sorted(grow({"x": 2}).rglob("*.png"))]
     pandas.DataFrame({"image": content, "label": ["a", "b"]}).to_parquet(tmp_path / "t.parquet")
@@ -214,6 +225,7 @@ def test_a_dicom_tree_is_grouped_by_patient(tmp_path: Path):
         path.rename(path.with_suffix(""))  # as archives name them
     corpus = load_corpus(folder)
     assert corpus.report["groups"] == {"count": 6, "origin": "DICOM PatientID"} and corpus.report["images"] == 12
+    assert all(corpus.dataset["train"]["series"]) and len(set(corpus.dataset["train"]["series"])) >= 2
     assert set(corpus.dataset["train"]["group"]).isdisjoint(corpus.dataset["test"]["group"])
 
 
