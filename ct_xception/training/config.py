@@ -47,6 +47,7 @@ class TrainConfig:
     image_column: str | None = option(None, "column of file paths or images (default: found by name)", "corpus")
     label_column: str | None = option(None, "column of labels (default: found by name)", "corpus")
     group_column: str | None = option(None, "column of patient identifiers (default: found by name)", "corpus")
+    series_column: str | None = option(None, "column of series UIDs (default: found by name)", "corpus")
     split_column: str | None = option(None, "column of split names (default: found by name)", "corpus")
     group_pattern: str | None = option(None, "regular expression whose first group in a path is the patient", "corpus")
     valid_fraction: float = option(0.15, "share of groups for validation where the corpus has none", "corpus")
@@ -62,6 +63,15 @@ class TrainConfig:
     weights: str = option("hub", "first weights: hub, none (random), a safetensors file or a checkpoint", "network")
     image_size: int = option(192, "side of the square input in pixels", "network")
     dropout: float = option(0.3, "share of pooled features dropped before the head", "network")
+
+    init: str | None = option(
+        None, "checkpoint to go on from, head and all, on the same classes: a folder or Hub id", "continuity"
+    )
+    replay: list[str] = option([], "corpora that it was trained on: mixed in, and tested again", "continuity")
+    replay_share: float = option(0.5, "share of --replay in training and validation; 0 tests it alone", "continuity")
+    margin: float = option(
+        0.05, "accuracy that a test may have lost, by the 95 % interval, for a new version to be written", "continuity"
+    )
 
     epochs: int = option(20, "times through the training split", "training")
     batch_size: int = option(16, "images a step on each process", "training")
@@ -130,9 +140,9 @@ class TrainConfig:
     @property
     def corpus_options(self) -> CorpusOptions:
         """How this run's corpus is to be read."""
-        from ct_xception.corpus.load import CorpusOptions
+        from ct_xception.corpus.listing import COLUMNS, CorpusOptions
 
-        columns = {f"{name}_column": getattr(self, f"{name}_column") for name in ("image", "label", "group", "split")}
+        columns = {f"{name}_column": getattr(self, f"{name}_column") for name in COLUMNS}
         return CorpusOptions(
             class_map=self.class_map,
             split_map=self.split_map,
@@ -155,7 +165,7 @@ class TrainConfig:
 
 # Options that do not change the weights a run ends with: a resumed run may differ in them. (The audit and the folds may
 # change a split; that is told by the split's own name.)
-EVIDENCE = frozenset({"audit", "protocols", "folds", "only_fold", "class_groups", "coverage"})
+EVIDENCE = frozenset({"audit", "protocols", "folds", "only_fold", "class_groups", "coverage", "margin"})
 FREE_TO_DIFFER = frozenset({"output_dir", "resume", "workers", "trackers", "push_to_hub", "private"}) | EVIDENCE
 
 _RANGES: dict[str, tuple[float, float]] = {
@@ -179,6 +189,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "patience": (0, 100_000),
     "folds": (2, 100),
     "coverage": (0.5, 0.999),
+    "replay_share": (0.0, 0.95),
+    "margin": (0.0, 1.0),
     "seed": (0, 2**31 - 1),
     "workers": (0, 256),
     "threads": (0, 4096),
@@ -231,6 +243,7 @@ def _check_names(config: TrainConfig) -> None:
     if config.window is not None:
         parse_window(config.window)
     _check_evidence(config)
+    _check_continuity(config)
     augment_config(config)
 
 
@@ -246,6 +259,15 @@ def _check_evidence(config: TrainConfig) -> None:
     if "" in classes or len(set(classes)) < len(classes):
         raise InputError(
             "--class_groups: a class is empty or in two groups; give NAME=CLASS,CLASS with each class once."
+        )
+
+
+def _check_continuity(config: TrainConfig) -> None:
+    if config.replay and config.init is None:
+        raise InputError("--replay: is about what --init was trained on, which was not given; name that checkpoint.")
+    if config.init is not None and "grouped" in config.protocols:
+        raise InputError(
+            "--init: a cross-validation would test it on images that it has seen; leave --protocols grouped out."
         )
 
 
@@ -336,8 +358,10 @@ def _default(field: dataclasses.Field) -> Any:
 def parse_config(arguments: Sequence[str] | None = None) -> TrainConfig:
     """Read the command line, and the YAML file it names, into a checked `TrainConfig`."""
     given = vars(build_parser().parse_args(arguments))
+    from ct_xception.training.start import settle_start
+
     file = given.pop("config", None)
-    return config_from_mapping((_read_yaml(Path(file)) if file else {}) | given)
+    return config_from_mapping(settle_start((_read_yaml(Path(file)) if file else {}) | given))
 
 
 def config_from_mapping(values: Mapping[str, Any]) -> TrainConfig:
@@ -349,7 +373,7 @@ def config_from_mapping(values: Mapping[str, Any]) -> TrainConfig:
     return TrainConfig(**{name: _typed(name, value, kinds[name]) for name, value in values.items()})
 
 
-_OPTIONAL = ("window", "frame", "output_dir", "group_pattern", "mixed_precision", "only_fold", "push_to_hub")
+_OPTIONAL = ("window", "frame", "init", "output_dir", "group_pattern", "mixed_precision", "only_fold", "push_to_hub")
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:
