@@ -2,116 +2,427 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from ct_xception_app import words
-from ct_xception_app.layout import EXAMPLES, Inputs, Outputs
-from ct_xception_app.limits import SHOWN_SIDE
+from ct_xception_app import layout, words
+from ct_xception_app.cases import Case, MapChoice, Study, View
+from ct_xception_app.curve import draw_curve
+from ct_xception_app.jobs import Job, Jobs, Replaced
+from ct_xception_app.layout import EXAMPLES, Inputs, Outputs, Reviewing
+from ct_xception_app.limits import LONGEST_SECONDS, SHOWN_SIDE
 from PIL import Image
 
 from ct_xception.errors import InputError
-from ct_xception.explain.attribution import Attribution, attribute
-from ct_xception.explain.overlay import overlay
-from ct_xception.imaging.slices import WINDOWS, Slice
-from ct_xception.serving.predictor import Classifier, Prediction, PreparedSlice
+from ct_xception.explain.attribution import Cancelled
+from ct_xception.explain.catalogue import METHODS
+from ct_xception.imaging.slices import WINDOWS, Slice, Window
+from ct_xception.serving.downloads import as_csv, as_json, as_report, is_refused
+from ct_xception.serving.feedback import FeedbackFolder, Review
+from ct_xception.serving.series import Stopped, answer_together
 from ct_xception.wording import describe_window
 
-
-@dataclass(frozen=True, eq=False)
-class Answered:
-    """What the page keeps of one visitor's slice between two clicks."""
-
-    prediction: Prediction
-    prepared: PreparedSlice
-    attribution: Attribution
+Shown = dict[Any, Any]
+Data = dict[Any, Any]
 
 
-def connect(classifier: Classifier, inputs: Inputs, outputs: Outputs) -> None:
-    """Tie events to actions. None of them is offered as an API: their inputs are this page's own."""
-    shown = [outputs.answer, outputs.slice, outputs.heat, outputs.target, outputs.legend, outputs.notes, outputs.kept]
-    asked = [inputs.source, inputs.window, inputs.frame, outputs.opacity]
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress_on": [outputs.answer, outputs.heat]}
-    answer = partial(answer_file, classifier)
-    chosen = (
-        inputs.file.upload(lambda path: path, inputs.file, inputs.source, **private),
-        inputs.examples.select(_choose_example, None, [inputs.source, inputs.file], **private),
-    )
-    for event in chosen:
-        event.then(answer, asked, shown, **private)
-    for change in (inputs.window.input, inputs.frame.submit, inputs.frame.blur):
-        change(answer, asked, shown, **private)
-    inputs.file.clear(lambda: None, None, inputs.source, **private).then(answer, asked, shown, **private)
-    outputs.target.input(
-        partial(explain_other, classifier),
-        [outputs.kept, outputs.target, outputs.opacity],
-        [outputs.heat, outputs.legend, outputs.kept],
-        **private,
-    )
-    outputs.opacity.change(
-        redraw,
-        [outputs.kept, outputs.opacity],
-        outputs.heat,
-        trigger_mode="always_last",
-        show_progress="hidden",
-        concurrency_limit=4,
-        api_visibility="private",
-    )
+class Page:
+    """The actions of one page: each takes what the browser sent, {component: value}, and gives what to show."""
+
+    def __init__(
+        self,
+        study: Study,
+        inputs: Inputs,
+        outputs: Outputs,
+        reviewing: Reviewing | None,
+        reviews: FeedbackFolder | None,
+    ) -> None:
+        self.study, self.inputs, self.outputs = study, inputs, outputs
+        self.reviewing, self.reviews = reviewing, reviews
+        self.jobs = Jobs()
+
+    def connect(self) -> None:
+        """Tie events to actions. None of them is offered as an API: their inputs are this page's own."""
+        ask, show = self.inputs, self.outputs
+        everything = {value for part in (ask, show) for value in vars(part).values() if _is_told(value)}
+        filled = [*vars(show).values(), ask.preset, ask.centre, ask.width]
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        told = {**quiet, "inputs": everything, "outputs": filled}
+        slow = {**told, "concurrency_id": "answer", "concurrency_limit": 1}
+        quick = {**told, "concurrency_limit": 4, "trigger_mode": "always_last"}
+
+        ask.consent.change(_open_upload, ask.consent, ask.file, **quiet)
+        chosen = (
+            ask.file.upload(_take_upload, [ask.file, ask.consent], ask.source, **quiet),
+            ask.file.delete(_take_upload, [ask.file, ask.consent], ask.source, **quiet),
+            ask.examples.select(_choose_example, None, [ask.source, ask.file], **quiet),
+            ask.file.clear(lambda: None, None, ask.source, **quiet),
+        )
+        for event in chosen:
+            event.then(self.answer, **slow)
+        ask.preset.input(self.choose_preset, **quick).then(self.answer, **slow, trigger_mode="always_last")
+        for slider in (ask.centre, ask.width):
+            slider.input(self.draw_window, **quick).then(self.answer, **slow, trigger_mode="always_last")
+        show.number.input(self.show_slice, **slow, trigger_mode="always_last")
+        show.aggregation.input(self.pool_again, **quick)
+        for choice in (show.target, show.method, show.budget):
+            choice.input(self.explain, **slow, trigger_mode="always_last")
+        for look in (show.opacity.input, show.view.input):
+            look(self.draw, **quick)
+        show.measure.click(self.measure, **slow)
+        show.make_files.click(self.make_files, **slow)
+        show.stop.click(self.stop, None, show.stop, **quiet, queue=False)
+        if self.reviewing is not None:
+            self.reviewing.save.click(
+                self.keep_review,
+                {show.kept, *(part for part in vars(self.reviewing).values() if _is_told(part))},
+                self.reviewing.said,
+                **quiet,
+            )
+
+    # Answers
+
+    def answer(self, request: gr.Request, data: Data) -> Iterator[Shown]:
+        """Answer what was given, or say in the reader's words why it is refused."""
+        paths, before = data[self.inputs.source], data[self.outputs.kept]
+        if not paths:
+            self.jobs.stop(_session(request))
+            yield self._empty(words.waiting())
+            return
+        try:
+            window = self._window(data)
+        except InputError as error:
+            yield self._empty(words.refusal(str(error)))
+            return
+
+        def work(job: Job) -> Case:
+            job.title = "Answering"
+            return self.study.open_case(
+                paths,
+                window=window,
+                choice=self._choice(data, same=before is not None and before.paths == tuple(paths)),
+                aggregation=data[self.outputs.aggregation],
+                before=before,
+                progress=job.progress,
+                cancelled=job.cancelled,
+            )
+
+        yield from self._follow(request, work, lambda case: self._show_case(case, data), refuse=True)
+
+    def show_slice(self, request: gr.Request, data: Data) -> Iterator[Shown]:
+        """Another slice of the same series."""
+        case: Case | None = data[self.outputs.kept]
+        if case is None:
+            yield {self.outputs.status: words.status("Ready.")}
+            return
+        index = min(max(int(data[self.outputs.number]), 1), len(case.series)) - 1
+
+        def work(job: Job) -> Case:
+            job.title = f"Reading slice {index + 1}"
+            choice = self._choice(data, same=True)
+            view = self.study.look(case.series, index, case.window, choice, job.progress, job.cancelled)
+            return case.at(index, view)
+
+        yield from self._follow(request, work, lambda found: self._show_case(found, data))
+
+    def pool_again(self, request: gr.Request, data: Data) -> Shown:
+        """The series' answer by another aggregation; no slice is answered again."""
+        case: Case | None = data[self.outputs.kept]
+        if case is None or not case.is_series:
+            return {self.outputs.together: ""}
+        case = case.pooled(answer_together(case.answers, data[self.outputs.aggregation]))
+        return {**self._show_series(case), self.outputs.kept: case}
+
+    # Windows
+
+    def choose_preset(self, request: gr.Request, data: Data) -> Shown:
+        """The sliders go where the preset is; the picture follows at once, the answer after it."""
+        window = WINDOWS.get(data[self.inputs.preset])
+        if window is None:
+            return {self.outputs.status: words.status("Ready.")}
+        data = {**data, self.inputs.centre: window.centre, self.inputs.width: window.width}
+        moved = {self.inputs.centre: window.centre, self.inputs.width: window.width}
+        return {**moved, **self._draw_through(request, data)}
+
+    def draw_window(self, request: gr.Request, data: Data) -> Shown:
+        """The slice through the sliders' window, at once; its answer comes after."""
+        data = {**data, self.inputs.preset: layout.BY_SLIDER}
+        return {self.inputs.preset: layout.BY_SLIDER, **self._draw_through(request, data)}
+
+    def _draw_through(self, request: gr.Request, data: Data) -> Shown:
+        case: Case | None = data[self.outputs.kept]
+        self.jobs.stop(_session(request))
+        if case is None or case.view.prediction.slice.window is None:
+            return {self.outputs.status: words.status("Ready.")}
+        try:
+            slice_ = case.series.members[case.index].read(self.study.classifier, self._window(data))
+        except InputError as error:
+            return {self.outputs.status: words.status(str(error))}
+        label = f"Slice, {_window_words(slice_)}, not yet answered"
+        return {self.outputs.slice: gr.update(value=_shrink(slice_.to_pil()), label=label)}
+
+    def _window(self, data: Data) -> Window | None:
+        """What the visitor asks for; None leaves it to the file. Raises InputError."""
+        preset = data[self.inputs.preset]
+        if preset == layout.BY_SLIDER:
+            return Window(float(data[self.inputs.centre] or 0), float(data[self.inputs.width] or 0))
+        return WINDOWS.get(preset)
+
+    # Maps
+
+    def explain(self, request: gr.Request, data: Data) -> Iterator[Shown]:
+        """Another class, method or effort on the same slice."""
+        show = self.outputs
+        case: Case | None = data[show.kept]
+        told = {show.method: gr.update(info=words.method_sentence(data[show.method]))}
+        if case is None or is_refused(case.view.prediction):
+            yield told
+            return
+        yield told
+        choice = self._choice(data, same=True)
+
+        def work(job: Job) -> View:
+            job.title = METHODS[choice.method].title
+            return self.study.map(case.view, choice, job.progress, job.cancelled)
+
+        def shown(view: View) -> Shown:
+            return {**self._show_view(view, data), show.kept: case.at(case.index, view), **self._no_files()}
+
+        yield from self._follow(request, work, shown)
+
+    def measure(self, request: gr.Request, data: Data) -> Iterator[Shown]:
+        """The evidence for and against the map that is shown."""
+        case: Case | None = data[self.outputs.kept]
+        if case is None or case.view.explained is None:
+            yield {self.outputs.status: words.status("There is no map to measure yet.")}
+            return
+
+        def work(job: Job) -> View:
+            job.title = "Measuring the evidence"
+            return self.study.measure(case.view, data[self.outputs.budget], job.progress, job.cancelled)
+
+        def shown(view: View) -> Shown:
+            told = words.map_words(view.record, view.sentences)
+            return {self.outputs.map_words: told, self.outputs.kept: case.at(case.index, view), **self._no_files()}
+
+        yield from self._follow(request, work, shown)
+
+    def draw(self, request: gr.Request, data: Data) -> Shown:
+        """The same map with another opacity, or in the other view."""
+        case: Case | None = data[self.outputs.kept]
+        return self._show_pictures(None if case is None else case.view, data)
+
+    def _choice(self, data: Data, *, same: bool) -> MapChoice:
+        """What map is asked for; a new file is explained for its own answer."""
+        show = self.outputs
+        target = data[show.target] if same and data[show.target] else None
+        return MapChoice(target, data[show.method], data[show.budget])
+
+    # Work that takes its time
+
+    def _follow(
+        self, request: gr.Request, work: Callable[[Job], Any], shown: Callable[[Any], Shown], *, refuse: bool = False
+    ) -> Iterator[Shown]:
+        """Do some work with its progress in sight and Stop at hand, then show what came of it.
+
+        A user's mistake is said in the status line; with `refuse`, in place of the answer.
+        """
+        show, ended = self.outputs, {self.outputs.stop: gr.update(interactive=False)}
+        yield {show.stop: gr.update(interactive=True), show.status: words.status("Working …")}
+        try:
+            for title, share, result in self.jobs.follow(_session(request), work):
+                if result is None:
+                    yield {show.status: words.status(f"{title} …", share)}
+                else:
+                    yield {show.status: words.status("Ready."), **shown(result), **ended}
+        except Replaced:
+            return  # what came after it has the page now
+        except (Stopped, Cancelled):
+            yield {show.status: words.status(f"Stopped (by you, or after {LONGEST_SECONDS} seconds)."), **ended}
+        except InputError as error:
+            failed = self._empty(words.refusal(str(error))) if refuse else {show.status: words.status(str(error))}
+            yield {**failed, **ended}
+
+    def stop(self, request: gr.Request) -> Any:
+        """Stop this visitor's job."""
+        self.jobs.stop(_session(request))
+        return gr.update(interactive=False)
+
+    # What is shown
+
+    def _show_case(self, case: Case, data: Data) -> Shown:
+        show, prediction = self.outputs, case.view.prediction
+        others = case.series.notes if case.is_series else ()
+        title = words.slice_title(case.index + 1, len(case.series), prediction.source)
+        mapped = case.view.explained
+        target = mapped.attribution.label if mapped is not None else ""
+        return {
+            show.answer: title + words.answer(prediction),
+            **self._show_view(case.view, data),
+            show.target: target,
+            show.notes: words.notes(prediction, others, has_ink=case.view.has_ink),
+            show.measure: gr.update(interactive=mapped is not None),
+            show.make_files: gr.update(interactive=True),
+            **self._no_files(),
+            **self._show_window(prediction.slice),
+            **self._show_series(case),
+            show.kept: case,
+        }
+
+    def _show_view(self, view: View, data: Data) -> Shown:
+        show, explained = self.outputs, view.explained
+        return {
+            **self._show_pictures(view, data),
+            show.legend: words.legend(None if explained is None else explained.attribution),
+            show.map_words: words.map_words(view.record, view.sentences),
+        }
+
+    def _show_pictures(self, view: View | None, data: Data) -> Shown:
+        """Slice and overlay beside each other, or under one swipe; the view that is not chosen is left empty."""
+        show, swiping = self.outputs, data[self.outputs.view] == layout.SWIPE
+        first = second = None
+        label = "Slice"
+        if view is not None:
+            slice_ = view.prediction.slice
+            first, second = _shrink(slice_.to_pil()), _shrink(view.picture(data[show.opacity]))
+            label = f"Slice, {_window_words(slice_)}"
+        beside = (None, None) if swiping else (first, second)
+        return {
+            show.pair: gr.update(visible=not swiping),
+            show.slice: gr.update(value=beside[0], label=label),
+            show.heat: beside[1],
+            show.swipe: gr.update(value=(first, second) if swiping and first else None, visible=swiping),
+        }
+
+    def _show_window(self, slice_: Slice) -> Shown:
+        """The sliders at the window in use; without one they rest, and the reason stands beside them."""
+        ask, window = self.inputs, slice_.window
+        if window is None:
+            reason = f"{slice_.bit_depth}-bit picture: its window is fixed"
+            rest = gr.update(interactive=False)
+            return {ask.preset: gr.update(info=reason, interactive=False), ask.centre: rest, ask.width: rest}
+        centres, widths = layout.CENTRES, layout.WIDTHS
+        if not slice_.is_hu:
+            centres, widths = (0, 2**slice_.bit_depth), (1, 2**slice_.bit_depth)
+        lowest, highest = min(centres[0], window.centre), max(centres[1], window.centre)
+        return {
+            ask.preset: gr.update(info="in HU" if slice_.is_hu else "in stored units", interactive=True),
+            ask.centre: gr.update(minimum=lowest, maximum=highest, value=window.centre, interactive=True),
+            ask.width: gr.update(minimum=1, maximum=max(widths[1], window.width), value=window.width, interactive=True),
+        }
+
+    def _show_series(self, case: Case) -> Shown:
+        show = self.outputs
+        if not case.is_series:
+            return {show.series: gr.update(visible=False), show.together: "", show.curve: ""}
+        return {
+            show.series: gr.update(visible=True),
+            show.together: words.together(case.together, case.series.order, case.unanswered),
+            show.curve: draw_curve(case.answers, case.together, case.index),
+            show.number: gr.update(minimum=1, maximum=len(case.series), value=case.index + 1),
+        }
+
+    def _empty(self, message: str) -> Shown:
+        show = self.outputs
+        return {
+            show.answer: message,
+            show.status: words.status("Ready."),
+            show.stop: gr.update(interactive=False),
+            show.series: gr.update(visible=False),
+            show.slice: gr.update(value=None, label="Slice"),
+            show.heat: None,
+            show.swipe: None,
+            show.target: "",
+            show.legend: words.legend(None),
+            show.map_words: words.map_words(None, ()),
+            show.measure: gr.update(interactive=False),
+            show.make_files: gr.update(interactive=False),
+            show.notes: "",
+            show.kept: None,
+            self.inputs.preset: gr.update(info=layout.NO_WINDOW, interactive=True),
+            **self._no_files(),
+        }
+
+    def _no_files(self) -> Shown:
+        return {self.outputs.files: gr.update(value=None, visible=False)}
+
+    # What is taken away, and what is said
+
+    def make_files(self, request: gr.Request, data: Data) -> Iterator[Shown]:
+        """Write the downloads into the page's own cache, from which they are deleted with the uploads."""
+        case: Case | None = data[self.outputs.kept]
+        if case is None:
+            yield {self.outputs.status: words.status("There is no answer to download yet.")}
+            return
+        folder = Path(self.outputs.files.GRADIO_CACHE) / secrets.token_hex(16)
+
+        def work(job: Job) -> list[str]:
+            job.title = "Writing the files"
+            return self._write_files(case, folder)
+
+        def shown(paths: list[str]) -> Shown:
+            return {self.outputs.files: gr.update(value=paths, visible=True)}
+
+        yield from self._follow(request, work, shown)
+
+    def _write_files(self, case: Case, folder: Path) -> list[str]:
+        findings, stem = self.study.findings(case), "ct-xception-answer"
+        folder.mkdir(parents=True)
+        written = []
+        if case.view.explained is not None:
+            self.study.figure(case.view, folder / f"{stem}.png")
+            written.append(f"{stem}.png")
+        for suffix, write in ((".json", as_json), (".csv", as_csv), (".html", as_report)):
+            (folder / f"{stem}{suffix}").write_text(write(findings), encoding="utf-8")
+            written.append(f"{stem}{suffix}")
+        return [str(folder / name) for name in written]
+
+    def keep_review(self, data: Data) -> str:
+        """Keep a reviewer's word on the slice shown."""
+        assert self.reviewing is not None and self.reviews is not None
+        case: Case | None = data[self.outputs.kept]
+        right, label = data[self.reviewing.right], data[self.reviewing.label]
+        if case is None:
+            return words.status("There is no answer to review yet.")
+        if not right or not label:
+            return words.status("Say whether the answer is right, and what the slice shows.")
+        prediction = case.view.prediction
+        if (right == "right") != (label == prediction.label):
+            return words.status("The two do not go together: right means that the slice shows the answer's class.")
+        review = Review(right == "right", label, bool(data[self.reviewing.pixels]))
+        try:
+            self.reviews.add(review, prediction, self.study.origin)
+        except (InputError, OSError) as error:
+            return words.status(f"The review could not be kept ({error}).")
+        return words.status(f"Kept: {right}, {label}. Thank you.")
 
 
-def _choose_example(event: gr.SelectData) -> tuple[str, None]:
-    return str(EXAMPLES[event.index]), None
+def _is_told(component: object) -> bool:
+    """Whether a component's value is sent to the actions: what is only filled is not."""
+    return isinstance(component, gr.Dropdown | gr.Slider | gr.Radio | gr.State | gr.Checkbox)
 
 
-def answer_file(
-    classifier: Classifier, source: str | None, preset: str, frame: float | None, opacity: float
-) -> tuple[Any, ...]:
-    """Fill the page for one file, or say in the reader's words why it is refused."""
-    if source is None:
-        return _page_without_answer(words.waiting())
-    try:
-        slice_ = classifier.read(source, window=WINDOWS.get(preset), frame=int(frame or 0), name=Path(source).name)
-    except InputError as error:
-        return _page_without_answer(words.refusal(str(error)))
-    prediction, prepared = classifier(slice_), classifier.prepare(slice_)
-    answered = Answered(prediction, prepared, _attribute(classifier, slice_, prepared, prediction.label))
-    window = describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)
-    return (
-        words.verdict(prediction),
-        gr.update(value=_shrink(slice_.to_pil()), label=f"Slice, {window}"),
-        redraw(answered, opacity),
-        gr.update(value=prediction.label),
-        words.legend(answered.attribution),
-        words.notes(prediction),
-        answered,
-    )
+def _open_upload(agreed: bool) -> Any:
+    return gr.update(interactive=agreed)
 
 
-def _page_without_answer(message: str) -> tuple[Any, ...]:
-    return message, gr.update(value=None, label="Slice"), None, gr.update(value=""), words.legend(None), "", None
+def _take_upload(paths: list[str] | None, agreed: bool) -> tuple[str, ...] | None:
+    return tuple(paths) if paths and agreed else None
 
 
-def _attribute(classifier: Classifier, slice_: Slice, prepared: PreparedSlice, label: str) -> Attribution:
-    target = classifier.label_index(label)
-    pixels, box = prepared.pixel_values, prepared.crop.box
-    return attribute(classifier.model, pixels, target, box=box, shape=slice_.pixels.shape)
+def _choose_example(event: gr.SelectData) -> tuple[tuple[str, ...], None]:
+    return (str(EXAMPLES[event.index]),), None
 
 
-def explain_other(
-    classifier: Classifier, kept: Answered | None, label: str, opacity: float
-) -> tuple[Image.Image | None, str, Answered | None]:
-    if kept is None or not label:
-        return None, words.legend(None), kept
-    attribution = _attribute(classifier, kept.prediction.slice, kept.prepared, label)
-    kept = Answered(kept.prediction, kept.prepared, attribution)
-    return redraw(kept, opacity), words.legend(attribution), kept
+def _session(request: gr.Request | None) -> str:
+    return getattr(request, "session_hash", None) or ""
 
 
-def redraw(kept: Answered | None, opacity: float) -> Image.Image | None:
-    return None if kept is None else _shrink(overlay(kept.prediction.slice, kept.attribution.map, opacity=opacity))
+def _window_words(slice_: Slice) -> str:
+    return describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)
 
 
 def _shrink(picture: Image.Image) -> Image.Image:

@@ -14,26 +14,50 @@ import sys
 from pathlib import Path
 
 import gradio as gr
-from ct_xception_app import actions, words
-from ct_xception_app.layout import HERE, build_inputs, build_outputs
+from ct_xception_app import about, doors, words
+from ct_xception_app.actions import Page
+from ct_xception_app.cases import Study
+from ct_xception_app.layout import HERE, build_inputs, build_outputs, build_review
 from ct_xception_app.limits import KEPT_SECONDS, MAX_FILE, MAX_QUEUE, SWEEP_SECONDS
 
 from ct_xception.errors import InputError
+from ct_xception.serving.feedback import FOLDER_VARIABLE, HUB_VARIABLE, FeedbackFolder
 from ct_xception.serving.predictor import Classifier
 from ct_xception.wording import RESEARCH_USE
 
 
-def build_demo(checkpoint: str | Path) -> gr.Blocks:
-    """The page on one checkpoint: a folder or a Hub id. Raises CheckpointError before any page is built."""
+def build_demo(checkpoint: str | Path, *, reviews: FeedbackFolder | None = None) -> gr.Blocks:
+    """The page on one checkpoint: a folder or a Hub id. Reviews are asked for where there is a folder to keep them.
+
+    Raises CheckpointError before any page is built.
+    """
     classifier = Classifier.from_pretrained(checkpoint)
+    study = Study(classifier)
     with gr.Blocks(title="ct-xception", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
-        gr.HTML(words.header(classifier), elem_id="head")
-        with gr.Row(elem_id="page"):
-            inputs = build_inputs()
-            outputs = build_outputs(classifier)
+        gr.HTML(words.header(study.origin), elem_id="head")
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Answer", elem_id="answer-tab"), gr.Row(elem_id="page"):
+                inputs = build_inputs()
+                with gr.Column(scale=8, min_width=320, elem_id="outputs"):
+                    outputs = build_outputs(classifier.label_names)
+                    reviewing = build_review(classifier.label_names) if reviews is not None else None
+            with gr.Tab("About this model", elem_id="about-tab"):
+                gr.Markdown(about.card_text(classifier), latex_delimiters=[], elem_id="about")
+        doors.add_api(demo, classifier)
         gr.HTML(f'<p role="note">{RESEARCH_USE}</p>', elem_id="notice")
-        actions.connect(classifier, inputs, outputs)
+        Page(study, inputs, outputs, reviewing, reviews).connect()
     return demo
+
+
+def open_reviews(folder: str | Path | None = None) -> FeedbackFolder | None:
+    """Where reviews are kept: the folder given, else the environment's, if any; a Hub dataset follows it if one is set.
+
+    Raises InputError where that cannot be.
+    """
+    place, dataset = folder or os.environ.get(FOLDER_VARIABLE), os.environ.get(HUB_VARIABLE)
+    if not place and not dataset:
+        return None
+    return FeedbackFolder(place or "reviews", hub_dataset=dataset or None)
 
 
 def launch(demo: gr.Blocks, *, host: str = "127.0.0.1", port: int = 7860, wait: bool = True) -> None:
@@ -55,11 +79,15 @@ def launch(demo: gr.Blocks, *, host: str = "127.0.0.1", port: int = 7860, wait: 
             ssr_mode=False,
             quiet=True,
             prevent_thread_lock=True,
+            app_kwargs={"routes": doors.routes(demo)},
+            mcp_server=doors.has_mcp(),
         )
     except OSError as error:
         raise InputError(f"port {port} of {host} is taken or forbidden; choose another with --port.") from error
     if wait:
         print(f"The page is at {demo.local_url} (Ctrl-C stops it).", flush=True)
+        if not doors.has_mcp():
+            print(doors.WITHOUT_MCP, flush=True)
         demo.block_thread()
 
 
@@ -85,7 +113,7 @@ def main() -> None:
     checkpoint = os.environ.get("CT_XCEPTION_MODEL")
     if not checkpoint:
         sys.exit("Set the variable CT_XCEPTION_MODEL to a checkpoint: a Hub id (user/repo) or a folder.")
-    launch(build_demo(checkpoint), host="0.0.0.0")
+    launch(build_demo(checkpoint, reviews=open_reviews()), host="0.0.0.0")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import numpy as np
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.imaging.codestreams import coded_size, inflated_size, run_length_size
 from ct_xception.imaging.pictures import is_flat, refusing, slice_from_picture, span, whole_range
+from ct_xception.imaging.places import Place
 from ct_xception.imaging.slices import Slice, check_pixels, choose_frame, is_dicom, name_of, open_source
 from ct_xception.imaging.windows import WINDOWS, Window, apply_window
 
@@ -38,6 +39,7 @@ HEADER_TAGS = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality",
                "NumberOfFrames"]  # fmt: skip
 ACQUISITION_TAGS = ["PatientSex", "PatientAge", "Manufacturer", "ManufacturerModelName", "SliceThickness",
                     "ConvolutionKernel"]  # fmt: skip
+PLACE_TAGS = ["ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "NumberOfFrames"]
 NEEDED_TAGS = ["Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"]
 DEFLATED = "1.2.840.10008.1.2.1.99"
 RUN_LENGTH = "1.2.840.10008.1.2.5"
@@ -106,6 +108,40 @@ def _age_band(age: str) -> str:
         return ""
     years = int(age[:3]) if age[3] == "Y" else 0
     return f"{years // 10 * 10}-{years // 10 * 10 + 9}"
+
+
+def read_dicom_place(stream: BinaryIO, label: str) -> Place:
+    """Where an open DICOM file stands in its series; of its tags only PLACE_TAGS are read. Raises SliceError."""
+    with refusing(label, REMEDY):
+        dataset = _read(stream, label, PLACE_TAGS, pixels=False)
+        corner, number = dataset.get("ImagePositionPatient"), _number(dataset.get("InstanceNumber"))
+        normal = _normal(dataset.get("ImageOrientationPatient"))
+        position = None
+        if normal is not None and _is_list(corner) and len(corner) == 3:
+            position = float(np.dot(normal, [float(value) for value in corner]))
+        told = position is not None and math.isfinite(position)
+        return Place(
+            frames=_frames(dataset),
+            position=position if told else None,
+            normal=_rounded(normal) if told and normal is not None else None,
+            number=None if number is None else int(number),
+        )
+
+
+def _normal(directions: Any) -> np.ndarray | None:
+    """The unit normal (3,) of a plane whose rows and columns run along six direction cosines; None where none is."""
+    if not _is_list(directions) or len(directions) != 6:
+        return None
+    across, down = np.array([float(value) for value in directions]).reshape(2, 3)
+    normal = np.cross(across, down)
+    length = float(np.linalg.norm(normal))
+    return normal / length if 0.9 < length < 1.1 else None  # NaN fails too
+
+
+def _rounded(normal: np.ndarray) -> tuple[float, float, float]:
+    """Parallel planes are written with unlike last digits."""
+    x, y, z = (round(float(value), 4) + 0.0 for value in normal)
+    return x, y, z
 
 
 def read_dicom(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None) -> Slice:

@@ -54,6 +54,18 @@ def read_picture(stream: BinaryIO, label: str, *, window: Window | None, frame: 
     return slice_from_picture(image, label, window=window, frame=frame)
 
 
+def count_pages(stream: BinaryIO, label: str) -> int:
+    """How many slices an open picture file holds: the pages of a TIFF, else 1. Raises SliceError."""
+    from PIL import Image, UnidentifiedImageError
+
+    with refusing(label):
+        try:
+            image = Image.open(stream, formats=FORMATS)
+        except UnidentifiedImageError:
+            return 1  # reading it will say what is wrong
+        return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+
+
 def slice_from_picture(image: Image.Image, label: str, *, window: Window | None, frame: int | None) -> Slice:
     """A slice from a Pillow picture, decoded or not, which is left at the page it was. Raises SliceError."""
     with refusing(label):

@@ -1,0 +1,244 @@
+"""One visitor's case: what was given, what each slice was answered, and the one slice that is shown with its map.
+
+Nothing here knows the page; a case is what the page keeps between two clicks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from ct_xception.errors import InputError
+from ct_xception.explain.account import explanation_record, explanation_sentences
+from ct_xception.explain.attribution import Cancelled, attribute
+from ct_xception.explain.faithfulness import Explained, evidence
+from ct_xception.explain.overlay import draw_figure, overlay, readable
+from ct_xception.explain.whereabouts import find_ink
+from ct_xception.imaging.body import body_mask
+from ct_xception.imaging.slices import Slice, Window
+from ct_xception.serving.downloads import Findings, Origin, is_refused, operating_sentence
+from ct_xception.serving.predictor import Classifier, Prediction
+from ct_xception.serving.series import Series, SeriesAnswer, SliceAnswer, answer_series, answer_together, gather
+from ct_xception.wording import RESEARCH_USE
+
+MIN_INK = 12  # pixels of drawn lines or letters from which the page warns
+
+Progress = Callable[[float], None]
+Asked = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class MapChoice:
+    """Whose evidence to map, how, and with how much work; `target` None means the answer's own class."""
+
+    target: str | None = None
+    method: str = "gradcam"
+    budget: str = "fast"
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """The slice that is shown: its answer, and its map with what is known of it.
+
+    `explained` is None where the gate refused the slice, or where the map was stopped. `found` is the measured
+    evidence, None until it is asked for.
+    """
+
+    prediction: Prediction
+    has_ink: bool
+    explained: Explained | None = None
+    record: Mapping[str, Any] | None = None
+    sentences: tuple[str, ...] = ()
+    found: Mapping[str, Any] | None = None
+
+    def with_map(self, explained: Explained, found: Mapping[str, Any] | None = None) -> View:
+        """The same slice with a map, and its evidence where it was measured."""
+        record, sentences = explanation_record(explained, found), tuple(explanation_sentences(explained, found))
+        return replace(self, explained=explained, record=record, sentences=sentences, found=found)
+
+    def picture(self, opacity: float) -> Image.Image:
+        """The slice under its map; the slice alone where there is none."""
+        slice_ = self.prediction.slice
+        if self.explained is None:
+            return slice_.to_pil()
+        return overlay(slice_, readable(self.explained.attribution), opacity=opacity)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A series of one slice or more, answered through one window, and the view of slice `index` (from 0)."""
+
+    paths: tuple[str, ...]
+    series: Series
+    answers: tuple[SliceAnswer, ...]
+    together: SeriesAnswer | None
+    window: Window | None
+    index: int
+    view: View
+
+    @property
+    def is_series(self) -> bool:
+        """Whether there is more than one slice."""
+        return len(self.series) > 1
+
+    def at(self, index: int, view: View) -> Case:
+        """The same case with another slice, or another map of it, shown."""
+        return replace(self, index=index, view=view)
+
+    def pooled(self, together: SeriesAnswer | None) -> Case:
+        """The same case with another series answer."""
+        return replace(self, together=together)
+
+    @property
+    def unanswered(self) -> list[str]:
+        """A sentence for each slice without a vote."""
+        refused = "{name}: refused by the input gate."
+        return [
+            answer.error or refused.format(name=answer.name) for answer in self.answers if answer.probabilities is None
+        ]
+
+
+class Study:
+    """Makes cases, views and maps with one classifier. Holds nothing of any visitor."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+        self.origin = Origin.of(classifier)
+
+    def open_case(
+        self,
+        paths: Sequence[str],
+        *,
+        window: Window | None,
+        choice: MapChoice,
+        aggregation: str,
+        before: Case | None = None,
+        progress: Progress | None = None,
+        cancelled: Asked | None = None,
+    ) -> Case:
+        """Read and answer everything that was given; `before` is the case of the same files through another window.
+
+        The slice shown is the one in which the series' class is most probable, or the one shown before. Raises
+        InputError where nothing can be read, Stopped and Cancelled.
+        """
+        same = before is not None and before.paths == tuple(paths)
+        series = before.series if before is not None and same else gather([Path(path) for path in paths])
+        if len(series) == 1:
+            view = self.look(series, 0, window, choice, progress, cancelled)
+            record = view.prediction.to_dict()
+            answers = [SliceAnswer(series.members[0].name, record)]
+            return Case(tuple(paths), series, tuple(answers), None, window, 0, view)
+        answers = answer_series(self.classifier, series, window=window, progress=progress, cancelled=cancelled)
+        together = answer_together(answers, aggregation)
+        index = before.index if before is not None and same else _first_shown(answers, together)
+        if answers[index].record is None:
+            index = _first_shown(answers, together)
+        view = self.look(series, index, window, choice, progress, cancelled)
+        return Case(tuple(paths), series, tuple(answers), together, window, index, view)
+
+    def look(
+        self,
+        series: Series,
+        index: int,
+        window: Window | None,
+        choice: MapChoice,
+        progress: Progress | None = None,
+        cancelled: Asked | None = None,
+    ) -> View:
+        """One slice with its answer and its map; without the map where that is stopped. Raises SliceError."""
+        slice_ = series.members[index].read(self.classifier, window)
+        prediction = self.classifier(slice_)
+        view = View(prediction, _has_ink(slice_))
+        if is_refused(prediction):
+            return view
+        try:
+            return self.map(view, choice, progress, cancelled)
+        except Cancelled:
+            return view
+
+    def map(
+        self, view: View, choice: MapChoice, progress: Progress | None = None, cancelled: Asked | None = None
+    ) -> View:
+        """The same slice with another map. Raises InputError for an unknown choice, and Cancelled."""
+        slice_ = view.prediction.slice
+        target = self.classifier.label_index(choice.target or view.prediction.label)
+        prepared = self.classifier.prepare(slice_)
+        pixels, box = torch.as_tensor(prepared.pixel_values), prepared.crop.box
+        attribution = attribute(
+            self.classifier.model,
+            pixels,
+            target,
+            box=box,
+            shape=slice_.pixels.shape,
+            method=choice.method,
+            budget=choice.budget,
+            progress=progress,
+            cancelled=cancelled,
+        )
+        return view.with_map(Explained(self.classifier.model, slice_, pixels, box, target, attribution))
+
+    def measure(
+        self, view: View, budget: str, progress: Progress | None = None, cancelled: Asked | None = None
+    ) -> View:
+        """The same map with the evidence for and against it. Raises InputError without a map, and Cancelled."""
+        if view.explained is None:
+            raise InputError("there is no map to measure; draw one first.")
+        found = evidence(view.explained, budget=budget, progress=progress, cancelled=cancelled)
+        return view.with_map(view.explained, found)
+
+    def findings(self, case: Case) -> Findings:
+        """What the downloads tell of a case."""
+        view = case.view
+        return Findings(
+            origin=self.origin,
+            prediction=view.prediction,
+            sentences=view.sentences,
+            explanation=view.record,
+            picture=_side_by_side(view),
+            answers=case.answers if case.is_series else (),
+            together=case.together,
+            order=case.series.order,
+        )
+
+    def figure(self, view: View, path: Path) -> None:
+        """Write the figure of slice and map as PNG, with the model, the thresholds and the research-use line."""
+        assert view.explained is not None
+        prediction, attribution = view.prediction, view.explained.attribution
+        probability = prediction.probabilities[attribution.label]
+        figure = draw_figure(prediction.slice, attribution, probability=probability)
+        lines = [RESEARCH_USE, f"{self.origin.model}  revision {self.origin.revision or 'none (a local folder)'}"]
+        if self.origin.weights_sha256:
+            lines.append(f"weights SHA-256 {self.origin.weights_sha256}")
+        points = operating_sentence(prediction.to_dict())
+        figure.supxlabel("\n".join([*lines, *([points] if points else [])]), fontsize=7, color="0.25", parse_math=False)
+        figure.savefig(path, dpi=150, facecolor="white", metadata={"Description": " ".join(lines), "Comment": points})
+
+
+def _first_shown(answers: Sequence[SliceAnswer], together: SeriesAnswer | None) -> int:
+    """The slice that speaks most for the series' class; else the first that could be read. Raises InputError."""
+    if together is not None:
+        return together.strongest
+    for index, answer in enumerate(answers):
+        if answer.record is not None:
+            return index
+    raise InputError(f"none of the {len(answers)} slices could be read. {answers[0].error}")
+
+
+def _has_ink(slice_: Slice) -> bool:
+    return int(find_ink(slice_.pixels, body_mask(slice_.pixels)).sum()) >= MIN_INK
+
+
+def _side_by_side(view: View) -> Image.Image:
+    """Slice and map in one picture, or the slice alone."""
+    first = view.prediction.slice.to_pil()
+    if view.explained is None:
+        return first
+    both = Image.new("RGB", (2 * first.width + 8, first.height), "white")
+    both.paste(first, (0, 0))
+    both.paste(view.picture(0.6), (first.width + 8, 0))
+    return both

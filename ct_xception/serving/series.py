@@ -1,0 +1,363 @@
+"""Many slices, one answer: files, frames or a zipped series, put in order, answered one by one and then together.
+
+Nothing is unpacked to disk. Names in an archive are shown and never used as paths; its entries, their sizes and the sum
+of them are bounded before a byte is inflated. Each slice is answered as it would be alone. The series' own answer is an
+opinion pool over them (Genest & Zidek 1986, doi:10.1214/ss/1177013825): a summary of slice answers and not a calibrated
+probability, as calibration, prediction sets and operating points were fitted on single slices.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ct_xception.errors import InputError, SliceError, printable
+from ct_xception.imaging.places import Place, read_place
+from ct_xception.imaging.slices import DICOM_SUFFIXES, IMAGE_SUFFIXES, Slice, Window
+
+if TYPE_CHECKING:
+    from ct_xception.serving.predictor import Classifier, Prediction
+
+MAX_SLICES = 400  # of one series: a chest at 1 mm
+MAX_ENTRIES = 2_000  # of one archive, folders and other files counted
+MAX_ENTRY = 64 * 2**20  # bytes of one entry, unpacked
+MAX_UNPACKED = 2**30  # bytes of all entries that are read
+BATCH = 8  # slices at a time
+LEAST = 1e-12  # of a probability before its logarithm is taken
+
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_CLUTTER = ("__MACOSX/", ".")
+
+
+class Stopped(Exception):
+    """The caller asked to stop before every slice was answered."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One slice of a series: a file, or the entry of an archive by its index; `frame` where there are several."""
+
+    name: str
+    path: Path
+    entry: int | None = None
+    frame: int | None = None
+
+    def source(self) -> Path | bytes:
+        """What the reader takes: a path, or an archive entry's bytes. Raises SliceError."""
+        return self.path if self.entry is None else _unpack(self.path, self.entry, self.name)
+
+    def read(self, classifier: Classifier, window: Window | None = None) -> Slice:
+        """This slice as the checkpoint wants it shown. Raises SliceError."""
+        return classifier.read(self.source(), window=window, frame=self.frame, name=self.name)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Slices in their order; `order` says which, and `notes` what was passed over or looks odd, a sentence each."""
+
+    members: tuple[Member, ...]
+    order: str
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+
+# From files to a series
+
+
+def gather(paths: Sequence[Path], *, names: Sequence[str] | None = None) -> Series:
+    """The slices in files and zip archives, in order; `names` stand for the files in messages.
+
+    Slices are ordered by their position along the patient, the highest first (for an axial series the head), else by
+    InstanceNumber, else by name. Raises InputError where there is nothing to read or too much of it.
+    """
+    shown = [printable(name) for name in names or [path.name for path in paths]]
+    found, notes = list[Member](), list[str]()
+    for path, name in zip(paths, shown, strict=True):
+        if _is_archive(path):
+            members, more = _look_into(path, name)
+            found, notes = found + members, notes + more
+        else:
+            found.append(Member(name, path))
+    if not found:
+        raise InputError("no slice was given; give a CT slice, several, or a zip of a series.")
+    _check_count(len(found))
+    members, order, more = _arrange(found)
+    _check_count(len(members))
+    return Series(tuple(members), order, (*notes, *more))
+
+
+def _check_count(count: int) -> None:
+    if count > MAX_SLICES:
+        raise InputError(f"{count} slices, more than {MAX_SLICES}; give a part of the series.")
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(4) in _ZIP
+    except OSError:
+        return False  # reading it as a slice says why
+
+
+def _look_into(path: Path, name: str) -> tuple[list[Member], list[str]]:
+    """The entries of an archive that may be slices, and a sentence on the others. Raises SliceError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            _check_archive(entries, name)
+            kept = [index for index, entry in enumerate(entries) if _may_be_slice(archive, entry)]
+    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, zlib.error, RuntimeError, ValueError) as error:
+        raise SliceError(name, f"a zip that cannot be opened ({printable(error)})", "zip the series again") from error
+    unpacked = sum(entries[index].file_size for index in kept)
+    if unpacked > MAX_UNPACKED:
+        raise SliceError(name, f"a zip of {unpacked >> 20} MiB", f"give at most {MAX_UNPACKED >> 20} MiB of slices")
+    members = [Member(printable(PurePosixPath(entries[index].filename).name), path, index) for index in kept]
+    if not members:
+        raise SliceError(name, "a zip without a CT slice in it", "zip DICOM files or pictures")
+    passed = sum(not entry.is_dir() for entry in entries) - len(kept)
+    return members, [f"{passed} other files in {name} were passed over."] if passed else []
+
+
+def _check_archive(entries: Sequence[zipfile.ZipInfo], name: str) -> None:
+    if len(entries) > MAX_ENTRIES:
+        raise SliceError(name, f"a zip of {len(entries)} entries", f"give one of at most {MAX_ENTRIES}")
+    if any(entry.flag_bits & 1 for entry in entries):
+        raise SliceError(name, "a zip with a password", "zip the series without one")
+
+
+def _may_be_slice(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
+    """By its name, or where that says nothing by DICOM's magic; links, folders and clutter are none."""
+    place = PurePosixPath(entry.filename)
+    is_link = (entry.external_attr >> 16) & 0o170000 == 0o120000
+    if entry.is_dir() or is_link or entry.file_size == 0 or place.name.startswith(_CLUTTER[1]):
+        return False
+    if entry.filename.startswith(_CLUTTER[0]) or place.name.upper() == "DICOMDIR":
+        return False
+    if place.suffix.lower() in IMAGE_SUFFIXES | DICOM_SUFFIXES:
+        return True
+    if place.suffix and not place.suffix[1:].isdigit():  # a UID's last number looks like a suffix
+        return False
+    with archive.open(entry) as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
+def _unpack(path: Path, index: int, name: str) -> bytes:
+    """The bytes of one entry, never more than MAX_ENTRY. Raises SliceError."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entry = archive.infolist()[index]
+            if entry.file_size > MAX_ENTRY:
+                found = f"{entry.file_size >> 20} MiB unpacked"
+                raise SliceError(name, found, f"give slices of at most {MAX_ENTRY >> 20} MiB")
+            with archive.open(entry) as stream:
+                content = stream.read(MAX_ENTRY + 1)
+    except FileNotFoundError as error:
+        raise SliceError(name, "an upload that is no longer kept", "upload it again") from error
+    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, zlib.error, RuntimeError) as error:
+        raise SliceError(name, f"cannot be unpacked ({printable(error)})", "zip the series again") from error
+    if len(content) > MAX_ENTRY:
+        raise SliceError(name, "an entry larger than the zip says", "zip the series again")
+    return content
+
+
+def _arrange(found: Sequence[Member]) -> tuple[list[Member], str, list[str]]:
+    """Members in order, one for each frame; how they are ordered; and what looks odd."""
+    placed = [(member, _place_of(member)) for member in found]
+    keys, order = _order([place for _, place in placed], [member.name for member in found])
+    if len(found) == 1:
+        order = "as stored in the file"
+    ranked = [placed[index] for index in sorted(range(len(placed)), key=lambda index: keys[index])]
+    members = [each for member, place in ranked for each in _frames_of(member, place.frames)]
+    doubled = [count for count in Counter(keys).values() if count > 1]
+    odd = order == "by position" and bool(doubled)
+    return members, order, ["Several slices lie at one position: this may be more than one series."] if odd else []
+
+
+def _place_of(member: Member) -> Place:
+    try:
+        return read_place(member.source(), name=member.name)
+    except SliceError:
+        return Place()  # the reader will refuse the slice, and say why
+
+
+def _order(places: Sequence[Place], names: Sequence[str]) -> tuple[list[tuple[Any, ...]], str]:
+    """A sort key for each place, and the name of the order; all slices must tell for it to be chosen."""
+    if len({place.normal for place in places}) == 1 and all(place.position is not None for place in places):
+        return [(-round(float(place.position or 0), 3),) for place in places], "by position"
+    if all(place.number is not None for place in places):
+        return [(place.number,) for place in places], "by instance number"
+    return [_natural(name) for name in names], "by name"
+
+
+def _natural(name: str) -> tuple[Any, ...]:
+    """Names with their numbers as numbers: slice 9 before slice 10."""
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name.lower()))
+
+
+def _frames_of(member: Member, frames: int) -> list[Member]:
+    if frames <= 1:
+        return [member]
+    _check_count(frames)
+    return [
+        Member(f"{member.name}, frame {frame}", member.path, member.entry, frame) for frame in range(frames)
+    ]  # from 0, as on the command line
+
+
+# Each slice's answer
+
+
+@dataclass(frozen=True)
+class SliceAnswer:
+    """One slice's answer without its pixels: `record` as `Prediction.to_dict` gives it, or None and the `error`."""
+
+    name: str
+    record: Mapping[str, Any] | None = None
+    error: str | None = None
+
+    @property
+    def gate(self) -> str | None:
+        """The input gate's verdict: accepted, doubtful or refused; None where the checkpoint has no gate."""
+        found = (self.record or {}).get("gate")
+        return None if found is None else str(found["verdict"])
+
+    @property
+    def probabilities(self) -> Mapping[str, float] | None:
+        """Of every class; None where the slice could not be read, or the gate refused it."""
+        return None if self.record is None or self.gate == "refused" else self.record["probabilities"]
+
+
+def answer_series(
+    classifier: Classifier,
+    series: Series,
+    *,
+    window: Window | None = None,
+    progress: Callable[[float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> list[SliceAnswer]:
+    """Answer every slice, in order, a batch at a time; one that cannot be read is answered with its sentence.
+
+    `progress` is told the share done; `cancelled` is asked before each batch. Raises Stopped.
+    """
+    answers: list[SliceAnswer] = []
+    for start in range(0, len(series), BATCH):
+        if cancelled is not None and cancelled():
+            raise Stopped
+        if progress is not None:
+            progress(start / len(series))
+        answers += _answer_batch(classifier, series.members[start : start + BATCH], window)
+    return answers
+
+
+def _answer_batch(classifier: Classifier, members: Sequence[Member], window: Window | None) -> Iterator[SliceAnswer]:
+    read = [_try_read(classifier, member, window) for member in members]
+    answers: Iterator[Prediction] = iter(classifier([item for item in read if isinstance(item, Slice)]))
+    for member, item in zip(members, read, strict=True):
+        if isinstance(item, Slice):
+            yield SliceAnswer(member.name, next(answers).to_dict())
+        else:
+            yield SliceAnswer(member.name, error=str(item))
+
+
+def _try_read(classifier: Classifier, member: Member, window: Window | None) -> Slice | SliceError:
+    try:
+        return member.read(classifier, window)
+    except SliceError as error:
+        return error
+
+
+# The series' answer
+
+
+@dataclass(frozen=True)
+class Aggregation:
+    """`title` is its name in print, `sentence` what it does."""
+
+    title: str
+    sentence: str
+
+
+AGGREGATIONS = {
+    "mean_log": Aggregation(
+        "mean of log-probabilities",
+        "The logarithms of each class's probabilities are averaged over the slices, and the result scaled to sum to 1: "
+        "slices that agree weigh more than one that stands alone.",
+    ),
+    "mean": Aggregation(
+        "mean of probabilities",
+        "Each class's probabilities are averaged over the slices: one sure slice counts for as much as it says.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class SeriesAnswer:
+    """`probabilities`, the most probable class first, pooled over `answered` of `slices` slices.
+
+    `agreeing` slices have the same most probable class as the series. `strongest` is the index of the slice in which
+    that class is most probable.
+    """
+
+    label: str
+    probabilities: dict[str, float]
+    aggregation: str
+    answered: int
+    slices: int
+    agreeing: int
+    strongest: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it; slices are counted from 1."""
+        return {
+            "label": self.label,
+            "probabilities": self.probabilities,
+            "aggregation": self.aggregation,
+            "slices": self.slices,
+            "answered": self.answered,
+            "agreeing": self.agreeing,
+            "strongest_slice": self.strongest + 1,
+        }
+
+
+def answer_together(answers: Sequence[SliceAnswer], aggregation: str = "mean_log") -> SeriesAnswer | None:
+    """The series' answer from its slices'; None where not one was answered. `aggregation` is one of AGGREGATIONS.
+
+    Slices that could not be read, or that the gate refused, have no vote.
+    """
+    voting = [(index, answer.probabilities) for index, answer in enumerate(answers) if answer.probabilities]
+    if not voting:
+        return None
+    probabilities = pool([values for _, values in voting], aggregation)
+    label = next(iter(probabilities))
+    strongest = max(voting, key=lambda pair: pair[1][label])[0]
+    agreeing = sum(max(values, key=lambda name: values[name]) == label for _, values in voting)
+    return SeriesAnswer(label, probabilities, aggregation, len(voting), len(answers), agreeing, strongest)
+
+
+def pool(each: Sequence[Mapping[str, float]], aggregation: str = "mean_log") -> dict[str, float]:
+    """One answer from several over the same classes, the most probable first, summing to 1.
+
+    mean_log: p_k proportional to exp(mean of log p_ik), the logarithmic opinion pool; mean: the mean of p_ik, the
+    linear one. Raises InputError for another name.
+    """
+    if aggregation not in AGGREGATIONS:
+        raise InputError(f"aggregation {aggregation!r} is unknown; choose from {', '.join(AGGREGATIONS)}.")
+    names = list(each[0])
+    values = np.array([[answer[name] for name in names] for answer in each], dtype=np.float64)
+    if aggregation == "mean":
+        pooled = values.mean(axis=0)
+    else:
+        logs = np.log(np.maximum(values, LEAST)).mean(axis=0)
+        pooled = np.exp(logs - logs.max())
+    pooled = pooled / pooled.sum()
+    ranked = sorted(zip(names, pooled.tolist(), strict=True), key=lambda pair: -pair[1])
+    return dict(ranked)

@@ -1,0 +1,202 @@
+"""Series: what a zip may hold, the order of its slices, and one answer from many, against hand-computed pools."""
+
+from __future__ import annotations
+
+import io
+import math
+import stat
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ct_xception.errors import InputError, SliceError
+from ct_xception.serving import series as module
+from ct_xception.serving.predictor import Classifier
+from ct_xception.serving.series import (
+    Series,
+    SliceAnswer,
+    Stopped,
+    answer_series,
+    answer_together,
+    gather,
+    pool,
+)
+from tests.imaging.builders import ct, disc, encode
+
+AXIAL = [1, 0, 0, 0, 1, 0]
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_checkpoint: Path) -> Classifier:
+    return Classifier.from_pretrained(tiny_checkpoint)
+
+
+def zipped(path: Path, entries: Mapping[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return path
+
+
+def dicom(level: int = 120, **tags: object) -> bytes:
+    return ct(disc(96, 40, level).astype(np.uint16) * 8, **tags)
+
+
+def names(series: Series) -> list[str]:
+    return [member.name for member in series.members]
+
+
+def test_slices_of_a_zip_come_by_position_head_first(tmp_path: Path) -> None:
+    content = {
+        f"IM{index}": dicom(ImagePositionPatient=[0, 0, z], ImageOrientationPatient=AXIAL, InstanceNumber=9 - index)
+        for index, z in enumerate([5.0, -12.5, 20.0, 7.5])
+    }
+    series = gather([zipped(tmp_path / "a.zip", content)])
+    assert names(series) == ["IM2", "IM3", "IM0", "IM1"] and series.order == "by position" and series.notes == ()
+
+
+def test_without_positions_by_instance_number_and_without_those_by_name(tmp_path: Path) -> None:
+    numbered = {f"{name}.dcm": dicom(InstanceNumber=number) for name, number in (("a", 3), ("b", 1), ("c", 2))}
+    series = gather([zipped(tmp_path / "numbered.zip", numbered)])
+    assert names(series) == ["b.dcm", "c.dcm", "a.dcm"] and series.order == "by instance number"
+    picture = encode(Image.fromarray(disc()))
+    named = {name: picture for name in ("slice10.png", "slice9.png", "Slice1.png")}
+    series = gather([zipped(tmp_path / "named.zip", named)])
+    assert names(series) == ["Slice1.png", "slice9.png", "slice10.png"] and series.order == "by name"
+
+
+def test_several_files_are_a_series_and_two_at_one_position_are_pointed_out(tmp_path: Path) -> None:
+    for name in ("b.dcm", "a.dcm"):
+        (tmp_path / name).write_bytes(dicom(ImagePositionPatient=[0, 0, 1], ImageOrientationPatient=AXIAL))
+    series = gather([tmp_path / "b.dcm", tmp_path / "a.dcm"])
+    assert len(series) == 2 and "more than one series" in series.notes[0]
+
+
+def test_frames_of_one_file_are_slices(tmp_path: Path, classifier: Classifier) -> None:
+    frames = np.stack([disc(96, 40, level) for level in (60, 120, 200)]).astype(np.uint16) * 8
+    (tmp_path / "many.dcm").write_bytes(ct(frames))
+    series = gather([tmp_path / "many.dcm"])
+    assert names(series) == [f"many.dcm, frame {frame}" for frame in range(3)]
+    assert series.order == "as stored in the file"
+    second = series.members[1].read(classifier)
+    assert np.array_equal(second.pixels, classifier.read(tmp_path / "many.dcm", frame=1).pixels)
+
+
+def test_what_is_no_slice_in_a_zip_is_passed_over_and_counted(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("link.dcm")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    entries = {"s/1.dcm": dicom(), "s/2": dicom(), "notes.txt": b"x", "DICOMDIR": dicom(), "__MACOSX/._1.dcm": b"x"}
+    path = zipped(tmp_path / "a.zip", {**entries, "s/.DS_Store": b"x", "report": b"words", "1.2.840.5": dicom()})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(link, "/etc/passwd")
+    series = gather([path])
+    assert sorted(names(series)) == ["1.2.840.5", "1.dcm", "2"]
+    assert series.notes[0] == "6 other files in a.zip were passed over."
+
+
+def test_names_that_climb_are_only_shown(tmp_path: Path, classifier: Classifier) -> None:
+    before = sorted(tmp_path.iterdir())
+    path = zipped(tmp_path / "a.zip", {"../../climbs.png": encode(Image.fromarray(disc()))})
+    series = gather([path])
+    assert names(series) == ["climbs.png"]
+    assert series.members[0].read(classifier).pixels.shape == (128, 128)
+    assert sorted(tmp_path.iterdir()) == [*before, path]
+
+
+def test_bombs_and_broken_zips_are_refused_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture = encode(Image.fromarray(disc()))
+    path = zipped(tmp_path / "a.zip", {"1.png": picture, "2.png": picture, "3.png": picture})
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "MAX_ENTRIES", 2)
+        with pytest.raises(SliceError, match=r"a.zip: a zip of 3 entries; give one of at most 2\."):
+            gather([path])
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "MAX_SLICES", 2)
+        with pytest.raises(InputError, match="3 slices, more than 2; give a part of the series"):
+            gather([path])
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "MAX_UNPACKED", 2 * len(picture))
+        with pytest.raises(SliceError, match="a zip of 0 MiB"):
+            gather([path])
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "MAX_ENTRY", len(picture) - 1)
+        with pytest.raises(SliceError, match="1.png: 0 MiB unpacked; give slices of at most"):
+            gather([path]).members[0].source()
+    (tmp_path / "cut.zip").write_bytes(path.read_bytes()[:100])
+    with pytest.raises(SliceError, match=r"cut.zip: a zip that cannot be opened"):
+        gather([tmp_path / "cut.zip"])
+    with pytest.raises(SliceError, match="a zip without a CT slice in it"):
+        gather([zipped(tmp_path / "words.zip", {"a.txt": b"words"})])
+    with pytest.raises(InputError, match="no slice was given"):
+        gather([])
+
+
+def test_a_zip_with_a_password_is_refused(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("1.dcm", dicom())
+    content = bytearray(stream.getvalue())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "locked.zip").write_bytes(content)
+    with pytest.raises(SliceError, match="a zip with a password"):
+        gather([tmp_path / "locked.zip"])
+
+
+def test_an_entry_that_lies_about_its_bytes_is_answered_with_a_sentence(tmp_path: Path, classifier: Classifier) -> None:
+    picture = encode(Image.fromarray(disc()))
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("1.png", picture)
+        archive.writestr("2.png", picture)
+    content = bytearray(path.read_bytes())
+    content[content.index(picture) + 60] ^= 255
+    path.write_bytes(content)
+    answers = answer_series(classifier, gather([path]))
+    assert [answer.record is None for answer in answers] == [True, False]
+    assert "1.png: cannot be unpacked (Bad CRC-32" in (answers[0].error or "")
+
+
+def test_each_slice_is_answered_as_it_would_be_alone(
+    classifier: Classifier, sample_slices: list[Path], tmp_path: Path
+) -> None:
+    bad = tmp_path / "zz.png"
+    bad.write_bytes(b"no picture")
+    shares: list[float] = []
+    answers = answer_series(classifier, gather([*sample_slices, bad]), progress=shares.append)
+    for answer, path in zip(answers, sample_slices, strict=False):
+        assert answer.record is not None and answer.probabilities is not None
+        assert answer.record["source"] == path.name
+        alone = classifier(path).probabilities
+        assert answer.probabilities == pytest.approx(alone, abs=1e-5)
+    assert answers[-1].probabilities is None and "zz.png: neither DICOM" in (answers[-1].error or "")
+    assert shares == [0.0]
+    with pytest.raises(Stopped):
+        answer_series(classifier, gather(sample_slices), cancelled=lambda: True)
+
+
+def test_pools_by_hand() -> None:
+    each = [{"a": 0.9, "b": 0.1}, {"a": 0.4, "b": 0.6}]
+    assert pool(each, "mean") == pytest.approx({"a": 0.65, "b": 0.35})
+    odds = math.sqrt(0.9 * 0.4) / math.sqrt(0.1 * 0.6)
+    assert pool(each, "mean_log") == pytest.approx({"a": odds / (1 + odds), "b": 1 / (1 + odds)})
+    certain = pool([{"a": 1.0, "b": 0.0}, {"a": 0.0, "b": 1.0}])
+    assert certain == pytest.approx({"a": 0.5, "b": 0.5}) and list(pool(each)) == ["a", "b"]
+    with pytest.raises(InputError, match="aggregation 'loudest' is unknown; choose from mean_log, mean"):
+        pool(each, "loudest")
+
+
+def test_refused_and_unreadable_slices_have_no_vote() -> None:
+    def said(a: float, verdict: str | None = None) -> SliceAnswer:
+        gate = {} if verdict is None else {"gate": {"verdict": verdict, "reasons": ["a photograph"], "score": 9.0}}
+        return SliceAnswer("s", {"label": "a", "probabilities": {"a": a, "b": 1 - a}, **gate})
+
+    answers = [said(0.6), SliceAnswer("x", error="broken"), said(0.001, "refused"), said(0.8, "doubtful"), said(0.3)]
+    together = answer_together(answers, "mean")
+    assert together is not None and together.probabilities["a"] == pytest.approx((0.6 + 0.8 + 0.3) / 3)
+    assert (together.answered, together.slices, together.agreeing, together.strongest) == (3, 5, 2, 3)
+    assert together.to_dict()["strongest_slice"] == 4
+    assert answer_together([said(0.1, "refused")]) is None
