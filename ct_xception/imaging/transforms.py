@@ -1,8 +1,8 @@
 """From slice to pixel_values: one evaluation transform for all, one training transform, two optional filters.
 
-`EvalTransform` is timm's own pipeline for the checkpoint's `pretrained_cfg`, so that it equals the stock transformers
-processor bit for bit. `TrainTransform` adds what CT can bear: small turns, uneven zoom, window jitter, noise, blur, and
-other framing (see framing.py); it is a pure function of the slice, the body mask and the random generator.
+`EvalTransform` gives what the stock transformers processor gives for the checkpoint's `pretrained_cfg`, bit for bit
+(see preprocessing.py). `TrainTransform` adds what CT can bear: small turns, uneven zoom, window jitter, noise, blur,
+and other framing (see framing.py); it is a pure function of the slice, the body mask and the random generator.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from ct_xception.errors import InputError, printable
 from ct_xception.imaging.body import Box
 from ct_xception.imaging.framing import cropped_scene, uncropped_scene
+from ct_xception.imaging.preprocessing import Preprocessing, pillow_resampling
 from ct_xception.imaging.slices import Slice
 
 if TYPE_CHECKING:
@@ -59,36 +60,22 @@ def _clahe(pixels: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 class EvalTransform:
-    """Slice to pixel_values (3, S, S) float32, as the stock processor of the same `pretrained_cfg` computes them."""
+    """Slice to pixel_values (3, S, S) float32, as the stock processor of the same `pretrained_cfg` computes them.
+
+    Called, it gives a torch tensor; `array` gives the same values without torch.
+    """
 
     def __init__(self, pretrained_cfg: Mapping[str, Any]) -> None:
-        self.data_config = _data_config(pretrained_cfg)
-        from timm.data import create_transform
-
-        steps = create_transform(**self.data_config, is_training=False).transforms
-        # Resampling treats channels alike, so the grey slice goes through once and is repeated before normalising.
-        # Only padding ("border") depends on the channel: its fill is the mean of each.
-        self._grey = self.data_config["crop_mode"] in ("squash", "center")
-        self._before, self._normalise = steps[:-1], steps[-1]
+        self.preprocessing = Preprocessing.of(pretrained_cfg)
 
     def __call__(self, slice_: Slice) -> torch.Tensor:
-        from PIL import Image
+        import torch
 
-        values: Any = Image.fromarray(slice_.pixels) if self._grey else slice_.to_pil()
-        for step in self._before:
-            values = step(values)
-        return self._normalise(values.expand(3, -1, -1))
+        return torch.from_numpy(self.array(slice_))
 
-
-def _data_config(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """What timm and the stock processor make of a `pretrained_cfg`."""
-    from timm.data import resolve_data_config
-
-    channels = tuple(pretrained_cfg.get("input_size") or (3,))[0]
-    if channels != 3:
-        raise InputError(f"the checkpoint takes {channels} channels; choose one that takes 3.")
-    config = resolve_data_config(dict(pretrained_cfg), model=None, verbose=False)
-    return config
+    def array(self, slice_: Slice) -> np.ndarray:
+        """pixel_values as numpy has them."""
+        return self.preprocessing(slice_)
 
 
 @dataclass(frozen=True)
@@ -135,14 +122,14 @@ class TrainTransform:
     """
 
     def __init__(self, pretrained_cfg: Mapping[str, Any], augment: AugmentConfig) -> None:
-        config = _data_config(pretrained_cfg)
-        if config["crop_pct"] != 1.0 or config["crop_mode"] != "squash":
-            found = f"crop_pct {config['crop_pct']} and crop_mode {config['crop_mode']!r}"
+        wanted = Preprocessing.of(pretrained_cfg)
+        if wanted.crop_pct != 1.0 or wanted.crop_mode != "squash":
+            found = f"crop_pct {wanted.crop_pct} and crop_mode {wanted.crop_mode!r}"
             raise InputError(f"training needs crop_pct 1.0 and crop_mode 'squash' in pretrained_cfg, found {found}.")
         self.augment = augment
-        self._size = (config["input_size"][2], config["input_size"][1])  # width, height, as Pillow has them
-        self._resample = _pillow_resampling(config["interpolation"])
-        self._mean, self._std = config["mean"], config["std"]
+        self._size = (wanted.size[1], wanted.size[0])  # width, height, as Pillow has them
+        self._resample = _pillow_resampling(wanted.interpolation)
+        self._mean, self._std = wanted.mean, wanted.std
 
     def __call__(self, pixels: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
         if pixels.shape != mask.shape or pixels.dtype != np.uint8 or mask.dtype != bool:
@@ -165,12 +152,9 @@ class TrainTransform:
 
 
 def _pillow_resampling(interpolation: str) -> Image.Resampling:
-    from PIL import Image
-
-    names = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-    if interpolation not in names:
+    if interpolation not in ("bilinear", "bicubic"):  # Pillow turns pictures by no other
         raise InputError(f"interpolation {printable(interpolation)!r} cannot be trained; use bicubic or bilinear.")
-    return names[interpolation]
+    return pillow_resampling(interpolation)
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,16 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
         """Logits (B, K) from the last feature map (B, 2048, h, w)."""
         return self.timm_model.forward_head(features)
 
+    def outputs(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What one forward pass of pixel_values (B, 3, S, S) gives, for every runtime the same.
+
+        Logits (B, K); pooled features (B, 2048), as the head sees them; and the class activation maps (B, K, h, w) of
+        all classes, as `class_activation_map` defines them.
+        """
+        maps = self.features(pixel_values)
+        pooled = self.timm_model.forward_head(maps, pre_logits=True)
+        return self.head(pooled), pooled, nn.functional.conv2d(maps, self.head.weight[:, :, None, None])
+
     def class_activation_map(self, features: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """The closed-form map (B, h, w) of each item's target class (B,): the head's weights over the feature map.
 

@@ -11,16 +11,17 @@ import errno
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.files import sha256_file
 from ct_xception.imaging.slices import Window
+from ct_xception.serving.catalogue import WEIGHTS
 from ct_xception.serving.decisions import Decisions
 
-CONFIG, WEIGHTS, SIDE_FILE = "config.json", "model.safetensors", "ct_xception.json"
+CONFIG, SIDE_FILE = "config.json", "ct_xception.json"
 FORMAT = 1
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?")
@@ -45,7 +46,10 @@ class InputContract:
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A checked checkpoint: its folder on disk, its name as the user gave it, and what its two JSON files say."""
+    """A checked checkpoint: its folder on disk, its name as the user gave it, and what its two JSON files say.
+
+    `manifest` is {file: SHA-256} as the side file states it; empty where it states none.
+    """
 
     folder: Path
     name: str
@@ -54,27 +58,40 @@ class Checkpoint:
     contract: InputContract
     notes: tuple[str, ...] = ()
     decisions: Decisions = Decisions()
+    manifest: Mapping[str, str] = field(default_factory=dict)
 
 
-def open_checkpoint(source: str | Path) -> Checkpoint:
+def open_checkpoint(source: str | Path, network: Sequence[str] = (WEIGHTS,)) -> Checkpoint:
     """Find and check a checkpoint: a folder, or a Hub id `user/repo`, or `user/repo@revision`.
 
+    `network` are the files that the network will be read from; of a Hub repository no other large ones are fetched.
     Raises CheckpointError with one sentence when it is neither, is not a timm_wrapper image classifier, holds pickled
-    weights only, or differs from its own manifest.
+    weights only, was not exported for what is asked, or differs from its own manifest.
     """
-    folder, revision = _locate(source)
+    folder, revision = _locate(source, network)
     name = printable(source)
     config = _read_config(folder, name)
-    if not (folder / WEIGHTS).is_file():
-        raise CheckpointError(f"{name}: {WEIGHTS} is missing; only safetensors weights are read, so save them as such.")
+    for file in network:
+        _check_present(folder, name, file)
     side = _read_json(folder / SIDE_FILE, name) if (folder / SIDE_FILE).is_file() else None
     notes = () if side is not None else (f"no {SIDE_FILE}: the body crop is assumed",)
-    _check_manifest(folder, name, (side or {}).get("manifest", {}))
+    manifest = (side or {}).get("manifest", {})
+    _check_manifest(folder, name, manifest, (CONFIG, *network))
     contract, decisions = _read_contract(side, name), _read_decisions(side, config["label_names"], name)
-    return Checkpoint(folder, name, revision, config, contract, notes, decisions)
+    return Checkpoint(folder, name, revision, config, contract, notes, decisions, manifest)
 
 
-def _locate(source: str | Path) -> tuple[Path, str | None]:
+def _check_present(folder: Path, name: str, file: str) -> None:
+    if (folder / file).is_file():
+        return
+    if file == WEIGHTS:
+        raise CheckpointError(f"{name}: {WEIGHTS} is missing; only safetensors weights are read, so save them as such.")
+    raise CheckpointError(
+        f"{name}: {file} is missing; write it with `ct-xception export` (--help says how), or answer with torch."
+    )
+
+
+def _locate(source: str | Path, network: Sequence[str]) -> tuple[Path, str | None]:
     """The folder on disk, and the commit when it came from the Hub."""
     path = Path(source)
     if path.is_dir():
@@ -84,11 +101,11 @@ def _locate(source: str | Path) -> tuple[Path, str | None]:
     match = _HUB_ID.fullmatch(str(source))
     if match is None:
         raise CheckpointError(f"{printable(source)}: neither a folder nor a Hub id (user/repo or user/repo@revision).")
-    folder = _download(match["repo"], match["revision"], printable(source))
+    folder = _download(match["repo"], match["revision"], printable(source), [CONFIG, SIDE_FILE, *network])
     return folder, folder.name
 
 
-def _download(repo: str, revision: str | None, name: str) -> Path:
+def _download(repo: str, revision: str | None, name: str, files: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -99,7 +116,6 @@ def _download(repo: str, revision: str | None, name: str) -> Path:
         RevisionNotFoundError,
     )
 
-    files = [CONFIG, WEIGHTS, SIDE_FILE]
     cause: Exception
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=files, etag_timeout=5))
@@ -186,9 +202,9 @@ def _read_decisions(side: Mapping[str, Any] | None, label_names: Sequence[str], 
         raise CheckpointError(f"{name}: {SIDE_FILE}: {error}") from error
 
 
-def _check_manifest(folder: Path, name: str, manifest: Mapping[str, str]) -> None:
+def _check_manifest(folder: Path, name: str, manifest: Mapping[str, str], files: Sequence[str]) -> None:
     """Compare the files that decide an answer with the SHA-256 that the checkpoint states for them."""
-    for file in (CONFIG, WEIGHTS):
+    for file in files:
         stated = manifest.get(file)
         if stated is not None and sha256_file(folder / file) != stated:
             raise CheckpointError(

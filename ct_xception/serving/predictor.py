@@ -11,19 +11,24 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
-import torch
+import numpy as np
 from PIL import Image
-from safetensors import SafetensorError
 
-from ct_xception.errors import CheckpointError, InputError, SliceError
+from ct_xception.errors import InputError, SliceError
 from ct_xception.imaging.body import BodyCrop, Box, crop_body
 from ct_xception.imaging.slices import Slice, Window, read_slice
 from ct_xception.imaging.transforms import EvalTransform, apply_filters
-from ct_xception.model.modelling import CTXceptionForImageClassification
+from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.checkpoint import Checkpoint, InputContract, open_checkpoint
 from ct_xception.serving.decisions import Decision, Decisions
+from ct_xception.serving.runtimes import Network, Outputs, TorchNetwork, load_network
+
+if TYPE_CHECKING:
+    import torch
+
+    from ct_xception.model.modelling import CTXceptionForImageClassification
 
 Source = str | Path | bytes | BinaryIO | Image.Image | Slice
 
@@ -32,12 +37,19 @@ Source = str | Path | bytes | BinaryIO | Image.Image | Slice
 class PreparedSlice:
     """A slice as the network takes it.
 
-    `pixel_values` is (3, S, S) float32, normalised; `crop` says which box of the slice it shows: the whole slice when
-    the checkpoint wants no body crop.
+    `values` is (3, S, S) float32, normalised; `crop` says which box of the slice it shows: the whole slice when the
+    checkpoint wants no body crop.
     """
 
-    pixel_values: torch.Tensor
+    values: np.ndarray
     crop: BodyCrop
+
+    @property
+    def pixel_values(self) -> torch.Tensor:
+        """`values` as a torch tensor, which shares their memory."""
+        import torch
+
+        return torch.from_numpy(self.values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +58,8 @@ class Prediction:
 
     `probabilities` maps every class to a value in [0, 1], the most probable first; they sum to 1. `notes` says what the
     reader and the classifier did to the file, each a short clause. `decision` is what the checkpoint's own rules make
-    of the probabilities; each of its parts is None or empty where the checkpoint has no such rule.
+    of the probabilities; each of its parts is None or empty where the checkpoint has no such rule. `outputs` is what
+    the network gave for this slice: logits (K,), features (2048,) and class activation maps (K, h, w) of the crop.
     """
 
     source: str
@@ -55,6 +68,7 @@ class Prediction:
     slice: Slice
     notes: tuple[str, ...] = ()
     decision: Decision = Decision()
+    outputs: Outputs | None = None
 
     @property
     def prediction_set(self) -> tuple[str, ...] | None:
@@ -89,34 +103,48 @@ class Classifier:
 
     def __init__(
         self,
-        model: CTXceptionForImageClassification,
+        model: CTXceptionForImageClassification | Network,
         contract: InputContract = InputContract(),  # noqa: B008 (frozen)
         *,
         checkpoint: Checkpoint | None = None,
         decisions: Decisions = Decisions(),  # noqa: B008 (frozen)
     ) -> None:
-        # Depthwise convolutions run a good deal faster on CPU with channels last.
-        self.model = model.eval().to(memory_format=torch.channels_last)
+        self.network = model if isinstance(model, Network) else TorchNetwork(model)
         self.contract = contract
         self.checkpoint = checkpoint
         self.decisions = decisions
-        self.transform = EvalTransform(model.config.pretrained_cfg)
+        self.transform = EvalTransform(self.network.pretrained_cfg)
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str | Path, *, device: str = "cpu") -> Classifier:
+    def from_pretrained(
+        cls, checkpoint: str | Path, runtime: str = "torch", *, device: str = "cpu", threads: int | None = None
+    ) -> Classifier:
         """Load a checkpoint folder or a Hub id (`user/repo`, `user/repo@revision`).
 
-        Raises CheckpointError, one sentence, when there is no such thing, it is damaged, or it is of another kind.
+        `runtime` is one of RUNTIMES: "torch", or "onnx", "onnx-int8" or "openvino" for a file that `ct-xception export`
+        wrote, which answers on the CPU, with `threads` of it, without importing torch. Raises CheckpointError, one
+        sentence, when there is no such thing, it is damaged, or it is of another kind.
         """
-        found = open_checkpoint(checkpoint)
-        model = _load_model(found)
-        model.to(device)  # type: ignore[arg-type]
-        return cls(model, found.contract, checkpoint=found, decisions=found.decisions)
+        if runtime not in RUNTIMES:
+            raise InputError(f"runtime {runtime!r} is unknown; choose from {', '.join(RUNTIMES)}.")
+        found = open_checkpoint(checkpoint, RUNTIMES[runtime])
+        network = load_network(found, runtime, device=device, threads=threads)
+        return cls(network, found.contract, checkpoint=found, decisions=found.decisions)
+
+    @property
+    def model(self) -> CTXceptionForImageClassification:
+        """The torch model; raises InputError where another runtime answers."""
+        if not isinstance(self.network, TorchNetwork):
+            raise InputError(
+                f"runtime {self.network.runtime}: holds no torch network, which this needs; load the checkpoint with "
+                "runtime torch."
+            )
+        return self.network.model
 
     @property
     def label_names(self) -> list[str]:
         """The class names in index order."""
-        return self.model.label_names
+        return list(self.network.label_names)
 
     @property
     def name(self) -> str:
@@ -188,13 +216,7 @@ class Classifier:
         """Filters, body crop and eval transform, as this checkpoint's input contract asks."""
         filtered = apply_filters(slice_, self.contract.filters)
         crop = crop_body(filtered) if self.contract.body_crop else _whole(filtered)
-        return PreparedSlice(self.transform(crop.slice), crop)
-
-    def logits(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Logits (B, K) float32 on the CPU of prepared slices (B, 3, S, S)."""
-        batch = pixel_values.to(self.model.device).contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            return self.model(pixel_values=batch).logits.float().cpu()
+        return PreparedSlice(self.transform.array(crop.slice), crop)
 
     def _try_read(self, source: Source, window: Window | None, frame: int | None) -> Slice | SliceError:
         try:
@@ -206,37 +228,24 @@ class Classifier:
         if not slices:
             return []
         prepared = [self.prepare(slice_) for slice_ in slices]
-        probabilities = self.logits(torch.stack([item.pixel_values for item in prepared])).double().softmax(dim=1)
-        return [self._answer(*triple) for triple in zip(slices, prepared, probabilities.tolist(), strict=True)]
+        outputs = self.network(np.stack([item.values for item in prepared]))
+        return [self._answer(*pair, outputs.item(row)) for row, pair in enumerate(zip(slices, prepared, strict=True))]
 
-    def _answer(self, slice_: Slice, prepared: PreparedSlice, probabilities: Sequence[float]) -> Prediction:
+    def _answer(self, slice_: Slice, prepared: PreparedSlice, outputs: Outputs) -> Prediction:
+        probabilities = softmax(outputs.logits).tolist()
         ranked = sorted(zip(self.label_names, probabilities, strict=True), key=lambda pair: -pair[1])
         values = dict(ranked)
         notes, decision = prepared.crop.slice.notes, self.decisions.decide(values)
-        return Prediction(slice_.source, ranked[0][0], values, slice_, notes, decision)
+        return Prediction(slice_.source, ranked[0][0], values, slice_, notes, decision, outputs)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities float64 from logits (..., K): exp(z) over its sum, shifted so that nothing overflows."""
+    shifted = np.exp(np.subtract(logits, logits.max(axis=-1, keepdims=True), dtype=np.float64))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
 def _whole(slice_: Slice) -> BodyCrop:
     """The crop that crops nothing."""
     height, width = slice_.pixels.shape
     return BodyCrop(slice=slice_, box=Box(0, 0, height, width), found=False)
-
-
-def _load_model(checkpoint: Checkpoint) -> CTXceptionForImageClassification:
-    """Load safetensors weights, every one of them: transformers alone would fill missing ones with noise and go on."""
-    report: dict[str, Any]
-    model: CTXceptionForImageClassification
-    try:
-        model, report = CTXceptionForImageClassification.from_pretrained(  # type: ignore[misc]
-            checkpoint.folder, use_safetensors=True, local_files_only=True, output_loading_info=True
-        )
-    except (OSError, RuntimeError, ValueError, ImportError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{checkpoint.name}: the network cannot be loaded ({reason}).") from error
-    absent = sorted(report["missing_keys"])
-    if absent:
-        raise CheckpointError(
-            f"{checkpoint.name}: the weights lack {len(absent)} of the network's tensors (the first: {absent[0]}); "
-            "fetch the checkpoint again."
-        )
-    return model
