@@ -144,6 +144,7 @@ def _add_predict(commands: Commands) -> None:
     parser.add_argument("inputs", nargs="+", metavar="FILE|FOLDER", help="folders are searched in depth")
     _add_checkpoint(parser, "--model")
     _add_reading(parser)
+    _add_runtime(parser)
     parser.add_argument("--json", action="store_true", help="JSON: an object for one FILE, a list otherwise")
     parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="slices at a time (default: 8)")
     parser.set_defaults(command=_predict)
@@ -154,7 +155,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     paths = list(_find_files(arguments.inputs, refused))
     total = len(paths) + len(refused)
     if paths:
-        classifier = _load_classifier(arguments.model)
+        classifier = _load_classifier(arguments.model, arguments.runtime)
         answers = classifier.predict_many(paths, window=window, frame=arguments.frame, batch_size=arguments.batch_size)
         for line in _render(_accept(answers, refused), paths, classifier, arguments):
             print(line, flush=True)
@@ -658,12 +659,20 @@ def _checkpoint(given: str | None) -> str:
     return str(newest)
 
 
-def _load_classifier(checkpoint: str | None) -> Classifier:
+def _add_runtime(parser: argparse.ArgumentParser) -> None:
+    from ct_xception.serving.catalogue import RUNTIMES
+
+    help_ = "what runs the network; all but torch need `ct-xception export` first (default: torch)"
+    parser.add_argument("--runtime", choices=RUNTIMES, default="torch", help=help_)
+
+
+def _load_classifier(checkpoint: str | None, runtime: str = "torch") -> Classifier:
     path = _checkpoint(checkpoint)
     from ct_xception.serving.predictor import Classifier
 
-    _hide_loading_bars()
-    return Classifier.from_pretrained(path)
+    if runtime == "torch":  # the others start without transformers, and draw no bars
+        _hide_loading_bars()
+    return Classifier.from_pretrained(path, runtime)
 
 
 def _hide_loading_bars() -> None:
