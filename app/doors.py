@@ -1,0 +1,427 @@
+"""Other doors into the page's process: a Gradio API, MCP tools, and a route that answers as the Hub's API does.
+
+    gradio_client.Client("http://127.0.0.1:7860").predict(handle_file("slice.dcm"), api_name="/predict")
+    InferenceClient().image_classification("slice.dcm", model="http://127.0.0.1:7860/image-classification")
+
+All of them ask the classifier that the page asks, through the same reader, and each has its limits: how large a file
+may be, how many wait, and how long. Nothing is kept of a file that comes through the route.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import importlib.util
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, TypeVar, cast, get_type_hints
+from weakref import WeakKeyDictionary
+
+import anyio.to_thread
+import gradio as gr
+from ct_xception_app import words
+from ct_xception_app.limits import LONGEST_SECONDS
+from gradio.processing_utils import save_pil_to_cache
+from gradio.utils import get_upload_folder
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from ct_xception.errors import InputError
+from ct_xception.explain.account import explanation_record
+from ct_xception.explain.attribution import Cancelled, attribute
+from ct_xception.explain.catalogue import METHODS
+from ct_xception.explain.faithfulness import Explained
+from ct_xception.explain.overlay import overlay
+from ct_xception.imaging.slices import Slice, parse_window
+from ct_xception.serving.inference_api import POSTED, Asked, NotAnswered, classify, read_json_request, refusal_of
+from ct_xception.serving.predictor import Classifier, Prediction
+from ct_xception.serving.text import answer_record
+from ct_xception.wording import RESEARCH_USE
+
+INFERENCE, MCP = "/image-classification", "/gradio_api/mcp/"
+TOLD_OF_A_REFUSAL = ("source", "gate", "window", "notes", "model", "notice")
+NETWORK = "network"  # the concurrency group of the API's functions
+HERE = "http://127.0.0.1:7860"
+WITHOUT_MCP = "No MCP tools: the package mcp is not installed (pip install 'gradio[mcp]')."
+
+PYTHON_EXAMPLE = f"""from gradio_client import Client, handle_file
+
+client = Client("{HERE}")
+answer = client.predict(handle_file("slice.dcm"), api_name="/predict")
+print(answer["label"], answer["probabilities"])
+record, heat_map = client.predict(handle_file("slice.dcm"), target=answer["label"], api_name="/explain")
+print(heat_map, record["explanation"]["regions"])
+print(client.predict(api_name="/model")["classes"])"""
+HUB_EXAMPLE = f"""from huggingface_hub import InferenceClient
+
+print(InferenceClient().image_classification("slice.dcm", model="{HERE}{INFERENCE}"))"""
+CURL_EXAMPLE = f"curl --data-binary @slice.dcm '{HERE}{INFERENCE}?top_k=2'"
+
+Result = TypeVar("Result")
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# The classifier behind each page, for the routes that `launch` adds to it.
+_CLASSIFIERS: WeakKeyDictionary[gr.Blocks, Classifier] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the HTTP route bears: bytes of a body, uploads at a time, answers at a time, requests waiting, patience."""
+
+    body_bytes: int = 64 * 2**20
+    uploads: int = 128
+    running: int = 1
+    waiting: int = 32
+    upload_seconds: float = 30.0
+    wait_seconds: float = 60.0
+
+
+def add_api(demo: gr.Blocks, classifier: Classifier) -> None:
+    """Give the page named endpoints, which are its MCP tools too, and the lines that say how to call them.
+
+    To be called inside the page's own block context.
+    """
+    _CLASSIFIERS[demo] = classifier
+    api = Api(classifier)
+    for function in (api.predict, api.explain, api.model):
+        gr.api(function, concurrency_limit=1, concurrency_id=NETWORK)
+    gr.HTML(how_to(), elem_id="doors")
+    # The page knows its own address only in the browser.
+    demo.load(None, js=_TELL_ADDRESS)
+
+
+def routes(demo: gr.Blocks, limits: Limits = Limits()) -> list[BaseRoute]:  # noqa: B008 (frozen)
+    """The HTTP routes of a page that `add_api` was called on, to be given to its server."""
+    return [Route(INFERENCE, Inference(_CLASSIFIERS[demo], limits).respond, methods=["GET", "POST"])]
+
+
+def has_mcp() -> bool:
+    """Whether MCP tools can be served here."""
+    return importlib.util.find_spec("mcp") is not None
+
+
+# The Gradio API and the MCP tools
+
+
+def _resolved(function: Function) -> Function:
+    """Turn a function's annotations into the types themselves: Gradio does not look up names of types."""
+    function.__annotations__ = get_type_hints(function)
+    return function
+
+
+class Api:
+    """What a program may ask of one checkpoint. Its docstrings are what API clients and language models read."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+        self.name = words.model_name(classifier)
+
+    @_resolved
+    def predict(self, file: gr.FileData, window: str = "", frame: int | None = None) -> dict[str, Any]:
+        """Classify one CT slice. For research use only; no answer is a diagnosis.
+
+        The answer has the class (label), the calibrated probability of every class, what the checkpoint's rules say of
+        it, and what was done to the file. Where the slice is not what the model knows, label is null and refused says
+        why.
+
+        Args:
+            file: a CT slice as PNG, JPEG, TIFF or DICOM
+            window: lung, mediastinal, bone, or CENTRE/WIDTH in HU such as -600/1500; empty for the file's own
+            frame: of a file with several, from 0
+        """
+        return self._record(self.classifier(self._read(file, window, frame)))
+
+    @_resolved
+    def explain(
+        self,
+        file: gr.FileData,
+        target: str = "",
+        method: Literal[tuple(METHODS)] = "gradcam",  # type: ignore[valid-type]
+        budget: Literal["fast", "balanced", "thorough"] = "fast",
+        window: str = "",
+        frame: int | None = None,
+    ) -> tuple[dict[str, Any], gr.FileData]:
+        """Show where on a CT slice the evidence for a class lies. For research use only; no answer is a diagnosis.
+
+        Gives the answer with the strongest regions, and the slice under its heat map as a PNG.
+
+        Args:
+            file: a CT slice as PNG, JPEG, TIFF or DICOM
+            target: the class to explain; empty for the one answered
+            method: how the map is computed
+            budget: how much work a method other than gradcam and cam may do
+            window: lung, mediastinal, bone, or CENTRE/WIDTH in HU such as -600/1500; empty for the file's own
+            frame: of a file with several, from 0
+        """
+        slice_ = self._read(file, window, frame)
+        prediction = self.classifier(slice_)
+        if reasons := refusal_of(prediction):
+            raise _error(str(NotAnswered(reasons)))
+        explained = self._attribute(prediction, target, method, budget)
+        picture = overlay(slice_, explained.attribution.map)
+        path = save_pil_to_cache(picture, cache_dir=get_upload_folder(), name="heat_map", format="png")
+        drawn = gr.FileData(path=path, orig_name="heat_map.png", mime_type="image/png")
+        return {**self._record(prediction), "explanation": explanation_record(explained)}, drawn.model_dump()  # type: ignore[return-value]
+
+    @_resolved
+    def model(self) -> dict[str, Any]:
+        """Say which model answers here: its name, its classes, what it expects of a slice, and its limits."""
+        return describe(self.classifier)
+
+    def _read(self, file: Any, window: str, frame: int | None) -> Slice:
+        try:
+            path, name = _uploaded(file)
+            return self.classifier.read(path, window=parse_window(window) if window else None, frame=frame, name=name)
+        except InputError as error:
+            raise _error(str(error)) from error
+
+    def _attribute(self, prediction: Prediction, target: str, method: str, budget: str) -> Explained:
+        deadline = time.monotonic() + LONGEST_SECONDS
+        prepared = self.classifier.prepare(prediction.slice)
+        pixels, box, shape = prepared.pixel_values, prepared.crop.box, prediction.slice.pixels.shape
+        network = self.classifier.model
+        options: dict[str, Any] = {"method": method, "budget": budget, "cancelled": lambda: time.monotonic() > deadline}
+        try:
+            label = self.classifier.label_index(target or prediction.label)
+            found = attribute(network, pixels, label, box=box, shape=shape, **options)
+        except InputError as error:
+            raise _error(str(error)) from error
+        except Cancelled as error:
+            raise _error(
+                f"{method} took longer than {LONGEST_SECONDS} s; ask for gradcam, or a smaller budget."
+            ) from error
+        return Explained(network, prediction.slice, pixels, box, label, found)
+
+    def _record(self, prediction: Prediction) -> dict[str, Any]:
+        record = answer_record(prediction, self.name)
+        if reasons := refusal_of(prediction):
+            # Said first, and with no figure that could be taken for an answer.
+            told = {name: record[name] for name in TOLD_OF_A_REFUSAL if name in record}
+            return {"refused": list(reasons), "label": None, "probabilities": {}, **told}
+        return record
+
+
+def _error(sentence: str) -> gr.Error:
+    return gr.Error(sentence, print_exception=False)
+
+
+def _uploaded(file: Any) -> tuple[Path, str]:
+    """Path and name of a file that came through Gradio's own upload. Raises InputError for any other path.
+
+    Gradio checks what says that it is a file, and nothing else: a bare {"path": …} could name any file here.
+    """
+    try:
+        found = gr.FileData.model_validate(file, context={"validate_meta": True})
+    except (ValidationError, ValueError, TypeError) as error:
+        raise InputError("the file is no upload; send it with gradio_client.handle_file(PATH).") from error
+    path = Path(found.path).resolve()
+    if not path.is_relative_to(Path(get_upload_folder()).resolve()):
+        raise InputError("the file is no upload; send it with gradio_client.handle_file(PATH).")
+    return path, Path(found.orig_name or path.name).name
+
+
+def describe(classifier: Classifier) -> dict[str, Any]:
+    """Which model answers: JSON-able, without paths of this machine."""
+    contract, rules = classifier.contract, classifier.decisions
+    return {
+        "model": words.model_name(classifier),
+        "task": "image-classification",
+        "classes": list(classifier.label_names),
+        "input": {
+            "files": "one slice: PNG, JPEG, TIFF, BMP or DICOM",
+            "body_crop": contract.body_crop,
+            "window": None if contract.window is None else str(contract.window),
+        },
+        "temperature": rules.temperature,
+        "coverage": None if rules.conformal is None else rules.conformal["coverage"],
+        "operating_points": [point.name for point in rules.operating_points],
+        "abstains_below": rules.abstain_below,
+        "gate": getattr(classifier, "gate", None) is not None,
+        "notice": RESEARCH_USE,
+    }
+
+
+# The HTTP route
+
+
+class Unanswered(Exception):
+    """A request that ends without an answer: the HTTP status, one sentence, and headers."""
+
+    def __init__(self, status: int, sentence: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(sentence)
+        self.status, self.headers = status, dict(headers or {})
+
+
+class Lane:
+    """So many answers at a time, so many requests waiting their turn, and the rest told when to come back."""
+
+    def __init__(self, running: int, waiting: int, patience: float) -> None:
+        self.room, self.patience = running + waiting, patience
+        self.running, self.waiting = running, waiting
+        self.inside, self.seconds = 0, 1.0
+        self._turn = asyncio.Semaphore(running)
+
+    def check_room(self) -> None:
+        """Raise Unanswered (503) where nobody more may wait."""
+        if self.inside >= self.room:
+            sentence = f"the queue is full ({self.waiting} waiting); try again in {self.retry_after} s."
+            raise Unanswered(503, sentence, {"Retry-After": str(self.retry_after)})
+
+    @property
+    def retry_after(self) -> int:
+        """Whole seconds until the ones who wait now should be done, by the answers so far."""
+        return max(1, math.ceil(self.inside * self.seconds / self.running))
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """Do `work` in a thread, in turn. Raises Unanswered (503) where the queue is full or does not move."""
+        self.check_room()
+        self.inside += 1
+        try:
+            await self._wait()
+            started = time.monotonic()
+            try:
+                return await anyio.to_thread.run_sync(work)
+            finally:
+                self.seconds += 0.2 * (time.monotonic() - started - self.seconds)
+                self._turn.release()
+        finally:
+            self.inside -= 1
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(self.patience):
+                await self._turn.acquire()
+        except TimeoutError:
+            sentence = f"the queue did not move within {self.patience:g} s; try again later."
+            raise Unanswered(503, sentence, {"Retry-After": str(self.retry_after)}) from None
+
+
+class Inference:
+    """The route that answers as the Hub's image-classification API does: a file in, [{"label", "score"}] out."""
+
+    def __init__(self, classifier: Classifier, limits: Limits) -> None:
+        self.classifier, self.limits = classifier, limits
+        self.lane = Lane(limits.running, limits.waiting, limits.wait_seconds)
+        self.uploads = 0
+
+    async def respond(self, request: Request) -> Response:
+        """GET says what this is; POST answers one slice, or says in one sentence why not (4xx), or not now (503)."""
+        if request.method != "POST":
+            return self._reply(self.introduction())
+        try:
+            return self._reply(await self._answer(request))
+        except NotAnswered as refusal:
+            return self._reply({"error": str(refusal), "reasons": list(refusal.reasons)}, 422)
+        except InputError as error:
+            return self._reply({"error": str(error)}, 400)
+        except Unanswered as end:
+            return self._reply({"error": str(end)}, end.status, end.headers)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+
+    def introduction(self) -> dict[str, Any]:
+        """What a GET is told."""
+        limits = self.limits
+        return {
+            **describe(self.classifier),
+            "how": 'POST the bytes of one file here, or JSON {"inputs": BASE64, "parameters": {…}}.',
+            "example": CURL_EXAMPLE,
+            "parameters": {"top_k": "number of classes", "window": "PRESET or CENTRE/WIDTH", "frame": "from 0"},
+            "limits": {"bytes": limits.body_bytes, "waiting": limits.waiting, "seconds": limits.wait_seconds},
+        }
+
+    def _reply(self, content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+        # A list of labels and scores has no room for the line that goes with every answer.
+        return JSONResponse(content, status, {**(headers or {}), "X-Notice": RESEARCH_USE, "Cache-Control": "no-store"})
+
+    async def _answer(self, request: Request) -> list[dict[str, Any]]:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind.startswith("multipart/"):
+            raise Unanswered(415, "the body is a form; post the file's own bytes (curl --data-binary @FILE).")
+        is_json = kind == "application/json"
+        asked = Asked() if is_json else Asked.of(dict(request.query_params))
+        with tempfile.SpooledTemporaryFile(max_size=2**20) as body:
+            await self._receive(request, cast("BinaryIO", body), self._body_limit(is_json))
+            return await self.lane.run(partial(self._classify, cast("BinaryIO", body), is_json, asked))
+
+    def _body_limit(self, is_json: bool) -> int:
+        return self.limits.body_bytes * 4 // 3 + 2**16 if is_json else self.limits.body_bytes
+
+    def _classify(self, body: BinaryIO, is_json: bool, asked: Asked) -> list[dict[str, Any]]:
+        body.seek(0)
+        if is_json:
+            content, asked = read_json_request(body.read())
+            return classify(self.classifier, content, asked)
+        return classify(self.classifier, body, asked, POSTED)
+
+    async def _receive(self, request: Request, body: BinaryIO, limit: int) -> None:
+        """Write the request's body to `body`. Raises Unanswered: 413 too large, 408 too slow, 503 too many."""
+        if self.uploads >= self.limits.uploads:
+            raise Unanswered(503, "too many uploads at a time; try again in 1 s.", {"Retry-After": "1"})
+        self.uploads += 1
+        try:
+            async with asyncio.timeout(self.limits.upload_seconds):
+                refused = await self._spool(request, body, limit)
+        except TimeoutError:
+            raise Unanswered(408, f"{POSTED} did not arrive within {self.limits.upload_seconds:g} s.") from None
+        finally:
+            self.uploads -= 1
+        if refused is not None:
+            raise refused
+
+    async def _spool(self, request: Request, body: BinaryIO, limit: int) -> Unanswered | None:
+        """Write the body as it comes; what stands against it, if anything does."""
+        refused: Unanswered | None = None
+        received = 0
+        async for chunk in request.stream():
+            received += len(chunk)
+            refused = refused or self._objection(received, limit)
+            if refused is None:
+                body.write(chunk)
+            elif received > 2 * limit:
+                break  # who is refused is heard out, so that the answer reaches him, but not for ever
+        return refused
+
+    def _objection(self, received: int, limit: int) -> Unanswered | None:
+        if received > limit:
+            most = self.limits.body_bytes / 2**20
+            return Unanswered(413, f"{POSTED}: more than {most:g} MiB; give one slice, not a series.")
+        try:
+            self.lane.check_room()
+        except Unanswered as full:
+            return full
+        return None
+
+
+# What the page says of them
+
+_TELL_ADDRESS = """() => {
+    const address = location.origin + location.pathname.replace(/\\/+$/, "");
+    document.querySelectorAll("#doors .here").forEach((place) => { place.textContent = address; });
+}"""
+
+
+def how_to() -> str:
+    """The page's section for programs, as HTML that shows no more than a line until it is opened."""
+    parts = [
+        _example("From Python", PYTHON_EXAMPLE),
+        _example("As the Hub's inference API", HUB_EXAMPLE),
+        _example("From a shell", CURL_EXAMPLE),
+    ]
+    if has_mcp():
+        tool = json.dumps({"mcpServers": {"ct-xception": {"url": f"{HERE}{MCP}"}}})
+        parts.append(_example("As an MCP tool", tool))
+    return f"<details><summary>Ask from a program</summary>{''.join(parts)}</details>"
+
+
+def _example(title: str, code: str) -> str:
+    shown = html.escape(code).replace(HERE, f'<span class="here">{HERE}</span>')
+    return f'<h2>{title}</h2><pre tabindex="0" aria-label="{html.escape(title)}"><code>{shown}</code></pre>'

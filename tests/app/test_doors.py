@@ -1,0 +1,460 @@
+"""The doors beside the page: the Gradio API, the MCP tools, and the route in the Hub's words, over a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import io
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import httpx
+import pytest
+from ct_xception_app import app, doors
+from ct_xception_app.doors import Inference, Limits
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from ct_xception.explain.attribution import attribute
+from ct_xception.serving.inference_api import NotAnswered
+from ct_xception.serving.predictor import Classifier
+from ct_xception.wording import RESEARCH_USE
+
+ROOT = Path(__file__).resolve().parents[2]
+DICOM = ROOT / "app" / "examples" / "normal.dcm"
+NEAR = 1e-9
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_checkpoint: Path) -> Classifier:
+    return Classifier.from_pretrained(tiny_checkpoint)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(demo: gr.Blocks) -> Iterator[str]:
+    port = free_port()
+    app.launch(demo, port=port, wait=False)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        demo.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def demo(tiny_checkpoint: Path) -> gr.Blocks:
+    return app.build_demo(tiny_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def url(demo: gr.Blocks) -> Iterator[str]:
+    with running(demo) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def client(url: str) -> Client:
+    return Client(url, verbose=False, analytics_enabled=False)
+
+
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The Hub's client may speak to this machine; offline it speaks to nobody."""
+    from huggingface_hub import constants, utils
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    utils.close_session()
+    yield
+    utils.close_session()
+
+
+def scores(answer: list[dict[str, Any]]) -> dict[str, float]:
+    return {item["label"]: item["score"] for item in answer}
+
+
+class TestGradioApi:
+    def test_its_endpoints_are_named_typed_and_described(self, client: Client) -> None:
+        info = client.view_api(return_format="dict", print_info=False)
+        assert set(info["named_endpoints"]) == {"/predict", "/explain", "/model"} and not info["unnamed_endpoints"]
+        parameters = {one["parameter_name"]: one for one in info["named_endpoints"]["/explain"]["parameters"]}
+        assert set(parameters) == {"file", "target", "method", "budget", "window", "frame"}
+        assert parameters["budget"]["type"]["enum"] == ["fast", "balanced", "thorough"]
+        assert (
+            "gradcam" in parameters["method"]["type"]["enum"] and parameters["method"]["parameter_default"] == "gradcam"
+        )
+
+    def test_an_answer_is_the_predictor_s(
+        self, client: Client, classifier: Classifier, sample_slices: list[Path]
+    ) -> None:
+        for path in (*sample_slices[:2], DICOM):
+            record, expected = client.predict(handle_file(path), api_name="/predict"), classifier(path)
+            assert record["probabilities"] == pytest.approx(expected.probabilities, abs=NEAR)
+            assert (record["label"], record["source"], record["notice"]) == (expected.label, path.name, RESEARCH_USE)
+            assert record["notes"] == list(expected.notes)
+
+    def test_the_window_asked_for_is_the_one_read_with(self, client: Client, classifier: Classifier) -> None:
+        from ct_xception.imaging.slices import WINDOWS
+
+        record = client.predict(handle_file(DICOM), window="bone", api_name="/predict")
+        expected = classifier(DICOM, window=WINDOWS["bone"])
+        assert record["probabilities"] == pytest.approx(expected.probabilities, abs=NEAR)
+        assert record["window"] == {"centre": 400, "width": 1800}
+
+    def test_a_map_is_drawn_and_told(self, client: Client, classifier: Classifier, sample_slices: list[Path]) -> None:
+        target = classifier.label_names[1]
+        record, picture = client.predict(handle_file(sample_slices[0]), target=target, api_name="/explain")
+        drawn = Image.open(picture)
+        assert drawn.format == "PNG" and drawn.size == (112, 96)
+        prediction = classifier(sample_slices[0])
+        prepared = classifier.prepare(prediction.slice)
+        box, shape = prepared.crop.box, prediction.slice.pixels.shape
+        expected = attribute(classifier.model, prepared.pixel_values, 1, box=box, shape=shape)
+        assert record["explanation"]["target"] == target and record["label"] == prediction.label
+        assert record["explanation"]["strength"] == pytest.approx(expected.strength, rel=1e-5)
+
+    def test_what_it_keeps_is_swept_with_the_rest(
+        self, client: Client, demo: gr.Blocks, sample_slices: list[Path]
+    ) -> None:
+        client.predict(handle_file(sample_slices[1]), api_name="/explain")
+        kept = {Path(file).name for files in demo.temp_file_sets for file in files}
+        assert {"heat_map.png", sample_slices[1].name} <= kept
+
+    def test_the_model_says_who_it_is_and_not_where_it_lies(
+        self, client: Client, classifier: Classifier, tiny_checkpoint: Path
+    ) -> None:
+        told = client.predict(api_name="/model")
+        assert told["classes"] == classifier.label_names and told["notice"] == RESEARCH_USE
+        assert told["model"] == "/".join(tiny_checkpoint.parts[-2:]) and str(tiny_checkpoint) not in json.dumps(told)
+
+    def test_a_bad_file_gets_the_reader_s_sentence(self, client: Client, tmp_path: Path) -> None:
+        (tmp_path / "x.png").write_bytes(b"no picture")
+        with pytest.raises(AppError, match="x.png: neither DICOM nor one of PNG"):
+            client.predict(handle_file(tmp_path / "x.png"), api_name="/predict")
+
+    @pytest.mark.parametrize(
+        ("wish", "words"),
+        [
+            ({"target": "aliens"}, "class 'aliens' is unknown"),
+            ({"method": "guessing"}, "method 'guessing' is unknown"),
+            ({"window": "wide"}, "window 'wide' is neither a preset"),
+        ],
+    )
+    def test_a_wish_that_cannot_be_met_is_said(
+        self, client: Client, sample_slices: list[Path], wish: dict[str, str], words: str
+    ) -> None:
+        with pytest.raises(AppError, match=words):
+            client.predict(handle_file(sample_slices[0]), **wish, api_name="/explain")
+
+    @pytest.mark.parametrize("meta", [True, False])
+    def test_a_file_of_the_server_s_own_is_not_read(
+        self, url: str, client: Client, sample_slices: list[Path], meta: bool
+    ) -> None:
+        """A forged request names a picture that nobody uploaded; with and without Gradio's mark of a file."""
+        forged: dict[str, Any] = {"path": str(sample_slices[2])}
+        if meta:
+            forged["meta"] = {"_type": "gradio.FileData"}
+        started = httpx.post(f"{url}/gradio_api/call/predict", json={"data": [forged, "", None]}).json()
+        answer = httpx.get(f"{url}/gradio_api/call/predict/{started['event_id']}", timeout=30).text
+        assert "event: error" in answer and "probabilities" not in answer
+
+    def test_a_slow_map_is_stopped(
+        self, client: Client, sample_slices: list[Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(doors, "LONGEST_SECONDS", -1)
+        with pytest.raises(AppError, match="occlusion took longer than -1 s; ask for gradcam, or a smaller budget"):
+            client.predict(handle_file(sample_slices[0]), method="occlusion", api_name="/explain")
+
+    def test_a_full_queue_says_so(
+        self, tiny_checkpoint: Path, sample_slices: list[Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(app, "MAX_QUEUE", 1)
+        hold, answer = threading.Event(), Classifier.__call__
+        monkeypatch.setattr(
+            Classifier, "__call__", lambda self, *args, **more: hold.wait(20) and answer(self, *args, **more)
+        )
+        with running(app.build_demo(tiny_checkpoint)) as address:
+            asker = Client(address, verbose=False, analytics_enabled=False)
+            jobs = [asker.submit(handle_file(sample_slices[0]), api_name="/predict") for _ in range(5)]
+            refused = [str(job.exception(20)) for job in jobs[-1:]]
+            hold.set()
+            done = [job.exception(20) for job in jobs]
+        assert "Queue is full" in refused[0]
+        assert None in done and all(one is None or "Queue is full" in str(one) for one in done)
+
+
+class TestExamples:
+    """What page and README tell a program to do is done."""
+
+    def run(self, code: str, url: str) -> str:
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            exec(code.replace(doors.HERE, url).replace("slice.dcm", str(DICOM)), {})
+        return said.getvalue()
+
+    def test_the_gradio_client(self, url: str, classifier: Classifier) -> None:
+        said = self.run(doors.PYTHON_EXAMPLE, url)
+        assert (
+            f"{classifier(DICOM).label} {{" in said and "heat_map.png" in said and str(classifier.label_names) in said
+        )
+
+    def test_the_hub_s_client(self, url: str, classifier: Classifier, online: None) -> None:
+        said = self.run(doors.HUB_EXAMPLE, url)
+        assert said.startswith("[ImageClassificationOutputElement(") and classifier(DICOM).label in said
+
+    def test_the_page_shows_them_and_the_readme_too(self, demo: gr.Blocks) -> None:
+        shown = next(block.value for block in demo.blocks.values() if getattr(block, "elem_id", "") == "doors")
+        plain = shown.replace(f'<span class="here">{doors.HERE}</span>', doors.HERE)
+        readme = (ROOT / "README.md").read_text()
+        for code in (doors.PYTHON_EXAMPLE, doors.HUB_EXAMPLE, doors.CURL_EXAMPLE):
+            assert code in readme and code.replace("'", "&#x27;").replace('"', "&quot;") in plain
+
+
+class TestInferenceRoute:
+    def test_the_hub_s_client_gets_the_predictor_s_answer(
+        self, url: str, classifier: Classifier, sample_slices: list[Path], online: None
+    ) -> None:
+        from huggingface_hub import InferenceClient
+
+        route = f"{url}{doors.INFERENCE}"
+        for path in (sample_slices[0], DICOM):
+            found, expected = InferenceClient().image_classification(str(path), model=route), classifier(path)
+            assert [one.label for one in found] == list(expected.probabilities)
+            assert {one.label: one.score for one in found} == pytest.approx(expected.probabilities, abs=NEAR)
+        assert len(InferenceClient().image_classification(str(DICOM), model=route, top_k=2)) == 2
+
+    def test_bytes_of_any_content_type(self, url: str, classifier: Classifier, sample_slices: list[Path]) -> None:
+        content, expected = sample_slices[1].read_bytes(), classifier(sample_slices[1]).probabilities
+        for kind in ("image/png", "application/octet-stream", "application/x-www-form-urlencoded", "application/dicom"):
+            found = httpx.post(f"{url}{doors.INFERENCE}", content=content, headers={"Content-Type": kind})
+            assert found.status_code == 200 and scores(found.json()) == pytest.approx(expected, abs=NEAR)
+            assert found.headers["x-notice"] == RESEARCH_USE and found.headers["cache-control"] == "no-store"
+
+    def test_the_window_asked_for(self, url: str, classifier: Classifier) -> None:
+        from ct_xception.imaging.slices import Window
+
+        found = httpx.post(f"{url}{doors.INFERENCE}?window=40/400&top_k=1", content=DICOM.read_bytes()).json()
+        expected = classifier(DICOM, window=Window(40, 400))
+        assert found == [{"label": expected.label, "score": pytest.approx(expected.probabilities[expected.label])}]
+
+    def test_who_asks_without_a_file_is_told_what_this_is(self, url: str, classifier: Classifier) -> None:
+        told = httpx.get(f"{url}{doors.INFERENCE}").json()
+        assert told["task"] == "image-classification" and told["classes"] == classifier.label_names
+        assert "POST" in told["how"] and told["limits"]["bytes"] == 64 * 2**20 and told["notice"] == RESEARCH_USE
+
+    @pytest.mark.parametrize(
+        ("content", "kind", "query", "status", "words"),
+        [
+            (b"no picture", "image/png", "", 400, "the posted file: neither DICOM nor one of PNG"),
+            (b"", "image/png", "", 400, "the posted file: an empty file"),
+            (b"{", "application/json", "", 400, "the body is not JSON"),
+            (b'{"inputs": "?"}', "application/json; charset=utf-8", "", 400, '"inputs" is not base64'),
+            (b"x", "image/png", "?topk=2", 400, "parameter 'topk' is unknown"),
+            (b"x", "multipart/form-data; boundary=a", "", 415, "the body is a form; post the file's own bytes"),
+        ],
+    )
+    def test_a_bad_request_gets_one_sentence(
+        self, url: str, content: bytes, kind: str, query: str, status: int, words: str
+    ) -> None:
+        found = httpx.post(f"{url}{doors.INFERENCE}{query}", content=content, headers={"Content-Type": kind})
+        assert found.status_code == status and words in found.json()["error"]
+        assert str(ROOT) not in found.text and found.json()["error"].count("\n") == 0
+
+    def test_other_methods_and_other_paths_stay_gradio_s(self, url: str) -> None:
+        assert httpx.put(f"{url}{doors.INFERENCE}", content=b"x").status_code == 405
+        assert "<!doctype html>" in httpx.get(url).text.lower()
+
+
+# The route without a server, to reach its limits
+
+
+Scenario = Callable[[httpx.AsyncClient, Inference], Any]
+
+
+def play(classifier: Classifier, limits: Limits, scenario: Scenario) -> Any:
+    """Run a scenario against a route of these limits."""
+
+    async def run() -> Any:
+        route = Inference(classifier, limits)
+        server = Starlette(routes=[Route("/", route.respond, methods=["GET", "POST"])])
+        transport = httpx.ASGITransport(app=server)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as asker:
+            return await scenario(asker, route)
+
+    return asyncio.run(run())
+
+
+class TestLimits:
+    @pytest.fixture
+    def held(self, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+        """Answers wait until the event is set."""
+        hold = threading.Event()
+        monkeypatch.setattr(doors, "classify", lambda *_, **__: hold.wait(20) and [{"label": "a", "score": 1.0}])
+        return hold
+
+    def test_a_large_body(self, classifier: Classifier) -> None:
+        async def scenario(asker: httpx.AsyncClient, route: Inference) -> httpx.Response:
+            return await asker.post("/", content=bytes(2**20 + 1))
+
+        found = play(classifier, Limits(body_bytes=2**20), scenario)
+        assert found.status_code == 413 and "the posted file: more than 1 MiB; give one slice" in found.json()["error"]
+
+    def test_a_body_that_does_not_come(self, classifier: Classifier) -> None:
+        async def drip() -> Any:
+            yield b"\x89PNG"
+            await asyncio.sleep(30)
+
+        # httpx's transport would gather the body first, so the route is called as a server calls it.
+        found = asyncio.run(_respond(classifier, Limits(upload_seconds=0.05), drip()))
+        assert found[0] == 408 and b"did not arrive within 0.05 s" in found[1]
+
+    def test_a_full_queue_says_when_to_come_back(self, classifier: Classifier, held: threading.Event) -> None:
+        async def scenario(asker: httpx.AsyncClient, route: Inference) -> list[httpx.Response]:
+            waiting = [asyncio.create_task(asker.post("/", content=b"x")) for _ in range(3)]
+            while route.lane.inside < 3:
+                await asyncio.sleep(0.01)
+            late = await asker.post("/", content=b"x")
+            held.set()
+            return [late, *await asyncio.gather(*waiting), await asker.post("/", content=b"x")]
+
+        late, *others = play(classifier, Limits(running=1, waiting=2), scenario)
+        assert late.status_code == 503 and late.json()["error"].startswith(
+            "the queue is full (2 waiting); try again in"
+        )
+        assert int(late.headers["retry-after"]) >= 1
+        assert [other.status_code for other in others] == [200] * 4
+
+    def test_a_queue_that_does_not_move(self, classifier: Classifier, held: threading.Event) -> None:
+        async def scenario(asker: httpx.AsyncClient, route: Inference) -> list[httpx.Response]:
+            first = asyncio.create_task(asker.post("/", content=b"x"))
+            while route.lane.inside < 1:
+                await asyncio.sleep(0.01)
+            second = await asker.post("/", content=b"x")
+            held.set()
+            return [second, await first]
+
+        second, first = play(classifier, Limits(wait_seconds=0.05), scenario)
+        assert (second.status_code, first.status_code) == (503, 200)
+        assert "did not move within 0.05 s" in second.json()["error"] and "retry-after" in second.headers
+
+    def test_no_more_uploads_than_that(self, classifier: Classifier) -> None:
+        async def scenario(asker: httpx.AsyncClient, route: Inference) -> httpx.Response:
+            return await asker.post("/", content=b"x")
+
+        found = play(classifier, Limits(uploads=0), scenario)
+        assert found.status_code == 503 and "too many uploads" in found.json()["error"]
+
+    def test_a_slice_that_the_gate_refuses_gets_its_reasons_and_no_figure(
+        self, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: Any, **__: Any) -> None:
+            raise NotAnswered(("a colour photograph", "no body outline"))
+
+        async def scenario(asker: httpx.AsyncClient, route: Inference) -> httpx.Response:
+            return await asker.post("/", content=b"x")
+
+        monkeypatch.setattr(doors, "classify", refuse)
+        found = play(classifier, Limits(), scenario)
+        assert found.status_code == 422
+        assert found.json() == {
+            "error": "not answered: a colour photograph; no body outline.",
+            "reasons": ["a colour photograph", "no body outline"],
+        }
+
+    def test_places_are_given_back_after_failures(self, classifier: Classifier, sample_slices: list[Path]) -> None:
+        async def scenario(asker: httpx.AsyncClient, route: Inference) -> tuple[list[int], int, int]:
+            bad = [(await asker.post("/", content=b"x")).status_code for _ in range(5)]
+            good = await asker.post("/", content=sample_slices[0].read_bytes())
+            return [*bad, good.status_code], route.lane.inside, route.uploads
+
+        assert play(classifier, Limits(waiting=1), scenario) == ([400] * 5 + [200], 0, 0)
+
+    def test_a_body_of_base64_is_measured_as_a_file(self, classifier: Classifier, sample_slices: list[Path]) -> None:
+        content = sample_slices[0].read_bytes()
+        body = {"inputs": base64.b64encode(content).decode(), "parameters": {"top_k": 1}}
+
+        async def scenario(asker: httpx.AsyncClient, route: Inference) -> httpx.Response:
+            return await asker.post("/", json=body)
+
+        found = play(classifier, Limits(body_bytes=len(content)), scenario)
+        assert found.status_code == 200 and len(found.json()) == 1
+
+
+async def _respond(classifier: Classifier, limits: Limits, body: Any) -> tuple[int, bytes]:
+    """Call the route as a server would, with a body that comes as it likes: (status, answer)."""
+    sent: list[dict[str, Any]] = []
+    chunks = body
+
+    async def receive() -> dict[str, Any]:
+        try:
+            return {"type": "http.request", "body": await anext(chunks), "more_body": True}
+        except StopAsyncIteration:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    server = Starlette(routes=[Route("/", Inference(classifier, limits).respond, methods=["POST"])])
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/",
+        "raw_path": b"/",
+        "query_string": b"",
+        "headers": [],
+        "root_path": "",
+        "scheme": "http",
+    }
+    await server(scope, receive, send)
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
+
+
+class TestMcp:
+    @pytest.fixture(autouse=True)
+    def _needs_mcp(self) -> None:
+        if not doors.has_mcp():
+            pytest.skip(doors.WITHOUT_MCP)
+
+    def speak(self, url: str, what: Callable[[Any], Any]) -> Any:
+        from mcp import ClientSession
+        from mcp.client.streamable_http import streamablehttp_client
+
+        async def run() -> Any:
+            async with streamablehttp_client(f"{url}{doors.MCP}") as (read, write, _):
+                async with ClientSession(read, write) as session:
+                    await session.initialize()
+                    return await what(session)
+
+        return asyncio.run(run())
+
+    def test_the_tools_are_the_api(self, url: str) -> None:
+        tools = {tool.name: tool for tool in self.speak(url, lambda session: session.list_tools()).tools}
+        (predict,) = (tool for name, tool in tools.items() if name.endswith("predict"))
+        assert len(tools) == 3 and "research use only" in predict.description
+        assert predict.inputSchema["required"] == ["file"]
+        assert predict.inputSchema["properties"]["file"]["type"] == "string"
+
+    def test_a_tool_answers(self, url: str, classifier: Classifier, sample_slices: list[Path]) -> None:
+        file = "data:image/png;base64," + base64.b64encode(sample_slices[0].read_bytes()).decode()
+
+        async def ask(session: Any) -> Any:
+            (name,) = (tool.name for tool in (await session.list_tools()).tools if tool.name.endswith("predict"))
+            return await session.call_tool(name, {"file": file})
+
+        found = self.speak(url, ask)
+        assert not found.isError and classifier(sample_slices[0]).label in found.content[0].text
+        assert RESEARCH_USE in found.content[0].text
