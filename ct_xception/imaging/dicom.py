@@ -249,7 +249,8 @@ def _colour_slice(rgb: np.ndarray, dataset: Dataset, label: str, window: Window 
     from PIL import Image
 
     slice_ = slice_from_picture(Image.fromarray(rgb), label, window=window, frame=None)
-    return replace(slice_, notes=(*_kind_notes(dataset), *slice_.notes))
+    modality, localizer = _text(dataset, "Modality"), _is_localizer(dataset)
+    return replace(slice_, notes=(*_kind_notes(dataset), *slice_.notes), modality=modality, is_localizer=localizer)
 
 
 def _grey_slice(stored: np.ndarray, tags: _Tags, label: str, option: Window | None) -> Slice:
@@ -267,8 +268,9 @@ def _grey_slice(stored: np.ndarray, tags: _Tags, label: str, option: Window | No
         pixels = 255 - pixels
         more.append("inverted: MONOCHROME1 stores white as its lowest value")
     pixels[padding] = 0
-    bits = tags.dataset.BitsStored
-    return Slice(pixels, label, bits, is_hu, window, _spacing(tags), (*notes, *more))
+    bits, modality = tags.dataset.BitsStored, _text(tags.dataset, "Modality")
+    read: dict[str, Any] = {"modality": modality, "is_localizer": _is_localizer(tags.dataset)}
+    return Slice(pixels, label, bits, is_hu, window, _spacing(tags), (*notes, *more), **read)
 
 
 @dataclass(frozen=True)
@@ -380,11 +382,15 @@ def _kind_notes(dataset: Dataset) -> list[str]:
     """What about this image should make a reader of its prediction pause."""
     modality = _text(dataset, "Modality")
     notes = [] if modality == "CT" else [f"modality {modality or 'unknown'}, not CT"]
-    if "LOCALIZER" in str(dataset.get("ImageType", "")).upper():
+    if _is_localizer(dataset):
         notes.append("a localizer (scout view), not a slice")
     if _text(dataset, "LossyImageCompression") == "01":
         notes.append("compressed with loss")
     return notes
+
+
+def _is_localizer(dataset: Dataset) -> bool:
+    return "LOCALIZER" in str(dataset.get("ImageType", "")).upper()
 
 
 def _spacing(tags: _Tags) -> tuple[float, float] | None:

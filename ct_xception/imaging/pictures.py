@@ -80,11 +80,12 @@ def slice_from_picture(image: Image.Image, label: str, *, window: Window | None,
         if stored.signed and upright.mode == "L":
             raise SliceError(label, "signed 8-bit pixels, which have no agreed black", "export it again unsigned")
         if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
+            coloured = 0.0
             pixels, window, more = _grey_of_deep(upright, stored, window, label)
         else:
-            pixels, more = _grey_of_8bit(upright, stored, window, label)
+            pixels, coloured, more = _grey_of_8bit(upright, stored, window, label)
             window = None
-    return Slice(pixels, label, stored.bits, False, window, notes=(*notes, *more))
+    return Slice(pixels, label, stored.bits, False, window, notes=(*notes, *more), coloured=coloured)
 
 
 @dataclass(frozen=True)
@@ -181,9 +182,9 @@ def span(values: np.ndarray) -> str:
 
 def _grey_of_8bit(
     image: Image.Image, stored: _Stored, window: Window | None, label: str
-) -> tuple[np.ndarray, list[str]]:
-    """Luminance (ITU-R 601) of an 8-bit picture of any mode, (H, W) uint8, and notes."""
-    notes = ["8-bit picture: its grey levels are not HU"]
+) -> tuple[np.ndarray, float, list[str]]:
+    """Luminance (ITU-R 601) of an 8-bit picture of any mode, (H, W) uint8, its share of coloured pixels, and notes."""
+    coloured, notes = 0.0, ["8-bit picture: its grey levels are not HU"]
     if window is not None:
         notes.append("window ignored: an 8-bit picture holds no HU")
     image, alpha = _split_alpha(image)
@@ -191,7 +192,8 @@ def _grey_of_8bit(
         notes.append("CMYK converted without its colour profile")
     if image.mode not in ("1", "L"):
         image = image.convert("RGB")
-        notes.extend(_colour_note(np.asarray(image)))
+        coloured = _coloured_share(np.asarray(image))
+        notes.extend(_colour_note(coloured))
     grey = np.asarray(image.convert("L"))
     if alpha is not None:
         grey = np.rint(grey * (alpha / np.float32(255))).astype(np.uint8)
@@ -201,7 +203,7 @@ def _grey_of_8bit(
             found = f"{stored.bits}-bit colour or alpha, of which 8 bits would keep few grey levels"
             raise SliceError(label, found, "export it as grey without alpha, and give a window")
         notes.append(f"{stored.bits}-bit colour or alpha reduced to 8 bits")
-    return grey, notes
+    return grey, coloured, notes
 
 
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
@@ -216,9 +218,13 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
     return image.convert("RGB"), None if opaque else np.asarray(alpha)
 
 
-def _colour_note(rgb: np.ndarray) -> list[str]:
+def _coloured_share(rgb: np.ndarray) -> float:
+    """The share of pixels (H, W, 3) uint8 whose channels differ by more than COLOUR_TOLERANCE."""
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    percent = 100 * np.count_nonzero(spread > COLOUR_TOLERANCE) / spread.size
-    share = f"{percent:.0f}" if percent >= 1 else "under 1"
-    return [f"colour dropped ({share} % of pixels coloured)"] if percent else []
+    return np.count_nonzero(spread > COLOUR_TOLERANCE) / spread.size
+
+
+def _colour_note(coloured: float) -> list[str]:
+    share = f"{100 * coloured:.0f}" if coloured >= 0.01 else "under 1"
+    return [f"colour dropped ({share} % of pixels coloured)"] if coloured else []

@@ -41,6 +41,8 @@ class Slice:
     `pixels` (H, W) uint8, C-contiguous, air 0. `source` is a printable name. `bit_depth` is that of the stored pixels.
     `is_hu` says whether `window` is in HU; `window` is None where the file was 8-bit already (a screenshot).
     `spacing_mm` is (row, column) distance. `notes` names each thing lost or changed on the way, a short clause each.
+    `coloured` is the share of pixels, in [0, 1], whose colour was dropped. `modality` is DICOM's, empty where the file
+    leaves it out, None for a picture; `is_localizer` says that the file calls itself a scout view.
     """
 
     pixels: np.ndarray
@@ -50,6 +52,9 @@ class Slice:
     window: Window | None
     spacing_mm: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
+    coloured: float = 0.0
+    modality: str | None = None
+    is_localizer: bool = False
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 2 or 0 in self.pixels.shape:

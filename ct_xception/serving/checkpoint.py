@@ -20,6 +20,7 @@ from ct_xception.files import sha256_file
 from ct_xception.imaging.slices import Window
 from ct_xception.serving.catalogue import WEIGHTS
 from ct_xception.serving.decisions import Decisions
+from ct_xception.serving.gate import GATE_FILE, Gate
 
 CONFIG, SIDE_FILE = "config.json", "ct_xception.json"
 FORMAT = 1
@@ -48,7 +49,8 @@ class InputContract:
 class Checkpoint:
     """A checked checkpoint: its folder on disk, its name as the user gave it, and what its two JSON files say.
 
-    `manifest` is {file: SHA-256} as the side file states it; empty where it states none.
+    `manifest` is {file: SHA-256} as the side file states it; empty where it states none. `gate` is the input gate, None
+    where it has none.
     """
 
     folder: Path
@@ -59,6 +61,7 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     decisions: Decisions = Decisions()
     manifest: Mapping[str, str] = field(default_factory=dict)
+    gate: Gate | None = None
 
 
 def open_checkpoint(source: str | Path, network: Sequence[str] = (WEIGHTS,)) -> Checkpoint:
@@ -76,9 +79,12 @@ def open_checkpoint(source: str | Path, network: Sequence[str] = (WEIGHTS,)) -> 
     side = _read_json(folder / SIDE_FILE, name) if (folder / SIDE_FILE).is_file() else None
     notes = () if side is not None else (f"no {SIDE_FILE}: the body crop is assumed",)
     manifest = (side or {}).get("manifest", {})
-    _check_manifest(folder, name, manifest, (CONFIG, *network))
+    _check_manifest(
+        folder, name, manifest, (CONFIG, *network, *([GATE_FILE] if (folder / GATE_FILE).is_file() else []))
+    )
     contract, decisions = _read_contract(side, name), _read_decisions(side, config["label_names"], name)
-    return Checkpoint(folder, name, revision, config, contract, notes, decisions, manifest)
+    gate = Gate.of(side or {}, folder, name)
+    return Checkpoint(folder, name, revision, config, contract, notes, decisions, manifest, gate)
 
 
 def _check_present(folder: Path, name: str, file: str) -> None:
@@ -101,7 +107,7 @@ def _locate(source: str | Path, network: Sequence[str]) -> tuple[Path, str | Non
     match = _HUB_ID.fullmatch(str(source))
     if match is None:
         raise CheckpointError(f"{printable(source)}: neither a folder nor a Hub id (user/repo or user/repo@revision).")
-    folder = _download(match["repo"], match["revision"], printable(source), [CONFIG, SIDE_FILE, *network])
+    folder = _download(match["repo"], match["revision"], printable(source), [CONFIG, SIDE_FILE, GATE_FILE, *network])
     return folder, folder.name
 
 

@@ -23,6 +23,7 @@ from ct_xception.imaging.transforms import EvalTransform, apply_filters
 from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.checkpoint import Checkpoint, InputContract, open_checkpoint
 from ct_xception.serving.decisions import Decision, Decisions
+from ct_xception.serving.gate import Gate, GateVerdict
 from ct_xception.serving.runtimes import Network, Outputs, TorchNetwork, load_network
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class Prediction:
     reader and the classifier did to the file, each a short clause. `decision` is what the checkpoint's own rules make
     of the probabilities; each of its parts is None or empty where the checkpoint has no such rule. `outputs` is what
     the network gave for this slice: logits (K,), features (2048,) and class activation maps (K, h, w) of the crop.
+    `gate` is the input gate's verdict, None where none was asked: what it refused should be shown with its reasons and
+    without a figure, though the probabilities are there for programs.
     """
 
     source: str
@@ -69,6 +72,7 @@ class Prediction:
     notes: tuple[str, ...] = ()
     decision: Decision = Decision()
     outputs: Outputs | None = None
+    gate: GateVerdict | None = None
 
     @property
     def prediction_set(self) -> tuple[str, ...] | None:
@@ -86,10 +90,11 @@ class Prediction:
         return self.decision.abstained
 
     def to_dict(self) -> dict[str, Any]:
-        """The answer as JSON takes it, without pixels; prediction_set, operating, abstained where there are rules."""
+        """The answer as JSON takes it, without pixels; the verdict of the gate and of each rule where there is one."""
         window = self.slice.window
         return {
             "source": self.source,
+            **({} if self.gate is None else {"gate": self.gate.to_dict()}),
             "label": self.label,
             "probabilities": dict(self.probabilities),
             **self.decision.to_dict(),
@@ -108,28 +113,38 @@ class Classifier:
         *,
         checkpoint: Checkpoint | None = None,
         decisions: Decisions = Decisions(),  # noqa: B008 (frozen)
+        gate: Gate | None = None,
     ) -> None:
         self.network = model if isinstance(model, Network) else TorchNetwork(model)
         self.contract = contract
         self.checkpoint = checkpoint
         self.decisions = decisions
+        self.gate = gate
         self.transform = EvalTransform(self.network.pretrained_cfg)
 
     @classmethod
     def from_pretrained(
-        cls, checkpoint: str | Path, runtime: str = "torch", *, device: str = "cpu", threads: int | None = None
+        cls,
+        checkpoint: str | Path,
+        runtime: str = "torch",
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        gate: bool = True,
     ) -> Classifier:
         """Load a checkpoint folder or a Hub id (`user/repo`, `user/repo@revision`).
 
         `runtime` is one of RUNTIMES: "torch", or "onnx", "onnx-int8" or "openvino" for a file that `ct-xception export`
-        wrote, which answers on the CPU, with `threads` of it, without importing torch. Raises CheckpointError, one
-        sentence, when there is no such thing, it is damaged, or it is of another kind.
+        wrote, which answers on the CPU, with `threads` of it, without importing torch. `gate` False leaves the
+        checkpoint's input gate out. Raises CheckpointError, one sentence, when there is no such thing, it is damaged,
+        or it is of another kind.
         """
         if runtime not in RUNTIMES:
             raise InputError(f"runtime {runtime!r} is unknown; choose from {', '.join(RUNTIMES)}.")
         found = open_checkpoint(checkpoint, RUNTIMES[runtime])
         network = load_network(found, runtime, device=device, threads=threads)
-        return cls(network, found.contract, checkpoint=found, decisions=found.decisions)
+        own = found.gate if gate else None
+        return cls(network, found.contract, checkpoint=found, decisions=found.decisions, gate=own)
 
     @property
     def model(self) -> CTXceptionForImageClassification:
@@ -236,7 +251,8 @@ class Classifier:
         ranked = sorted(zip(self.label_names, probabilities, strict=True), key=lambda pair: -pair[1])
         values = dict(ranked)
         notes, decision = prepared.crop.slice.notes, self.decisions.decide(values)
-        return Prediction(slice_.source, ranked[0][0], values, slice_, notes, decision, outputs)
+        verdict = None if self.gate is None else self.gate.judge(slice_, prepared.crop, outputs.features)
+        return Prediction(slice_.source, ranked[0][0], values, slice_, notes, decision, outputs, verdict)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

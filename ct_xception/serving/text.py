@@ -14,11 +14,25 @@ from ct_xception.wording import RESEARCH_USE, describe_window, percent, shorten
 
 if TYPE_CHECKING:
     from ct_xception.serving.decisions import Decision, Decisions
+    from ct_xception.serving.gate import GateVerdict
     from ct_xception.serving.predictor import Prediction
 
 _BAR = 28
 _PERCENT = len(percent(1.0))
 _REMARK = len("no class fits")
+REFUSAL = "refused: this is no slice such as the model was trained on"
+DOUBT = "doubtful: this may be no slice such as the model was trained on"
+
+
+def describe_gate(verdict: GateVerdict | None) -> list[str]:
+    """What the input gate objects to, for terminal and page: a sentence, then the reasons; [] where it does not."""
+    if verdict is None or verdict.verdict == "accepted":
+        return []
+    return [REFUSAL if verdict.refused else DOUBT, *verdict.reasons]
+
+
+def _refused(prediction: Prediction) -> bool:
+    return prediction.gate is not None and prediction.gate.refused
 
 
 def describe_decision(decision: Decision) -> list[str]:
@@ -62,29 +76,51 @@ def json_list(predictions: Iterable[Prediction], model: str) -> Iterator[str]:
 
 
 def tab_separated(
-    predictions: Iterable[Prediction], label_names: Sequence[str], decisions: Decisions | None = None
+    predictions: Iterable[Prediction],
+    label_names: Sequence[str],
+    decisions: Decisions | None = None,
+    *,
+    gated: bool = False,
 ) -> Iterator[str]:
     """A header and one row a prediction: source, label, then the probability of every class in index order.
 
-    Where `decisions` has the rules: prediction_set (its classes joined by "; ") and abstained (yes or no).
+    Where `decisions` has the rules: prediction_set (its classes joined by "; ") and abstained (yes or no). Where an
+    input gate was asked (`gated`): gate (accepted, doubtful, refused) after source and gate_reasons last; what it
+    refused has no answer in its row.
     """
     with_set = decisions is not None and decisions.conformal is not None
     with_abstained = decisions is not None and decisions.abstain_below is not None
     rules = [*(["prediction_set"] if with_set else []), *(["abstained"] if with_abstained else [])]
-    yield "\t".join(["source", "label", *label_names, *rules])
+    first, last = (["gate"], ["gate_reasons"]) if gated else ([], [])
+    yield "\t".join(["source", *first, "label", *label_names, *rules, *last])
     for prediction in predictions:
+        verdict = prediction.gate
+        if verdict is not None:
+            first, last = [verdict.verdict], ["; ".join(verdict.reasons)]
+        if _refused(prediction):
+            yield "\t".join([prediction.source, *first, *[""] * (1 + len(label_names) + len(rules)), *last])
+            continue
         values = [f"{prediction.probabilities[name]:.6f}" for name in label_names]
         said = {
             "prediction_set": "; ".join(prediction.prediction_set or ()),
             "abstained": "yes" if prediction.abstained else "no",
         }
-        yield "\t".join([prediction.source, prediction.label, *values, *(said[rule] for rule in rules)])
+        answer = [prediction.label, *values, *(said[rule] for rule in rules)]
+        yield "\t".join([prediction.source, *first, *answer, *last])
 
 
 def bars(predictions: Iterable[Prediction]) -> Iterator[str]:
-    """Every class of each prediction with a bar; below, what the rules say, and what was done to the file."""
+    """Every class of each prediction with a bar; below, what the rules say, and what was done to the file.
+
+    What the input gate says comes first, and nothing but that where it refuses.
+    """
     for prediction in predictions:
         yield f"{prediction.source} ({_window(prediction)})"
+        objection = describe_gate(prediction.gate)
+        yield from (f"  {'- ' if number else ''}{sentence}" for number, sentence in enumerate(objection))
+        if _refused(prediction):
+            yield "  (--no-gate answers all the same)"
+            continue
         width = max(map(len, prediction.probabilities))
         for name, probability in prediction.probabilities.items():
             bar = "█" * round(probability * _BAR)
@@ -106,28 +142,42 @@ def table(
     label_names: Sequence[str],
     width: int,
     decisions: Decisions | None = None,
+    *,
+    gated: bool = False,
 ) -> Iterator[str]:
     """An aligned row a prediction: file, answer, probability, and the runner-up; file names give way to `width`.
 
-    Where `decisions` has rules, a remark ends the rows of which they say something.
+    Where `decisions` has rules or an input gate was asked (`gated`), a remark ends the rows of which they say
+    something; what the gate refused has the reason for an answer.
     """
-    answer = max(len("answer"), *map(len, label_names))
+    answer = max(len("refused" if gated else "answer"), *map(len, label_names))
     runner_up = answer + 1 + _PERCENT
     ruled = decisions is not None and (decisions.conformal is not None or decisions.abstain_below is not None)
+    ruled = ruled or gated
     room = max(16, width - (2 + answer) - (2 + _PERCENT) - (2 + runner_up) - ((2 + _REMARK) if ruled else 0))
     file = min(room, max(len("file"), *map(len, sources)))
     yield f"{'file':<{file}}  {'answer':<{answer}}  {'':>{_PERCENT}}  next".rstrip()
     for prediction in predictions:
-        (first, p_first), (second, p_second) = list(prediction.probabilities.items())[:2]
         name = shorten(prediction.source, file)
+        if prediction.gate is not None and prediction.gate.refused:
+            why = "; ".join(prediction.gate.reasons)
+            yield f"{name:<{file}}  {'refused':<{answer}}  {_cut(why, max(16, width - file - answer - 4))}".rstrip()
+            continue
+        (first, p_first), (second, p_second) = list(prediction.probabilities.items())[:2]
         after = f"{second} {percent(p_second)}"
         row = f"{name:<{file}}  {first:<{answer}}  {percent(p_first):>{_PERCENT}}  {after:<{runner_up}}"
         yield f"{row}  {_remark(prediction)}".rstrip()
 
 
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
 def _remark(prediction: Prediction) -> str:
-    """The rules' objection to the answer in a word or two; empty where they have none."""
+    """The gate's or the rules' objection to the answer in a word or two; empty where they have none."""
     found = prediction.prediction_set
+    if describe_gate(prediction.gate):
+        return "doubtful"
     if prediction.abstained:
         return "abstains"
     return "" if found is None or len(found) == 1 else f"{len(found)} possible" if found else "no class fits"

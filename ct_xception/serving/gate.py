@@ -1,0 +1,301 @@
+"""Is this a slice such as the model knows? Explicit signs, and how far its features lie from those of training.
+
+    gate = Gate.of(side, folder)                     # None where the checkpoint has none
+    verdict = gate.judge(slice_, crop, features)     # accepted, doubtful or refused, with reasons
+
+A network of four classes answers a photograph with one of the four, often surely. The gate asks first. Its rules were
+fitted on the build side (`evaluation/gate_fit.py`), stand in `ct_xception.json` under `gate`, and its arrays in
+`gate.safetensors`; here they are only read and applied.
+
+The distance is that of a Gaussian of few directions and even noise around them (probabilistic PCA, Tipping & Bishop
+1999), which is Mahalanobis' with a covariance that few slices can tell: with z the PCA coordinates, l their variances,
+r what no component explains and s2 the noise, `sqrt((sum(z² / l) + |r|² / s2) / F)` for F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct_xception.errors import CheckpointError, printable
+from ct_xception.imaging.body import BodyCrop, body_mask
+from ct_xception.imaging.lungs import lung_mask
+from ct_xception.imaging.slices import Slice, Window
+from ct_xception.serving.catalogue import WEIGHTS
+
+GATE_FILE = "gate.safetensors"
+METHOD = "mahalanobis"
+ARRAYS = ("mean", "components", "variances")  # of gate.safetensors: (F,), (Q, F), (Q,), float32
+ACCEPTED, DOUBTFUL, REFUSED = "accepted", "doubtful", "refused"
+
+UNSTATED = ("", "OT")  # modalities that say nothing: left out, and "other"
+COLOURED = (0.05, 0.3)  # share of coloured pixels: more than ink and boxes; a colour picture
+BODY = (0.5, 0.2)  # of the least share of the picture that a training body fills
+LUNG_SIDE = 192  # pixels at most of a slice that lungs are looked for in: a larger one costs more than it tells
+SHORT, LONG, ASPECT = 0.5, 3.0, 1.5  # of training's shortest and longest side and extreme proportions
+WINDOW_OVERLAP = 0.5  # of two windows' ranges of HU, shared over joint
+FARTHEST = 1000.0  # the largest ratio of distances that is told, so that JSON can hold it
+
+REFUSES, DOUBTS = 1.0, 0.5  # weights of signs
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class GateVerdict:
+    """`verdict` is accepted, doubtful or refused; `reasons` are short clauses, the weightiest first.
+
+    `score` is the distance of the features, as a multiple of the distance at which it refuses by itself, plus the
+    weight of every sign (1 for one that refuses by itself): 0 or more, refused from 1 on.
+    """
+
+    verdict: str
+    reasons: tuple[str, ...] = ()
+    score: float = 0.0
+
+    @property
+    def refused(self) -> bool:
+        """Whether no answer of this model should be shown."""
+        return self.verdict == REFUSED
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {"verdict": self.verdict, "reasons": list(self.reasons), "score": self.score}
+
+
+@dataclass(frozen=True)
+class Sign:
+    """One thing about a slice that speaks against it: a clause, and its weight; 1 refuses by itself."""
+
+    reason: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What training slices look like without a network; None or empty where training tells nothing.
+
+    `modalities` are those that DICOM training files had. `body` is the least share of the picture that a body's box
+    fills, `sides` the shortest and the longest side in pixels, `aspects` the extreme ratios of width to height.
+    `windows` are those of training slices in HU. `lungs` is the weight of showing none; 0 where training has such.
+    """
+
+    modalities: tuple[str, ...] = ("CT",)
+    body: float | None = None
+    lungs: float = 0.0
+    sides: tuple[float, float] | None = None
+    aspects: tuple[float, float] | None = None
+    windows: tuple[Window, ...] = ()
+
+    @classmethod
+    def of(cls, stated: Mapping[str, Any]) -> Signs:
+        """From `to_dict`'s result."""
+        return cls(
+            tuple(map(str, stated["modalities"])),
+            None if stated["body"] is None else float(stated["body"]),
+            float(stated["lungs"]),
+            _pair(stated["sides"]),
+            _pair(stated["aspects"]),
+            tuple(Window(float(centre), float(width)) for centre, width in stated["windows"]),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {
+            "modalities": list(self.modalities),
+            "body": self.body,
+            "lungs": self.lungs,
+            "sides": None if self.sides is None else list(self.sides),
+            "aspects": None if self.aspects is None else list(self.aspects),
+            "windows": [[window.centre, window.width] for window in self.windows],
+        }
+
+    def against(self, slice_: Slice, crop: BodyCrop) -> list[Sign]:
+        """Every sign that this is no slice such as those of training."""
+        found = [*self._modality(slice_), *_colour(slice_), *self._body(crop, slice_)]
+        return [*found, *self._size(slice_), *self._window(slice_)]
+
+    def _modality(self, slice_: Slice) -> list[Sign]:
+        if slice_.is_localizer:
+            return [Sign("the file says that it is a scout view (localizer), not a slice", REFUSES)]
+        modality = slice_.modality
+        if modality is None or modality in self.modalities:
+            return []
+        if modality in UNSTATED:
+            return [Sign("the file does not say with which modality it was made", DOUBTS)]
+        return [Sign(f"the file says modality {printable(modality)}, not {' or '.join(self.modalities)}", REFUSES)]
+
+    def _body(self, crop: BodyCrop, slice_: Slice) -> list[Sign]:
+        if self.body is not None and not crop.found:
+            return [Sign("no body stands out from the background", REFUSES)]
+        lungless = [Sign("no lungs stand out in it", self.lungs)] if self.lungs and not has_lungs(crop) else []
+        share = crop.box.height * crop.box.width / slice_.pixels.size
+        doubtful, refused = ((self.body or 0.0) * factor for factor in BODY)
+        if self.body is None or share >= doubtful:
+            return lungless
+        found = f"what stands out as a body fills {_share(share)} of the picture, in training at least"
+        return [Sign(f"{found} {_share(self.body)}", REFUSES if share < refused else DOUBTS), *lungless]
+
+    def _size(self, slice_: Slice) -> list[Sign]:
+        if self.sides is None or self.aspects is None:
+            return []
+        height, width = slice_.pixels.shape
+        if not SHORT * self.sides[0] <= min(height, width) <= max(height, width) <= LONG * self.sides[1]:
+            sides = f"training had {self.sides[0]:.0f} to {self.sides[1]:.0f} a side"
+            return [Sign(f"{width} x {height} pixels, where {sides}", DOUBTS)]
+        if not self.aspects[0] / ASPECT <= width / height <= self.aspects[1] * ASPECT:
+            shape = "wide" if width > height else "tall"
+            return [Sign(f"{width} x {height} pixels: too {shape} for a slice such as those of training", DOUBTS)]
+        return []
+
+    def _window(self, slice_: Slice) -> list[Sign]:
+        window = slice_.window
+        if window is None or not slice_.is_hu or not self.windows:
+            return []
+        if max(_overlap(window, known) for known in self.windows) >= WINDOW_OVERLAP:
+            return []
+        known = ", ".join(map(str, self.windows))
+        return [Sign(f"shown through the window {window} HU, where training had {known}", DOUBTS)]
+
+
+def _colour(slice_: Slice) -> list[Sign]:
+    doubtful, refused = COLOURED
+    if slice_.coloured < doubtful:
+        return []
+    weight = REFUSES if slice_.coloured >= refused else DOUBTS
+    return [Sign(f"{_share(slice_.coloured)} of its pixels are coloured, and CT is grey", weight)]
+
+
+def has_lungs(crop: BodyCrop) -> bool:
+    """Whether anything in a cropped slice looks like a lung, at about LUNG_SIDE pixels."""
+    pixels = crop.slice.pixels
+    step = -(-max(pixels.shape) // LUNG_SIDE)
+    if min(pixels.shape) < 2 * step:
+        return False
+    rows, columns = (side // step for side in pixels.shape)
+    blocks = pixels[: rows * step, : columns * step].reshape(rows, step, columns, step)
+    small = np.pad(blocks.mean(axis=(1, 3)).astype(np.uint8), 1)
+    return bool(lung_mask(small, body_mask(small)).any())
+
+
+def _overlap(first: Window, second: Window) -> float:
+    shared = min(first.high, second.high) - max(first.low, second.low)
+    joint = max(first.high, second.high) - min(first.low, second.low)
+    return max(0.0, shared) / joint if joint else 1.0
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.0f} %" if value >= 0.01 else "under 1 %"
+
+
+def _pair(stated: Sequence[float] | None) -> tuple[float, float] | None:
+    if stated is None:
+        return None
+    first, second = stated
+    return float(first), float(second)
+
+
+@dataclass(frozen=True, eq=False)
+class Distance:
+    """How far features lie from those of training. Arrays as in ARRAYS; `noise` is the variance off the components."""
+
+    mean: Floats
+    components: Floats
+    variances: Floats
+    noise: float
+
+    def __post_init__(self) -> None:
+        features, count = self.mean.size, len(self.components)
+        shapes = (self.mean.shape, self.components.shape, self.variances.shape)
+        if shapes != ((features,), (count, features), (count,)) or not features:
+            raise ValueError(f"its arrays have the shapes {shapes}")
+        if not all(np.isfinite(array).all() for array in (self.mean, self.components, self.variances)):
+            raise ValueError("its arrays hold values that are not finite")
+        if not (self.variances > 0).all() or not self.noise > 0:
+            raise ValueError("its variances are not all above 0")
+
+    def __call__(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The distance, 0 or more, of features (..., F): (...,); infinite where any of them is not finite."""
+        if features.shape[-1] != self.mean.size:
+            raise ValueError(f"got {features.shape[-1]} features for a gate of {self.mean.size}")
+        if not np.isfinite(features).all():
+            return np.full(features.shape[:-1], np.inf)
+        centred = features.astype(np.float64) - self.mean
+        coordinates = centred @ self.components.T.astype(np.float64)
+        within = (coordinates**2 / self.variances).sum(axis=-1)
+        left = np.maximum((centred**2).sum(axis=-1) - (coordinates**2).sum(axis=-1), 0)
+        return np.sqrt((within + left / self.noise) / self.mean.size)
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """The gate of one checkpoint. `usual`, `doubtful`, `refused` are distances: validation's median, and the limits."""
+
+    distance: Distance
+    signs: Signs
+    usual: float
+    doubtful: float
+    refused: float
+
+    @classmethod
+    def of(cls, side: Mapping[str, Any], folder: Path, name: str | None = None) -> Gate | None:
+        """The gate in a side file and its folder; None where there is none, or one of a later version's method.
+
+        `name` is what messages call the checkpoint. Raises CheckpointError where the file is missing or cannot be what
+        the rules speak of, and where they were fitted to other weights.
+        """
+        rule = side.get("gate")
+        if not rule or rule.get("method") != METHOD:
+            return None
+        try:
+            if (weights := _weights(side)) != rule.get("weights_sha256", weights):
+                raise ValueError("it was fitted to other weights")
+            return cls.read(rule, _load(folder / GATE_FILE))
+        except (KeyError, TypeError, ValueError) as error:
+            own = name or printable(folder)
+            raise CheckpointError(
+                f"{own}: its input gate cannot be read ({printable(error)}); fetch the checkpoint again."
+            ) from error
+
+    @classmethod
+    def read(cls, rule: Mapping[str, Any], arrays: Mapping[str, Floats]) -> Gate:
+        """From the rule in the side file and the arrays of GATE_FILE. Raises KeyError, TypeError or ValueError."""
+        mean, components, variances = (arrays[name] for name in ARRAYS)
+        distance = Distance(mean, components, variances, float(rule["noise"]))
+        usual, doubtful, refused = (float(rule[name]) for name in ("usual", DOUBTFUL, REFUSED))
+        if not 0 < usual <= doubtful <= refused < float("inf"):
+            raise ValueError(f"its limits {usual:g}, {doubtful:g} and {refused:g} do not rise")
+        return cls(distance, Signs.of(rule["signs"]), usual, doubtful, refused)
+
+    def judge(self, slice_: Slice, crop: BodyCrop, features: NDArray[np.floating]) -> GateVerdict:
+        """The verdict on a slice as it was read, its body crop, and its pooled features (F,)."""
+        signs = self.signs.against(slice_, crop)
+        against = sum(sign.weight for sign in signs)
+        distance = float(self.distance(features))
+        ratio = min(distance / self.refused, FARTHEST)
+        if distance >= self.doubtful:
+            times = min(distance / self.usual, FARTHEST)
+            found = f"its features lie {times:.1f} times as far from the training slices as validation's mostly do"
+            signs.append(Sign(found, ratio))
+        reasons = tuple(sign.reason for sign in sorted(signs, key=lambda sign: -sign.weight))
+        score = ratio + against
+        return GateVerdict(REFUSED if score >= 1 else DOUBTFUL if signs else ACCEPTED, reasons, score)
+
+
+def _weights(side: Mapping[str, Any]) -> str | None:
+    return (side.get("manifest") or {}).get(WEIGHTS) or (side.get("provenance") or {}).get("weights_sha256")
+
+
+def _load(path: Path) -> dict[str, Floats]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path.name} is missing or damaged") from error
