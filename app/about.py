@@ -6,9 +6,10 @@ import base64
 import re
 from pathlib import Path
 
+from ct_xception.errors import CheckpointError
+from ct_xception.serving.checkpoint import CARD, fetch_card
 from ct_xception.serving.predictor import Classifier
 
-CARD = "README.md"
 MAX_FIGURE = 2**20  # bytes; a card's figures have a tenth of that
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 _FIGURE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<path>[\w./-]+\.png)\)")
@@ -27,8 +28,13 @@ def card_text(classifier: Classifier) -> str:
 
     Where the checkpoint has no card, a sentence that says so.
     """
-    folder = classifier.checkpoint.folder if classifier.checkpoint is not None else None
-    if folder is None or not (folder / CARD).is_file():
+    if classifier.checkpoint is None:
+        return NO_CARD
+    try:
+        folder = fetch_card(classifier.checkpoint)
+    except CheckpointError:  # the page answers without it
+        folder = classifier.checkpoint.folder
+    if not (folder / CARD).is_file():
         return NO_CARD
     text = _FRONT_MATTER.sub("", (folder / CARD).read_text(encoding="utf-8", errors="replace"))
     text = _FIGURE.sub(lambda match: _inline(folder, match), text)

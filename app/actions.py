@@ -25,6 +25,10 @@ from ct_xception.serving.feedback import FeedbackFolder, Review
 from ct_xception.serving.series import Stopped, answer_together
 from ct_xception.wording import describe_window
 
+# On a narrow screen the answer stands far below what was touched.
+_TO_THE_ANSWER = """() => { if (window.innerWidth < 720)
+    document.getElementById('outputs').scrollIntoView({block: 'start'}); }"""
+
 Shown = dict[Any, Any]
 Data = dict[Any, Any]
 
@@ -62,7 +66,7 @@ class Page:
             ask.file.clear(lambda: None, None, ask.source, **quiet),
         )
         for event in chosen:
-            event.then(self.answer, **slow)
+            event.then(None, js=_TO_THE_ANSWER).then(self.answer, **slow)
         ask.preset.input(self.choose_preset, **quick).then(self.answer, **slow, trigger_mode="always_last")
         for slider in (ask.centre, ask.width):
             slider.input(self.draw_window, **quick).then(self.answer, **slow, trigger_mode="always_last")
@@ -406,7 +410,7 @@ def _is_told(component: object) -> bool:
 
 
 def _open_upload(agreed: bool) -> Any:
-    return gr.update(interactive=agreed)
+    return gr.update(interactive=agreed, label=layout.UPLOAD_OPEN if agreed else layout.UPLOAD_CLOSED)
 
 
 def _take_upload(paths: list[str] | None, agreed: bool) -> tuple[str, ...] | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -26,7 +27,7 @@ from ct_xception.serving.predictor import Classifier, Prediction
 from ct_xception.serving.series import Series, SeriesAnswer, SliceAnswer, answer_series, answer_together, gather
 from ct_xception.wording import RESEARCH_USE
 
-MIN_INK = 12  # pixels of drawn lines or letters from which the page warns
+MIN_MARKS = 3  # bright marks beside the body from which the page warns of letters
 
 Progress = Callable[[float], None]
 Asked = Callable[[], bool]
@@ -230,7 +231,16 @@ def _first_shown(answers: Sequence[SliceAnswer], together: SeriesAnswer | None) 
 
 
 def _has_ink(slice_: Slice) -> bool:
-    return int(find_ink(slice_.pixels, body_mask(slice_.pixels)).sum()) >= MIN_INK
+    """Whether letters seem to stand beside the body: several bright marks there, above its lower third (the table)."""
+    from scipy import ndimage
+
+    body = body_mask(slice_.pixels)
+    rows = np.flatnonzero(body.any(axis=1))
+    if body.all() or not rows.size:
+        return False
+    beside = find_ink(slice_.pixels, body) & ~body
+    beside[rows[0] + 2 * len(rows) // 3 :] = False
+    return int(ndimage.label(beside, np.ones((3, 3)))[1]) >= MIN_MARKS
 
 
 def _side_by_side(view: View) -> Image.Image:

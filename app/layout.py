@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 from ct_xception_app import words
-from ct_xception_app.limits import KEPT_SECONDS, MAX_FILE
+from ct_xception_app.limits import KEPT_SECONDS
 
 from ct_xception.explain.catalogue import BUDGETS, METHODS
 from ct_xception.imaging.slices import WINDOWS, read_slice
@@ -19,6 +19,8 @@ EXAMPLES = sorted(path for path in (HERE / "examples").glob("*") if path.suffix 
 AS_STORED, BY_SLIDER = "as stored", "by the sliders"
 SIDE_BY_SIDE, SWIPE = "side by side", "swipe"
 CENTRES, WIDTHS = (-1000, 1000), (1, 4000)  # HU, on the sliders; presets and files may go beyond
+UPLOAD_CLOSED = "Tick the box above to upload"
+UPLOAD_OPEN = "CT slices, or a zipped series"
 NO_WINDOW = "for DICOM and 16-bit files"
 
 
@@ -82,7 +84,7 @@ def build_inputs() -> Inputs:
         with gr.Group(elem_id="giving"):
             consent = gr.Checkbox(False, label=words.CONSENT, info=words.PRIVACY, elem_id="consent")
             file = gr.File(
-                label=f"CT slice, several, or a zipped series (up to {MAX_FILE.upper().replace('MB', ' MB')})",
+                label=UPLOAD_CLOSED,
                 file_count="multiple",
                 height=150,
                 interactive=False,
@@ -115,13 +117,8 @@ def _build_window() -> tuple[gr.Dropdown, gr.Slider, gr.Slider]:
             elem_id="preset",
         )
         lung = WINDOWS["lung"]
-        with gr.Row():
-            centre = gr.Slider(
-                *CENTRES, lung.centre, step=5, label="Centre", interactive=False, min_width=120, elem_id="centre"
-            )
-            width = gr.Slider(
-                *WIDTHS, lung.width, step=5, label="Width", interactive=False, min_width=120, elem_id="width"
-            )
+        centre = gr.Slider(*CENTRES, lung.centre, step=5, label="Centre", interactive=False, elem_id="centre")
+        width = gr.Slider(*WIDTHS, lung.width, step=5, label="Width", interactive=False, elem_id="width")
     return preset, centre, width
 
 
@@ -142,22 +139,41 @@ def _thumbnail(path: Path) -> object:
 
 def build_outputs(label_names: list[str]) -> Outputs:
     """The right column: the answer, the pictures, what is known of the map, the file, the downloads."""
-    answer = gr.HTML(words.waiting(), elem_id="answer")
     with gr.Row(elem_id="work", equal_height=True):
         status = gr.HTML(words.status("Ready."), elem_id="status")
         stop = gr.Button("Stop", size="sm", interactive=False, scale=0, min_width=80, elem_id="stop")
+    series, together, curve, number, aggregation = _build_series()
+    answer = gr.HTML(words.waiting(), elem_id="answer")
+    pair, slice_, heat, swipe = _build_viewer()
+    view, target, method, budget, opacity, legend = _build_controls(label_names)
+    map_words, measure = _build_evidence()
+    notes = gr.HTML("", elem_id="notes")
+    make_files, files = _build_downloads()
+    kept = gr.State(None, time_to_live=KEPT_SECONDS)
+    return Outputs(
+        *(answer, status, stop, series, together, curve, number, aggregation, pair, slice_, heat, swipe, legend),
+        *(view, target, method, budget, opacity, map_words, measure, notes, make_files, files, kept),
+    )
+
+
+def _build_series() -> tuple[gr.Column, gr.HTML, gr.HTML, gr.Slider, gr.Dropdown]:
     with gr.Column(visible=False, elem_id="series") as series:
         together = gr.HTML("", elem_id="together")
         curve = gr.HTML("", elem_id="curve")
         with gr.Row():
-            number = gr.Slider(1, 2, 1, step=1, label="Slice shown", scale=3, elem_id="number")
+            number = gr.Slider(1, 2, 1, step=1, label="Slice shown", scale=3, min_width=240, elem_id="number")
             aggregation = gr.Dropdown(
                 [(how.title, name) for name, how in AGGREGATIONS.items()],
                 value="mean_log",
                 label="Series answer by",
                 scale=2,
+                min_width=240,
                 elem_id="aggregation",
             )
+    return series, together, curve, number, aggregation
+
+
+def _build_viewer() -> tuple[gr.Row, gr.Image, gr.Image, gr.ImageSlider]:
     with gr.Row(elem_id="viewer", elem_classes="viewer") as pair:
         slice_ = _picture("Slice", "The slice as it was read")
         heat = _picture("Evidence", "The slice under its heat map")
@@ -172,15 +188,7 @@ def build_outputs(label_names: list[str]) -> Outputs:
         elem_id="swipe",
         elem_classes="viewer",
     )
-    view, target, method, budget, opacity, legend = _build_controls(label_names)
-    map_words, measure = _build_evidence()
-    notes = gr.HTML("", elem_id="notes")
-    make_files, files = _build_downloads()
-    kept = gr.State(None, time_to_live=KEPT_SECONDS)
-    return Outputs(
-        *(answer, status, stop, series, together, curve, number, aggregation, pair, slice_, heat, swipe, legend),
-        *(view, target, method, budget, opacity, map_words, measure, notes, make_files, files, kept),
-    )
+    return pair, slice_, heat, swipe
 
 
 def _picture(label: str, alt: str) -> gr.Image:
@@ -195,28 +203,36 @@ def _build_controls(
     with gr.Group(elem_id="controls"):
         with gr.Row():
             names: list[str | int | float | tuple[str, str | int | float]] = [("…", ""), *label_names]
-            target = gr.Dropdown(names, value="", label="Evidence for", scale=3, min_width=150, elem_id="target")
+            target = gr.Dropdown(names, value="", label="Evidence for", scale=3, min_width=170, elem_id="target")
             method = gr.Dropdown(
                 [(found.title[0].upper() + found.title[1:], name) for name, found in METHODS.items()],
                 value="gradcam",
                 label="Method",
                 info=METHODS["gradcam"].sentence,
-                scale=4,
+                scale=3,
                 min_width=190,
                 elem_id="method",
             )
             budget = gr.Radio(
-                list(BUDGETS), value="fast", label="Effort", info="of slow methods", scale=3, elem_id="budget"
+                list(BUDGETS),
+                value="fast",
+                label="Effort",
+                info="of slow methods, and of the evidence",
+                scale=4,
+                min_width=290,
+                elem_id="budget",
             )
         with gr.Row():
-            view = gr.Radio([SIDE_BY_SIDE, SWIPE], value=SIDE_BY_SIDE, label="View", scale=3, elem_id="view")
-            opacity = gr.Slider(0, 1, 0.6, step=0.05, label="Opacity", scale=4, min_width=150, elem_id="opacity")
-            legend = gr.HTML(words.legend(None), elem_id="legend")
+            view = gr.Radio(
+                [SIDE_BY_SIDE, SWIPE], value=SIDE_BY_SIDE, label="View", scale=3, min_width=220, elem_id="view"
+            )
+            opacity = gr.Slider(0, 1, 0.6, step=0.05, label="Opacity", scale=4, min_width=220, elem_id="opacity")
+        legend = gr.HTML(words.legend(None), elem_id="legend")
     return view, target, method, budget, opacity, legend
 
 
 def _build_evidence() -> tuple[gr.HTML, gr.Button]:
-    with gr.Group(elem_id="evidence"):
+    with gr.Column(elem_id="evidence", elem_classes="sheet"):
         gr.HTML("<h2>What the map says, and how far to trust it</h2>", elem_id="evidence-head")
         map_words = gr.HTML("<p class='quiet'>No map yet.</p>", elem_id="map-words")
         measure = gr.Button("Measure the evidence", size="sm", interactive=False, elem_id="measure")

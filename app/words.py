@@ -6,10 +6,13 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ct_xception_app.limits import KEPT_SECONDS, MAX_FILE
+
 from ct_xception.explain.attribution import Attribution
 from ct_xception.explain.catalogue import METHODS
 from ct_xception.explain.overlay import opposing_palette, palette
-from ct_xception.serving.downloads import Origin, gate_of
+from ct_xception.serving.downloads import Origin, is_refused
+from ct_xception.serving.gate import DOUBTFUL
 from ct_xception.serving.predictor import Classifier, Prediction
 from ct_xception.serving.series import AGGREGATIONS, SeriesAnswer
 from ct_xception.serving.text import describe_decision
@@ -20,8 +23,9 @@ CONSENT = (
     "institution agrees to their use for research."
 )
 PRIVACY = (
-    "Uploads are deleted after ten minutes. Nothing is logged, and of a DICOM file only what concerns the picture and "
-    "its place in the series is read. Text drawn into the pixels cannot be removed here."
+    f"At most {MAX_FILE.upper().replace('MB', ' MB')}. Uploads are deleted after {KEPT_SECONDS // 60} minutes. Nothing "
+    "is logged, and of a DICOM file only what concerns the picture and its place in the series is read. Text drawn "
+    "into the pixels cannot be removed here."
 )
 INK = (
     "Lines or letters seem to be drawn into this picture. If they name somebody, take the file back; the answer may "
@@ -63,8 +67,8 @@ def gate_refusal(reasons: Sequence[str]) -> str:
 
 
 def _doubt(prediction: Prediction) -> str:
-    gate = gate_of(prediction)
-    if gate is None or gate.verdict != "doubtful":
+    gate = prediction.gate
+    if gate is None or gate.verdict != DOUBTFUL:
         return ""
     reasons = "; ".join(html.escape(reason) for reason in gate.reasons)
     return f'<p class="doubt" role="alert"><strong>Doubtful input.</strong> {reasons}</p>'
@@ -72,9 +76,8 @@ def _doubt(prediction: Prediction) -> str:
 
 def answer(prediction: Prediction) -> str:
     """A slice's answer: the first class, every probability, and what the checkpoint's own rules say of them."""
-    gate = gate_of(prediction)
-    if gate is not None and gate.verdict == "refused":
-        return gate_refusal(gate.reasons)
+    if prediction.gate is not None and is_refused(prediction):
+        return gate_refusal(prediction.gate.reasons)
     return (
         f'<div class="verdict" role="status">{_doubt(prediction)}{_first(prediction.label, prediction.probabilities)}'
         f"{_table(prediction.probabilities, 'Probability of each class')}{_rules(prediction)}</div>"

@@ -23,6 +23,7 @@ from ct_xception.serving.decisions import Decisions
 from ct_xception.serving.gate import GATE_FILE, Gate
 
 CONFIG, SIDE_FILE = "config.json", "ct_xception.json"
+CARD, FIGURES = "README.md", "evaluation"
 FORMAT = 1
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?")
@@ -136,6 +137,17 @@ def _download(repo: str, revision: str | None, name: str, files: list[str]) -> P
         away = "no such folder, and the Hub does not answer; give a folder, or try again later"
         problem, cause = "the disk is full; make room, and try again" if full else away, error
     raise CheckpointError(f"{name}: {problem}.") from cause
+
+
+def fetch_card(checkpoint: Checkpoint) -> Path:
+    """The folder that holds a checkpoint's card and the card's figures, fetched where it came from the Hub.
+
+    Raises CheckpointError where the Hub does not give them.
+    """
+    if checkpoint.revision is None:
+        return checkpoint.folder
+    repo = checkpoint.name.partition("@")[0]
+    return _download(repo, checkpoint.revision, checkpoint.name, [CARD, f"{FIGURES}/*.png"])
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception import __version__
-from ct_xception.files import read_json, sha256_file
+from ct_xception.files import sha256_file
 from ct_xception.pages import image_uri, render_page
-from ct_xception.serving.checkpoint import SIDE_FILE, WEIGHTS
+from ct_xception.serving.catalogue import WEIGHTS
+from ct_xception.serving.gate import REFUSED
 from ct_xception.serving.series import AGGREGATIONS, SeriesAnswer, SliceAnswer
 from ct_xception.serving.text import describe_decision
 from ct_xception.wording import RESEARCH_USE, describe_window, percent
@@ -28,6 +29,7 @@ from ct_xception.wording import RESEARCH_USE, describe_window, percent
 if TYPE_CHECKING:
     from PIL import Image
 
+    from ct_xception.serving.checkpoint import Checkpoint
     from ct_xception.serving.predictor import Classifier, Prediction
 
 PICTURE_WIDTH = 720  # pixels of the report's figure
@@ -51,7 +53,7 @@ class Origin:
             return cls(classifier.name, None, None, names)
         local = Path(checkpoint.name)
         model = "/".join(local.resolve().parts[-2:]) if local.is_dir() else checkpoint.name.partition("@")[0]
-        return cls(model, checkpoint.revision, _weights_hash(checkpoint.folder), names)
+        return cls(model, checkpoint.revision, _weights_hash(checkpoint), names)
 
     @property
     def name(self) -> str:
@@ -64,12 +66,12 @@ class Origin:
         return {**found, "ct_xception": __version__}
 
 
-def _weights_hash(folder: Path) -> str | None:
-    """The SHA-256 that the side file states (and that loading has checked), else that of the weights."""
-    stated: Any = read_json(folder / SIDE_FILE).get("manifest", {}) if (folder / SIDE_FILE).is_file() else {}
-    if WEIGHTS in stated:
-        return str(stated[WEIGHTS])
-    return sha256_file(folder / WEIGHTS) if (folder / WEIGHTS).is_file() else None
+def _weights_hash(checkpoint: Checkpoint) -> str | None:
+    """The SHA-256 that the manifest states (and that loading has checked), else that of the weights."""
+    if WEIGHTS in checkpoint.manifest:
+        return checkpoint.manifest[WEIGHTS]
+    weights = checkpoint.folder / WEIGHTS
+    return sha256_file(weights) if weights.is_file() else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,15 +104,9 @@ class Findings:
         return describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)
 
 
-def gate_of(prediction: Prediction) -> Any:
-    """The input gate's verdict on a prediction, with `verdict` and `reasons`; None where the checkpoint has no gate."""
-    return getattr(prediction, "gate", None)
-
-
 def is_refused(prediction: Prediction) -> bool:
     """Whether the input gate says that this is no slice for the model: then no percentage is shown to people."""
-    gate = gate_of(prediction)
-    return gate is not None and gate.verdict == "refused"
+    return prediction.gate is not None and prediction.gate.refused
 
 
 def operating_sentence(record: Mapping[str, Any]) -> str:
@@ -199,7 +195,7 @@ def as_report(findings: Findings) -> str:
         notice=RESEARCH_USE,
         source=prediction.source,
         created=findings.created.strftime("%Y-%m-%d %H:%M UTC"),
-        gate=gate_of(prediction),
+        gate=prediction.gate,
         refused=refused,
         label=prediction.label,
         rows=[] if refused else _bars(prediction.probabilities),
@@ -239,7 +235,7 @@ def _series_slots(findings: Findings) -> dict[str, Any]:
                 "name": answer.name,
                 "label": (answer.record or {}).get("label", "") if answer.probabilities else "",
                 "share": percent(answer.probabilities[together.label]) if answer.probabilities else "",
-                "remark": answer.error or ("refused by the input gate" if answer.gate == "refused" else ""),
+                "remark": answer.error or ("refused by the input gate" if answer.gate == REFUSED else ""),
             }
             for number, answer in enumerate(findings.answers, 1)
         ],

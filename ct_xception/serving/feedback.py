@@ -96,7 +96,6 @@ class FeedbackFolder:
 def review_row(review: Review, prediction: Prediction, origin: Origin) -> dict[str, Any]:
     """One review as a row: nothing in it comes from the file's name or from a tag that names anybody."""
     slice_ = prediction.slice
-    gate = getattr(prediction, "gate", None)
     window = "" if slice_.window is None else f"{slice_.window}{' HU' if slice_.is_hu else ''}"
     return {
         "image": _picture(prediction) if review.with_pixels else None,
@@ -106,8 +105,8 @@ def review_row(review: Review, prediction: Prediction, origin: Origin) -> dict[s
         "probabilities": json.dumps(prediction.probabilities, ensure_ascii=False),
         "window": window,
         "bit_depth": slice_.bit_depth,
-        "modality": getattr(slice_, "modality", None) or "",
-        "gate": "" if gate is None else gate.verdict,
+        "modality": slice_.modality or "",
+        "gate": "" if prediction.gate is None else prediction.gate.verdict,
         "model": origin.model,
         "revision": origin.revision or "",
         "weights_sha256": origin.weights_sha256 or "",

@@ -22,6 +22,7 @@ import numpy as np
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.imaging.places import Place, read_place
 from ct_xception.imaging.slices import DICOM_SUFFIXES, IMAGE_SUFFIXES, Slice, Window
+from ct_xception.serving.gate import REFUSED
 
 if TYPE_CHECKING:
     from ct_xception.serving.predictor import Classifier, Prediction
@@ -233,7 +234,7 @@ class SliceAnswer:
     @property
     def probabilities(self) -> Mapping[str, float] | None:
         """Of every class; None where the slice could not be read, or the gate refused it."""
-        return None if self.record is None or self.gate == "refused" else self.record["probabilities"]
+        return None if self.record is None or self.gate == REFUSED else self.record["probabilities"]
 
 
 def answer_series(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -15,16 +14,10 @@ from PIL import Image
 from ct_xception.files import sha256_file
 from ct_xception.serving.decisions import Decisions, OperatingPoint
 from ct_xception.serving.downloads import Findings, Origin, as_csv, as_json, as_report
+from ct_xception.serving.gate import GateVerdict
 from ct_xception.serving.predictor import Classifier, Prediction
 from ct_xception.serving.series import SliceAnswer, answer_series, answer_together, gather
 from ct_xception.wording import RESEARCH_USE, percent
-
-
-@dataclass(frozen=True)
-class Verdict:
-    verdict: str
-    reasons: tuple[str, ...]
-    score: float = 9.0
 
 
 @pytest.fixture(scope="module")
@@ -52,18 +45,8 @@ def findings(classifier: Classifier, sample_slices: list[Path]) -> Findings:
     )
 
 
-def refused(prediction: Prediction, monkeypatch: pytest.MonkeyPatch) -> Prediction:
-    """The prediction as the input gate would refuse it, whether or not this version has a gate."""
-    verdict = Verdict("refused", ("in <colour>",))
-    to_dict = type(prediction).to_dict
-
-    def with_gate(self: Prediction) -> dict[str, Any]:
-        return {**to_dict(self), "gate": {"verdict": "refused", "reasons": ["in <colour>"], "score": 9.0}}
-
-    monkeypatch.setattr(type(prediction), "to_dict", with_gate)
-    copy = replace(prediction)
-    object.__setattr__(copy, "gate", verdict)
-    return copy
+def refused(prediction: Prediction) -> Prediction:
+    return replace(prediction, gate=GateVerdict("refused", ("in <colour>",), 9.0))
 
 
 def test_a_folder_goes_by_the_end_of_its_path_and_its_weights_hash(
@@ -118,8 +101,8 @@ def test_the_report_says_all_of_it_and_escapes_names(findings: Findings) -> None
     assert "<b>=slice" not in page and "http" not in page.replace("http-equiv", "")
 
 
-def test_a_refused_slice_has_reasons_and_no_percentage(findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = replace(findings, prediction=refused(findings.prediction, monkeypatch), sentences=())
+def test_a_refused_slice_has_reasons_and_no_percentage(findings: Findings) -> None:
+    case = replace(findings, prediction=refused(findings.prediction), sentences=())
     page = as_report(case)
     assert "Not answered" in page and "in &lt;colour&gt;" in page
     assert not any(percent(value) in page for value in findings.prediction.probabilities.values())

@@ -1,0 +1,390 @@
+"""The page's actions without a browser: what each is told, and what it gives to show."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+from ct_xception_app import layout
+from ct_xception_app.actions import Page
+from ct_xception_app.cases import Study
+from ct_xception_app.layout import BY_SLIDER, EXAMPLES, SWIPE
+from ct_xception_app.limits import SHOWN_SIDE
+from PIL import Image, ImageDraw
+
+from ct_xception.explain.attribution import Cancelled
+from ct_xception.explain.catalogue import BUDGETS, Budget
+from ct_xception.explain.faithfulness import EFFORTS, Effort
+from ct_xception.explain.overlay import overlay, readable
+from ct_xception.imaging.slices import Window, read_slice
+from ct_xception.serving.decisions import Decisions, OperatingPoint
+from ct_xception.serving.feedback import FeedbackFolder
+from ct_xception.serving.gate import GateVerdict
+from ct_xception.serving.predictor import Classifier
+from ct_xception.wording import RESEARCH_USE, percent
+
+REQUEST: Any = SimpleNamespace(session_hash="one")
+Shown = dict[Any, Any]
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_checkpoint: Path) -> Classifier:
+    return Classifier.from_pretrained(tiny_checkpoint)
+
+
+def build_page(classifier: Classifier, reviews: FeedbackFolder | None = None) -> Page:
+    with gr.Blocks(analytics_enabled=False):
+        inputs, outputs = layout.build_inputs(), layout.build_outputs(classifier.label_names)
+        reviewing = layout.build_review(classifier.label_names) if reviews is not None else None
+        page = Page(Study(classifier), inputs, outputs, reviewing, reviews)
+        page.connect()
+    return page
+
+
+@pytest.fixture(scope="module")
+def page(classifier: Classifier, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    return build_page(classifier, FeedbackFolder(tmp_path_factory.mktemp("reviews")))
+
+
+def told(page: Page, *paths: Path, **changed: Any) -> Shown:
+    """What the browser sends: every control as it stands at first, but for what is changed by its name."""
+    parts = {**vars(page.inputs), **vars(page.outputs)}
+    data = {part: getattr(part, "value", None) for part in parts.values()}
+    data[page.inputs.source] = tuple(str(path) for path in paths) or None
+    data[page.outputs.kept] = None
+    return data | {parts[name]: value for name, value in changed.items()}
+
+
+def run(steps: Iterator[Shown]) -> Shown:
+    """What a generator's steps leave on the page."""
+    shown: Shown = {}
+    for step in steps:
+        shown |= step
+    return shown
+
+
+def answer(page: Page, *paths: Path, **changed: Any) -> Shown:
+    return run(page.answer(REQUEST, told(page, *paths, **changed)))
+
+
+def test_the_examples_are_small_slices_that_the_reader_takes() -> None:
+    assert len(EXAMPLES) >= 4
+    for path in EXAMPLES:
+        assert path.stat().st_size < 400_000
+
+
+def test_an_answer_is_the_classifier_s_own(page: Page, classifier: Classifier, sample_slices: list[Path]) -> None:
+    shown, out = answer(page, sample_slices[0]), page.outputs
+    expected = classifier(sample_slices[0])
+    case = shown[out.kept]
+    assert case.view.prediction.probabilities == expected.probabilities
+    assert f"<span>{expected.label}</span>" in shown[out.answer] and shown[out.answer].count("<tr>") == 4
+    assert all(percent(value).replace("<", "&lt;") in shown[out.answer] for value in expected.probabilities.values())
+    assert shown[out.slice]["label"] == "Slice, 8-bit picture, no HU"
+    assert shown[out.slice]["value"].size == shown[out.heat].size == (112, 96)
+    assert shown[out.target] == expected.label and expected.label in shown[out.legend]
+    assert "cropped to the body" in shown[out.notes] and "Burnt-in" not in shown[out.notes]
+    assert shown[out.series] == gr.update(visible=False) and shown[out.status].count("Ready.") == 1
+
+
+def test_an_8_bit_picture_rests_the_sliders_and_says_why(page: Page, sample_slices: list[Path]) -> None:
+    shown = answer(page, sample_slices[0])
+    assert shown[page.inputs.preset]["info"] == "8-bit picture: its window is fixed"
+    assert shown[page.inputs.centre]["interactive"] is shown[page.inputs.width]["interactive"] is False
+
+
+def test_the_window_chosen_is_the_window_shown(page: Page, sample_series: list[Path]) -> None:
+    stored = answer(page, sample_series[0])
+    assert stored[page.outputs.slice]["label"] == "Slice, window 40/400 HU"
+    assert stored[page.inputs.centre]["value"] == 40 and stored[page.inputs.width]["interactive"] is True
+    bone = answer(page, sample_series[0], preset="bone")
+    assert bone[page.outputs.kept].view.prediction.slice.window == Window(400, 1800)
+    own = answer(page, sample_series[0], preset=BY_SLIDER, centre=-500, width=900)
+    assert own[page.outputs.slice]["label"] == "Slice, window -500/900 HU"
+    wrong = answer(page, sample_series[0], preset=BY_SLIDER, centre=0, width=0)
+    assert "window width 0.0 is not between 1 and 1e9" in wrong[page.outputs.answer]
+
+
+def test_a_slider_redraws_at_once_what_the_reader_would_show(page: Page, sample_series: list[Path]) -> None:
+    case = answer(page, sample_series[0])[page.outputs.kept]
+    shown = page.draw_window(REQUEST, told(page, sample_series[0], kept=case, centre=-500, width=900))
+    assert shown[page.inputs.preset] == BY_SLIDER
+    drawn = shown[page.outputs.slice]
+    assert drawn["label"] == "Slice, window -500/900 HU, not yet answered"
+    expected = read_slice(sample_series[0], window=Window(-500, 900)).to_pil()
+    assert np.array_equal(np.asarray(drawn["value"]), np.asarray(expected))
+    moved = page.choose_preset(REQUEST, told(page, sample_series[0], kept=case, preset="lung"))
+    assert (moved[page.inputs.centre], moved[page.inputs.width]) == (-600, 1500)
+    assert moved[page.outputs.slice]["label"] == "Slice, window -600/1500 HU, not yet answered"
+
+
+def test_stored_units_get_their_own_range(page: Page, tmp_path: Path) -> None:
+    Image.fromarray(np.arange(10_000, dtype=np.uint16).reshape(100, 100) * 6).save(tmp_path / "deep.png")
+    shown = answer(page, tmp_path / "deep.png")
+    assert shown[page.inputs.centre]["maximum"] == 65536 and shown[page.inputs.preset]["info"] == "in stored units"
+
+
+def test_a_bad_file_is_refused_in_the_reader_s_words_and_escaped(page: Page, tmp_path: Path) -> None:
+    bad = tmp_path / "<b>x.png"
+    bad.write_bytes(b"no picture")
+    shown, out = answer(page, bad), page.outputs
+    assert "&lt;b&gt;x.png: neither DICOM nor one of PNG" in shown[out.answer] and 'role="alert"' in shown[out.answer]
+    assert str(tmp_path) not in shown[out.answer]
+    assert shown[out.slice]["value"] is None and shown[out.heat] is None and shown[out.kept] is None
+    assert shown[out.stop] == gr.update(interactive=False)
+
+
+def test_another_class_method_and_opacity_redraw_the_same_slice(page: Page, sample_slices: list[Path]) -> None:
+    out = page.outputs
+    case = answer(page, sample_slices[0])[out.kept]
+    other = list(case.view.prediction.probabilities)[-1]
+    asked = told(page, sample_slices[0], kept=case, target=other, method="saliency")
+    shown = run(page.explain(REQUEST, asked))
+    explained = shown[out.kept].view.explained.attribution
+    assert (explained.label, explained.method, explained.budget) == (other, "saliency", "fast")
+    assert other in shown[out.legend] and "SmoothGrad" in shown[out.legend]
+    assert shown[out.kept].view.prediction is case.view.prediction
+    assert "noisy copies" in shown[out.method]["info"]
+    drawn = overlay(case.view.prediction.slice, readable(explained), opacity=0.6)
+    assert np.array_equal(np.asarray(shown[out.heat]), np.asarray(drawn))
+    plain = page.draw(REQUEST, told(page, kept=shown[out.kept], opacity=0.0))[out.heat]
+    assert np.array_equal(np.asarray(plain), np.asarray(case.view.prediction.slice.to_pil()))
+
+
+def test_the_swipe_holds_both_pictures_and_the_pair_none(page: Page, sample_slices: list[Path]) -> None:
+    out = page.outputs
+    case = answer(page, sample_slices[0])[out.kept]
+    shown = page.draw(REQUEST, told(page, kept=case, view=SWIPE))
+    assert shown[out.swipe]["visible"] and len(shown[out.swipe]["value"]) == 2
+    assert shown[out.pair] == gr.update(visible=False) and shown[out.heat] is None
+
+
+def test_the_map_is_put_in_words_and_measured_on_request(
+    page: Page, sample_slices: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EFFORTS, "fast", Effort(steps=2, orders=1, patches=8, noises=2, networks=1))
+    monkeypatch.setitem(BUDGETS, "fast", Budget(steps=2, samples=2, windows=2, segments=4, mixtures=4))
+    out = page.outputs
+    first = answer(page, sample_slices[0])
+    assert "of the evidence lies in the body" in first[out.map_words]
+    steps = list(page.measure(REQUEST, told(page, sample_slices[0], kept=first[out.kept])))
+    assert any("<progress" in step.get(out.status, "") for step in steps)
+    shown = run(iter(steps))
+    assert "Blackening the strongest pixels first" in shown[out.map_words]
+    found = shown[out.kept].view.found
+    assert found["budget"] == "fast" and all(sentence in shown[out.map_words] for sentence in found["warnings"])
+
+
+def test_stop_ends_the_work_itself(page: Page, sample_slices: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map that would never end ends when another thread presses Stop, and the page keeps its answer."""
+    out = page.outputs
+    case = answer(page, sample_slices[0])[out.kept]
+    begun, ended = threading.Event(), threading.Event()
+
+    def for_ever(view: Any, choice: Any, progress: Any, cancelled: Any) -> Any:
+        begun.set()
+        while not cancelled():
+            time.sleep(0.01)
+        ended.set()
+        raise Cancelled
+
+    monkeypatch.setattr(page.study, "map", for_ever)
+    threading.Thread(target=lambda: begun.wait() and page.stop(REQUEST)).start()
+    shown = run(page.explain(REQUEST, told(page, sample_slices[0], kept=case, method="lime")))
+    assert ended.is_set() and "Stopped" in shown[out.status] and out.kept not in shown
+    assert page.jobs.running() == 0
+
+
+def test_a_new_job_of_a_visitor_stops_the_one_before_and_no_one_else_s(page: Page) -> None:
+    mine, theirs = page.jobs.start("one"), page.jobs.start("two")
+    newer = page.jobs.start("one")
+    assert mine.cancelled() and not theirs.cancelled() and not newer.cancelled()
+    page.jobs.stop("one")
+    page.jobs.stop("two")
+    assert newer.cancelled() and theirs.cancelled()
+
+
+def test_without_a_slice_the_page_waits(page: Page) -> None:
+    out = page.outputs
+    assert "Choose an example" in answer(page)[out.answer]
+    assert out.heat not in run(page.explain(REQUEST, told(page, target="normal")))
+    assert page.draw(REQUEST, told(page))[out.heat] is None
+    assert "no map" in run(page.measure(REQUEST, told(page)))[out.status]
+    assert "no answer" in run(page.make_files(REQUEST, told(page)))[out.status]
+
+
+def test_a_large_picture_is_shown_small_and_answered_whole(page: Page, tmp_path: Path) -> None:
+    Image.fromarray(np.full((900, 2000), 90, np.uint8)).save(tmp_path / "film.png")
+    shown, out = answer(page, tmp_path / "film.png"), page.outputs
+    assert max(shown[out.slice]["value"].size) == max(shown[out.heat].size) == SHOWN_SIDE
+    assert shown[out.kept].view.prediction.slice.pixels.shape == (900, 2000)
+
+
+def test_letters_beside_the_body_are_warned_of(page: Page, sample_slices: list[Path], tmp_path: Path) -> None:
+    picture = Image.open(sample_slices[0]).resize((448, 384))
+    ImageDraw.Draw(picture).text((6, 6), "DOE JANE 1950", fill=255)
+    picture.save(tmp_path / "named.png")
+    assert "Burnt-in text?" in answer(page, tmp_path / "named.png")[page.outputs.notes]
+
+
+# Series
+
+
+def test_a_zipped_series_is_answered_in_its_order(
+    page: Page, classifier: Classifier, zipped_series: Path, sample_series: list[Path]
+) -> None:
+    shown, out = answer(page, zipped_series), page.outputs
+    case = shown[out.kept]
+    ordered = sample_series[::-1]  # the highest position first
+    assert [item.name for item in case.answers] == [path.name for path in ordered]
+    for item, path in zip(case.answers, ordered, strict=True):
+        assert item.probabilities == pytest.approx(classifier(path).probabilities, abs=1e-5)
+    logs = np.log([[item.probabilities[name] for name in classifier.label_names] for item in case.answers]).mean(axis=0)
+    expected = np.exp(logs) / np.exp(logs).sum()
+    together = dict(zip(classifier.label_names, expected, strict=True))
+    assert case.together.probabilities == pytest.approx(together, abs=1e-9)
+    assert "Mean of log-probabilities over n = 5 of 5 slices, by position" in shown[out.together]
+    assert "Not calibrated" in shown[out.together] and shown[out.series] == gr.update(visible=True)
+    assert shown[out.number]["value"] == case.together.strongest + 1 == case.index + 1
+    assert f"Slice {case.index + 1} of 5" in shown[out.answer] and "1 other files" in shown[out.notes]
+    assert shown[out.curve].count("<polyline") == 4 and "Probability of each class over 5 slices" in shown[out.curve]
+
+
+def test_the_slice_slider_shows_that_slice_and_keeps_the_series(page: Page, sample_series: list[Path]) -> None:
+    out = page.outputs
+    case = answer(page, *sample_series)[out.kept]
+    shown = run(page.show_slice(REQUEST, told(page, *sample_series, kept=case, number=5)))
+    assert shown[out.kept].index == 4 and shown[out.kept].answers is case.answers
+    assert shown[out.kept].view.prediction.source == case.answers[4].name and "Slice 5 of 5" in shown[out.answer]
+    again = run(page.answer(REQUEST, told(page, *sample_series, kept=shown[out.kept], preset="lung")))
+    assert again[out.kept].index == 4 and again[out.kept].series is case.series
+    assert again[out.kept].together.probabilities != case.together.probabilities
+
+
+def test_another_aggregation_pools_again_without_the_network(page: Page, sample_series: list[Path]) -> None:
+    out = page.outputs
+    case = answer(page, *sample_series)[out.kept]
+    shown = page.pool_again(REQUEST, told(page, *sample_series, kept=case, aggregation="mean"))
+    assert "Mean of probabilities over n = 5" in shown[out.together]
+    assert shown[out.kept].together.aggregation == "mean" and shown[out.kept].answers is case.answers
+
+
+def test_a_slice_of_a_series_that_cannot_be_read_is_named_and_has_no_vote(
+    page: Page, sample_slices: list[Path], tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    shown, out = answer(page, bad, *sample_slices[:2]), page.outputs
+    assert "n = 2 of 3 slices" in shown[out.together] and "bad.png: neither DICOM" in shown[out.together]
+    none = answer(page, bad, bad)
+    assert "none of the 2 slices could be read. bad.png: neither" in none[out.answer]
+
+
+# The gate, the rules
+
+
+def gated(page: Page, verdict: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the page's classifier answer as if its input gate had judged every slice so."""
+    inner = page.study.classifier
+
+    class Gated:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(inner, name)
+
+        def __call__(self, source: Any, **options: Any) -> Any:
+            found = inner(source, **options)
+            for one in found if isinstance(found, list) else [found]:
+                object.__setattr__(one, "gate", GateVerdict(verdict, ("a colour <photograph>",), 9.0))
+            return found
+
+    monkeypatch.setattr(page.study, "classifier", Gated())
+
+
+def test_what_the_gate_refuses_is_shown_with_reasons_and_no_percentage(
+    page: Page, sample_slices: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gated(page, "refused", monkeypatch)
+    shown, out = answer(page, sample_slices[0]), page.outputs
+    assert "Not answered" in shown[out.answer] and "a colour &lt;photograph&gt;" in shown[out.answer]
+    assert "%" not in shown[out.answer] + shown[out.map_words] + shown[out.legend]
+    assert shown[out.kept].view.explained is None and shown[out.target] == ""
+    assert np.array_equal(np.asarray(shown[out.heat]), np.asarray(shown[out.slice]["value"]))
+    again = run(page.explain(REQUEST, told(page, sample_slices[0], kept=shown[out.kept])))
+    assert out.heat not in again
+
+
+def test_what_the_gate_doubts_is_answered_with_a_warning(
+    page: Page, sample_slices: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gated(page, "doubtful", monkeypatch)
+    shown = answer(page, sample_slices[0])[page.outputs.answer]
+    assert "Doubtful input." in shown and "a colour &lt;photograph&gt;" in shown and "%" in shown
+
+
+def test_the_rules_stand_under_the_answer_and_only_where_there_are_any(
+    page: Page, classifier: Classifier, sample_slices: list[Path]
+) -> None:
+    out = page.outputs
+    assert "rules" not in answer(page, sample_slices[0])[out.answer]
+    point = OperatingPoint("normal", ("normal",), 0.4, "sensitivity 0.9")
+    conformal = {"method": "lac", "coverage": 0.9, "threshold": 1.0}
+    decisions = Decisions(conformal=conformal, operating_points=(point,), temperature=1.25)
+    ruled = build_page(Classifier(classifier.model, decisions=decisions))
+    verdict = answer(ruled, sample_slices[0])[ruled.outputs.answer]
+    assert "<li>Prediction set at 90 % coverage: " in verdict
+    assert "<li>Probabilities calibrated on validation (temperature 1.25)</li>" in verdict
+    assert "Operating points of single classes" in verdict and "40.0 %" in verdict
+
+
+# Downloads and reviews
+
+
+def test_the_files_carry_the_model_the_window_and_the_notice(page: Page, zipped_series: Path) -> None:
+    out = page.outputs
+    case = answer(page, zipped_series)[out.kept]
+    shown = run(page.make_files(REQUEST, told(page, zipped_series, kept=case)))
+    files = {Path(path).suffix: Path(path) for path in shown[out.files]["value"]}
+    assert set(files) == {".png", ".json", ".csv", ".html"} and shown[out.files]["visible"]
+    assert all(path.is_relative_to(out.files.GRADIO_CACHE) for path in files.values())
+    for suffix in (".json", ".csv", ".html"):
+        text = files[suffix].read_text()
+        assert RESEARCH_USE in text and page.study.origin.model in text and page.study.origin.weights_sha256 in text
+    with Image.open(files[".png"]) as figure:
+        said = figure.text["Description"]
+    assert RESEARCH_USE in said and page.study.origin.weights_sha256 in said
+    assert files[".html"].read_text().count("IM") >= 5
+
+
+def test_a_review_is_kept_once_it_makes_sense(page: Page, sample_slices: list[Path]) -> None:
+    assert page.reviews is not None and page.reviewing is not None
+    kept, part = answer(page, sample_slices[0])[page.outputs.kept], page.reviewing
+    label = kept.view.prediction.label
+
+    def say(right: str | None, what: str | None, case: Any = kept) -> str:
+        return page.keep_review({page.outputs.kept: case, part.right: right, part.label: what, part.pixels: True})
+
+    folder = page.reviews.folder / "data"
+    assert "no answer to review" in say("right", label, None)
+    assert "Say whether" in say(None, label) and "do not go together" in say("wrong", label)
+    assert not list(folder.iterdir())
+    assert "Kept: right" in say("right", label)
+    assert len(list(folder.iterdir())) == 1
+
+
+def test_downloads_of_an_old_answer_are_taken_away(page: Page, sample_slices: list[Path]) -> None:
+    assert answer(page, sample_slices[1])[page.outputs.files] == gr.update(value=None, visible=False)
+
+
+def test_uploads_need_the_visitor_s_word(sample_slices: list[Path]) -> None:
+    from ct_xception_app.actions import _open_upload, _take_upload
+
+    paths = [str(sample_slices[0])]
+    assert _take_upload(paths, True) == tuple(paths) and _take_upload(paths, False) is None
+    assert _open_upload(True)["interactive"] is True and _open_upload(False)["interactive"] is False
