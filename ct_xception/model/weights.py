@@ -30,12 +30,18 @@ def find_weights(weights: str, backbone: str) -> Path | None:
         path = path / "model.safetensors"
     if path.is_file():
         return path
-    if _HUB_ID.fullmatch(weights) and path.suffix != ".safetensors" and not path.exists():
+    if is_hub_id(weights):
         return _download(weights, f"--weights: no {printable(path)} here, and")
     raise CheckpointError(
         f"--weights: {printable(weights)} is not a file; give a safetensors file, a checkpoint folder, a Hub id "
         "(user/repo), hub or none."
     )
+
+
+def is_hub_id(weights: str) -> bool:
+    """Whether `weights` names a checkpoint on the Hub: not a keyword, and nothing that lies here."""
+    path = Path(weights)
+    return bool(_HUB_ID.fullmatch(weights)) and path.suffix != ".safetensors" and not path.exists()
 
 
 def _download(name: str, said: str) -> Path:

@@ -70,6 +70,10 @@ class CachedSlices:
         place = {source: index for index, source in enumerate(self.sources)}
         return CachedSlices(self._plain.select([place[source] for source in sources]))
 
+    def take(self, rows: Sequence[int]) -> CachedSlices:
+        """The slices in these rows; no pixel is copied."""
+        return CachedSlices(self._plain.select(rows))
+
     @staticmethod
     def join(parts: Iterable[CachedSlices]) -> CachedSlices:
         """Several splits as one sequence; no pixel is copied."""

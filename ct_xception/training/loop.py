@@ -44,6 +44,7 @@ from ct_xception.training.checkpoints import (
 from ct_xception.training.config import FREE_TO_DIFFER, TrainConfig, augment_config, option_defaults
 from ct_xception.training.losses import balanced_weights, make_loss
 from ct_xception.training.optimisation import make_average, make_optimizer, make_schedule
+from ct_xception.training.start import continue_head
 from ct_xception.training.validation import is_better, validation_figures
 
 
@@ -121,6 +122,7 @@ class Training:
             dropout=config.dropout,
             seed=config.seed,
         )
+        continue_head(model, config)
         model = model.to(memory_format=torch.channels_last)
         self.still = model.first_blocks(config.frozen_blocks)
         self.classes = len(label_names)

@@ -117,9 +117,12 @@ def _without_sources(split: Mapping[str, Any]) -> dict[str, Any]:
 
 def _initial(config: TrainConfig) -> str:
     from ct_xception.model.configuration import HUB_WEIGHTS
+    from ct_xception.model.weights import is_hub_id
 
     if config.weights == "hub":
         return HUB_WEIGHTS[config.backbone]
+    if is_hub_id(config.weights):
+        return config.weights  # with its commit, which the command line was settled to
     # The name alone: where a file lay on this machine is nobody's business.
     return "random" if config.weights == "none" else Path(config.weights).name
 

@@ -13,6 +13,7 @@ from ct_xception.training.config import TrainConfig
 from ct_xception.training.loop import CHANGED_SPLIT, binding_options, check_same_options
 from ct_xception.training.losses import make_loss
 from ct_xception.training.optimisation import check_optimizer
+from ct_xception.training.start import check_classes
 
 
 def check_before_reading(config: TrainConfig, run: Path) -> None:
@@ -37,8 +38,9 @@ def is_complete(config: TrainConfig, run: Path) -> bool:
 
 
 def check_corpus(config: TrainConfig, run: Path, label_names: list[str], split: dict[str, Any]) -> None:
-    """The loss against the number of classes, and the split against that of the run that is to go on."""
+    """The loss and --init against the classes, and the split against that of the run that is to go on."""
     make_loss(config.loss, len(label_names))
+    check_classes(config, label_names)
     if (run / "split.json").is_file() and _record(run / "split.json").get("name") != split["name"]:
         raise CheckpointError(CHANGED_SPLIT)
 

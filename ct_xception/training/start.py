@@ -1,0 +1,126 @@
+"""Where a run begins: which weights, which version of them, and what it takes over from a checkpoint it goes on from.
+
+`--weights` takes a body and gives it a new head, for any classes. `--init` goes on with body and head, on the same
+classes; backbone, input size and the preparation of slices are then the checkpoint's unless they are given. What comes
+from the Hub is pinned to its commit before anything else, so that the record names what was used, and a run that is
+resumed goes on with it whatever was published since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ct_xception.errors import InputError, printable
+from ct_xception.files import read_json
+
+if TYPE_CHECKING:
+    from ct_xception.model.modelling import CTXceptionForImageClassification
+    from ct_xception.serving.checkpoint import Checkpoint
+    from ct_xception.training.config import TrainConfig
+
+_OUR_LEVELS = [0.5, 0.5, 0.5]  # mean and std of every checkpoint of ours: grey levels in [-1, 1]
+
+
+def settle_start(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as given, with Hub ids pinned and, for `init`, what the checkpoint says of backbone and input.
+
+    Raises `InputError` where both `init` and `weights` are given, and `CheckpointError` for what is no checkpoint.
+    """
+    given = dict(values)
+    if given.get("init") is not None:
+        if "weights" in given:
+            raise InputError("--init and --weights: both say where to begin; --init takes the head too, so give one.")
+        return _inherited(given)
+    if isinstance(weights := given.get("weights"), str):
+        given["weights"] = _pinned_weights(_recorded(given, "weights"), weights, given)
+    return given
+
+
+def _inherited(given: dict[str, Any]) -> dict[str, Any]:
+    from ct_xception.serving.checkpoint import open_checkpoint
+
+    source = str(_recorded(given, "init") or given["init"])
+    checkpoint = open_checkpoint(source)
+    contract, config = checkpoint.contract, checkpoint.config["pretrained_cfg"]
+    if list(config["mean"]) != _OUR_LEVELS or list(config["std"]) != _OUR_LEVELS:
+        raise InputError(
+            f"--init: {printable(source)} takes its input with mean {config['mean']} and std {config['std']}, and "
+            "training with 0.5 and 0.5; give a checkpoint of ct-xception."
+        )
+    if checkpoint.revision is not None:
+        source = f"{source.partition('@')[0]}@{checkpoint.revision}"
+    window = contract.window
+    own: dict[str, Any] = {
+        "backbone": str(checkpoint.config["architecture"]),
+        "image_size": int(config["input_size"][-1]),
+        "body_crop": contract.body_crop,
+        "filters": list(contract.filters),
+        "window": None if window is None else f"{window.centre:g}/{window.width:g}",
+    }
+    return own | given | {"init": source, "weights": source}
+
+
+def _pinned_weights(recorded: str | None, weights: str, given: Mapping[str, Any]) -> str:
+    from ct_xception.model.configuration import BACKBONES
+    from ct_xception.model.weights import find_weights, is_hub_id
+
+    if not is_hub_id(weights):
+        return weights
+    name = recorded or weights
+    file = find_weights(name, str(given.get("backbone", BACKBONES[0])))
+    assert file is not None  # a Hub id is neither "none" nor random
+    return f"{weights.partition('@')[0]}@{file.parent.name}"
+
+
+def _recorded(given: Mapping[str, Any], name: str) -> str | None:
+    """What a run that is resumed began with, where it is of the repository that is named without a revision."""
+    file = Path(str(given.get("output_dir", ""))) / "config.json"
+    if given.get("resume") != "auto" or not given.get("output_dir") or not file.is_file():
+        return None
+    try:
+        before = str(read_json(file).get(name))
+    except (OSError, ValueError, AttributeError):
+        return None  # the preflight says what is wrong with it
+    return before if before.partition("@")[0] == given[name] else None
+
+
+def open_start(config: TrainConfig) -> Checkpoint:
+    """The checkpoint of `--init`."""
+    from ct_xception.serving.checkpoint import open_checkpoint
+
+    assert config.init is not None
+    return open_checkpoint(config.init)
+
+
+def check_classes(config: TrainConfig, label_names: Sequence[str]) -> None:
+    """Raise `InputError` where the run goes on from a checkpoint of other classes than these."""
+    if config.init is None:
+        return
+    known = list(open_start(config).config["label_names"])
+    if set(known) != set(label_names):
+        raise InputError(
+            f"--init: {printable(config.init)} knows the classes {', '.join(known)}, and the corpus has "
+            f"{', '.join(label_names)}; begin with its body alone (--weights) where classes differ."
+        )
+
+
+def continue_head(model: CTXceptionForImageClassification, config: TrainConfig) -> None:
+    """Give a network, whose body is that of `--init` already, its head as well, class by class; nothing without it."""
+    if config.init is None:
+        return
+    import safetensors.torch
+    import torch
+
+    start = open_start(config)
+    state = safetensors.torch.load_file(start.folder / "model.safetensors")
+    name = model.config.pretrained_cfg["classifier"]
+    known = list(start.config["label_names"])
+    rows = [known.index(label) for label in model.label_names]
+    with torch.no_grad():
+        for part in ("weight", "bias"):
+            values = state.get(f"{name}.{part}", state.get(f"timm_model.{name}.{part}"))
+            if values is None or len(values) != len(known):
+                raise InputError(f"--init: {start.name} holds no head of its {len(known)} classes; give it --weights.")
+            getattr(model.head, part).copy_(values[rows])
