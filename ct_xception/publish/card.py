@@ -64,15 +64,15 @@ def render_card(
     evidence = read_evidence(model_dir) if evidence is None else evidence
     data = card_data(evidence, repo_id=repo_id, license=license)
     slots = card_slots(evidence, repo_id=repo_id, license=license)
-    text = _tidy(_fill(template, {"card_data": data.to_yaml(), **slots}))
+    text = fill_template(template, {"card_data": data.to_yaml(), **slots})
     check_words(text.replace(slots["corpus_name"], ""))  # a name is no claim
     ModelCard(text)  # raises where the Hub could not read the header
     return text
 
 
-def packaged_template() -> str:
-    """model_card.md: in a checkout the one at its top, which the package links to."""
-    return resources.files("ct_xception.publish").joinpath("model_card.md").read_text(encoding="utf-8")
+def packaged_template(name: str = "model_card.md") -> str:
+    """A template of the package; model_card.md is, in a checkout, the one at its top, which the package links to."""
+    return resources.files("ct_xception.publish").joinpath(name).read_text(encoding="utf-8")
 
 
 def check_template(template: str) -> None:
@@ -98,14 +98,15 @@ def _tidy(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE))
 
 
-def _fill(template: str, slots: Mapping[str, Any]) -> str:
+def fill_template(template: str, slots: Mapping[str, Any]) -> str:
+    """The template with its slots filled, without the gaps that empty ones leave. Raises InputError for an unknown."""
     import jinja2
 
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     try:
-        return environment.from_string(template).render(slots)
+        return _tidy(environment.from_string(template).render(slots))
     except jinja2.TemplateError as error:
         raise InputError(f"The card's template cannot be filled ({error}); mend the slot.") from error
 

@@ -20,6 +20,7 @@ from ct_xception.publish.card import LICENSE, PLACEHOLDER_REPO, packaged_templat
 from ct_xception.publish.clearance import Content, check_checkpoint, list_files
 from ct_xception.publish.evidence import read_evidence
 from ct_xception.publish.manifest import SIDE_FILE
+from ct_xception.publish.imported import refuse_imported
 
 CARD = "README.md"
 _CARD_NAMES = re.compile(r'from_pretrained\("([^"]+)"\)')
@@ -43,6 +44,7 @@ def release_checkpoint(folder: str | Path, repo_id: str, *, new_card: bool = Fal
     _check_seal(folder, files, side.get("manifest") or {})
     phantom = side.get("provenance", {}).get("corpus", {}).get("kind") == "phantom"
     check_checkpoint(files, phantom=phantom, quotable=_FILE_NAMES.findall(packaged_template()))
+    refuse_imported(folder, side)
     card = _card(folder, repo_id, new_card).encode()
     side["manifest"][CARD] = hashlib.sha256(card).hexdigest()
     return {**files, CARD: card, SIDE_FILE: _as_json(side)}

@@ -1,0 +1,126 @@
+"""The folder of a checkpoint that was made elsewhere: stock files, a side file and a card that claim no figure.
+
+    write_imported_checkpoint("imported", import_keras("model.keras"), padding_figures(model))
+
+It answers, explains and can be measured like any other. It cannot be published as it is (release.py refuses it): nobody
+here knows which images it has seen, so no figure of it could be called held out.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ct_xception.errors import CheckpointError, InputError, printable
+from ct_xception.files import sha256_file, write_atomically, write_json
+from ct_xception.publish.card import check_words, fill_template, packaged_template
+from ct_xception.publish.manifest import SIDE_FILE, seal
+from ct_xception.publish.tables import code, pairs_table, plain
+from ct_xception.wording import RESEARCH_USE
+
+if TYPE_CHECKING:
+    from ct_xception.model.keras_import import Imported
+
+TEMPLATE = "imported_card.md"
+
+
+def write_imported_checkpoint(folder: str | Path, imported: Imported, padding: Mapping[str, Any]) -> Path:
+    """Write config.json, model.safetensors, ct_xception.json and README.md, sealed; the folder appears whole or not.
+
+    `padding` are the figures of `padding_figures`. The input contract has no body crop: Keras' networks were shown
+    whole pictures. Raises `InputError` where the folder is there already and not empty.
+    """
+    folder = Path(folder)
+    check_new_folder(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        temporary.chmod(0o755)
+        imported.model.save_pretrained(temporary)
+        side = _side_file(temporary, imported, padding)
+        write_json(temporary / SIDE_FILE, side)
+        write_atomically(temporary / "README.md", _card(imported, side))
+        seal(temporary)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raise `InputError` unless a folder can appear there."""
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise InputError(f"-o: {printable(folder)} is there already and not an empty folder; name another.")
+
+
+def refuse_imported(name: object, side: Mapping[str, Any]) -> None:
+    """Raise `CheckpointError` where a side file says that its checkpoint was imported: it has no figures to publish."""
+    origin = side.get("provenance", {}).get("imported")
+    if origin:
+        raise CheckpointError(
+            f"{printable(name)}: was imported from {origin.get('from', 'elsewhere')}, and which images it was trained "
+            "on is not known, so it has no figures that could be published; look at it with ct-xception evaluate, and "
+            f"publish what goes on from it (train_hf.py --init {printable(name)} --corpus CORPUS)."
+        )
+
+
+def _side_file(folder: Path, imported: Imported, padding: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "input": {"body_crop": False, "filters": [], "window": None},
+        "temperature": 1.0,
+        "provenance": {
+            "imported": {**imported.record, "figures": "none were measured", "padding": dict(padding)},
+            "weights_sha256": sha256_file(folder / "model.safetensors"),
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        },
+        "manifest": {},
+    }
+
+
+def _card(imported: Imported, side: Mapping[str, Any]) -> str:
+    from huggingface_hub import ModelCard, ModelCardData
+
+    from ct_xception.evaluation.padding import padding_statement
+
+    config, origin = imported.model.config, side["provenance"]["imported"]
+    data = ModelCardData(
+        pipeline_tag="image-classification",
+        library_name="transformers",
+        tags=["ct", "medical-imaging", "xception", "timm", "ct-xception", "research-only"],
+    )
+    slots = {
+        "card_data": data.to_yaml(),
+        "title": "Xception for CT slices, imported from Keras",
+        "research_use": RESEARCH_USE,
+        "class_count": len(imported.model.label_names),
+        "class_list": ", ".join(map(plain, imported.model.label_names)),
+        "architecture": config.architecture,
+        "image_size": config.pretrained_cfg["input_size"][-1],
+        "padding_statement": padding_statement(origin["padding"]),
+        "provenance_table": pairs_table(_rows(side)),
+    }
+    text = fill_template(packaged_template(TEMPLATE), slots)
+    check_words(text)
+    ModelCard(text)  # raises where the Hub could not read the header
+    return text
+
+
+def _rows(side: Mapping[str, Any]) -> list[tuple[str, str]]:
+    provenance, origin = side["provenance"], side["provenance"]["imported"]
+    rescaling = origin["rescaling"]
+    where = "in the file" if rescaling["in_the_file"] else "as told to the import"
+    rows = [
+        ("Imported from", f"{plain(origin['from'])} {plain(origin['keras_version'])}".strip()),
+        ("File (SHA-256)", code(origin["sha256"])),
+        ("Activation of its head", plain(origin["activation"])),
+        ("Rescaling of grey levels", f"x · {rescaling['scale']:.6g} {rescaling['offset']:+g}, {where}"),
+        ("Weights (SHA-256)", code(provenance["weights_sha256"])),
+        ("Date", plain(provenance["date"])),
+    ]
+    return [row for row in rows if row[1]]
