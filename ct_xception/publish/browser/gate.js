@@ -1,0 +1,165 @@
+// Is this a slice such as the model knows? The rules of ct_xception/serving/gate.py, for 8-bit pictures.
+
+import { components, findBody, maskBox, opened, otsuThreshold } from "./preprocessing.js";
+import { share } from "./reading.js";
+
+const COLOURED = [0.05, 0.3]; // doubtful, refused: share of coloured pixels
+const BODY = [0.5, 0.2]; // doubtful, refused: of the least share that a training body fills
+const LUNG_SIDE = 192;
+const [SHORT, LONG, ASPECT] = [0.5, 3.0, 1.5];
+const FARTHEST = 1000;
+const [REFUSES, DOUBTS] = [1, 0.5];
+const MIN_THRESHOLD = 8;
+const [MIN_SHARE, BLACK_SHARE, RIM] = [0.015, 0.1, 0.025]; // of ct_xception/imaging/lungs.py
+
+/** The arrays of a safetensors file: {name: {shape, values: Float32Array}}. */
+export function readArrays(buffer) {
+  const length = Number(new DataView(buffer).getBigUint64(0, true));
+  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, length)));
+  const arrays = {};
+  for (const [name, { dtype, shape, data_offsets: [start, end] }] of Object.entries(header)) {
+    if (name === "__metadata__") continue;
+    if (dtype !== "F32") throw new Error(`${name} of the input gate is ${dtype}, not F32`);
+    arrays[name] = { shape, values: new Float32Array(buffer.slice(8 + length + start, 8 + length + end)) };
+  }
+  return arrays;
+}
+
+/**
+ * The verdict {verdict: "accepted" | "doubtful" | "refused", reasons, score} on a slice, its crop, and its features, by
+ * `rule` (gate in ct_xception.json) and the arrays of gate.safetensors.
+ */
+export function judge(rule, arrays, slice, crop, features) {
+  const signs = [...colourSigns(slice), ...bodySigns(rule.signs, crop, slice), ...sizeSigns(rule.signs, slice)];
+  const against = signs.reduce((sum, sign) => sum + sign.weight, 0);
+  const far = distance(arrays, rule.noise, features);
+  const ratio = Math.min(far / rule.refused, FARTHEST);
+  if (far >= rule.doubtful) {
+    const times = Math.min(far / rule.usual, FARTHEST).toFixed(1);
+    const reason = `its features lie ${times} times as far from the training slices as validation's mostly do`;
+    signs.push({ reason, weight: ratio });
+  }
+  const reasons = [...signs].sort((a, b) => b.weight - a.weight).map((sign) => sign.reason);
+  const score = ratio + against;
+  return { verdict: score >= 1 ? "refused" : signs.length ? "doubtful" : "accepted", reasons, score };
+}
+
+function distance({ mean, components: parts, variances }, noise, features) {
+  const centred = Float64Array.from(features, (value, k) => value - mean.values[k]);
+  if (!centred.every(Number.isFinite)) return Infinity;
+  let [within, explained] = [0, 0];
+  for (let part = 0; part < variances.values.length; part += 1) {
+    let place = 0;
+    for (let k = 0; k < centred.length; k += 1) place += centred[k] * parts.values[part * centred.length + k];
+    within += place ** 2 / variances.values[part];
+    explained += place ** 2;
+  }
+  const whole = centred.reduce((sum, value) => sum + value ** 2, 0);
+  return Math.sqrt((within + Math.max(whole - explained, 0) / noise) / centred.length);
+}
+
+function colourSigns({ coloured }) {
+  if (coloured < COLOURED[0]) return [];
+  const weight = coloured >= COLOURED[1] ? REFUSES : DOUBTS;
+  return [{ reason: `${share(coloured)} of its pixels are coloured, and CT is grey`, weight }];
+}
+
+function bodySigns(signs, crop, slice) {
+  if (signs.body !== null && !crop.found) {
+    return [{ reason: "no body stands out from the background", weight: REFUSES }];
+  }
+  const found = [];
+  if (signs.lungs && !hasLungs(crop.picture)) found.push({ reason: "no lungs stand out in it", weight: signs.lungs });
+  const { box } = crop;
+  const filled = ((box.bottom - box.top) * (box.right - box.left)) / (slice.height * slice.width);
+  const least = signs.body ?? 0;
+  if (signs.body === null || filled >= least * BODY[0]) return found;
+  const reason = `what stands out as a body fills ${share(filled)} of the picture, in training at least ${share(least)}`;
+  return [{ reason, weight: filled < least * BODY[1] ? REFUSES : DOUBTS }, ...found];
+}
+
+function sizeSigns(signs, { height, width }) {
+  if (signs.sides === null || signs.aspects === null) return [];
+  const [shortest, longest] = signs.sides;
+  if (Math.min(height, width) < SHORT * shortest || Math.max(height, width) > LONG * longest) {
+    const sides = `training had ${shortest.toFixed(0)} to ${longest.toFixed(0)} a side`;
+    return [{ reason: `${width} x ${height} pixels, where ${sides}`, weight: DOUBTS }];
+  }
+  const [narrowest, widest] = signs.aspects;
+  if (width / height >= narrowest / ASPECT && width / height <= widest * ASPECT) return [];
+  const shape = width > height ? "wide" : "tall";
+  const reason = `${width} x ${height} pixels: too ${shape} for a slice such as those of training`;
+  return [{ reason, weight: DOUBTS }];
+}
+
+// Lungs: large dark places inside the body that do not reach its rim
+
+/** Whether anything in a cropped picture looks like a lung, at about LUNG_SIDE pixels. */
+export function hasLungs(picture) {
+  const step = Math.ceil(Math.max(picture.height, picture.width) / LUNG_SIDE);
+  if (Math.min(picture.height, picture.width) < 2 * step) return false;
+  const small = shrunk(picture, step);
+  const body = findBody(small);
+  if (!body || body.on.every(Boolean)) return false;
+  return darkPlaces(small, body);
+}
+
+/** Means of step x step blocks, cut to whole numbers, with a black pixel around them. */
+function shrunk({ pixels, width: full, height: tall }, step) {
+  const [rows, columns] = [Math.floor(tall / step), Math.floor(full / step)];
+  const [height, width] = [rows + 2, columns + 2];
+  const found = new Uint8Array(height * width);
+  for (let row = 0; row < rows; row += 1) {
+    for (let column = 0; column < columns; column += 1) {
+      let sum = 0;
+      for (let i = 0; i < step; i += 1) {
+        for (let j = 0; j < step; j += 1) sum += pixels[(row * step + i) * full + column * step + j];
+      }
+      found[(row + 1) * width + column + 1] = Math.floor(sum / step ** 2);
+    }
+  }
+  return { pixels: found, height, width };
+}
+
+function darkPlaces({ pixels, height, width }, body) {
+  const box = maskBox(body);
+  const across = box.right - box.left;
+  const area = body.on.reduce((sum, on) => sum + on, 0);
+  const upTo = (level) => Uint8Array.from(pixels, (value, i) => (body.on[i] && value <= level ? 1 : 0));
+  const black = upTo(MIN_THRESHOLD);
+  const blackArea = black.reduce((sum, on) => sum + on, 0);
+  const dark = blackArea > BLACK_SHARE * area ? black : upTo(otsuThreshold(pixels.filter((_, i) => body.on[i])));
+  const { labels, sizes } = components(opened({ on: dark, height, width }, Math.max(1, Math.floor(across / 150))));
+  const nearest = sizes.map(() => Infinity);
+  const depths = squaredDepths(body);
+  labels.forEach((label, i) => {
+    if (label) nearest[label - 1] = Math.min(nearest[label - 1], Math.sqrt(depths[i]));
+  });
+  return sizes.some((size, k) => size >= MIN_SHARE * area && nearest[k] > RIM * across);
+}
+
+/** The squared distance of each pixel of a mask to the nearest one off it; beyond the picture all is off. */
+function squaredDepths({ on, height, width }) {
+  const down = new Float64Array(on.length).fill(Infinity); // to the nearest pixel off in the same column
+  for (let column = 0; column < width; column += 1) {
+    const sweep = (start, step) => {
+      for (let k = 0, i = start, depth = 0; k < height; k += 1, i += step) {
+        depth = on[i] ? depth + 1 : 0;
+        down[i] = Math.min(down[i], depth);
+      }
+    };
+    sweep(column, width);
+    sweep((height - 1) * width + column, -width);
+  }
+  const found = new Float64Array(on.length);
+  for (let row = 0, i = 0; row < height; row += 1) {
+    for (let column = 0; column < width; column += 1, i += 1) {
+      let best = Math.min(column + 1, width - column) ** 2;
+      for (let other = 0; other < width; other += 1) {
+        best = Math.min(best, (other - column) ** 2 + down[row * width + other] ** 2);
+      }
+      found[i] = best;
+    }
+  }
+  return found;
+}

@@ -1,0 +1,219 @@
+// The page: a file in, an answer out. What is computed is in classifier.js; here is only what is shown.
+
+import { Classifier } from "./classifier.js";
+import { decidePoints, percent } from "./decisions.js";
+import { classMap, greyPicture, overlayPicture, placeInSlice } from "./drawing.js";
+import { Refusal } from "./reading.js";
+
+const $ = (id) => document.getElementById(id);
+const GATE_REFUSAL = "Not answered: this does not look like a slice that the model knows.";
+const megabytes = (bytes) => (bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0);
+
+let shown = null; // the answer on the page
+let latest = 0; // the number of the last file given: an answer to an earlier one is not shown
+
+export const classifier = load();
+
+async function load() {
+  const bar = document.querySelector("#status progress");
+  try {
+    const found = await Classifier.load((done, total) => {
+      Object.assign(bar, { value: done, max: total });
+      $("status").firstElementChild.textContent = `Fetching the network: ${megabytes(done)} of ${megabytes(total)} MB`;
+    });
+    bar.remove();
+    say("Ready. Nothing more is fetched.");
+    return found;
+  } catch (error) {
+    bar.remove();
+    say("");
+    show(refusal("This page cannot answer.", [error.message]));
+    throw error;
+  }
+}
+
+/** Answer one of the files given; the page answers a single slice at a time. */
+export async function give(files) {
+  if (!files.length) return;
+  latest += 1;
+  const number = latest;
+  const [file] = files;
+  say(`Reading ${file.name} …`);
+  try {
+    const answer = await (await classifier).answer(file);
+    if (number !== latest) return;
+    const seconds = (answer.milliseconds / 1000).toFixed(1);
+    const others = files.length > 1 ? ` The other ${files.length - 1} were not read: give one slice at a time.` : "";
+    say(`${file.name}: answered in ${seconds} s, in this browser.${others}`);
+    showAnswer(answer);
+  } catch (error) {
+    if (number !== latest) return;
+    say("");
+    hidePictures();
+    show(refusal("Not answered.", [error instanceof Refusal ? error.message : `${file.name}: ${error.message}.`]));
+  }
+}
+
+function say(sentence) {
+  $("status").firstElementChild.textContent = sentence;
+}
+
+function show(...nodes) {
+  $("answer").replaceChildren(...nodes);
+}
+
+/** An element with properties and children. */
+function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+function refusal(title, reasons) {
+  const [only] = reasons;
+  const body = reasons.length > 1 ? make("ul", {}, ...reasons.map((one) => make("li", {}, one))) : make("p", {}, only);
+  const element = make("div", { className: "refusal" }, make("strong", {}, title), body);
+  element.setAttribute("role", "alert");
+  return element;
+}
+
+function showAnswer(answer) {
+  shown = answer;
+  const refused = answer.gate?.verdict === "refused";
+  show(refused ? refusal(GATE_REFUSAL, answer.gate.reasons) : verdict(answer));
+  drawSlice(answer.slice);
+  $("heat-figure").hidden = $("controls").hidden = refused;
+  if (!refused) offerMaps(answer);
+  $("notes").replaceChildren(...answer.notes.map((note) => make("li", {}, note)));
+  $("pictures").hidden = $("done").hidden = false;
+}
+
+function hidePictures() {
+  shown = null;
+  $("pictures").hidden = $("done").hidden = true;
+}
+
+// The answer
+
+function verdict({ ranking, sentences, gate, rules }) {
+  const [name, probability] = ranking[0];
+  const first = make("p", { className: "first" }, make("span", {}, name), make("b", {}, percent(probability)));
+  const doubt = gate?.verdict === "doubtful" ? [doubtful(gate)] : [];
+  const said = sentences.map((one) => make("li", {}, one));
+  const points = pointsTable(decidePoints(ranking, rules).filter((point) => point.kind === "class"));
+  if (points) said.push(make("li", {}, points));
+  const list = said.length ? [make("ul", { className: "rules" }, ...said)] : [];
+  return make("div", { className: "verdict" }, ...doubt, first, probabilityTable(ranking), ...list);
+}
+
+function doubtful({ reasons }) {
+  return make("p", { className: "doubt" }, make("strong", {}, "Doubtful input. "), reasons.join("; "));
+}
+
+function probabilityTable(ranking) {
+  const rows = ranking.map(([name, probability]) => {
+    const bar = make("i");
+    bar.style.width = `${100 * probability}%`;
+    const head = make("th", { scope: "row" }, name);
+    const drawn = make("td", { className: "bar" }, bar);
+    drawn.setAttribute("aria-hidden", "true");
+    return make("tr", {}, head, drawn, make("td", {}, percent(probability)));
+  });
+  return make("table", {}, make("caption", {}, "Probability of each class"), make("tbody", {}, ...rows));
+}
+
+function pointsTable(points) {
+  if (!points.length) return null;
+  const rows = points.map(({ name, positive, score, threshold }) => {
+    const sign = `${percent(score)} ${positive ? "≥" : "<"} ${percent(threshold)}`;
+    return make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, positive ? "yes" : "no"), make("td", {}, sign));
+  });
+  const title = make("summary", {}, "Operating point of each class");
+  return make("details", {}, title, make("table", { className: "points" }, make("tbody", {}, ...rows)));
+}
+
+// The pictures
+
+function drawSlice(slice) {
+  draw($("slice"), greyPicture(slice));
+  $("slice").setAttribute("aria-label", `The slice ${slice.name}, ${slice.width} by ${slice.height} pixels`);
+  $("slice-words").textContent = `${slice.name}, ${slice.width} x ${slice.height} pixels`;
+}
+
+function draw(canvas, image) {
+  Object.assign(canvas, { width: image.width, height: image.height });
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+function offerMaps({ ranking }) {
+  const options = ranking.map(([name]) => make("option", { value: name }, name));
+  $("target").replaceChildren(...options);
+  drawHeat();
+}
+
+async function drawHeat() {
+  if (!shown || shown.gate?.verdict === "refused") return;
+  const { slice, crop, cam } = shown;
+  const { record } = await classifier;
+  const name = $("target").value;
+  const map = classMap(cam, record.label_names.indexOf(name));
+  const heat = placeInSlice(map, slice, crop.box, record.preprocessing);
+  draw($("heat"), overlayPicture(slice, heat, record.palette, Number($("opacity").value)));
+  const where = map.strength > 0 ? `strongest ${peak(heat, slice)}` : "there is none anywhere";
+  $("heat").setAttribute("aria-label", `Class activation map of ${name}: evidence for it is ${where}`);
+  $("heat-words").textContent = `Evidence for ${name} (class activation map): ${where}`;
+  drawScale(record.palette);
+}
+
+/** Where a map is highest, in words: thirds of the picture, as it is seen. */
+function peak(heat, { width, height }) {
+  const at = heat.reduce((best, value, i) => (value > heat[best] ? i : best), 0);
+  const third = (place, length) => Math.min(Math.floor((3 * place) / length), 2);
+  const down = ["at the top", "in the middle", "at the bottom"][third(Math.floor(at / width), height)];
+  const across = ["on the picture's left", "", "on the picture's right"][third(at % width, width)];
+  return across ? `${down}, ${across}` : down;
+}
+
+function drawScale(palette) {
+  const image = new ImageData(256, 1);
+  palette.forEach((colour, k) => image.data.set([...colour, 255], 4 * k));
+  $("scale").getContext("2d").putImageData(image, 0, 0);
+}
+
+// What the visitor does
+
+async function giveExample({ file }) {
+  try {
+    const response = await fetch(file);
+    if (!response.ok) throw new Error(`status ${response.status}`);
+    await give([new File([await response.blob()], file.split("/").pop())]);
+  } catch (error) {
+    show(refusal("Not answered.", [`${file} could not be fetched (${error.message}); load the page again.`]));
+  }
+}
+
+function acceptDrops() {
+  const mark = (on) => $("drop").classList.toggle("over", on);
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault(); // without this the browser would open the file, in place of the page
+    mark(true);
+  });
+  document.addEventListener("dragleave", (event) => mark(event.relatedTarget !== null));
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    mark(false);
+    give([...event.dataTransfer.files]);
+  });
+}
+
+$("file").addEventListener("change", async (event) => {
+  await give([...event.target.files]);
+  event.target.value = ""; // so that the same file can be chosen again
+});
+$("target").addEventListener("change", drawHeat);
+$("opacity").addEventListener("input", drawHeat);
+for (const button of document.querySelectorAll("#examples button")) {
+  button.addEventListener("click", () => giveExample(button.dataset));
+}
+acceptDrops();
+classifier.catch(() => undefined); // it has been shown
