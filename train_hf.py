@@ -1,4 +1,4 @@
-"""Corpus in, Hub-ready checkpoint out: load, audit, split, train, calibrate, evaluate, write the card, seal.
+"""Corpus in, Hub-ready checkpoint out: load, audit, split, train, calibrate, fit the gate, evaluate, card, seal.
 
     accelerate launch train_hf.py --corpus DIR --weights hub
     accelerate launch train_hf.py --corpus phantom --weights none --output_dir runs/phantom --resume auto
@@ -6,6 +6,10 @@
 
 The last one trains the third fold of a cross-validation alone. Without --only_fold the folds that are missing are
 trained one after another, also for a run that is complete, and the checkpoint is then evaluated anew.
+
+    accelerate launch train_hf.py --init USER/REPO --corpus NEW --replay OLD
+
+That goes on from a checkpoint, and ends with a new version only where no test, old or new, got worse.
 
 --push_to_hub USER/REPO publishes the checkpoint; whether it may is asked before anything slow begins.
 
@@ -38,10 +42,12 @@ if TYPE_CHECKING:
     from ct_xception.corpus.audit import Audit
     from ct_xception.corpus.load import Corpus
     from ct_xception.evaluation.answers import AnswerBatch, Answers
+    from ct_xception.evaluation.gate_fit import Seen
     from ct_xception.evaluation.protocols import Protocols
     from ct_xception.training.cache import CachedSlices
     from ct_xception.training.config import TrainConfig
     from ct_xception.training.loop import Trained
+    from ct_xception.training.replay import OldCorpus
 
 PATIENCE = timedelta(hours=12)  # of a process that waits while the main one audits or measures
 
@@ -50,7 +56,8 @@ PATIENCE = timedelta(hours=12)  # of a process that waits while the main one aud
 class River:
     """What every stage after the split starts from; the same on every process, but for the main one's `audit`.
 
-    `patients` {source: name} are the audit's, None without one; `corpus` is the report that may be published.
+    `patients` {source: name} are the audit's, None without one; `corpus` is the report that may be published; `old` are
+    the corpora of --replay.
     """
 
     config: TrainConfig
@@ -62,6 +69,7 @@ class River:
     split: dict[str, Any]
     audit: Audit | None
     patients: dict[str, str] | None
+    old: tuple[OldCorpus, ...] = ()
 
     @property
     def label_names(self) -> list[str]:
@@ -124,6 +132,7 @@ def build(config: TrainConfig, command: str) -> None:
         cross_validate(river)
     if config.only_fold is None:
         metrics = evaluate(river)
+        compare_with_start(river)
         if accelerator.is_main_process:
             publish(run, metrics)
             push(config, run)
@@ -137,12 +146,13 @@ def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, com
     from ct_xception.corpus.split import split_corpus
     from ct_xception.evaluation.questions import partition_classes
     from ct_xception.training.preflight import check_corpus
+    from ct_xception.training.replay import load_old
 
     with accelerator.main_process_first():
         corpus = load_corpus(config.corpus, config.corpus_options)
     if config.class_groups:
         partition_classes(config.class_group_lists, corpus.label_names)
-    audit, patients = audit_corpus(config, accelerator, corpus)
+    audit, patients = audit_corpus(config, run, accelerator, corpus)
     fractions = (1 - config.valid_fraction - config.test_fraction, config.valid_fraction, config.test_fraction)
     splits, split, report = split_corpus(corpus, patients, fractions=fractions, seed=config.seed)
     check_corpus(config, run, corpus.label_names, split)
@@ -151,11 +161,13 @@ def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, com
         print(corpus_summary(report), flush=True)
         if audit is not None:
             _write_audit(run, audit)
-    return River(config, run, accelerator, command, public_report(report), splits, split, audit, patients)
+    with accelerator.main_process_first():
+        old = load_old(config, corpus.label_names)
+    return River(config, run, accelerator, command, public_report(report), splits, split, audit, patients, old)
 
 
 def audit_corpus(
-    config: TrainConfig, accelerator: Accelerator, corpus: Corpus
+    config: TrainConfig, run: Path, accelerator: Accelerator, corpus: Corpus
 ) -> tuple[Audit | None, dict[str, str] | None]:
     """The audit, on the main process, and on every one whose each image probably is; None without an audit."""
     from accelerate.utils import broadcast_object_list
@@ -167,22 +179,24 @@ def audit_corpus(
     if accelerator.is_main_process:
         from ct_xception.corpus.audit import audit_corpus as audit_all
 
-        audit = audit_all(corpus, window=config.reading.window, frame=config.frame, seed=config.seed)
+        reading: dict[str, Any] = {"window": config.reading.window, "frame": config.frame}
+        audit = audit_all(corpus, seed=config.seed, cache=run / "cache", **reading)
     patients = broadcast_object_list([None if audit is None else dict(audit.patients)])[0]
     return audit, patients
 
 
 def _write_audit(run: Path, audit: Audit) -> None:
-    from ct_xception.corpus.audit import audit_summary, write_audit
+    from ct_xception.corpus.audit import audit_summary, keep_audit, write_audit
 
     write_audit(audit, run)
+    keep_audit(audit, run / "cache")
     print(audit_summary(audit), flush=True)
     if audit.warning():
         print(f"warning: {audit.warning()}", file=sys.stderr, flush=True)
 
 
 def make_checkpoint(river: River) -> None:
-    """Train and calibrate; where the checkpoint is there already, open it again to be measured anew."""
+    """Train, calibrate, fit the input gate; where the checkpoint is there, open it again to be measured anew."""
     from ct_xception.training.model_folder import reopen_model_folder, write_model_folder
 
     config, run, folder, accelerator = river.config, river.run, river.folder, river.accelerator
@@ -197,11 +211,13 @@ def make_checkpoint(river: River) -> None:
             write_model_folder(folder, config, river.label_names, trained, command=river.command, **records)
     accelerator.wait_for_everyone()
     calibrate(river, folder, river.splits["validation"])
+    fit_gate(river, folder)
 
 
 def train(river: River) -> Trained:
     """Decode once, then train; the weights to keep."""
     from ct_xception.training.loop import Training
+    from ct_xception.training.replay import split_of
 
     config, accelerator = river.config, river.accelerator
     training = Training(
@@ -209,7 +225,7 @@ def train(river: River) -> Trained:
         accelerator,
         river.run,
         label_names=river.label_names,
-        split=river.split["name"],
+        split=split_of(river.split, river.old),
         train=_slices(river, "train"),
         validation=_slices(river, "validation"),
     )
@@ -220,10 +236,12 @@ def train(river: River) -> Trained:
 
 def _slices(river: River, name: str) -> CachedSlices:
     from ct_xception.training.cache import prepare_slices
+    from ct_xception.training.replay import mix_in
 
-    cache = river.run / "cache"
+    cache, config = river.run / "cache", river.config
     with river.accelerator.main_process_first():
-        return prepare_slices(river.splits[name], cache, river.config.reading, description=f"reading {name}")
+        own = prepare_slices(river.splits[name], cache, config.reading, description=f"reading {name}")
+        return mix_in(own, river.old, name, cache, config)
 
 
 def calibrate(river: River, folder: Path, validation: Dataset) -> None:
@@ -245,6 +263,40 @@ def calibrate(river: River, folder: Path, validation: Dataset) -> None:
         temperature, rules = fit_rules(Items.of(validation), answers, river.label_names, **options)
         calibrate_model_folder(folder, temperature, rules)
     river.accelerator.wait_for_everyone()
+
+
+def fit_gate(river: River, folder: Path) -> None:
+    """The input gate, from what the network makes of training and validation slices; a gate of these weights stays."""
+    from ct_xception.evaluation import gate_fit
+
+    side = read_json(folder / "ct_xception.json")
+    river.accelerator.wait_for_everyone()  # as in `calibrate`
+    if gate_fit.has_gate(side):
+        return
+    train, validation = (_see(river, folder, name) for name in ("train", "validation"))
+    if river.accelerator.is_main_process:
+        options: dict[str, Any] = {"weights_sha256": side["provenance"]["weights_sha256"]}
+        rule, arrays = gate_fit.fit_gate(train, validation, body_crop=river.config.body_crop, **options)
+        gate_fit.write_gate(folder, rule, arrays)
+    river.accelerator.wait_for_everyone()
+
+
+def _see(river: River, folder: Path, name: str) -> Seen:
+    """What the network makes of a split's slices, in their order, on every process; each has looked at its share."""
+    import numpy as np
+    from accelerate.utils import gather_object
+
+    from ct_xception.evaluation.gate_fit import Seen, sample, see_items
+    from ct_xception.serving.predictor import Classifier
+
+    accelerator, reading, items = river.accelerator, river.config.reading, river.splits[name]
+    classifier = Classifier.from_pretrained(folder, device=str(accelerator.device), gate=False)
+    rows = sample(len(items), river.config.seed)
+    share = np.array_split(rows, accelerator.num_processes)[accelerator.process_index]
+    options: dict[str, Any] = {"window": reading.window, "frame": reading.frame}
+    options["progress"] = f"input gate, {name}" if accelerator.is_main_process else None
+    found = see_items(classifier, items.select(share), batch_size=river.config.batch_size, **options)
+    return Seen.join(gather_object([found]))
 
 
 def _predictor(river: River, folder: Path) -> AnswerBatch:
@@ -365,6 +417,38 @@ def _write_errors(river: River, answers: Answers, protocols: Protocols) -> None:
         frame=river.config.frame,
         device=str(river.accelerator.device),
     )
+
+
+def compare_with_start(river: River) -> None:
+    """Ask the new network and that of --init about every test, old and new; nothing without --init.
+
+    Raises `TrainingError` where a test may have got worse: the checkpoint is kept as model.refused then.
+    """
+    from accelerate.utils import broadcast_object_list
+
+    from ct_xception.evaluation.protocols import twin_mask
+    from ct_xception.publish.lineage import settle_version
+    from ct_xception.training.loop import TrainingError
+    from ct_xception.training.replay import replay_record
+    from ct_xception.training.start import open_start
+
+    if river.config.init is None:
+        return
+    start = open_start(river.config)
+    asked = {"new": _predictor(river, river.folder), "before": _predictor(river, start.folder)}
+    tests = [(river.splits, river.corpus, river.split), *((one.splits, one.corpus, one.split) for one in river.old)]
+    answers = [
+        tuple(_answer(river, splits["test"], answer, f"test {number}, {name}") for name, answer in asked.items())
+        for number, (splits, _, _) in enumerate(tests, start=1)
+    ]
+    why = None
+    if river.accelerator.is_main_process:
+        replay = replay_record(river.splits, river.old, river.config)
+        has_twin = None if river.audit is None else twin_mask(river.audit, river.splits)
+        stated: dict[str, Any] = {"margin": river.config.margin, "seed": river.config.seed, "has_twin": has_twin}
+        why = settle_version(river.folder, river.run, start, tests, answers, replay, **stated)
+    if why := broadcast_object_list([why])[0]:
+        raise TrainingError(why)
 
 
 def publish(run: Path, metrics: dict[str, Any]) -> None:

@@ -145,6 +145,7 @@ def _add_predict(commands: Commands) -> None:
     _add_checkpoint(parser, "--model")
     _add_reading(parser)
     _add_runtime(parser)
+    _add_no_gate(parser)
     parser.add_argument("--json", action="store_true", help="JSON: an object for one FILE, a list otherwise")
     parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="slices at a time (default: 8)")
     parser.set_defaults(command=_predict)
@@ -155,7 +156,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     paths = list(_find_files(arguments.inputs, refused))
     total = len(paths) + len(refused)
     if paths:
-        classifier = _load_classifier(arguments.model, arguments.runtime)
+        classifier = _load_classifier(arguments.model, arguments.runtime, gate=not arguments.no_gate)
         answers = classifier.predict_many(paths, window=window, frame=arguments.frame, batch_size=arguments.batch_size)
         for line in _render(_accept(answers, refused), paths, classifier, arguments):
             print(line, flush=True)
@@ -204,15 +205,16 @@ def _render(
     from ct_xception.serving import text
 
     single = len(arguments.inputs) == 1 and not Path(arguments.inputs[0]).is_dir()
+    gated = classifier.gate is not None
     if arguments.json:
         return (text.json_object if single else text.json_list)(predictions, classifier.name)
     if not sys.stdout.isatty():
-        return text.tab_separated(predictions, classifier.label_names, classifier.decisions)
+        return text.tab_separated(predictions, classifier.label_names, classifier.decisions, gated=gated)
     if single:
         return text.bars(predictions)
     sources = [printable(path) for path in paths]
     columns = shutil.get_terminal_size().columns
-    return text.table(predictions, sources, classifier.label_names, columns, classifier.decisions)
+    return text.table(predictions, sources, classifier.label_names, columns, classifier.decisions, gated=gated)
 
 
 # explain
@@ -237,6 +239,7 @@ def _add_explain(commands: Commands) -> None:
         "--method", choices=METHODS, default="gradcam", metavar="NAME", help=f"{methods} (default: gradcam)"
     )
     parser.add_argument("--budget", choices=BUDGETS, default="balanced", help="how much work (default: balanced)")
+    _add_no_gate(parser)
     parser.add_argument("--evidence", action="store_true", help="measure how far the map can be trusted")
     parser.add_argument("--json", action="store_true", help="JSON on stdout: answer, regions and evidence")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of methods that sample (default: 0)")
@@ -251,8 +254,12 @@ def _explain(arguments: argparse.Namespace) -> int:
     if arguments.output is None and not (arguments.json or arguments.evidence):
         raise InputError("nothing to do: name a figure with -o OUT, or ask for --json or --evidence.")
     check_figure(arguments.output or "figure.png", arguments.opacity)
-    classifier = _load_classifier(arguments.model)
+    classifier = _load_classifier(arguments.model, gate=not arguments.no_gate)
     prediction = classifier(arguments.file, window=window, frame=arguments.frame)
+    if prediction.gate is not None and prediction.gate.refused:
+        why = "; ".join(prediction.gate.reasons)
+        name = printable(arguments.file)
+        raise InputError(f"{name}: refused by the input gate ({why}); --no-gate explains it all the same.")
     explained = _attribute(arguments, classifier, prediction)
     attribution = explained.attribution
     probability = prediction.probabilities[attribution.label]
@@ -292,7 +299,7 @@ def _print_explanation(
     """The map in JSON or in sentences, with what was asked for of the evidence."""
     from ct_xception.explain import account
     from ct_xception.explain.faithfulness import evidence
-    from ct_xception.serving.text import answer_record
+    from ct_xception.serving.text import answer_record, describe_gate
 
     found = None
     if arguments.evidence:
@@ -310,7 +317,7 @@ def _print_explanation(
         share = percent(prediction.probabilities[attribution.label])
         method = account.method_title(attribution.method)
         print(f"{printable(arguments.output)}: {method} of {attribution.label} ({share})")
-    for sentence in account.explanation_sentences(explained, found):
+    for sentence in (*describe_gate(prediction.gate), *account.explanation_sentences(explained, found)):
         print(f"  - {sentence}")
 
 
@@ -666,13 +673,18 @@ def _add_runtime(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runtime", choices=RUNTIMES, default="torch", help=help_)
 
 
-def _load_classifier(checkpoint: str | None, runtime: str = "torch") -> Classifier:
+def _add_no_gate(parser: argparse.ArgumentParser) -> None:
+    help_ = "answer also what the checkpoint's input gate takes for no slice such as those of training"
+    parser.add_argument("--no-gate", action="store_true", help=help_)
+
+
+def _load_classifier(checkpoint: str | None, runtime: str = "torch", *, gate: bool = True) -> Classifier:
     path = _checkpoint(checkpoint)
     from ct_xception.serving.predictor import Classifier
 
     if runtime == "torch":  # the others start without transformers, and draw no bars
         _hide_loading_bars()
-    return Classifier.from_pretrained(path, runtime)
+    return Classifier.from_pretrained(path, runtime, gate=gate)
 
 
 def _hide_loading_bars() -> None:

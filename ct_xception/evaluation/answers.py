@@ -23,11 +23,22 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from ct_xception.imaging.slices import Window
+    from ct_xception.serving.predictor import Prediction
 
 PREDICTOR, STOCK_PIPELINE = "predictor", "stock_pipeline"
 
 Item = Mapping[str, Any]  # a row of a split: image {"path", "bytes"}, label, group, source
-Answer = Mapping[str, float] | str  # probability by class name, or why the file was refused
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Probability by class name, and what the checkpoint's input gate says of the file."""
+
+    probabilities: Mapping[str, float]
+    verdict: str
+
+
+Answer = Mapping[str, float] | Judged | str  # probability by class name, with a verdict or not; or why it was refused
 AnswerBatch = Callable[[Sequence[Item]], Sequence[Answer]]
 
 # Pillow modes that hold more than 8 bits; stock transformers' convert("RGB") clips them to 255.
@@ -57,10 +68,14 @@ class Items:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """`probabilities` (N, K) float64 in class order, NaN where the file was refused; `refused` says why, by source."""
+    """`probabilities` (N, K) float64 in class order, NaN where the file was refused; `refused` says why, by source.
+
+    `verdicts` are the input gate's, by source; empty where none was asked; what it refuses is answered too.
+    """
 
     probabilities: NDArray[np.float64]
     refused: dict[str, str] = field(default_factory=dict)
+    verdicts: dict[str, str] = field(default_factory=dict)
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -69,13 +84,15 @@ class Answers:
 
     def select(self, mask: NDArray[np.bool_], sources: Sequence[str]) -> Answers:
         """The answers where `mask` (N,) is true; `sources` are those items' names."""
-        return Answers(self.probabilities[mask], {name: self.refused[name] for name in sources if name in self.refused})
+        said = ({name: found[name] for name in sources if name in found} for found in (self.refused, self.verdicts))
+        return Answers(self.probabilities[mask], *said)
 
 
 def join_answers(shards: Sequence[Answers]) -> Answers:
     """The answers of consecutive shards of a split, in the split's order."""
     refused = {source: reason for shard in shards for source, reason in shard.refused.items()}
-    return Answers(np.concatenate([shard.probabilities for shard in shards]), refused)
+    verdicts = {source: verdict for shard in shards for source, verdict in shard.verdicts.items()}
+    return Answers(np.concatenate([shard.probabilities for shard in shards]), refused, verdicts)
 
 
 def answer_items(
@@ -87,13 +104,16 @@ def answer_items(
     progress: str | None = None,
 ) -> Answers:
     """Answer every item, `batch_size` of them at a time; `progress` is the title of a bar, None shows none."""
-    rows, refused = [], {}
+    rows, refused, verdicts = [], dict[str, str](), dict[str, str]()
     unknown = [float("nan")] * len(label_names)
-    for item, answer in _answered(_with_bar(items, progress), answer_batch, batch_size):
+    for item, answer in _answered(with_bar(items, progress), answer_batch, batch_size):
         if isinstance(answer, str):
             refused[str(item["source"])] = answer
+        if isinstance(answer, Judged):
+            verdicts[str(item["source"])] = answer.verdict
+            answer = answer.probabilities
         rows.append(unknown if isinstance(answer, str) else [answer[name] for name in label_names])
-    return Answers(np.asarray(rows, dtype=np.float64).reshape(-1, len(label_names)), refused)
+    return Answers(np.asarray(rows, dtype=np.float64).reshape(-1, len(label_names)), refused, verdicts)
 
 
 def _answered(items: Iterable[Item], answer_batch: AnswerBatch, batch_size: int) -> Iterator[tuple[Item, Answer]]:
@@ -102,7 +122,8 @@ def _answered(items: Iterable[Item], answer_batch: AnswerBatch, batch_size: int)
         yield from zip(batch, answer_batch(batch), strict=True)
 
 
-def _with_bar(items: Iterable[Item], title: str | None) -> Iterable[Item]:
+def with_bar(items: Iterable[Item], title: str | None) -> Iterable[Item]:
+    """The items, with a progress bar of that title as they are taken; without one where it is None."""
     if title is None:
         return items
     from tqdm import tqdm
@@ -133,12 +154,17 @@ def predictor_answers(
                 slices.append(str(error))
         readable = [slice_ for slice_ in slices if not isinstance(slice_, str)]
         answers = (
-            str(answer) if isinstance(answer, SliceError) else answer.probabilities
+            str(answer) if isinstance(answer, SliceError) else _judged(answer)
             for answer in classifier.predict_many(readable, batch_size=len(batch))
         )
         return [slice_ if isinstance(slice_, str) else next(answers) for slice_ in slices]
 
     return answer
+
+
+def _judged(prediction: Prediction) -> Mapping[str, float] | Judged:
+    verdict = prediction.gate
+    return prediction.probabilities if verdict is None else Judged(prediction.probabilities, verdict.verdict)
 
 
 def stock_answers(checkpoint: str | Path, *, device: str = "cpu") -> AnswerBatch:

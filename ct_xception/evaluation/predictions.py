@@ -57,15 +57,20 @@ def write_predictions(
 ) -> None:
     """One row an item and path: source, group, label, predicted, `p <class>` for every class, refused, path, `extra`.
 
+    Where an input gate was asked, `gate` is its verdict, null for paths that have none.
+
     `predicted` and the probabilities are null where `refused` holds the reason. Groups are numbered in the order of
     their names, which stay behind: they may be patients' and this file is published. `extra` {column: (N,)} go last.
     """
     import pyarrow
     import pyarrow.parquet
 
-    tables = []
+    tables, gated = [], any(answers.verdicts for answers in part.paths.values())
     for route, answers in part.paths.items():
         columns = _answer_columns(part, answers, label_names, names)
+        if gated:
+            verdicts = [answers.verdicts.get(source) for source in part.items.sources]
+            columns["gate"] = pyarrow.array(verdicts, pyarrow.string())
         columns["path"] = [route] * len(part.items.sources)
         tables.append(pyarrow.table(columns | {name: pyarrow.array(values) for name, values in extra.items()}))
     with atomic_path(path) as temporary:

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.errors import InputError
-from ct_xception.evaluation.answers import Answers, Items
+from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.calibration import apply_temperature, calibration_figures, fit_temperature
 from ct_xception.evaluation.conformal import conformal_figures, fit_conformal
+from ct_xception.evaluation.gate_fit import gate_figures
 from ct_xception.evaluation.operating import (
     abstention_figures,
     choose_abstention,
@@ -71,6 +72,9 @@ def rule_figures(
     metrics: dict[str, Any] = {}
     if own in asked:
         metrics |= _own_figures(side, asked[own], label_names, seed)
+    if side.get("gate"):
+        items, verdicts = parts[own].items, parts[own].paths[PREDICTOR].verdicts
+        metrics["gate"] = gate_figures(side["gate"], [verdicts.get(name) for name in items.sources], items.groups)
     if side.get("conformal"):
         metrics["conformal"] = {"rule": side["conformal"]} | {
             name: conformal_figures(side["conformal"], scores, labels, label_names, groups, seed=seed)

@@ -7,9 +7,11 @@ A network of four classes answers a photograph with one of the four, often surel
 fitted on the build side (`evaluation/gate_fit.py`), stand in `ct_xception.json` under `gate`, and its arrays in
 `gate.safetensors`; here they are only read and applied.
 
-The distance is that of a Gaussian of few directions and even noise around them (probabilistic PCA, Tipping & Bishop
-1999), which is Mahalanobis' with a covariance that few slices can tell: with z the PCA coordinates, l their variances,
-r what no component explains and s2 the noise, `sqrt((sum(z² / l) + |r|² / s2) / F)` for F features.
+The distance is Mahalanobis' for a Gaussian of few directions and even noise around them (probabilistic PCA, Tipping &
+Bishop 1999), a covariance that few slices can tell: with z the PCA coordinates, l their variances, r what no component
+explains and s2 the noise, `sqrt((sum(z² / l) + |r|² / s2) / D)`. Features x enter twice (`describe`), as they are and
+with length 1, since foreign pictures leave the cloud of training in length with one network and in direction with
+another.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from ct_xception.serving.catalogue import WEIGHTS
 
 GATE_FILE = "gate.safetensors"
 METHOD = "mahalanobis"
-ARRAYS = ("mean", "components", "variances")  # of gate.safetensors: (F,), (Q, F), (Q,), float32
+ARRAYS = ("mean", "components", "variances")  # of gate.safetensors: (D,), (Q, D), (Q,), float32
 ACCEPTED, DOUBTFUL, REFUSED = "accepted", "doubtful", "refused"
 
 UNSTATED = ("", "OT")  # modalities that say nothing: left out, and "other"
@@ -200,32 +202,43 @@ def _pair(stated: Sequence[float] | None) -> tuple[float, float] | None:
     return float(first), float(second)
 
 
+def describe(features: NDArray[np.floating], length: float) -> NDArray[np.float64]:
+    """Features (..., F) in the coordinates of the distance, (..., 2F): over `length`, and over their own length."""
+    exact = features.astype(np.float64)
+    own = np.linalg.norm(exact, axis=-1, keepdims=True)
+    return np.concatenate([exact / length, exact / np.maximum(own, 1e-12)], axis=-1)
+
+
 @dataclass(frozen=True, eq=False)
 class Distance:
-    """How far features lie from those of training. Arrays as in ARRAYS; `noise` is the variance off the components."""
+    """How far features lie from those of training. Arrays as in ARRAYS, in the coordinates of `describe`.
+
+    `noise` is the variance off the components, `length` the one that training features have in the mean.
+    """
 
     mean: Floats
     components: Floats
     variances: Floats
     noise: float
+    length: float
 
     def __post_init__(self) -> None:
-        features, count = self.mean.size, len(self.components)
+        size, count = self.mean.size, len(self.components)
         shapes = (self.mean.shape, self.components.shape, self.variances.shape)
-        if shapes != ((features,), (count, features), (count,)) or not features:
+        if shapes != ((size,), (count, size), (count,)) or not size or size % 2:
             raise ValueError(f"its arrays have the shapes {shapes}")
         if not all(np.isfinite(array).all() for array in (self.mean, self.components, self.variances)):
             raise ValueError("its arrays hold values that are not finite")
-        if not (self.variances > 0).all() or not self.noise > 0:
+        if not (self.variances > 0).all() or not (self.noise > 0 and self.length > 0):
             raise ValueError("its variances are not all above 0")
 
     def __call__(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """The distance, 0 or more, of features (..., F): (...,); infinite where any of them is not finite."""
-        if features.shape[-1] != self.mean.size:
-            raise ValueError(f"got {features.shape[-1]} features for a gate of {self.mean.size}")
+        if 2 * features.shape[-1] != self.mean.size:
+            raise ValueError(f"got {features.shape[-1]} features for a gate of {self.mean.size // 2}")
         if not np.isfinite(features).all():
             return np.full(features.shape[:-1], np.inf)
-        centred = features.astype(np.float64) - self.mean
+        centred = describe(features, self.length) - self.mean
         coordinates = centred @ self.components.T.astype(np.float64)
         within = (coordinates**2 / self.variances).sum(axis=-1)
         left = np.maximum((centred**2).sum(axis=-1) - (coordinates**2).sum(axis=-1), 0)
@@ -266,7 +279,7 @@ class Gate:
     def read(cls, rule: Mapping[str, Any], arrays: Mapping[str, Floats]) -> Gate:
         """From the rule in the side file and the arrays of GATE_FILE. Raises KeyError, TypeError or ValueError."""
         mean, components, variances = (arrays[name] for name in ARRAYS)
-        distance = Distance(mean, components, variances, float(rule["noise"]))
+        distance = Distance(mean, components, variances, float(rule["noise"]), float(rule["length"]))
         usual, doubtful, refused = (float(rule[name]) for name in ("usual", DOUBTFUL, REFUSED))
         if not 0 < usual <= doubtful <= refused < float("inf"):
             raise ValueError(f"its limits {usual:g}, {doubtful:g} and {refused:g} do not rise")

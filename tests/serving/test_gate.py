@@ -14,18 +14,21 @@ from sklearn.decomposition import PCA
 from ct_xception.errors import CheckpointError
 from ct_xception.imaging.body import BodyCrop, Box, crop_body
 from ct_xception.imaging.slices import Slice, Window, read_slice
-from ct_xception.serving.gate import ARRAYS, GATE_FILE, Distance, Gate, GateVerdict, Signs, has_lungs
+from ct_xception.serving.gate import ARRAYS, GATE_FILE, Distance, Gate, GateVerdict, Signs, describe, has_lungs
 
-ONE = np.array([1, 0], np.float32)  # the features' first direction
+MEAN = np.array([1, 0, 0.6, 0.8], np.float32)
+FIRST = np.array([[1, 0, 0, 0]], np.float32)  # the one component
+FOUR = np.array([4], np.float32)  # its variance
 
 
 def make_distance() -> Distance:
-    """Two features: variance 4 along the first, noise 1 along the second, about (1, 0)."""
-    return Distance(ONE, ONE[None], np.array([4], np.float32), noise=1.0)
+    """Two features of length 2 in training; noise 1 off the first direction, along which the variance is 4."""
+    return Distance(MEAN, FIRST, FOUR, noise=1.0, length=2.0)
 
 
 def make_gate(**signs: Any) -> Gate:
-    return Gate(make_distance(), Signs(**signs), usual=1.0, doubtful=2.0, refused=4.0)
+    """A gate that takes the first feature for the distance."""
+    return Gate(lambda features: features[0], Signs(**signs), usual=1.0, doubtful=2.0, refused=4.0)  # type: ignore
 
 
 def make_slice(shape: tuple[int, int] = (100, 100), **values: Any) -> Slice:
@@ -39,39 +42,45 @@ def cropped(slice_: Slice, share: float = 1.0, found: bool = True) -> BodyCrop:
     return BodyCrop(slice_, Box(0, 0, round(height * share), width), found)
 
 
-def judge(gate: Gate, slice_: Slice, crop: BodyCrop | None = None, features: Any = ONE) -> GateVerdict:
+def judge(gate: Gate, slice_: Slice, crop: BodyCrop | None = None, features: Any = (0,)) -> GateVerdict:
     return gate.judge(slice_, crop or cropped(slice_), np.asarray(features, np.float32))
 
 
 class TestDistance:
+    def test_features_are_told_by_size_and_by_direction(self) -> None:
+        assert describe(np.array([6.0, 8.0]), 2.0) == pytest.approx([3, 4, 0.6, 0.8])
+        assert describe(np.zeros((3, 2)), 2.0).tolist() == [[0, 0, 0, 0]] * 3
+
     def test_by_hand(self) -> None:
-        # (5, 3): 4 along the component, 16 / 4; 3 off it, 9 / 1; over two features
-        assert make_distance()(np.array([5.0, 3.0])) == pytest.approx(np.sqrt((4 + 9) / 2))
-        assert make_distance()(np.array([[1.0, 0.0], [3.0, 0.0]])).tolist() == [0, pytest.approx(np.sqrt(0.5))]
+        # (6, 8) is (3, 4, 0.6, 0.8), so (2, 4, 0, 0) from the mean: 2² / 4 along the component, 4² / 1 off it
+        assert make_distance()(np.array([6.0, 8.0])) == pytest.approx(np.sqrt((1 + 16) / 4))
+        assert make_distance()(np.array([[6.0, 8.0], [6.0, 8.0]])).shape == (2,)
 
     def test_is_that_of_scikit_learns_probabilistic_pca(self) -> None:
         rng = np.random.default_rng(0)
-        train, asked = rng.normal(size=(60, 12)) @ rng.normal(size=(12, 12)), rng.normal(size=(20, 12)) * 3
-        pca = PCA(n_components=4, svd_solver="full").fit(train)
-        # scikit-learn's model holds the components' variances without the noise that it adds to all directions.
-        distance = Distance(pca.mean_, pca.components_, pca.explained_variance_, noise=pca.noise_variance_)
-        likelihood = pca.score_samples(asked)
+        train, asked = rng.normal(size=(60, 6)) @ rng.normal(size=(6, 6)), rng.normal(size=(20, 6)) * 3
+        pca = PCA(n_components=4, svd_solver="full").fit(describe(train, 2.5))
+        distance = Distance(pca.mean_, pca.components_, pca.explained_variance_, pca.noise_variance_, 2.5)
+        likelihood = pca.score_samples(describe(asked, 2.5))
         constant = 12 * np.log(2 * np.pi) + np.linalg.slogdet(pca.get_covariance())[1]
-        assert distance(asked) == pytest.approx(np.sqrt((-2 * likelihood - constant) / 12), rel=1e-9)
+        assert distance(asked) == pytest.approx(np.sqrt((-2 * likelihood - constant) / 12), rel=1e-6)
 
     @pytest.mark.parametrize(
-        ("arrays", "noise", "words"),
+        ("changes", "words"),
         [
-            ((ONE, ONE[None], np.ones(2, np.float32)), 1.0, "shapes"),
-            ((ONE, np.ones((1, 3), np.float32), np.ones(1, np.float32)), 1.0, "shapes"),
-            ((ONE * np.nan, ONE[None], np.ones(1, np.float32)), 1.0, "not finite"),
-            ((ONE, ONE[None], np.zeros(1, np.float32)), 1.0, "not all above 0"),
-            ((ONE, ONE[None], np.ones(1, np.float32)), 0.0, "not all above 0"),
+            ({"variances": np.ones(2, np.float32)}, "shapes"),
+            ({"components": np.ones((1, 3), np.float32)}, "shapes"),
+            ({"mean": MEAN[:3], "components": FIRST[:, :3]}, "shapes"),
+            ({"mean": MEAN * np.nan}, "not finite"),
+            ({"variances": np.zeros(1, np.float32)}, "not all above 0"),
+            ({"noise": 0.0}, "not all above 0"),
+            ({"length": float("nan")}, "not all above 0"),
         ],
     )
-    def test_arrays_that_cannot_be_a_gate(self, arrays: tuple[np.ndarray, ...], noise: float, words: str) -> None:
+    def test_arrays_that_cannot_be_a_gate(self, changes: dict[str, Any], words: str) -> None:
+        whole = {"mean": MEAN, "components": FIRST, "variances": FOUR, "noise": 1.0, "length": 2.0}
         with pytest.raises(ValueError, match=words):
-            Distance(*arrays, noise=noise)
+            Distance(**{**whole, **changes})
 
     def test_features_of_another_network(self) -> None:
         with pytest.raises(ValueError, match="got 3 features for a gate of 2"):
@@ -82,24 +91,25 @@ class TestVerdict:
     def test_a_slice_like_those_of_training_is_accepted(self) -> None:
         assert judge(make_gate(), make_slice()) == GateVerdict("accepted", (), 0.0)
 
-    @pytest.mark.parametrize(("off", "verdict"), [(2.8, "accepted"), (2.9, "doubtful"), (5.7, "refused")])
-    def test_the_distance_alone(self, off: float, verdict: str) -> None:
-        found = judge(make_gate(), make_slice(), features=[1, off])  # the distance is off / sqrt(2)
+    @pytest.mark.parametrize(("distance", "verdict"), [(1.9, "accepted"), (2.1, "doubtful"), (4.0, "refused")])
+    def test_the_distance_alone(self, distance: float, verdict: str) -> None:
+        found = judge(make_gate(), make_slice(), features=[distance])
         assert (found.verdict, found.refused) == (verdict, verdict == "refused")
-        assert found.score == pytest.approx(off / np.sqrt(2) / 4)
+        assert found.score == pytest.approx(distance / 4)
         if verdict == "refused":
             assert found.reasons == (
                 "its features lie 4.0 times as far from the training slices as validation's mostly do",
             )
 
     def test_a_sign_that_refuses_comes_first_and_lifts_the_score(self) -> None:
-        found = judge(make_gate(), make_slice(coloured=0.63), features=[1, 4])
-        assert found.verdict == "refused" and found.score == pytest.approx(1 + 4 / np.sqrt(2) / 4)
+        found = judge(make_gate(), make_slice(coloured=0.63), features=[3])
+        assert found.verdict == "refused" and found.score == pytest.approx(1 + 3 / 4)
         assert found.reasons[0] == "63 % of its pixels are coloured, and CT is grey" and len(found.reasons) == 2
 
     @pytest.mark.parametrize("features", [[np.nan, 0], [np.inf, 0], [3e38, 3e38]])
     def test_what_is_no_number_is_refused_and_stays_json(self, features: list[float]) -> None:
-        found = judge(make_gate(), make_slice(), features=features)
+        gate = Gate(make_distance(), Signs(), usual=1.0, doubtful=2.0, refused=4.0)
+        found = judge(gate, make_slice(), features=features)
         assert found.refused and json.loads(json.dumps(found.to_dict(), allow_nan=False))["verdict"] == "refused"
 
     def test_as_json(self) -> None:
@@ -114,10 +124,8 @@ class TestVerdict:
         slice_ = make_slice(coloured=0.1, modality="")
         found = judge(make_gate(), slice_)
         assert found.refused and found.score == 1.0 and len(found.reasons) == 2
-        near, far = (judge(make_gate(), make_slice(coloured=0.1), features=[1, off]) for off in (2.7, 2.9))
-        assert (near.verdict, far.verdict) == ("doubtful", "refused") and far.score == pytest.approx(
-            0.5 + 2.9 / 32**0.5
-        )
+        near, far = (judge(make_gate(), make_slice(coloured=0.1), features=[distance]) for distance in (1.9, 2.1))
+        assert (near.verdict, far.verdict) == ("doubtful", "refused") and far.score == pytest.approx(0.5 + 2.1 / 4)
 
 
 class TestSigns:
@@ -203,16 +211,17 @@ class TestSigns:
 
 
 class TestFiles:
-    RULE = {"method": "mahalanobis", "noise": 1.0, "usual": 1.0, "doubtful": 2.0, "refused": 4.0}
+    RULE = {"method": "mahalanobis", "noise": 1.0, "length": 2.0, "usual": 1.0, "doubtful": 2.0, "refused": 4.0}
 
     def write(self, folder: Path, **changes: Any) -> dict[str, Any]:
         distance = make_distance()
         save_file({name: getattr(distance, name) for name in ARRAYS}, folder / GATE_FILE)
-        return {"gate": self.RULE | {"signs": Signs().to_dict()} | changes}
+        own = self.RULE | {"signs": Signs().to_dict(), "weights_sha256": "mine"}
+        return {"gate": own | changes, "provenance": {"weights_sha256": "mine"}}
 
     def test_a_gate_is_read_again(self, tmp_path: Path) -> None:
         gate = Gate.of(self.write(tmp_path), tmp_path)
-        assert gate is not None and judge(gate, make_slice(), features=[1, 5.7]).refused
+        assert gate is not None and judge(gate, make_slice(), features=[60, 80]).refused
 
     @pytest.mark.parametrize("side", [{}, {"gate": None}, {"gate": {"method": None}}, {"gate": {"method": "later"}}])
     def test_no_gate(self, side: dict[str, Any], tmp_path: Path) -> None:
@@ -226,6 +235,7 @@ class TestFiles:
             ({"doubtful": 5.0}, "do not rise"),
             ({"refused": float("nan")}, "do not rise"),
             ({"signs": {}}, "modalities"),
+            ({"weights_sha256": "other"}, "fitted to other weights"),
         ],
     )
     def test_a_broken_rule_is_refused(self, changes: dict[str, Any], words: str, tmp_path: Path) -> None:
@@ -243,6 +253,6 @@ class TestFiles:
 
     def test_an_array_that_is_not_there(self, tmp_path: Path) -> None:
         side = self.write(tmp_path)
-        save_file({"mean": ONE}, tmp_path / GATE_FILE)
+        save_file({"mean": MEAN}, tmp_path / GATE_FILE)
         with pytest.raises(CheckpointError, match="components"):
             Gate.of(side, tmp_path)

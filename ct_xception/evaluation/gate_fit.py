@@ -1,0 +1,229 @@
+"""The input gate of a checkpoint, fitted: what training slices are like, and where validation says that this ends.
+
+    train = see_items(classifier, splits["train"])
+    rule, arrays = fit_gate(train, see_items(classifier, splits["validation"]), weights_sha256=digest)
+    write_gate(folder, rule, arrays)
+
+The rules are applied by `serving/gate.py`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct_xception.errors import SliceError
+from ct_xception.evaluation.answers import Item, file_of, with_bar
+from ct_xception.evaluation.intervals import group_indices, proportion_figure
+from ct_xception.files import read_json, write_atomically, write_json
+from ct_xception.serving.gate import (
+    ACCEPTED,
+    ARRAYS,
+    DOUBTFUL,
+    GATE_FILE,
+    METHOD,
+    REFUSED,
+    Distance,
+    Floats,
+    Signs,
+    describe,
+    has_lungs,
+)
+
+if TYPE_CHECKING:
+    from ct_xception.imaging.body import BodyCrop
+    from ct_xception.imaging.slices import Slice, Window
+    from ct_xception.serving.predictor import Classifier
+
+SIDE_FILE = "ct_xception.json"
+MOST = 2_000  # training slices looked at: more would not move a Gaussian
+FEWEST = {"training": 12, "validation": 4}  # slices from which there is something to fit
+COMPONENTS = 96
+MOST_PASS = 0.95  # of validation slices lie nearer than the doubtful ones, and than the refused
+TIMES = 2.4  # the median distance of validation slices at which a slice is refused
+HAVE_BODY, LOW = 0.98, 0.01  # share of training slices that must show a body; the quantile that is "at least"
+LUNGLESS = ((0.02, 0.5), (0.1, 0.25))  # up to this share of slices without lungs, having none weighs so much
+WINDOWS = 8  # kept of those that training files name
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What N slices look like: `features` (N, F) float32, and the columns that the signs are fitted on, N each.
+
+    `bodies` is the share of the picture that the body's box fills, 0 where none was found; `lungs` says whether any
+    stand out; `modalities` and `windows` are None where a file has none.
+    """
+
+    features: Floats
+    heights: tuple[int, ...] = ()
+    widths: tuple[int, ...] = ()
+    bodies: tuple[float, ...] = ()
+    lungs: tuple[bool, ...] = ()
+    modalities: tuple[str | None, ...] = ()
+    windows: tuple[Window | None, ...] = ()
+
+    @staticmethod
+    def join(parts: Sequence[Seen]) -> Seen:
+        """Shards put together, in their order."""
+        columns = zip(*(part._columns() for part in parts), strict=True)
+        return Seen(
+            np.concatenate([part.features for part in parts if len(part.features)] or [parts[0].features]),
+            *(tuple(itertools.chain(*column)) for column in columns),
+        )
+
+    def _columns(self) -> tuple[tuple[Any, ...], ...]:
+        return self.heights, self.widths, self.bodies, self.lungs, self.modalities, self.windows
+
+
+def see_items(
+    classifier: Classifier,
+    items: Iterable[Item],
+    *,
+    window: Window | None = None,
+    frame: int | None = None,
+    batch_size: int = 16,
+    progress: str | None = None,
+) -> Seen:
+    """Read, crop and pass every item through the network; what cannot be read is left out.
+
+    `progress` is the title of a bar, None shows none.
+    """
+    remaining, parts = iter(with_bar(items, progress)), list[Seen]()
+    while batch := list(itertools.islice(remaining, batch_size)):
+        slices = []
+        for item in batch:
+            try:
+                slices.append(classifier.read(file_of(item), window=window, frame=frame, name=str(item["source"])))
+            except SliceError:
+                continue  # the evaluation lists it, with the reason
+        if slices:
+            parts.append(_see(classifier, slices))
+    return Seen.join(parts) if parts else Seen(np.zeros((0, 0), np.float32))
+
+
+def _see(classifier: Classifier, slices: Sequence[Slice]) -> Seen:
+    prepared = [classifier.prepare(slice_) for slice_ in slices]
+    outputs = classifier.network(np.stack([one.values for one in prepared]))
+    return Seen(
+        outputs.features,
+        tuple(slice_.pixels.shape[0] for slice_ in slices),
+        tuple(slice_.pixels.shape[1] for slice_ in slices),
+        tuple(_body_share(one.crop, slice_) for one, slice_ in zip(prepared, slices, strict=True)),
+        tuple(has_lungs(one.crop) for one in prepared),
+        tuple(slice_.modality for slice_ in slices),
+        tuple(slice_.window if slice_.is_hu else None for slice_ in slices),
+    )
+
+
+def _body_share(crop: BodyCrop, slice_: Slice) -> float:
+    return crop.box.height * crop.box.width / slice_.pixels.size if crop.found else 0.0
+
+
+def sample(count: int, seed: int = 0) -> NDArray[np.intp]:
+    """Which of `count` training items are looked at, in order: all of them, or MOST at random."""
+    if count <= MOST:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, MOST, replace=False))
+
+
+def fit_gate(
+    train: Seen, validation: Seen, *, weights_sha256: str, body_crop: bool = True
+) -> tuple[dict[str, Any], dict[str, Floats]]:
+    """The key `gate` of ct_xception.json, and the arrays of gate.safetensors.
+
+    Where either split is too small the rule's `method` is None, with a `reason`, and there are no arrays.
+    """
+    rule: dict[str, Any] = {
+        "weights_sha256": weights_sha256,
+        "fitted_on": {"split": "train", "n": len(train.features)},
+        "limits_from": {"split": "validation", "n": len(validation.features)},
+    }
+    for name, seen in (("training", train), ("validation", validation)):
+        if len(seen.features) < FEWEST[name]:
+            few = f"{len(seen.features)} {name} slices, where {FEWEST[name]} are needed"
+            return {"method": None, "reason": few} | rule, {}
+    distance = fit_distance(train.features)
+    limits = fit_limits(distance(validation.features))
+    arrays = {name: getattr(distance, name) for name in ARRAYS}
+    signs = fit_signs(train, validation, body_crop=body_crop).to_dict()
+    told = {"method": METHOD, "noise": distance.noise, "length": distance.length, **limits, "signs": signs}
+    return told | rule, arrays
+
+
+def fit_distance(features: Floats) -> Distance:
+    """Probabilistic PCA by scikit-learn of features (N, F), in the coordinates of `describe`."""
+    from sklearn.decomposition import PCA
+
+    length = float(np.sqrt((features.astype(np.float64) ** 2).sum(axis=1).mean()))
+    count = min(COMPONENTS, len(features) // 4)
+    fitted = PCA(n_components=count, svd_solver="full").fit(describe(features, length))
+    mean, components, variances = (
+        array.astype(np.float32) for array in (fitted.mean_, fitted.components_, fitted.explained_variance_)
+    )
+    return Distance(mean, components, variances, float(fitted.noise_variance_), length)
+
+
+def fit_limits(distances: NDArray[np.float64]) -> dict[str, float]:
+    """Where slices become doubtful and are refused, from the distances (N,) of validation slices; their median too."""
+    usual, most = float(np.median(distances)), float(np.quantile(distances, MOST_PASS))
+    refused = max(most, TIMES * usual)
+    return {"usual": usual, DOUBTFUL: most, REFUSED: refused}
+
+
+def fit_signs(train: Seen, validation: Seen, *, body_crop: bool) -> Signs:
+    """What the signs compare with, from training slices (of lungs, from validation's too).
+
+    Without a body crop nothing is said about bodies.
+    """
+    bodies = np.array(train.bodies)
+    heights, widths = np.array(train.heights, float), np.array(train.widths, float)
+    known = Counter(window for window in train.windows if window is not None)
+    modalities = sorted({"CT"} | {modality for modality in train.modalities if modality})
+    always = body_crop and (bodies > 0).mean() >= HAVE_BODY
+    lungless = float(np.mean([not found for found in (*train.lungs, *validation.lungs)]))
+    return Signs(
+        tuple(modalities),
+        float(np.quantile(bodies[bodies > 0], LOW)) if always else None,
+        next((weight for share, weight in LUNGLESS if lungless <= share), 0.0),
+        (float(np.minimum(heights, widths).min()), float(np.maximum(heights, widths).max())),
+        (float((widths / heights).min()), float((widths / heights).max())),
+        tuple(window for window, _ in known.most_common(WINDOWS)),
+    )
+
+
+def write_gate(folder: Path, rule: Mapping[str, Any], arrays: Mapping[str, Floats]) -> None:
+    """Put a fitted gate into a checkpoint folder: the arrays, then the rule in its side file."""
+    from safetensors.numpy import save
+
+    path = folder / GATE_FILE
+    if arrays:
+        write_atomically(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    else:
+        path.unlink(missing_ok=True)
+    write_json(folder / SIDE_FILE, read_json(folder / SIDE_FILE) | {"gate": dict(rule)})
+
+
+def has_gate(side: Mapping[str, Any]) -> bool:
+    """Whether a side file holds the gate, or the reason why there is none, of the weights it speaks of."""
+    weights = side.get("provenance", {}).get("weights_sha256")
+    return weights is not None and (side.get("gate") or {}).get("weights_sha256") == weights
+
+
+def gate_figures(rule: Mapping[str, Any], verdicts: Sequence[str | None], groups: Sequence[str]) -> dict[str, Any]:
+    """What the gate does to slices of the corpus: {"rule", "refused", "doubtful"}, the last two as figures.
+
+    `verdicts` (N,) are None for files that could not be read; they do not count. Without a gate the rule alone.
+    """
+    judged = np.array([verdict in (ACCEPTED, DOUBTFUL, REFUSED) for verdict in verdicts], bool)
+    if rule.get("method") is None or not judged.any():
+        return {"rule": dict(rule)}
+    said, group = np.array(verdicts, object)[judged], group_indices(groups, len(groups))[judged]
+    shares = {name: proportion_figure(said == name, group, "no slice").to_dict() for name in (REFUSED, DOUBTFUL)}
+    return {"rule": dict(rule)} | shares
