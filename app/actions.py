@@ -29,6 +29,12 @@ from ct_xception.wording import describe_window
 _TO_THE_ANSWER = """() => { if (window.innerWidth < 720)
     document.getElementById('outputs').scrollIntoView({block: 'start'}); }"""
 
+# Gradio gives its empty places a label, but no role that may carry one.
+NAME_EMPTY_PLACES = """() => {
+    const mend = () => document.querySelectorAll('.empty[aria-label]:not([role])').forEach(
+        (place) => place.setAttribute('role', 'img'));
+    mend(); new MutationObserver(mend).observe(document.body, {childList: true, subtree: true}); }"""
+
 Shown = dict[Any, Any]
 Data = dict[Any, Any]
 

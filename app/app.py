@@ -15,7 +15,7 @@ from pathlib import Path
 
 import gradio as gr
 from ct_xception_app import about, doors, words
-from ct_xception_app.actions import Page
+from ct_xception_app.actions import NAME_EMPTY_PLACES, Page
 from ct_xception_app.cases import Study
 from ct_xception_app.layout import HERE, build_inputs, build_outputs, build_review
 from ct_xception_app.limits import KEPT_SECONDS, MAX_FILE, MAX_QUEUE, SWEEP_SECONDS
@@ -46,6 +46,7 @@ def build_demo(checkpoint: str | Path, *, reviews: FeedbackFolder | None = None)
         doors.add_api(demo, classifier)
         gr.HTML(f'<p role="note">{RESEARCH_USE}</p>', elem_id="notice")
         Page(study, inputs, outputs, reviewing, reviews).connect()
+        demo.load(None, js=NAME_EMPTY_PLACES)
     return demo
 
 

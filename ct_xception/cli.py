@@ -607,15 +607,16 @@ def _add_demo(commands: Commands) -> None:
     _add_checkpoint(parser, "checkpoint")
     parser.add_argument("--port", type=int, default=7860, help="default: 7860")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--feedback", metavar="FOLDER", help="let reviewers say what is right, and keep it there")
     parser.set_defaults(command=_demo)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
     checkpoint = _checkpoint(arguments.checkpoint)
-    from ct_xception_app.app import build_demo, launch
+    from ct_xception_app.app import build_demo, launch, open_reviews
 
     _hide_loading_bars()
-    launch(build_demo(checkpoint), host=arguments.host, port=arguments.port)
+    launch(build_demo(checkpoint, reviews=open_reviews(arguments.feedback)), host=arguments.host, port=arguments.port)
     return DONE
 
 
