@@ -557,6 +557,7 @@ def _add_push(commands: Commands) -> None:
     parser.add_argument("--tag", metavar="V", help="tag this version, for user/repo@V")
     parser.add_argument("--message", metavar="TEXT", help="of the checkpoint's commit")
     parser.add_argument("--new_card", action="store_true", help="write the card anew from the folder's files")
+    parser.add_argument("--handler", action="store_true", help="with the handler.py for the Hub's Inference Endpoints")
     parser.add_argument("--space", action="store_true", help="also publish the demo page, on this checkpoint")
     parser.add_argument("--dataset", action="store_true", help="also publish the corpus's splits and audit, no images")
     parser.add_argument("--images", action="store_true", help="with --dataset: the images, too (never DICOM)")
@@ -574,7 +575,7 @@ def _push(arguments: argparse.Namespace) -> int:
     run, model = (folder if is_run(folder) else folder.parent), arguments.checkpoint
     pushed: list[Pushed] = []
     if folder.is_dir() and run != folder:
-        own = {"message": arguments.message, "new_card": arguments.new_card}
+        own = {"message": arguments.message, "new_card": arguments.new_card, "handler": arguments.handler}
         pushed.append(_tell_pushed(push_checkpoint(folder, repo_id, **version, **own)))
         model = f"{repo_id}@{pushed[0].commit}"
     if arguments.space:

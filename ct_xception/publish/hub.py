@@ -65,16 +65,18 @@ def push_checkpoint(
     tag: str | None = None,
     message: str | None = None,
     new_card: bool = False,
+    handler: bool = False,
 ) -> Pushed:
     """Publish a checkpoint folder as a model, its card filled in with `repo_id`, and tag the version if `tag`.
 
+    `handler` puts the handler for Inference Endpoints, which is code, beside it; without it no code is published.
     What lies in the repository and not in the folder goes. Raises InputError where the folder, the name, the token or
     the tag will not do, and PushError where the Hub, the network or the disk fails.
     """
     from ct_xception.publish.release import release_checkpoint
 
     check_name(repo_id)
-    files = release_checkpoint(folder, repo_id, new_card=new_card)
+    files = release_checkpoint(folder, repo_id, new_card=new_card, handler=handler)
     return push_files(Target(repo_id), files, private=private, tag=tag, message=message or "Publish the checkpoint")
 
 

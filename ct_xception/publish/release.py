@@ -18,6 +18,7 @@ from ct_xception.errors import CheckpointError, printable
 from ct_xception.files import sha256_file
 from ct_xception.publish.card import LICENSE, PLACEHOLDER_REPO, packaged_template, render_card
 from ct_xception.publish.clearance import Content, check_checkpoint, list_files
+from ct_xception.publish.endpoint import handler_files, handler_hashes, without_handler
 from ct_xception.publish.evidence import read_evidence
 from ct_xception.publish.manifest import SIDE_FILE
 from ct_xception.publish.imported import refuse_imported
@@ -27,12 +28,14 @@ _CARD_NAMES = re.compile(r'from_pretrained\("([^"]+)"\)')
 _FILE_NAMES = re.compile(r"[\w./-]+\.\w+")
 
 
-def release_checkpoint(folder: str | Path, repo_id: str, *, new_card: bool = False) -> dict[str, Content]:
+def release_checkpoint(
+    folder: str | Path, repo_id: str, *, new_card: bool = False, handler: bool = False
+) -> dict[str, Content]:
     """The files to publish as `repo_id`: those of the folder, with a card and a manifest for that address.
 
     Raises CheckpointError, one sentence, where the folder is not what its manifest says, its figures are not those of
     its weights and answers, its card is not the one that its files give (`new_card` writes it anew instead), or where
-    it holds what may not be published.
+    it holds what may not be published. `handler` adds what an Inference Endpoint needs, or replaces an older one.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -43,7 +46,11 @@ def release_checkpoint(folder: str | Path, repo_id: str, *, new_card: bool = Fal
     side = _read_side(folder)
     _check_seal(folder, files, side.get("manifest") or {})
     phantom = side.get("provenance", {}).get("corpus", {}).get("kind") == "phantom"
-    check_checkpoint(files, phantom=phantom, quotable=_FILE_NAMES.findall(packaged_template()))
+    code = handler_hashes() if handler else {}
+    if handler:
+        files = without_handler(files) | handler_files()
+        side["manifest"] = {name: side["manifest"][name] for name in files if name in side["manifest"]} | code
+    check_checkpoint(files, phantom=phantom, quotable=_FILE_NAMES.findall(packaged_template()), code=code)
     refuse_imported(folder, side)
     card = _card(folder, repo_id, new_card).encode()
     side["manifest"][CARD] = hashlib.sha256(card).hexdigest()

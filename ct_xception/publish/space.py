@@ -17,7 +17,7 @@ from ct_xception.publish.clearance import Content
 
 DISTRIBUTION = "ct-xception"
 _SOURCES = (".py", ".md", ".css", ".html", ".js")
-_REQUIREMENT = re.compile(r"\s*(?P<name>[A-Za-z0-9][\w.-]*)")
+_REQUIREMENT = re.compile(r"\s*(?P<name>[A-Za-z0-9][\w.-]*)(?P<extras>\[[\w.,-]+\])?")
 
 
 def space_files(model_id: str) -> dict[str, Content]:
@@ -55,8 +55,8 @@ def _requirements() -> str:
         raise InputError(
             f"{DISTRIBUTION} is not installed here; install it (pip install .) to publish its Space."
         ) from None
-    names = [found["name"] for one in wanted if "extra ==" not in one and (found := _REQUIREMENT.match(one))]
-    return "".join(f"{name}=={_public(name)}\n" for name in names)
+    named = [found for one in wanted if "extra ==" not in one and (found := _REQUIREMENT.match(one))]
+    return "".join(f"{one['name']}{one['extras'] or ''}=={_public(one['name'])}\n" for one in named)
 
 
 def _public(name: str) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
+import safetensors.numpy
+from PIL import Image
 
 from ct_xception.evaluation.baselines import baseline_figures
 from ct_xception.evaluation.calibration import apply_temperature, calibration_figures
@@ -25,6 +27,8 @@ from ct_xception.evaluation.operating import (
 )
 from ct_xception.evaluation.questions import question_figures
 from ct_xception.files import sha256_file, write_json
+from ct_xception.publish.card import write_card
+from ct_xception.publish.manifest import seal
 from tests.evaluation.conftest import LABEL_NAMES
 
 SPLIT_HASH = "5f0c77aa12bb34cc"
@@ -331,3 +335,18 @@ def edit_json(path: Path, change: Callable[[dict], object]) -> None:
     value = json.loads(path.read_text())
     change(value)
     path.write_text(json.dumps(value))
+
+
+@pytest.fixture
+def sealed(make_folder: Callable[..., Folder]) -> Path:
+    """A small whole folder: weights of a few bytes, figures of a few pixels, its card and its seal."""
+    folder = make_folder(n=8, source="chest-ct")
+    (folder.path / "model.safetensors").write_bytes(safetensors.numpy.save({"weight": np.zeros(1)}))
+    weights = sha256_file(folder.path / "model.safetensors")
+    folder.metrics["weights_sha256"] = folder.side["provenance"]["weights_sha256"] = weights
+    folder.write()
+    for name in folder.metrics["figures"]:
+        Image.new("L", (4, 4)).save(folder.path / "evaluation" / name)
+    write_card(folder.path)
+    seal(folder.path)
+    return folder.path

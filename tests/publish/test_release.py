@@ -8,31 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import safetensors.numpy
-from numpy import zeros
-from PIL import Image
 
 from ct_xception.errors import CheckpointError
-from ct_xception.files import sha256_file
-from ct_xception.publish.card import write_card
 from ct_xception.publish.manifest import seal
 from ct_xception.publish.release import release_checkpoint
-from tests.publish.conftest import Folder, edit_json
-
-
-@pytest.fixture
-def sealed(make_folder: Callable[..., Folder]) -> Path:
-    """A small whole folder: weights of a few bytes, figures of a few pixels, its card and its seal."""
-    folder = make_folder(n=8, source="chest-ct")
-    (folder.path / "model.safetensors").write_bytes(safetensors.numpy.save({"weight": zeros(1)}))
-    weights = sha256_file(folder.path / "model.safetensors")
-    folder.metrics["weights_sha256"] = folder.side["provenance"]["weights_sha256"] = weights
-    folder.write()
-    for name in folder.metrics["figures"]:
-        Image.new("L", (4, 4)).save(folder.path / "evaluation" / name)
-    write_card(folder.path)
-    seal(folder.path)
-    return folder.path
+from tests.publish.conftest import edit_json
 
 
 def test_the_card_names_its_repository_and_the_seal_is_of_it(sealed: Path) -> None:
