@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ct_xception.errors import CheckpointError
 from ct_xception.files import sha256_file
+from ct_xception.publish.exports import read_exports
+from ct_xception.publish.lineage import check_lineage
 from ct_xception.publish.recount import Recount, protocols_of
 
 if TYPE_CHECKING:
@@ -76,7 +78,9 @@ def read_evidence(model_dir: str | Path) -> Evidence:
     _check_rules(folder, evidence)
     recount = Recount(folder, side, metrics, REMEDY)
     recount.check()
-    return Evidence(config, side, metrics, audit, recount.answers)
+    check_lineage(folder, side, REMEDY)
+    exports = read_exports(folder, metrics, recount.answers[metrics["protocol"]])
+    return Evidence(config, side, metrics, audit, recount.answers, exports)
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:

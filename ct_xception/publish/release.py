@@ -21,6 +21,8 @@ from ct_xception.publish.clearance import Content, check_checkpoint, list_files
 from ct_xception.publish.endpoint import handler_files, handler_hashes, without_handler
 from ct_xception.publish.evidence import read_evidence
 from ct_xception.publish.manifest import SIDE_FILE
+from ct_xception.publish.lineage import refuse_unfit
+from ct_xception.publish.manifest import SIDE_FILE
 from ct_xception.publish.imported import refuse_imported
 
 CARD = "README.md"
@@ -43,6 +45,8 @@ def release_checkpoint(
             f"{printable(folder)}: no such folder; name a checkpoint folder, such as runs/NAME/model."
         )
     files: dict[str, Content] = dict(list_files(folder))
+    refuse_imported(folder, side)
+    refuse_unfit(folder, side)
     side = _read_side(folder)
     _check_seal(folder, files, side.get("manifest") or {})
     phantom = side.get("provenance", {}).get("corpus", {}).get("kind") == "phantom"

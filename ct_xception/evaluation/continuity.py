@@ -1,0 +1,197 @@
+"""Is a network that goes on from another one no worse? Both answer the same tests, the old ones and the new.
+
+A test is passed if the new network is not inferior to the one it began with: the 95 % interval of the difference of
+their accuracies (paired bootstrap by group, comparison.py) does not lie below zero, and does not reach below minus a
+margin that was stated beforehand (Piaggio et al. 2012, CONSORT for non-inferiority, doi:10.1001/jama.2012.87802). A
+test too small to tell is not passed.
+
+    evaluation/continuity.json       what was compared, and what follows
+    evaluation/continuity.parquet    both answers to every item, numbers for names
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct_xception.evaluation.answers import Answers, Items, file_of
+from ct_xception.evaluation.comparison import compare
+from ct_xception.evaluation.intervals import CONFIDENCE, describe_figure, group_indices, wilson_interval
+from ct_xception.files import atomic_path, write_json
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+    from pandas import DataFrame
+
+    Tested = tuple[DatasetDict, Mapping[str, Any], Mapping[str, Any]]  # splits, and the reports on corpus and split
+
+RECORD, ANSWERS = "continuity.json", "continuity.parquet"
+NO_WORSE, WORSE, NOT_SHOWN = "no worse", "worse", "not shown"
+NOTHING = "no item that both answered, and that neither was trained on"
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A test split, what the new network and the one it began with answered, and the items not to be counted.
+
+    `seen` (N,) marks files that are byte for byte in another corpus's training or validation split. `about` is what the
+    record says of the test: its split's hash and its corpus.
+    """
+
+    title: str
+    items: Items
+    new: Answers
+    start: Answers
+    seen: NDArray[np.bool_]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """The items (N,) that are compared."""
+        return self.new.answered & self.start.answered & ~self.seen
+
+    def without(self, mask: NDArray[np.bool_], title: str) -> Trial:
+        """The same test without the items where `mask` (N,) is true."""
+        kept = self.items.select(~mask)
+        answers = [one.select(~mask, kept.sources) for one in (self.new, self.start)]
+        return replace(self, title=title, items=kept, new=answers[0], start=answers[1], seen=self.seen[~mask])
+
+
+def pair_up(
+    tests: Sequence[Tested], answers: Sequence[Sequence[Answers]], *, has_twin: NDArray[np.bool_] | None = None
+) -> dict[str, Trial]:
+    """{name: trial} of the new corpus, the first of `tests`, and of the old ones, with (new, start) answers to each.
+
+    `has_twin` (N,) marks images of the new test that have a twin in their own training split: without them it is a
+    trial more.
+    """
+    trials = {}
+    for number, (splits, corpus, split) in enumerate(tests):
+        others = [part[name] for part, _, _ in tests if part is not splits for name in ("train", "validation")]
+        new, start = answers[number]
+        source = Path(str(corpus.get("source", ""))).name
+        about = {"split_hash": split.get("name"), "corpus": {"source": source, "hash": corpus.get("hash")}}
+        title = f"the test split of {source}" if number else f"the new test split ({source})"
+        test = splits["test"]
+        trials[f"old {number}" if number else "new"] = Trial(
+            title, Items.of(test), new, start, seen_elsewhere(test, others), about
+        )
+    if has_twin is not None and has_twin.any():
+        trials["new, deduplicated"] = trials["new"].without(has_twin, "the same without twins in training")
+    return trials
+
+
+def seen_elsewhere(test: Dataset, others: Iterable[Dataset]) -> NDArray[np.bool_]:
+    """Which items (N,) of a test are byte for byte in one of the other data sets."""
+    known = {digest for other in others for digest in _digests(other)}
+    return np.array([digest in known for digest in _digests(test)], dtype=bool)
+
+
+def _digests(items: Dataset) -> list[str]:
+    files = (file_of(item) for item in items.select_columns(["image"]))
+    contents = (file if isinstance(file, bytes) else Path(file).read_bytes() for file in files)
+    return [hashlib.sha256(content).hexdigest() for content in contents]
+
+
+def judge(
+    trials: Mapping[str, Trial], label_names: Sequence[str], *, margin: float, seed: int = 0
+) -> tuple[dict[str, Any], DataFrame]:
+    """Compare the answers to every test; the record, JSON-able, and the answers behind it.
+
+    The record: `margin`, `confidence`, `seed`, `passed`, and `protocols` {name: {"title", "left_out", "comparison" (of
+    `compare`, the new network first; None without items), "verdict", …}}.
+    """
+    import pandas
+
+    tables, protocols = [], dict[str, Any]()
+    for name, trial in trials.items():
+        table = _table(name, trial, label_names)
+        tables.append(table)
+        left_out = {"seen": int(trial.seen.sum()), "refused": int((~trial.counted & ~trial.seen).sum())}
+        about = {"title": trial.title, **trial.about, "left_out": left_out}
+        protocols[name] = about | judge_table(table, margin=margin, seed=seed)
+    passed = all(protocol["verdict"] == NO_WORSE for protocol in protocols.values())
+    record = {"format": 1, "margin": margin, "confidence": CONFIDENCE, "seed": seed, "passed": passed}
+    return record | {"protocols": protocols}, pandas.concat(tables, ignore_index=True)
+
+
+def _table(name: str, trial: Trial, label_names: Sequence[str]) -> DataFrame:
+    """One row an item that counts: protocol, source, group, label, predicted, predicted_before; numbers for names."""
+    import pandas
+
+    kept = np.flatnonzero(trial.counted)
+    items, classes = trial.items.select(trial.counted), np.asarray(label_names, dtype=object)
+    groups: list[int] = group_indices(items.groups, len(kept)).tolist() if len(kept) else []
+    return pandas.DataFrame(
+        {
+            "protocol": [name] * len(kept),
+            "source": [f"item {number:06d}" for number in kept],
+            "group": [f"group {number:06d}" for number in groups],
+            "label": classes[items.labels],
+            "predicted": classes[trial.new.probabilities[kept].argmax(axis=1)] if len(kept) else [],
+            "predicted_before": classes[trial.start.probabilities[kept].argmax(axis=1)] if len(kept) else [],
+        }
+    )
+
+
+def judge_table(table: DataFrame, *, margin: float, seed: int) -> dict[str, Any]:
+    """{"comparison", "verdict"} of the rows of one protocol: what `judge` says, and what a reader can find again."""
+    if table.empty:
+        return {"comparison": None, "verdict": NOT_SHOWN}
+    labels, now, before = (table[column].to_numpy(object) for column in ("label", "predicted", "predicted_before"))
+    found = compare(labels, now, before, table["group"].tolist(), seed=seed)
+    return {"comparison": found, "verdict": verdict(found, margin)}
+
+
+def verdict(comparison: Mapping[str, Any], margin: float) -> str:
+    """NO_WORSE, WORSE (the interval of new minus start lies below 0) or NOT_SHOWN (it reaches below -margin).
+
+    Where every resample gives one difference there is no interval; then so many groups can differ as may have been
+    missed, the upper end of Wilson's interval of 0 among them.
+    """
+    difference = comparison["difference"]
+    low, high = difference["low"], difference["high"]
+    if low is None:
+        unseen = wilson_interval(0.0, comparison["n_groups"])[1]
+        low, high = difference["value"] - unseen, difference["value"] + unseen
+    if high < 0:
+        return WORSE
+    return NO_WORSE if low >= -margin else NOT_SHOWN
+
+
+def write_judgement(folder: Path, record: Mapping[str, Any], answers: DataFrame) -> None:
+    """Write both files into a checkpoint's evaluation folder."""
+    with atomic_path(folder / ANSWERS) as temporary:
+        answers.to_parquet(temporary, index=False)
+    write_json(folder / RECORD, dict(record))
+
+
+def describe_judgement(record: Mapping[str, Any]) -> list[str]:
+    """The record in lines for the terminal: a test a line, what follows last."""
+    lines = [f"  {protocol['title']}: {_line(protocol)}" for protocol in record["protocols"].values()]
+    margin = f"{record['margin']:.3f}"
+    if record["passed"]:
+        return [*lines, f"No test got worse (margin {margin}): this is a new version."]
+    return [*lines, f"Not every test is shown to be no worse by the margin of {margin}: this is no new version."]
+
+
+def _line(protocol: Mapping[str, Any]) -> str:
+    found = protocol["comparison"]
+    if found is None:
+        return f"{protocol['verdict']}: {NOTHING}"
+    change = f"accuracy {found['second']['value']:.3f} before, {found['first']['value']:.3f} now"
+    difference = f"difference {describe_figure(found['difference'])}, {found['n_groups']:,} groups"
+    return f"{protocol['verdict']}: {change}, {difference}"
+
+
+def reason(record: Mapping[str, Any]) -> str:
+    """Why a network is no new version, as one clause: every test that was not passed."""
+    failed = [one for one in record["protocols"].values() if one["verdict"] != NO_WORSE]
+    told = "; ".join(f"{one['title']}: {_line(one)}" for one in failed)
+    return f"by a margin of {record['margin']:.3f} it is not shown to be no worse than the checkpoint before ({told})"
