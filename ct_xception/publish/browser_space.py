@@ -288,6 +288,7 @@ def _gate(checkpoint: Checkpoint) -> dict[str, Any] | None:
     signs = gate.signs.to_dict()
     rule = {
         "noise": gate.distance.noise,
+        "length": gate.distance.length,
         "usual": gate.usual,
         "doubtful": gate.doubtful,
         "refused": gate.refused,

@@ -32,7 +32,7 @@ export function readArrays(buffer) {
 export function judge(rule, arrays, slice, crop, features) {
   const signs = [...colourSigns(slice), ...bodySigns(rule.signs, crop, slice), ...sizeSigns(rule.signs, slice)];
   const against = signs.reduce((sum, sign) => sum + sign.weight, 0);
-  const far = distance(arrays, rule.noise, features);
+  const far = distance(arrays, rule, features);
   const ratio = Math.min(far / rule.refused, FARTHEST);
   if (far >= rule.doubtful) {
     const times = Math.min(far / rule.usual, FARTHEST).toFixed(1);
@@ -44,9 +44,15 @@ export function judge(rule, arrays, slice, crop, features) {
   return { verdict: score >= 1 ? "refused" : signs.length ? "doubtful" : "accepted", reasons, score };
 }
 
-function distance({ mean, components: parts, variances }, noise, features) {
-  const centred = Float64Array.from(features, (value, k) => value - mean.values[k]);
-  if (!centred.every(Number.isFinite)) return Infinity;
+/** Features as they are, over the `length` that they have in training, and over their own. */
+function describe(features, length) {
+  const own = Math.max(Math.sqrt(features.reduce((sum, value) => sum + value ** 2, 0)), 1e-12);
+  return [length, own].flatMap((unit) => Array.from(features, (value) => value / unit));
+}
+
+function distance({ mean, components: parts, variances }, { noise, length }, features) {
+  if (!features.every(Number.isFinite)) return Infinity;
+  const centred = describe(features, length).map((value, k) => value - mean.values[k]);
   let [within, explained] = [0, 0];
   for (let part = 0; part < variances.values.length; part += 1) {
     let place = 0;
