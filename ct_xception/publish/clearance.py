@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ct_xception.errors import CheckpointError, InputError, printable
+from ct_xception.serving.gate import ARRAYS, GATE_FILE
 
 Content = Path | bytes
 
@@ -75,6 +76,8 @@ def check_checkpoint(
         if name in (code or {}) and hashlib.sha256(_bytes(content)).hexdigest() == (code or {})[name]:
             continue
         _check_kind(name, content)
+        if name == GATE_FILE:
+            _check_gate(name, content)
         for where, text in _texts(name, content):
             _check_text(where, text, allowed if not phantom else None)
         if name.endswith(".parquet") and not phantom:
@@ -139,6 +142,14 @@ def _is_safetensors(content: Content) -> None:
                 opened.keys()
     except SafetensorError as error:
         raise ValueError(str(error)) from error
+
+
+def _check_gate(name: str, content: Content) -> None:
+    """The input gate is made of the few arrays that it needs, and none of them has a row for an image of training."""
+    found = sorted(_safetensors_fields(content).keys() - {"__metadata__"})
+    if found != sorted(ARRAYS):
+        wanted = ", ".join(ARRAYS)
+        raise _refusal(name, f"holds {', '.join(found)}, not the input gate's {wanted}", "fit the gate again")
 
 
 def _is_png(content: Content) -> None:
@@ -257,8 +268,13 @@ def _search(content: Content, pattern: re.Pattern[bytes]) -> bytes | None:
 
 
 def _safetensors_header(content: Content) -> str:
+    return json.dumps(_safetensors_fields(content).get("__metadata__", {}), ensure_ascii=False)
+
+
+def _safetensors_fields(content: Content) -> dict[str, Any]:
+    """What a safetensors file says of its tensors, by name, and its `__metadata__`."""
     size = int.from_bytes(_head(content, 8), "little")
-    return json.dumps(json.loads(_head(content, 8 + size)[8:]).get("__metadata__", {}), ensure_ascii=False)
+    return dict(json.loads(_head(content, 8 + size)[8:]))
 
 
 def _string_columns(content: Content) -> dict[str, list[str]]:

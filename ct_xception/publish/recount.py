@@ -66,6 +66,8 @@ class Recount:
             self._compare("the calibration", own, stated, self._calibration(stated))
         for protocol, stated in _conformal_blocks(self.metrics).items():
             self._compare("the prediction sets", protocol, stated, self._conformal(protocol))
+        if "refused" in self.metrics.get("gate", {}):
+            self._compare("the input gate's figures", own, self.metrics["gate"], self._gated())
         for name, again in self._decided().items():
             self._compare(f"the figures of {name.replace('_', ' ')}", own, self.metrics[name], again)
 
@@ -149,6 +151,16 @@ class Recount:
         if "abstention" in wanted:
             found["abstention"] = abstention_figures(self.side["abstention"], *own)
         return found
+
+    def _gated(self) -> dict[str, Any]:
+        """The input gate's figures from its verdicts, which stand beside the predictor's answers."""
+        from ct_xception.evaluation.gate_fit import gate_figures
+
+        rows = self.answers[self.metrics["protocol"]]
+        if "gate" not in rows:
+            raise self._refusal(f"evaluation/{PREDICTIONS} holds no verdict of the input gate (column gate)")
+        rows = rows[rows["path"] == "predictor"]
+        return gate_figures(self.metrics["gate"]["rule"], rows["gate"].tolist(), rows["group"].tolist())
 
     def _rows(self, protocol: str) -> pandas.DataFrame:
         """The rows behind a protocol: all of the test split, those without a twin, or those out of fold."""

@@ -34,6 +34,9 @@ def reliability_slots(evidence: Evidence) -> dict[str, Any]:
         "operating_table": operating_table(evidence),
         "operating_statement": operating_statement(evidence),
         "abstention_statement": abstention_statement(evidence),
+        "answers_statement": answers_statement(evidence),
+        "gate_statement": gate_statement(evidence),
+        "gate_table": gate_table(evidence),
         "mistakes_statement": mistakes_statement(evidence),
         "mistakes_table": mistakes_table(evidence),
     }
@@ -193,6 +196,43 @@ def abstention_statement(evidence: Evidence) -> str:
         f"that split it answers {figure_text('coverage', block['answered'])} of the images, and is right on "
         f"{figure_text('accuracy', block['accuracy'])} of those."
     )
+
+
+def answers_statement(evidence: Evidence) -> str:
+    """Which inputs get an answer, though they belong to no class."""
+    if "refused" not in evidence.metrics.get("gate", {}):
+        return "Every input gets an answer from the classes above, also one that belongs to none of them."
+    return (
+        "A slice that shows something else gets an answer from the classes above; so does every picture from stock "
+        "`pipeline()`, where the ct-xception predictor refuses what is unlike training ([input gate](#input-gate))."
+    )
+
+
+def gate_statement(evidence: Evidence) -> str:
+    """What the input gate looks at and what it was fitted on, or why there is none; empty where nobody tried."""
+    rule = evidence.metrics.get("gate", {}).get("rule")
+    if not rule:
+        return ""
+    if rule["method"] is None:
+        return f"There is none: {plain(str(rule['reason']))}."
+    method, trained, chosen = plain(rule["method"].title()), rule["fitted_on"]["n"], rule["limits_from"]["n"]
+    return (
+        "Before it answers, the predictor asks whether a file is a slice such as those of training: by its size, its "
+        "colours, the outline of body and lungs, modality and window where the file tells them, and how far the "
+        f"network's features lie from those of {trained:,} training images ({method} distance; limits from {chosen:,} "
+        "validation images). What it refuses gets the reason instead of an answer; what is doubtful gets both. It "
+        "compares, and knows no anatomy: a slice of another body region or protocol can pass."
+    )
+
+
+def gate_table(evidence: Evidence) -> str:
+    """What the gate does to the images of the own test split."""
+    block = evidence.metrics.get("gate", {})
+    if "refused" not in block:
+        return ""
+    title = protocol_title(evidence, evidence.metrics["protocol"])
+    rows = [[name, f"{block[name]['n']:,}", figure_text("coverage", block[name])] for name in ("refused", "doubtful")]
+    return tables.markdown_table([f"On {title}", "n", "Share"], [[row[0].capitalize(), *row[1:]] for row in rows])
 
 
 def mistakes_statement(evidence: Evidence) -> str:

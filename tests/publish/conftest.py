@@ -18,6 +18,7 @@ from PIL import Image
 from ct_xception.evaluation.baselines import baseline_figures
 from ct_xception.evaluation.calibration import apply_temperature, calibration_figures
 from ct_xception.evaluation.conformal import conformal_figures
+from ct_xception.evaluation.gate_fit import gate_figures
 from ct_xception.evaluation.metrics import classification_metrics
 from ct_xception.evaluation.operating import (
     abstention_figures,
@@ -34,6 +35,17 @@ from tests.evaluation.conftest import LABEL_NAMES
 SPLIT_HASH = "5f0c77aa12bb34cc"
 TEMPERATURE = 1.25
 RULE = {"method": "lac", "coverage": 0.9, "threshold": 0.75, "n": 20, "n_groups": 10}
+GATE = {
+    "method": "mahalanobis",
+    "noise": 1.0,
+    "length": 2.0,
+    "usual": 1.0,
+    "doubtful": 2.0,
+    "refused": 4.0,
+    "signs": {"modalities": ["CT"], "body": None, "lungs": 0.5, "sides": None, "aspects": None, "windows": []},
+    "fitted_on": {"split": "train", "n": 100},
+    "limits_from": {"split": "validation", "n": 20},
+}
 FINDINGS = [
     {
         "kind": "leak",
@@ -263,6 +275,15 @@ class Folder:
             found = question_figures(probabilities, labels, self.names, groups, members)
             self.metrics["questions"][protocol] = found
 
+    def fit_gate(self) -> None:
+        """Add an input gate of two features, which refused one test image and doubted two."""
+        self.side["gate"] = GATE | {"weights_sha256": self.side["provenance"]["weights_sha256"]}
+        ours = self.answers["path"] == "predictor"
+        verdicts = ["refused", "doubtful", "doubtful", *["accepted"] * (int(ours.sum()) - 3)]
+        self.answers["gate"] = pandas.Series(verdicts, index=self.answers.index[ours])
+        self.answers["gate"] = self.answers["gate"].astype(object).where(ours, None)
+        self.metrics["gate"] = gate_figures(self.side["gate"], verdicts, self.answers[ours]["group"].tolist())
+
     @property
     def protocols(self) -> list[str]:
         return ["published", *self.metrics.get("protocols", {})]
@@ -307,6 +328,7 @@ def measured_folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     folder.run_baselines({"majority": 0.25, "grey_statistics": 0.6, "nearest_body": 0.72})
     folder.measure_reliability()
     folder.choose_thresholds()
+    folder.fit_gate()
     return folder
 
 

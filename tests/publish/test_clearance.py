@@ -165,6 +165,15 @@ def test_secrets(secret: str, hide: Callable[[str], bytes]) -> None:
     check_secrets({"it.json": hide("hf_hub_download, hf auth login, ghp_")}, ["a token in use", ""])
 
 
+def test_the_input_gate_holds_nothing_but_its_arrays(files: Files) -> None:
+    one = numpy.zeros((1, 4), numpy.float32)
+    arrays = {"mean": one[0], "components": one, "variances": one[0, :1]}
+    check({**files, "gate.safetensors": safetensors.numpy.save(arrays)})
+    for other in (arrays | {"images": one}, {"mean": one[0]}):
+        with pytest.raises(CheckpointError, match="gate.safetensors: holds .* not the input gate's mean, components"):
+            check({**files, "gate.safetensors": safetensors.numpy.save(other)})
+
+
 def test_a_file_is_searched_where_it_lies(tmp_path: Path) -> None:
     path = tmp_path / "large.bin"
     path.write_bytes(bytes(2**20) + b"DICM\x02\x00")

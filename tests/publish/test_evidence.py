@@ -168,6 +168,8 @@ TAMPERED = {
         "figures of the protocol external, which did not run",
     ),
     "another temperature": (lambda m: m["calibration"].update(temperature=2.0), "measured another temperature"),
+    "a share that the gate refused": (lambda m: m["gate"]["refused"].update(value=0.0), "the input gate's figures"),
+    "another gate": (lambda m: m["gate"]["rule"].update(refused=9.0), "measured another gate"),
     "another conformal rule": (lambda m: m["conformal"]["rule"].update(threshold=0.9), "another conformal"),
 }
 
@@ -205,6 +207,26 @@ class TestFullFolder:
         full_folder.answers = full_folder.answers.drop(columns="has_twin")
         with pytest.raises(CheckpointError, match="does not say which items have a twin"):
             read_evidence(write_bare(full_folder))
+
+    def test_a_verdict_of_the_gate_made_kinder(self, full_folder: Folder) -> None:
+        full_folder.answers.loc[0, "gate"] = "accepted"
+        with pytest.raises(
+            CheckpointError, match="the input gate's figures of the published protocol .* are not those"
+        ):
+            read_evidence(full_folder.write())
+
+    def test_verdicts_that_are_not_published(self, full_folder: Folder) -> None:
+        full_folder.answers = full_folder.answers.drop(columns="gate")
+        with pytest.raises(CheckpointError, match="holds no verdict of the input gate"):
+            read_evidence(full_folder.write())
+
+    def test_a_gate_of_other_weights(self, full_folder: Folder) -> None:
+        for rule in (full_folder.side["gate"], full_folder.metrics["gate"]["rule"]):
+            rule["weights_sha256"] = "0" * 64
+        with pytest.raises(
+            CheckpointError, match="its input gate was fitted to weights 000000000000, but .*resume auto"
+        ):
+            read_evidence(full_folder.write())
 
     def test_baselines_of_other_items(self, full_folder: Folder) -> None:
         full_folder.baselines.loc[0, "source"] = "item 999999"
