@@ -83,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_evaluate,
         _add_compare,
         _add_phantom,
+        _add_import_keras,
         _add_push,
         _add_demo,
     ):
@@ -390,6 +391,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         protocols=protocols,
     )
     print(evaluation_summary(metrics))
+    if "imported" in read_provenance(folder):
+        print("note: which images this imported network was trained on is not known; any of them here flatter it.")
     print(f"written to {printable(output)}/")
     print(RESEARCH_USE, file=sys.stderr)
     return DONE
@@ -536,6 +539,45 @@ def _phantom(arguments: argparse.Namespace) -> int:
     )
     count = arguments.patients * arguments.slices_per_patient
     print(f"{printable(folder)}: {count} slices of {arguments.patients} patients")
+    return DONE
+
+
+# import-keras
+
+
+def _add_import_keras(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "import-keras",
+        help="make a checkpoint of a Keras Xception",
+        description="Read a Keras Xception with its head (average pooling, Dropout, one Dense layer) from a .keras "
+        "file or a whole model in .h5, as data: no code of the file is run, and Keras is not needed. What its padding "
+        "makes of the answers is measured and said.",
+        epilog="The checkpoint has no figures: ct-xception evaluate measures some, train_hf.py --init goes on from it.",
+    )
+    parser.add_argument("file", metavar="FILE", help="model.keras or model.h5")
+    parser.add_argument("-o", "--output", required=True, metavar="CHECKPOINT", help="new folder")
+    parser.add_argument("--labels", metavar="A,B,…", help="class names in Keras' order (default: class 0, …)")
+    parser.add_argument("--image_size", type=int, metavar="PIXELS", help="side of the input (default: the file's own)")
+    parser.add_argument("--rescale", metavar="keras|unit|none", help="x / 127.5 - 1, x / 255, or x (default: keras)")
+    parser.set_defaults(command=_import_keras)
+
+
+def _import_keras(arguments: argparse.Namespace) -> int:
+    from ct_xception.evaluation.padding import padding_figures, padding_statement
+    from ct_xception.model.keras_import import import_keras
+    from ct_xception.publish.imported import check_new_folder, write_imported_checkpoint
+
+    output, labels = Path(arguments.output), arguments.labels
+    check_new_folder(output)
+    names = None if labels is None else [name.strip() for name in labels.split(",")]
+    imported = import_keras(arguments.file, names, image_size=arguments.image_size, rescale=arguments.rescale)
+    padding = padding_figures(imported.model, progress=True)
+    _hide_loading_bars()
+    write_imported_checkpoint(output, imported, padding)
+    for note in (*imported.notes, padding_statement(padding)):
+        print(f"note: {note}")
+    print(f"{printable(output)}: {', '.join(imported.model.label_names)}; how often it is right was not measured.")
+    print(RESEARCH_USE, file=sys.stderr)
     return DONE
 
 

@@ -21,9 +21,8 @@ from ct_xception.publish.clearance import Content, check_checkpoint, list_files
 from ct_xception.publish.endpoint import handler_files, handler_hashes, without_handler
 from ct_xception.publish.evidence import read_evidence
 from ct_xception.publish.manifest import SIDE_FILE
-from ct_xception.publish.lineage import refuse_unfit
-from ct_xception.publish.manifest import SIDE_FILE
 from ct_xception.publish.imported import refuse_imported
+from ct_xception.publish.lineage import refuse_unfit
 
 CARD = "README.md"
 _CARD_NAMES = re.compile(r'from_pretrained\("([^"]+)"\)')
@@ -45,8 +44,6 @@ def release_checkpoint(
             f"{printable(folder)}: no such folder; name a checkpoint folder, such as runs/NAME/model."
         )
     files: dict[str, Content] = dict(list_files(folder))
-    refuse_imported(folder, side)
-    refuse_unfit(folder, side)
     side = _read_side(folder)
     _check_seal(folder, files, side.get("manifest") or {})
     phantom = side.get("provenance", {}).get("corpus", {}).get("kind") == "phantom"
@@ -56,6 +53,7 @@ def release_checkpoint(
         side["manifest"] = {name: side["manifest"][name] for name in files if name in side["manifest"]} | code
     check_checkpoint(files, phantom=phantom, quotable=_FILE_NAMES.findall(packaged_template()), code=code)
     refuse_imported(folder, side)
+    refuse_unfit(folder, side)
     card = _card(folder, repo_id, new_card).encode()
     side["manifest"][CARD] = hashlib.sha256(card).hexdigest()
     return {**files, CARD: card, SIDE_FILE: _as_json(side)}
