@@ -18,14 +18,10 @@ from ct_xception.serving.series import AGGREGATIONS, SeriesAnswer
 from ct_xception.serving.text import describe_decision
 from ct_xception.wording import percent
 
-CONSENT = (
-    "I may upload these images: names and dates are not drawn into the picture, and the patient or the "
-    "institution agrees to their use for research."
-)
+CONSENT = "No name or date is drawn into these images, and I may use them for research."
 PRIVACY = (
-    f"At most {MAX_FILE.upper().replace('MB', ' MB')}. Uploads are deleted after {KEPT_SECONDS // 60} minutes. Nothing "
-    "is logged, and of a DICOM file only what concerns the picture and its place in the series is read. Text drawn "
-    "into the pixels cannot be removed here."
+    f"Up to {MAX_FILE.upper().replace('MB', ' MB')}; deleted after {KEPT_SECONDS // 60} minutes, never logged. "
+    "Of DICOM tags only those of the picture and its place are read; text in the pixels cannot be removed here."
 )
 INK = (
     "Lines or letters seem to be drawn into this picture. If they name somebody, take the file back; the answer may "

@@ -62,7 +62,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Series:
-    """Slices in their order; `order` says which, and `notes` what was passed over or looks odd, a sentence each."""
+    """Slices in their order; `order` says which, and `notes` what was passed over or looks odd, a clause each."""
 
     members: tuple[Member, ...]
     order: str
@@ -111,7 +111,7 @@ def _is_archive(path: Path) -> bool:
 
 
 def _look_into(path: Path, name: str) -> tuple[list[Member], list[str]]:
-    """The entries of an archive that may be slices, and a sentence on the others. Raises SliceError."""
+    """The entries of an archive that may be slices, and a clause on the others. Raises SliceError."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -126,7 +126,8 @@ def _look_into(path: Path, name: str) -> tuple[list[Member], list[str]]:
     if not members:
         raise SliceError(name, "a zip without a CT slice in it", "zip DICOM files or pictures")
     passed = sum(not entry.is_dir() for entry in entries) - len(kept)
-    return members, [f"{passed} other files in {name} were passed over."] if passed else []
+    others = "one other file" if passed == 1 else f"{passed} other files"
+    return members, [f"{others} in {name} passed over"] if passed else []
 
 
 def _check_archive(entries: Sequence[zipfile.ZipInfo], name: str) -> None:
@@ -181,7 +182,7 @@ def _arrange(found: Sequence[Member]) -> tuple[list[Member], str, list[str]]:
     members = [each for member, place in ranked for each in _frames_of(member, place.frames)]
     doubled = [count for count in Counter(keys).values() if count > 1]
     odd = order == "by position" and bool(doubled)
-    return members, order, ["Several slices lie at one position: this may be more than one series."] if odd else []
+    return members, order, ["several slices lie at one position: this may be more than one series"] if odd else []
 
 
 def _place_of(member: Member) -> Place:

@@ -19,7 +19,7 @@ def sample_series(sample_slices: list[Path], tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("series")
     paths = []
     for number, path in enumerate(sample_slices):
-        hu = np.asarray(Image.open(path)).astype(np.int16) * 4 - 1000
+        hu = np.asarray(Image.open(path)).astype(np.int16) * 6 - 1000
         paths.append(folder / f"IM{9 - number}.dcm")
         write_dicom(
             paths[-1],

@@ -95,7 +95,7 @@ def test_what_is_no_slice_in_a_zip_is_passed_over_and_counted(tmp_path: Path) ->
         archive.writestr(link, "/etc/passwd")
     series = gather([path])
     assert sorted(names(series)) == ["1.2.840.5", "1.dcm", "2"]
-    assert series.notes[0] == "6 other files in a.zip were passed over."
+    assert series.notes[0] == "6 other files in a.zip passed over"
 
 
 def test_names_that_climb_are_only_shown(tmp_path: Path, classifier: Classifier) -> None:
