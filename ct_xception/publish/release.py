@@ -20,9 +20,9 @@ from ct_xception.publish.card import LICENSE, PLACEHOLDER_REPO, packaged_templat
 from ct_xception.publish.clearance import Content, check_checkpoint, list_files
 from ct_xception.publish.endpoint import handler_files, handler_hashes, without_handler
 from ct_xception.publish.evidence import read_evidence
-from ct_xception.publish.manifest import SIDE_FILE
 from ct_xception.publish.imported import refuse_imported
 from ct_xception.publish.lineage import refuse_unfit
+from ct_xception.publish.manifest import SIDE_FILE
 
 CARD = "README.md"
 _CARD_NAMES = re.compile(r'from_pretrained\("([^"]+)"\)')
@@ -45,6 +45,8 @@ def release_checkpoint(
         )
     files: dict[str, Content] = dict(list_files(folder))
     side = _read_side(folder)
+    refuse_imported(folder, side)
+    refuse_unfit(folder, side)
     _check_seal(folder, files, side.get("manifest") or {})
     phantom = side.get("provenance", {}).get("corpus", {}).get("kind") == "phantom"
     code = handler_hashes() if handler else {}
@@ -52,8 +54,6 @@ def release_checkpoint(
         files = without_handler(files) | handler_files()
         side["manifest"] = {name: side["manifest"][name] for name in files if name in side["manifest"]} | code
     check_checkpoint(files, phantom=phantom, quotable=_FILE_NAMES.findall(packaged_template()), code=code)
-    refuse_imported(folder, side)
-    refuse_unfit(folder, side)
     card = _card(folder, repo_id, new_card).encode()
     side["manifest"][CARD] = hashlib.sha256(card).hexdigest()
     return {**files, CARD: card, SIDE_FILE: _as_json(side)}
