@@ -2,6 +2,7 @@
 
     push_checkpoint("runs/mine/model", "user/repo", tag="v1")
     push_space("user/repo", "user/demo")
+    push_browser_space("runs/mine/model", "user/repo", "user/page")
     push_corpus("runs/mine", "user/corpus")
 
 Everything that can be known on this machine is checked before the first request, and who may write where before the
@@ -29,6 +30,7 @@ __all__ = [
     "Target",
     "check_access",
     "check_name",
+    "push_browser_space",
     "push_checkpoint",
     "push_corpus",
     "push_files",
@@ -40,8 +42,12 @@ if TYPE_CHECKING:
 
 WAITS = (1.0, 3.0, 8.0)  # seconds before each new attempt after the line dropped
 MODEL_VARIABLE = "CT_XCEPTION_MODEL"
-# A file by which we know a repository of ours; another's is not overwritten.
-_MARKS = {"model": "ct_xception.json", "dataset": "splits.json", "space": "ct_xception/__init__.py"}
+# The files by which we know a repository of ours; another's is not overwritten.
+_MARKS = {
+    "model": ("ct_xception.json",),
+    "dataset": ("splits.json",),
+    "space": ("ct_xception/__init__.py", "checkpoint.json"),
+}
 _UNTOUCHED = {".gitattributes"}
 _FRESH = {".gitattributes", "README.md"}  # what the Hub's own page puts into a new repository
 
@@ -91,6 +97,29 @@ def push_space(model_id: str, repo_id: str, *, private: bool = False, tag: str |
     return push_files(
         Target(repo_id, "space"), files, private=private, tag=tag, message="Publish the page", variables=variables
     )
+
+
+def push_browser_space(
+    source: str | Path,
+    model_id: str,
+    repo_id: str,
+    *,
+    ort: str | Path | None = None,
+    private: bool = False,
+    tag: str | None = None,
+) -> Pushed:
+    """Publish the page that answers in the visitor's browser, as a static Space.
+
+    `source` is the checkpoint, with its exported network: a folder, or a Hub id; `model_id` is where it is on the Hub.
+    `ort` is a folder with onnxruntime-web's files, which go into the Space; without it the page loads them elsewhere.
+    """
+    from ct_xception.publish.browser_space import browser_space_files
+
+    check_name(repo_id)
+    check_name(model_id.partition("@")[0])
+    files = browser_space_files(source, model_id, ort=ort)
+    message = "Publish the page that answers in the browser"
+    return push_files(Target(repo_id, "space"), files, private=private, tag=tag, message=message, sdk="static")
 
 
 def push_corpus(
@@ -143,10 +172,12 @@ def push_files(
     tag: str | None = None,
     message: str,
     variables: Mapping[str, str] | None = None,
+    sdk: str = "gradio",
 ) -> Pushed:
     """Make a repository hold exactly `files`, {path: a file, or bytes}, in one commit; what else it held goes.
 
-    `variables` are those of a Space. Raises InputError where a file holds a token, and as `push_checkpoint` does.
+    `variables` and `sdk` are those of a Space. Raises InputError where a file holds a token, and as `push_checkpoint`
+    does.
     """
     from huggingface_hub import get_token
 
@@ -156,7 +187,7 @@ def push_files(
         api = _open(target)
         state = _look(api, target)
         if state is None:
-            _create(api, target, private, variables or {})
+            _create(api, target, private, variables or {}, sdk)
         # Looked at again after the creation: somebody may have been faster, and less private.
         _check_state(target, _look(api, target) if state is None else state, private)
         return _write(api, target, files, tag=tag, message=message, variables=None if state is None else variables)
@@ -264,20 +295,20 @@ def _look(api: HfApi, target: Target) -> Any:
 
 def _check_state(target: Target, state: Any, private: bool) -> None:
     names = {sibling.rfilename for sibling in state.siblings or []}
-    if _MARKS[target.kind] not in names and names - _FRESH:
+    if not names & set(_MARKS[target.kind]) and names - _FRESH:
         raise InputError(
-            f"{target}: the name is taken by something that ct-xception did not publish (no {_MARKS[target.kind]}); "
+            f"{target}: the name is taken by something that ct-xception did not publish (no {_MARKS[target.kind][0]}); "
             "choose another name."
         )
     if private and not state.private:
         raise InputError(f"{target}: exists and is public; make it private on its page first, or drop --private.")
 
 
-def _create(api: HfApi, target: Target, private: bool, variables: Mapping[str, str]) -> None:
+def _create(api: HfApi, target: Target, private: bool, variables: Mapping[str, str], sdk: str) -> None:
     own: dict[str, Any] = {}
     if target.kind == "space":
         pairs = [{"key": key, "value": value} for key, value in variables.items()]
-        own = {"space_sdk": "gradio", "space_variables": pairs}
+        own = {"space_sdk": sdk, "space_variables": pairs}
     # Left open where not asked for: organisations may make private the default.
     api.create_repo(target.repo_id, repo_type=target.kind, private=private or None, exist_ok=True, **own)
 

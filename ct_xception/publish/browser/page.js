@@ -16,13 +16,14 @@ export const classifier = load();
 
 async function load() {
   const bar = document.querySelector("#status progress");
+  $("stuck").remove();
   try {
     const found = await Classifier.load((done, total) => {
       Object.assign(bar, { value: done, max: total });
       $("status").firstElementChild.textContent = `Fetching the network: ${megabytes(done)} of ${megabytes(total)} MB`;
     });
     bar.remove();
-    say("Ready. Nothing more is fetched.");
+    say("Ready.");
     return found;
   } catch (error) {
     bar.remove();
@@ -86,6 +87,8 @@ function showAnswer(answer) {
   if (!refused) offerMaps(answer);
   $("notes").replaceChildren(...answer.notes.map((note) => make("li", {}, note)));
   $("pictures").hidden = $("done").hidden = false;
+  // On a phone the answer stands below what was given.
+  if ($("answer").getBoundingClientRect().top > window.innerHeight / 2) $("status").scrollIntoView();
 }
 
 function hidePictures() {
