@@ -56,7 +56,7 @@ def write_model_folder(
             "corpus": corpus,
             "split": _without_sources(split),
             "weights_sha256": sha256_file(folder / "model.safetensors"),
-            "initial_weights": _initial(config),
+            "initial_weights": initial_weights(config),
             **_circumstances(config, trained, command),
         },
         "manifest": {},
@@ -115,7 +115,8 @@ def _without_sources(split: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in split.items() if name != "sources"}
 
 
-def _initial(config: TrainConfig) -> str:
+def initial_weights(config: TrainConfig) -> str:
+    """What the record calls the weights that a run began with: a Hub id, a file's or folder's name, or random."""
     from ct_xception.model.configuration import HUB_WEIGHTS
     from ct_xception.model.weights import is_hub_id
 
