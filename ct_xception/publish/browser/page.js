@@ -45,7 +45,8 @@ export async function give(files) {
     if (number !== latest) return;
     const seconds = (answer.milliseconds / 1000).toFixed(1);
     const others = files.length > 1 ? ` The other ${files.length - 1} were not read: give one slice at a time.` : "";
-    say(`${file.name}: answered in ${seconds} s, in this browser.${others}`);
+    const done = answer.gate?.verdict === "refused" ? "refused after" : "answered in";
+    say(`${file.name}: ${done} ${seconds} s, in this browser.${others}`);
     showAnswer(answer);
   } catch (error) {
     if (number !== latest) return;
