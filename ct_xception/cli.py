@@ -84,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_compare,
         _add_phantom,
         _add_import_keras,
+        _add_export,
         _add_push,
         _add_demo,
     ):
@@ -579,6 +580,41 @@ def _import_keras(arguments: argparse.Namespace) -> int:
     print(f"{printable(output)}: {', '.join(imported.model.label_names)}; how often it is right was not measured.")
     print(RESEARCH_USE, file=sys.stderr)
     return DONE
+
+
+# export
+
+
+def _add_export(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="write a checkpoint's network for ONNX Runtime or OpenVINO",
+        description="Write the network into the checkpoint's folder for other runtimes, and keep what answers as it "
+        "does: ONNX and OpenVINO in float32, and ONNX in int8, calibrated on training slices. Card and manifest are "
+        "brought up to date. What is not kept is said, with exit code 1.",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder, such as runs/NAME/model")
+    parser.add_argument("--onnx", action="store_true", help="onnx/model.onnx (the default)")
+    parser.add_argument("--int8", action="store_true", help="onnx/model_int8.onnx, a quarter of the size")
+    parser.add_argument("--openvino", action="store_true", help="openvino/model.xml and model.bin")
+    parser.add_argument(
+        "--corpus", metavar="SOURCE", help="the corpus of training (default: the phantom, if that will do)"
+    )
+    _add_corpus_options(parser)
+    parser.set_defaults(command=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from ct_xception.publish.export import export_checkpoint
+    from ct_xception.publish.export_text import export_summary
+
+    asked = {"onnx": arguments.onnx, "onnx-int8": arguments.int8, "openvino": arguments.openvino}
+    runtimes = [name for name, wanted in asked.items() if wanted] or ["onnx"]
+    options = _corpus_options(arguments, _window(arguments))
+    _hide_loading_bars()
+    record = export_checkpoint(arguments.checkpoint, runtimes, corpus=arguments.corpus, options=options)
+    print(export_summary(record))
+    return FAILED if any(name in record["kept_out"] for name in runtimes) else DONE
 
 
 # push

@@ -70,6 +70,24 @@ def sample_slices(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
+def exported_checkpoint(tiny_checkpoint: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole, sealed checkpoint of the tiny network, evaluated on the tiny corpus and exported for every runtime.
+
+    Not to be changed. Its int8 file is kept whatever it answers: a random network has nothing to agree on.
+    """
+    from ct_xception.cli import main
+    from ct_xception.publish import export
+    from tests.sealed import sealed_checkpoint
+
+    folder = sealed_checkpoint(tmp_path_factory.mktemp("exported") / "model", tiny_checkpoint, tiny_corpus)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "LEAST_AGREEMENT", 0.0)
+        patch.setattr(export, "MOST_LOST", dict.fromkeys(export.MOST_LOST, 1.0))
+        assert main(["export", str(folder), "--onnx", "--int8", "--openvino", "--corpus", str(tiny_corpus)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A phantom corpus of 48 images of 96 px with train, valid and test folders of the four reference classes."""
     from ct_xception.corpus.phantom import generate_phantom

@@ -42,6 +42,31 @@ def write_card(model_dir: str | Path, **options: Any) -> Path:
     return path
 
 
+def refresh_card(model_dir: str | Path) -> None:
+    """Write the card anew for what the folder holds now, for the same address and licence; without figures, none.
+
+    Raises as `render_card` does.
+    """
+    folder = Path(model_dir)
+    if not (folder / "evaluation/metrics.json").is_file():
+        return
+    path = folder / "README.md"
+    repo_id, license = card_address(path.read_text(encoding="utf-8")) if path.is_file() else (PLACEHOLDER_REPO, LICENSE)
+    write_card(folder, repo_id=repo_id, license=license)
+
+
+def card_address(card: str) -> tuple[str, str]:
+    """The repository that a card's code names, and its licence; those of a new card where it says neither."""
+    from huggingface_hub import ModelCard
+
+    named = re.search(r'from_pretrained\("([^"]+)"\)', card)
+    try:
+        license = str(getattr(ModelCard(card).data, "license", None) or LICENSE)
+    except ValueError:  # a header that is no YAML
+        license = LICENSE
+    return named.group(1) if named else PLACEHOLDER_REPO, license
+
+
 def render_card(
     model_dir: str | Path,
     *,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ct_xception.errors import CheckpointError, InputError, printable
+from ct_xception.publish.onnx_texts import onnx_texts
 from ct_xception.serving.gate import ARRAYS, GATE_FILE
 
 Content = Path | bytes
@@ -184,7 +185,7 @@ _KINDS: dict[str, Callable[[Content], Any]] = {
     ".safetensors": _is_safetensors,
     ".parquet": _starts_with(b"PAR1"),
     ".png": _is_png,
-    ".onnx": _starts_with(b"\x08"),  # the field ir_version
+    ".onnx": lambda content: sum(map(len, onnx_texts(_bytes(content)))),  # which reads all of it
     ".xml": _starts_with(b"<?xml"),  # OpenVINO's graph
     ".bin": lambda content: None,  # OpenVINO's weights
 }
@@ -202,6 +203,8 @@ def _texts(name: str, content: Content) -> Iterator[tuple[str, str]]:
         yield name, _bytes(content).decode("utf-8", "replace")
     elif suffix == ".safetensors":
         yield f"{name} (its header)", _safetensors_header(content)
+    elif suffix == ".onnx":
+        yield f"{name} (its names and metadata)", "\n".join(onnx_texts(_bytes(content)))
     elif suffix == ".parquet":
         for column, values in _string_columns(content).items():
             yield f"{name} (column {column})", "\n".join(values)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ct_xception.errors import CheckpointError
 from ct_xception.files import sha256_file
+from ct_xception.publish.exports import read_exports
 from ct_xception.publish.lineage import check_lineage
 from ct_xception.publish.recount import Recount, protocols_of
 
@@ -29,7 +30,7 @@ class Evidence:
     """The files of a checkpoint that a card is made from, found to agree with each other and with the weights.
 
     `audit` is evaluation/audit.json, None where the corpus was not audited. `answers`: the rows of predictions behind
-    each protocol, by its name.
+    each protocol, by its name. `exports` is evaluation/export.json, None where nothing was exported.
     """
 
     config: Mapping[str, Any]
@@ -37,6 +38,7 @@ class Evidence:
     metrics: Mapping[str, Any]
     audit: Mapping[str, Any] | None = None
     answers: Mapping[str, pandas.DataFrame] = field(default_factory=dict)
+    exports: Mapping[str, Any] | None = None
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -78,7 +80,8 @@ def read_evidence(model_dir: str | Path) -> Evidence:
     recount = Recount(folder, side, metrics, REMEDY)
     recount.check()
     check_lineage(folder, side, REMEDY)
-    return Evidence(config, side, metrics, audit, recount.answers)
+    exports = read_exports(folder, metrics, recount.answers[metrics["protocol"]])
+    return Evidence(config, side, metrics, audit, recount.answers, exports)
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:

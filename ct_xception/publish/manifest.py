@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ct_xception.errors import CheckpointError, printable
@@ -24,3 +25,30 @@ def seal(folder: Path) -> dict[str, str]:
     side["manifest"] = {file.relative_to(folder).as_posix(): sha256_file(file) for file in files}
     write_json(path, side)
     return side["manifest"]
+
+
+def check_seal(
+    folder: Path, files: Collection[str], manifest: Mapping[str, str], *, ignored: Collection[str] = ()
+) -> None:
+    """Raise CheckpointError, one sentence, unless the folder's `files` are those of its manifest, hash by hash.
+
+    All are paths in the folder. The side file holds the manifest and is not in it; `ignored` may be there, be changed
+    or be missing.
+    """
+    name = printable(folder)
+    if not manifest:
+        raise CheckpointError(f"{name}: was never sealed, so its training did not end; go on with --resume auto.")
+    present = set(files) - {SIDE_FILE}
+    wanted = manifest.keys() - set(ignored)
+    if missing := sorted(wanted - present):
+        raise CheckpointError(
+            f"{name}: {missing[0]} is in the manifest but not in the folder; give a whole checkpoint."
+        )
+    if extra := sorted(present - manifest.keys() - set(ignored)):
+        raise CheckpointError(f"{name}: {printable(extra[0])} is not in the manifest; take it out, and try again.")
+    for file in sorted(wanted):
+        if sha256_file(folder / file) != manifest[file]:
+            raise CheckpointError(
+                f"{name}: {file} differs from the SHA-256 in {SIDE_FILE}; it was damaged or changed, train or fetch it "
+                "again."
+            )

@@ -1,0 +1,213 @@
+"""How fast a checkpoint answers in each runtime, beside stock `pipeline()`: one picture, from its file.
+
+    python -m benchmarks.runtimes CHECKPOINT [--corpus SOURCE] [--rounds 15] [--threads 2] [--store]
+
+Each runtime has a process of its own and they take turns, picture by picture, so that a noisy machine disturbs all
+alike. The checkpoint's network is exported at 299 px, Xception's own size, and at the size that it was trained at; what
+int8 does to its answers is measured by `ct-xception export`, not here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from benchmarks.turns import in_own_process
+from ct_xception.files import read_json, sha256_file, write_atomically, write_json
+from ct_xception.serving.catalogue import RUNTIMES, WEIGHTS
+from ct_xception.serving.checkpoint import open_checkpoint
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+BEGIN, END = "<!-- runtimes: begin -->", "<!-- runtimes: end -->"
+STOCK = "stock pipeline()"
+XCEPTION_SIDE = 299
+CALIBRATED = 64  # slices: their number does not change how fast the file is
+
+
+def main() -> int:
+    """Print the table, and store it with `--store`."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.runtimes", description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", help="folder")
+    parser.add_argument("--corpus", default="phantom:patients=24", help="pictures to ask (default: a phantom)")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--store", action="store_true", help="write the table into RESULTS.md")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        text = measure(options, Path(folder))
+    print(text)
+    if options.store:
+        store(text)
+    return 0
+
+
+def measure(options: argparse.Namespace, folder: Path) -> str:
+    """The whole section between the marks."""
+    own = open_checkpoint(options.checkpoint).config["pretrained_cfg"]["input_size"][-1]
+    items = pictures(options.corpus, folder / "pictures", CALIBRATED)
+    lines = [heading(options), "", "| one picture, ms | " + " | ".join([STOCK, *RUNTIMES, "fastest"]) + " |"]
+    lines.append("|---" + "|---:" * (len(RUNTIMES) + 2) + "|")
+    for side in sorted({XCEPTION_SIDE, own}, reverse=True):
+        made = exported(Path(options.checkpoint), side, items, folder / str(side))
+        lines.append(speed_row(side, made, items, options))
+    sizes = {name: sum((made / file).stat().st_size for file in files) for name, files in RUNTIMES.items()}
+    lines += ["", "Files: " + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items()) + ".", ""]
+    return "\n".join([*lines, *startup_lines(made, items[0], options)])
+
+
+def heading(options: argparse.Namespace) -> str:
+    """The command, the day and the machine."""
+    arguments = ["CHECKPOINT" if one == options.checkpoint else one for one in sys.argv[1:]]
+    command = shlex.join(["python", "-m", "benchmarks.runtimes", *arguments])
+    machine = (
+        f"{platform.machine()}, {os.cpu_count()} cores, {options.threads} threads, Python {platform.python_version()}"
+    )
+    others = f"load average {os.getloadavg()[0]:.1f} at the beginning"
+    return f"`{command}`, {time.strftime('%Y-%m-%d', time.gmtime())}, {machine}, {others}"
+
+
+def pictures(corpus: str, folder: Path, count: int) -> list[Path]:
+    """So many training pictures of a corpus, as files."""
+    from ct_xception.corpus.load import load_corpus
+    from ct_xception.evaluation.answers import file_of
+
+    folder.mkdir()
+    found = []
+    for row, item in enumerate(load_corpus(corpus).dataset["train"].select(range(count))):
+        file = file_of(item)
+        path = folder / f"{row:03d}.png" if isinstance(file, bytes) else Path(file)
+        if isinstance(file, bytes):
+            path.write_bytes(file)
+        found.append(path)
+    return found
+
+
+def exported(checkpoint: Path, side: int, files: Sequence[Path], folder: Path) -> Path:
+    """The checkpoint with every runtime's file, for square inputs of `side` pixels."""
+    from ct_xception.publish.onnx_file import describe, quantise_onnx, write_onnx, write_openvino
+    from ct_xception.serving.predictor import Classifier
+
+    folder.mkdir()
+    shutil.copy(checkpoint / WEIGHTS, folder)
+    config = read_json(checkpoint / "config.json")
+    config["pretrained_cfg"]["input_size"] = [3, side, side]
+    write_json(folder / "config.json", config)
+    steps = read_json(checkpoint / "ct_xception.json")["input"]
+    write_json(folder / "ct_xception.json", {"format": 1, "input": steps})
+    classifier = Classifier.from_pretrained(folder)
+    description = describe(open_checkpoint(folder))
+    for names in RUNTIMES.values():
+        (folder / names[0]).parent.mkdir(exist_ok=True)
+    onnx = folder / RUNTIMES["onnx"][0]
+    write_onnx(classifier.model, onnx, description)
+    write_openvino(onnx, folder / RUNTIMES["openvino"][0], description)
+    values = (classifier.prepare(classifier.read(file)).values[None] for file in files)
+    quantise_onnx(onnx, folder / RUNTIMES["onnx-int8"][0], values, description)
+    _state_hashes(folder)
+    return folder
+
+
+def _state_hashes(folder: Path) -> None:
+    """A manifest, so that start-up pays for checking it, as with every checkpoint that was published."""
+    side = read_json(folder / "ct_xception.json")
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "ct_xception.json"]
+    side["manifest"] = {file.relative_to(folder).as_posix(): sha256_file(file) for file in files}
+    write_json(folder / "ct_xception.json", side)
+
+
+def speed_row(side: int, checkpoint: Path, files: Sequence[Path], options: argparse.Namespace) -> str:
+    """Medians of every runtime over the rounds, and how many times as fast as stock the fastest file is."""
+    names = [STOCK, *RUNTIMES]
+    with ExitStack() as stack:
+        turns = {
+            name: stack.enter_context(
+                in_own_process(timed, name, str(checkpoint), [str(f) for f in files], options.threads)
+            )
+            for name in names
+        }
+        for _ in range(2):  # to warm up
+            [turn() for turn in turns.values()]
+        taken: dict[str, list[float]] = {name: [] for name in names}
+        for _ in range(options.rounds):
+            for name, turn in turns.items():
+                taken[name].append(turn())
+    medians = {name: statistics.median(values) for name, values in taken.items()}
+    fastest = min(medians, key=lambda name: medians[name])
+    cells = [f"{medians[name]:.0f}" for name in names]
+    return f"| {side} px | " + " | ".join(cells) + f" | **{medians[STOCK] / medians[fastest]:.1f}x** ({fastest}) |"
+
+
+def timed(name: str, checkpoint: str, files: list[str], threads: int) -> Callable[[], float]:
+    """A measurement of one runtime: milliseconds from a file to its answer, each time of the next file."""
+    answer = _answerer(name, checkpoint, threads)
+    remaining: Iterator[str] = iter(files * 1000)
+
+    def measure() -> float:
+        file = next(remaining)
+        started = time.perf_counter()
+        answer(file)
+        return 1000 * (time.perf_counter() - started)
+
+    return measure
+
+
+def _answerer(name: str, checkpoint: str, threads: int) -> Callable[[str], Any]:
+    if name in (STOCK, "torch"):
+        import torch
+
+        torch.set_num_threads(threads)
+    if name == STOCK:
+        from transformers import pipeline
+
+        return pipeline("image-classification", model=checkpoint, device="cpu")
+    from ct_xception.serving.predictor import Classifier
+
+    return Classifier.from_pretrained(checkpoint, name, threads=threads)
+
+
+def startup_lines(checkpoint: Path, file: Path, options: argparse.Namespace) -> list[str]:
+    """Seconds from the start of a process to its first answer."""
+    program = str(Path(sys.executable).with_name("ct-xception"))
+    stock = f"from transformers import pipeline; pipeline('image-classification', {str(checkpoint)!r})({str(file)!r})"
+    commands = {STOCK: [sys.executable, "-c", stock]} | {
+        name: [program, "predict", str(file), "--model", str(checkpoint), "--runtime", name, "--json"]
+        for name in RUNTIMES
+    }
+    taken: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(max(3, options.rounds // 3)):
+        for name, command in commands.items():
+            started = time.perf_counter()
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            taken[name].append(time.perf_counter() - started)
+            assert name == STOCK or json.loads(done.stdout)["label"]
+    medians = {name: f"{statistics.median(values):.2f}" for name, values in taken.items()}
+    return [
+        f"| from start to first answer, s | {' | '.join(medians)} |",
+        "|---" + "|---:" * len(medians) + "|",
+        f"| `ct-xception predict FILE --runtime …` | {' | '.join(medians.values())} |",
+    ]
+
+
+def store(table: str) -> None:
+    """Put the table between its marks in RESULTS.md."""
+    text = RESULTS.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    write_atomically(RESULTS, f"{before}{BEGIN}\n{table}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,323 @@
+"""A checkpoint's network for other runtimes: written, measured beside the network itself, kept if it answers alike.
+
+    export_checkpoint("runs/mine/model", ["onnx", "onnx-int8"], corpus="corpora/mine")
+
+A float32 file must give the network's logits; an int8 file must decide as the network does, within bars that are fixed
+here. What was measured goes to evaluation/export.json, the int8 answers behind it beside it, and both into the card.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct_xception.errors import CheckpointError, SliceError, printable
+from ct_xception.files import atomic_path, read_json, sha256_file, write_json
+from ct_xception.publish.clearance import list_files
+from ct_xception.publish.export_slices import ExportSlices, find_slices
+from ct_xception.publish.exports import EXPORT, FORMAT, INT8, INT8_ANSWERS, exported_names, int8_figures
+from ct_xception.publish.manifest import SIDE_FILE, check_seal, seal
+from ct_xception.publish.onnx_file import describe, quantise_onnx, write_onnx, write_openvino
+from ct_xception.serving.catalogue import RUNTIMES
+from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint
+from ct_xception.serving.predictor import Classifier, softmax
+from ct_xception.serving.runtimes import Network, OnnxNetwork, OpenVinoNetwork, load_network
+
+if TYPE_CHECKING:
+    import pandas
+    from datasets import Dataset
+
+    from ct_xception.corpus.load import CorpusOptions
+
+TOLERANCE = 1e-4  # of a logit, absolute
+LEAST_AGREEMENT = 0.99
+MOST_LOST = {"accuracy": 0.005, "macro_auroc": 0.005}
+_BATCH = 8
+
+
+def export_checkpoint(
+    folder: str | Path,
+    runtimes: Sequence[str],
+    *,
+    corpus: str | None = None,
+    options: CorpusOptions | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Write the files of `runtimes` ("onnx", "onnx-int8", "openvino") into a checkpoint folder; return export.json.
+
+    `corpus` is where the slices come from, with the `options` that read it; None takes the phantom where that will do.
+    Of the record, `files` {runtime: what was measured} were kept, and `kept_out` {runtime: the same and "reason"} were
+    not. Card and manifest are brought up to date. Raises CheckpointError where the folder is not as it was sealed,
+    InputError where slices or a package are missing; nothing has been written then.
+    """
+    from ct_xception.corpus.load import CorpusOptions
+
+    checkpoint = _opened(Path(folder))
+    side = read_json(checkpoint.folder / SIDE_FILE) if (checkpoint.folder / SIDE_FILE).is_file() else {}
+    wanted = side.get("provenance", {}), list(checkpoint.config["label_names"])
+    slices = find_slices(*wanted, corpus, options or CorpusOptions(), calibrate=INT8 in runtimes)
+    own = load_network(checkpoint)
+    classifier = Classifier(own, checkpoint.contract, checkpoint=checkpoint)
+    with tempfile.TemporaryDirectory(prefix="ct-xception-export-") as staging:
+        files = _write_files(classifier, runtimes, slices, Path(staging), progress)
+        networks = {name: _network(name, path) for name, path in files.items()}
+        measured = _measure(classifier, networks, slices, progress)
+        answers = _int8_answers(measured, slices, checkpoint) if INT8 in files else None
+        judged = {name: _judge(name, measured, slices, answers) for name in files}
+        return _install(checkpoint, files, judged, answers)
+
+
+def _opened(folder: Path) -> Checkpoint:
+    """The checkpoint, whose files are those that were sealed, but for what an earlier export left."""
+    if not folder.is_dir():
+        raise CheckpointError(f"{printable(folder)}: is no folder; fetch a Hub checkpoint with hf download first.")
+    checkpoint = open_checkpoint(folder)
+    if (folder / SIDE_FILE).is_file():
+        files = list_files(folder)
+        ignored = exported_names([*files, *checkpoint.manifest])
+        if EXPORT in files and sha256_file(files[EXPORT]) != checkpoint.manifest.get(EXPORT):
+            ignored.add("README.md")  # an export that was cut off had written the card, but no seal
+        check_seal(folder, files, checkpoint.manifest, ignored=ignored)
+    return checkpoint
+
+
+# Files
+
+
+def _write_files(
+    classifier: Classifier, runtimes: Sequence[str], slices: ExportSlices, staging: Path, progress: bool
+) -> dict[str, Path]:
+    """Write what is asked for into `staging`: {runtime: its file}. All of it begins with the float32 ONNX file."""
+    assert classifier.checkpoint is not None
+    description, files = describe(classifier.checkpoint), {}
+    files["onnx"] = staging / "model.onnx"
+    write_onnx(classifier.model, files["onnx"], description)
+    if "openvino" in runtimes:
+        files["openvino"] = staging / "model.xml"
+        write_openvino(files["onnx"], files["openvino"], description)
+    if INT8 in runtimes:
+        assert slices.calibration is not None
+        files[INT8] = staging / "model_int8.onnx"
+        batches = _batches(classifier, slices.calibration, "calibrating int8" if progress else None)
+        quantise_onnx(files["onnx"], files[INT8], (batch.values for batch in batches), description)
+    return {name: path for name, path in files.items() if name in runtimes}
+
+
+def _network(runtime: str, path: Path) -> Network:
+    return OpenVinoNetwork(path) if runtime == "openvino" else OnnxNetwork(path, runtime=runtime)
+
+
+# Slices
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Prepared slices: `rows` of the dataset (B,), and their `values` (B, 3, S, S) float32."""
+
+    rows: list[int]
+    values: np.ndarray
+
+
+def _batches(classifier: Classifier, items: Dataset, title: str | None) -> Iterator[_Batch]:
+    """The items as the network takes them; what the reader refuses is left out."""
+    from tqdm import tqdm
+
+    prepared = _prepared(classifier, tqdm(items, title, unit="slice", dynamic_ncols=True, disable=title is None))
+    while batch := list(itertools.islice(prepared, _BATCH)):
+        yield _Batch([row for row, _ in batch], np.stack([values for _, values in batch]))
+
+
+def _prepared(classifier: Classifier, items: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, np.ndarray]]:
+    from ct_xception.evaluation.answers import file_of
+
+    for row, item in enumerate(items):
+        try:
+            slice_ = classifier.read(file_of(item), name=str(item["source"]))
+        except SliceError:
+            continue
+        yield row, classifier.prepare(slice_).values
+
+
+@dataclass(eq=False)
+class _Measured:
+    """What the network and each file answered: logits (M, K) by runtime, of `rows` of the slices checked.
+
+    `apart` {runtime: {output: the largest absolute difference from the network's}}.
+    """
+
+    rows: list[int] = field(default_factory=list)
+    logits: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    apart: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def add(self, name: str, found: Any, wanted: Any) -> None:
+        self.logits.setdefault(name, []).extend(found.logits)
+        far = self.apart.setdefault(name, dict.fromkeys(found._fields, 0.0))
+        for output, ours, theirs in zip(found._fields, found, wanted, strict=True):
+            apart = float(np.abs(ours - theirs).max())
+            far[output] = max(far[output], apart if math.isfinite(apart) else math.inf)
+
+    def probabilities(self, name: str) -> NDArray[np.float64]:
+        return softmax(np.stack(self.logits[name]))
+
+
+def _measure(
+    classifier: Classifier, networks: Mapping[str, Network], slices: ExportSlices, progress: bool
+) -> _Measured:
+    """Ask the network and every file about the same slices."""
+    measured = _Measured()
+    for batch in _batches(classifier, slices.checked, "checking" if progress else None):
+        measured.rows += batch.rows
+        wanted = classifier.network(batch.values)
+        measured.add("torch", wanted, wanted)
+        for name, network in networks.items():
+            measured.add(name, network(batch.values), wanted)
+    if not measured.rows:
+        raise CheckpointError(f"{classifier.name}: none of the slices could be read; name another corpus.")
+    return measured
+
+
+# Judgement
+
+
+def _judge(name: str, measured: _Measured, slices: ExportSlices, answers: pandas.DataFrame | None) -> dict[str, Any]:
+    """What was measured of one file, with "reason" where it must not be kept."""
+    if name == INT8:
+        assert answers is not None and slices.calibration is not None
+        figures = int8_figures(answers, slices.label_names)
+        calibration = {"n": len(slices.calibration), "split": "train"}
+        found = {"figures": figures, "split_hash": slices.split, "calibration": calibration}
+        missed = missed_bars(figures)
+    else:
+        apart, n = measured.apart[name], len(measured.rows)
+        largest = {output: value if math.isfinite(value) else None for output, value in apart.items()}
+        found = {"difference": {"n": n, "slices": slices.title, "tolerance": TOLERANCE, "largest": largest}}
+        missed = []
+        if apart["logits"] > TOLERANCE:
+            missed = [
+                f"its logits differ from the network's by up to {apart['logits']:.2g} on {n} slices, and "
+                f"{TOLERANCE:g} is the most that is kept"
+            ]
+    return found | ({"reason": "; ".join(missed)} if missed else {})
+
+
+def missed_bars(figures: Mapping[str, Any]) -> list[str]:
+    """Why an int8 file with these figures is not kept, a clause each; empty where it is."""
+    agreement = figures["agreement"]
+    missed = []
+    if not agreement["value"] >= LEAST_AGREEMENT:
+        missed.append(
+            f"it puts the same class first as the network in {100 * agreement['value']:.1f} % of {agreement['n']} "
+            f"slices, and {100 * LEAST_AGREEMENT:g} % is the least"
+        )
+    for name, title in (("accuracy", "accuracy"), ("macro_auroc", "macro AUROC")):
+        loss = figures[name]["loss"]["value"]
+        if loss is not None and not loss <= MOST_LOST[name]:
+            missed.append(f"it loses {loss:.4f} of {title}, and {MOST_LOST[name]:g} is the most")
+    return missed
+
+
+def _int8_answers(measured: _Measured, slices: ExportSlices, checkpoint: Checkpoint) -> pandas.DataFrame:
+    """The table behind the int8 figures: the test slices that were read, each with both networks' probabilities.
+
+    Sources are named, and groups numbered, as in evaluation/predictions.parquet, which knows of look-alikes, too.
+    """
+    import pandas
+
+    from ct_xception.evaluation.predictions import Names
+
+    kept = [place for place, row in enumerate(measured.rows) if row < slices.tested]
+    items = slices.checked.select([measured.rows[place] for place in kept]).select_columns(["source", "group", "label"])
+    names, columns = Names(slices.sources, anonymous=slices.anonymous), items[:]
+    sources = [names[source] for source in columns["source"]]
+    table: dict[str, list[Any]] = {
+        "source": sources,
+        "group": _groups(checkpoint.folder, sources, list(columns["group"])),
+        "label": [slices.label_names[label] for label in columns["label"]],
+    }
+    for prefix, name in (("p", INT8), ("reference p", "torch")):
+        probabilities = measured.probabilities(name)[kept]
+        table |= {f"{prefix} {label}": probabilities[:, k].tolist() for k, label in enumerate(slices.label_names)}
+    return pandas.DataFrame(table)
+
+
+def _groups(folder: Path, sources: Sequence[str], groups: Sequence[str]) -> list[str]:
+    """The groups of the checkpoint's own evaluation, or numbers for the corpus's."""
+    import pandas
+
+    from ct_xception.evaluation.intervals import group_indices
+
+    path = folder / "evaluation/predictions.parquet"
+    if path.is_file():
+        table = pandas.read_parquet(path, columns=["source", "group", "path"])
+        known = table[table["path"] == "predictor"].set_index("source")["group"]
+        if known.index.is_unique and set(sources) <= set(known.index):
+            return known.reindex(list(sources)).tolist()
+    return [f"group {number:06d}" for number in group_indices(groups, len(groups))]
+
+
+# Into the folder
+
+
+def _install(
+    checkpoint: Checkpoint,
+    files: Mapping[str, Path],
+    judged: Mapping[str, dict[str, Any]],
+    answers: pandas.DataFrame | None,
+) -> dict[str, Any]:
+    """Put the files that may stay into the folder, then the record, the card and the seal; what was made before and is
+    of these weights stays."""
+    from ct_xception.publish.card import refresh_card
+
+    folder = checkpoint.folder
+    record = _earlier(folder, sha256_file(folder / RUNTIMES["torch"][0]), files)
+    for name, found in judged.items():
+        for target in RUNTIMES[name]:
+            made = files[name].with_suffix(Path(target).suffix)
+            if "reason" in found:
+                (folder / target).unlink(missing_ok=True)
+            else:
+                with atomic_path(folder / target) as temporary:
+                    shutil.copyfile(made, temporary)
+        where = "kept_out" if "reason" in found else "files"
+        record[where][name] = _file_facts(files[name], name) | found
+    if answers is not None:
+        with atomic_path(folder / INT8_ANSWERS) as temporary:
+            answers.to_parquet(temporary, index=False)
+    write_json(folder / EXPORT, record)
+    refresh_card(folder)
+    if checkpoint.manifest:
+        seal(folder)
+    return record
+
+
+def _earlier(folder: Path, weights: str, files: Mapping[str, Path]) -> dict[str, Any]:
+    """The record to go on from: of the same weights, without what is being made anew; files of other weights go."""
+    found = read_json(folder / EXPORT) if (folder / EXPORT).is_file() else {}
+    same = found.get("weights_sha256") == weights and found.get("format") == FORMAT
+    record: dict[str, Any] = {"format": FORMAT, "weights_sha256": weights, "files": {}, "kept_out": {}}
+    for name in (name for name in RUNTIMES if name != "torch" and name not in files):
+        for where in ("files", "kept_out"):
+            if same and name in found.get(where, {}):
+                record[where][name] = found[where][name]
+        if name not in record["files"]:
+            for target in RUNTIMES[name]:
+                (folder / target).unlink(missing_ok=True)
+    return record
+
+
+def _file_facts(path: Path, runtime: str) -> dict[str, Any]:
+    """Hash and size of an exported file; of an IR both of its files."""
+    made = {target: path.with_suffix(Path(target).suffix) for target in RUNTIMES[runtime]}
+    return {
+        "sha256": {target: sha256_file(file) for target, file in made.items()},
+        "bytes": sum(file.stat().st_size for file in made.values()),
+    }

@@ -1,0 +1,372 @@
+"""Exported files: what they hold, that only what answers as the network does is kept, and that the card cannot lie."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pandas
+import pytest
+from onnx import numpy_helper
+
+from ct_xception.cli import main
+from ct_xception.corpus.load import CorpusOptions
+from ct_xception.errors import CheckpointError, InputError
+from ct_xception.files import read_json, sha256_file, write_json
+from ct_xception.publish import export, export_slices
+from ct_xception.publish.card import render_card
+from ct_xception.publish.clearance import check_checkpoint
+from ct_xception.publish.export import export_checkpoint, missed_bars
+from ct_xception.publish.export_slices import find_slices
+from ct_xception.publish.exports import EXPORT, INT8, INT8_ANSWERS, int8_figures
+from ct_xception.publish.onnx_texts import onnx_texts
+from ct_xception.publish.release import release_checkpoint
+from ct_xception.serving.catalogue import RUNTIMES
+from tests.publish.conftest import Folder, edit_json
+from tests.sealed import copy_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+LABEL_NAMES = ["adenocarcinoma", "large cell carcinoma", "normal", "squamous cell carcinoma"]
+
+
+@pytest.fixture
+def copy_of(exported_checkpoint: Path, tmp_path: Path) -> Path:
+    """A copy of the exported checkpoint, to be changed."""
+    return copy_checkpoint(exported_checkpoint, tmp_path / "copy")
+
+
+@pytest.fixture
+def rewrite(exported_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let exports write the files that there are already instead of making them, after `change` has its way."""
+
+    def use(change: Callable[[onnx.ModelProto], object] | None = None) -> None:
+        def write(model: object, path: Path, description: object) -> None:
+            proto = onnx.load(exported_checkpoint / "onnx/model.onnx")
+            if change is not None:
+                change(proto)
+            onnx.save(proto, path)
+
+        def quantise(source: Path, path: Path, batches: Iterable[np.ndarray], description: object) -> None:
+            for _ in batches:  # as the quantiser would look at them
+                pass
+            shutil.copy(exported_checkpoint / "onnx/model_int8.onnx", path)
+
+        monkeypatch.setattr(export, "write_onnx", write)
+        monkeypatch.setattr(export, "quantise_onnx", quantise)
+
+    return use
+
+
+class TestFiles:
+    @pytest.mark.parametrize("runtime", ["onnx", INT8])
+    def test_names_batch_and_metadata(self, exported_checkpoint: Path, runtime: str) -> None:
+        proto = onnx.load(exported_checkpoint / RUNTIMES[runtime][0])
+        (given,) = proto.graph.input
+        assert given.name == "pixel_values"
+        assert [one.name for one in proto.graph.output] == ["logits", "features", "cam"]
+        for one in (given, *proto.graph.output):
+            assert one.type.tensor_type.shape.dim[0].dim_param, f"{one.name} has a fixed batch"
+        stated = {entry.key: entry.value for entry in proto.metadata_props}
+        assert set(stated) == {"preprocessing", "label_names", "weights_sha256", "source"}
+        assert json.loads(stated["label_names"]) == LABEL_NAMES
+        assert json.loads(stated["preprocessing"]) == {
+            "size": 64, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "crop_pct": 1.0,
+            "crop_mode": "squash", "body_crop": True, "filters": [],
+        }  # fmt: skip
+        assert stated["weights_sha256"] == sha256_file(exported_checkpoint / "model.safetensors")
+        onnx.checker.check_model(proto)
+
+    def test_they_say_nothing_of_the_machine_that_wrote_them(self, exported_checkpoint: Path) -> None:
+        for runtime in ("onnx", INT8):
+            texts = "\n".join(onnx_texts((exported_checkpoint / RUNTIMES[runtime][0]).read_bytes()))
+            assert not re.search(r"\.py\b|[/\\]\w", texts)
+        assert str(ROOT) not in (exported_checkpoint / "openvino/model.xml").read_text(encoding="utf-8")
+
+    def test_int8_has_a_scale_a_channel_and_leaves_the_head_alone(self, exported_checkpoint: Path) -> None:
+        proto = onnx.load(exported_checkpoint / "onnx/model_int8.onnx")
+        arrays = {one.name: numpy_helper.to_array(one) for one in proto.graph.initializer}
+        makers = {output: node for node in proto.graph.node for output in node.output}
+        convolutions = [node for node in proto.graph.node if node.op_type == "Conv"]
+        scales = 0
+        for node in convolutions:
+            unpacked = makers.get(node.input[1])
+            if unpacked is None:
+                assert node.output[0] == "cam", f"{node.name} is not int8"
+                continue
+            weights, scale = arrays[unpacked.input[0]], arrays[unpacked.input[1]]
+            assert weights.dtype == np.int8 and scale.shape == (len(weights),)
+            assert np.abs(weights.astype(int)).max() <= 64  # 7 bits: no CPU's 16-bit sums overflow
+            scales += 1
+        assert scales == 74 and len(convolutions) == 75
+        size = (exported_checkpoint / "onnx/model_int8.onnx").stat().st_size
+        assert size <= 24e6 < (exported_checkpoint / "onnx/model.onnx").stat().st_size
+
+    def test_the_folder_is_sealed_and_can_be_released(self, exported_checkpoint: Path) -> None:
+        released = release_checkpoint(exported_checkpoint, "someone/ct")
+        names = {name for runtime, files in RUNTIMES.items() for name in files}
+        assert names | {EXPORT, INT8_ANSWERS} <= set(released)
+        card = bytes(released["README.md"]).decode()
+        assert "## Other runtimes" in card and "| `onnx/model_int8.onnx` | ONNX, int8 | 21." in card
+        manifest = json.loads(bytes(released["ct_xception.json"]))["manifest"]
+        assert manifest["onnx/model.onnx"] == sha256_file(exported_checkpoint / "onnx/model.onnx")
+
+
+class TestRecord:
+    def test_float32_files_give_the_logits(self, exported_checkpoint: Path) -> None:
+        record = read_json(exported_checkpoint / EXPORT)
+        for runtime in ("onnx", "openvino"):
+            apart = record["files"][runtime]["difference"]
+            assert apart["n"] == 48 and apart["slices"] == "test, validation and training slices"
+            assert 0 < apart["largest"]["logits"] <= 1e-4 and apart["largest"]["cam"] < 1e-3
+
+    def test_int8_is_measured_on_test_slices_and_calibrated_on_training_slices(self, exported_checkpoint: Path) -> None:
+        found = read_json(exported_checkpoint / EXPORT)["files"][INT8]
+        side = read_json(exported_checkpoint / "ct_xception.json")
+        counts = side["provenance"]["split"]["counts"]
+        assert found["figures"]["n"] == counts["test"]
+        assert found["calibration"] == {"n": counts["train"], "split": "train"}
+        table = pandas.read_parquet(exported_checkpoint / INT8_ANSWERS)
+        own = pandas.read_parquet(exported_checkpoint / "evaluation/predictions.parquet").set_index("source")
+        assert set(table["source"]) == set(own.index)
+        for name in LABEL_NAMES:
+            np.testing.assert_allclose(table[f"reference p {name}"], own.loc[table["source"], f"p {name}"], atol=1e-5)
+
+    def test_int8_figures_by_hand(self) -> None:
+        right, other = [0.6, 0.4], [0.4, 0.6]
+        reference, own = [right, right, other, other], [right, other, other, right]
+        table = pandas.DataFrame(
+            {"source": list("abcd"), "group": list("abcd"), "label": ["x", "x", "y", "x"]}
+            | {f"{prefix}p {name}": [row[k] for row in rows] for prefix, rows in (("", own), ("reference ", reference))
+               for k, name in enumerate("xy")}
+        )  # fmt: skip
+        figures = int8_figures(table, ["x", "y"])
+        assert figures["agreement"]["value"] == 0.5 and figures["largest_difference"] == pytest.approx(0.2)
+        assert figures["accuracy"]["reference"]["value"] == 0.75  # the last of x is missed
+        assert figures["accuracy"]["approximation"]["value"] == 0.75  # the second of x is missed
+        assert figures["accuracy"]["loss"]["value"] == 0
+
+    @pytest.mark.parametrize(
+        ("agreement", "accuracy", "auroc", "missed"),
+        [
+            (0.99, 0.005, 0.005, 0),
+            (0.9899, 0.0, 0.0, 1),
+            (1.0, 0.0051, 0.0, 1),
+            (1.0, -0.2, 0.0051, 1),
+            (1.0, 0.0, None, 0),
+            (0.5, 0.5, 0.5, 3),
+            (float("nan"), 0.0, 0.0, 1),
+        ],
+    )
+    def test_bars(self, agreement: float, accuracy: float, auroc: float | None, missed: int) -> None:
+        figures = {
+            "agreement": {"value": agreement, "n": 300},
+            "accuracy": {"loss": {"value": accuracy}},
+            "macro_auroc": {"loss": {"value": auroc}},
+        }
+        assert len(missed_bars(figures)) == missed
+
+
+class TestKeepingOut:
+    def test_an_int8_file_that_decides_otherwise(
+        self,
+        copy_of: Path,
+        tiny_corpus: Path,
+        rewrite: Callable[..., None],
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        rewrite()
+        monkeypatch.setattr(export, "LEAST_AGREEMENT", 1.01)
+        monkeypatch.setattr(export, "MOST_LOST", dict.fromkeys(export.MOST_LOST, 1.0))
+        assert main(["export", str(copy_of), "--int8", "--corpus", str(tiny_corpus)]) == 1
+        assert "not kept: it puts the same class first" in capsys.readouterr().out
+        assert not (copy_of / "onnx/model_int8.onnx").exists() and (copy_of / "onnx/model.onnx").exists()
+        record = read_json(copy_of / EXPORT)
+        assert (
+            set(record["files"]) == {"onnx", "openvino"}
+            and "and 101 % is the least" in (record["kept_out"][INT8]["reason"])
+        )
+        card = bytes(release_checkpoint(copy_of, "someone/ct")["README.md"]).decode()
+        assert "**ONNX, int8 was not kept**" in card and "--runtime onnx-int8" not in card
+
+    def test_a_float32_file_with_other_logits(self, copy_of: Path, tiny_corpus: Path, rewrite) -> None:
+        def shift(proto: onnx.ModelProto) -> None:
+            _replace_head(proto, lambda weights: weights * np.float32(1.001))
+
+        rewrite(shift)
+        record = export_checkpoint(copy_of, ["onnx"], corpus=str(tiny_corpus), progress=False)
+        assert re.search(r"by up to [\d.e-]+ on 48 slices", record["kept_out"]["onnx"]["reason"])
+        assert not (copy_of / "onnx/model.onnx").exists() and (copy_of / "onnx/model_int8.onnx").exists()
+
+    def test_a_float32_file_that_gives_no_numbers(self, copy_of: Path, tiny_corpus: Path, rewrite) -> None:
+        rewrite(lambda proto: _replace_head(proto, lambda weights: np.full_like(weights, np.nan)))
+        record = export_checkpoint(copy_of, ["onnx"], corpus=str(tiny_corpus), progress=False)
+        assert record["kept_out"]["onnx"]["difference"]["largest"]["logits"] is None
+
+
+def _replace_head(proto: onnx.ModelProto, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    (weights,) = (one for one in proto.graph.initializer if one.name.endswith("fc.weight"))
+    weights.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(weights)), weights.name))
+
+
+class TestRefusals:
+    def test_int8_needs_the_corpus_of_training(self, copy_of: Path, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="int8: is calibrated on the slices of training; name the corpus"):
+            export_checkpoint(copy_of, [INT8])
+        from ct_xception.corpus.phantom import generate_phantom
+
+        other = generate_phantom(tmp_path / "other", patients=24, slices_per_patient=2, size=64, seed=3)
+        with pytest.raises(InputError, match="is not the corpus that the checkpoint was trained on"):
+            export_checkpoint(copy_of, [INT8], corpus=str(other))
+
+    def test_a_folder_that_is_not_as_it_was_sealed(self, copy_of: Path) -> None:
+        (copy_of / "evaluation/metrics.json").write_text("{}")
+        with pytest.raises(CheckpointError, match=r"evaluation/metrics.json differs from the SHA-256"):
+            export_checkpoint(copy_of, ["onnx"])
+        with pytest.raises(CheckpointError, match="is no folder; fetch a Hub checkpoint"):
+            export_checkpoint("someone/ct", ["onnx"])
+
+    def test_a_missing_package(
+        self, copy_of: Path, tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = {path: path.stat().st_mtime_ns for path in copy_of.rglob("*")}
+        monkeypatch.setitem(sys.modules, "onnxscript", None)
+        assert main(["export", str(copy_of), "--corpus", str(tiny_corpus)]) == 2
+        said = capsys.readouterr().err
+        assert "export: needs onnxscript, which is not installed; pip install 'ct-xception[export]'." in said
+        assert before == {path: path.stat().st_mtime_ns for path in copy_of.rglob("*")}
+
+    def test_an_export_that_was_cut_off_is_made_again(self, copy_of: Path, tiny_corpus: Path, rewrite) -> None:
+        rewrite()
+        (copy_of / "onnx/model.onnx").unlink()
+        (copy_of / "onnx/model.onnx").write_bytes(b"\x08")
+        (copy_of / "README.md").write_text("half")
+        edit_json(copy_of / EXPORT, lambda record: record["files"].pop("openvino"))
+        export_checkpoint(copy_of, ["onnx"], corpus=str(tiny_corpus), progress=False)
+        assert not (copy_of / "openvino/model.xml").exists()  # nobody's record knew it
+        assert "onnx/model.onnx" in release_checkpoint(copy_of, "someone/ct")
+
+
+class TestSlices:
+    def test_the_phantom_will_do_for_logits(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("CT_XCEPTION_CACHE", str(tmp_path))
+        monkeypatch.setattr(export_slices, "PHANTOM", "phantom:patients=24,slices=1,size=64")
+        found = find_slices({"corpus": {"kind": "folder", "hash": "c0ffee"}}, ["a", "b"], None, CorpusOptions(),
+                            calibrate=False)  # fmt: skip
+        assert len(found.checked) == 24 and found.calibration is None and found.tested == 0
+
+    def test_a_phantom_checkpoint_finds_its_own(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("CT_XCEPTION_CACHE", str(tmp_path))
+        trained = {"corpus": {"kind": "phantom", "source": "phantom:patients=24,slices=2,size=64"}}
+        found = find_slices(trained, LABEL_NAMES, None, CorpusOptions(), calibrate=True)
+        assert found.calibration is not None and not found.anonymous
+        tested = found.checked.select(range(found.tested))
+        assert found.tested > 0 and not set(tested["source"]) & set(found.calibration["source"])
+
+
+class TestCardLock:
+    """A folder of made-up answers with an export: what does not belong together gives no card."""
+
+    @pytest.fixture
+    def folder(self, full_folder: Folder) -> Path:
+        folder = full_folder.write()
+        (folder / "onnx").mkdir()
+        (folder / "onnx/model_int8.onnx").write_bytes(b"\x08\x0a")
+        own = full_folder.rows("published")
+        table = own[["source", "group", "label"]].copy()
+        for name in full_folder.names:
+            table[f"reference p {name}"] = table[f"p {name}"] = own[f"p {name}"]
+        table.to_parquet(folder / INT8_ANSWERS, index=False)
+        found = {
+            "sha256": {"onnx/model_int8.onnx": sha256_file(folder / "onnx/model_int8.onnx")},
+            "bytes": 21_500_000,
+            "figures": int8_figures(table, full_folder.names),
+            "calibration": {"n": 256, "split": "train"},
+        }
+        weights = full_folder.metrics["weights_sha256"]
+        write_json(folder / EXPORT, {"format": 1, "weights_sha256": weights, "files": {INT8: found}, "kept_out": {}})
+        return folder
+
+    def test_a_whole_one_is_in_the_card(self, folder: Path) -> None:
+        card = render_card(folder)
+        assert "| `onnx/model_int8.onnx` | ONNX, int8 | 21.5 MB | 100.0 % (" in card
+        assert "calibrated on 256 training slices" in card and "--runtime onnx-int8" in card
+
+    @pytest.mark.parametrize(
+        ("tamper", "found"),
+        [
+            (lambda f: (f / "onnx/model_int8.onnx").write_bytes(b"\x08\x0b"), "is not the file that was measured"),
+            (lambda f: (f / "onnx/model.onnx").write_bytes(b"\x08\x0a"), "onnx/model.onnx is in the folder or in"),
+            (lambda f: (f / "onnx/model_int8.onnx").unlink(), "but not in both"),
+            (lambda f: (f / EXPORT).unlink(), "onnx/model_int8.onnx has no figures"),
+            (lambda f: (f / INT8_ANSWERS).unlink(), "predictions_int8.parquet is missing"),
+            (lambda f: edit_json(f / EXPORT, lambda r: r.update(weights_sha256="0" * 64)), "speaks of other weights"),
+            (lambda f: edit_json(f / EXPORT, _better), "figures in evaluation/export.json are not those of"),
+            (lambda f: _edit_answers(f, lambda t: t.drop(index=0)), "are not those of"),
+            (lambda f: _edit_both(f, lambda t: t.drop(index=0)), "is not of the images that the card's figures"),
+            (lambda f: _edit_both(f, _flatter), "the answers of the network in .* are not those of its own"),
+            (lambda f: _edit_both(f, lambda t: t.assign(group=t["source"])), "are not those of its own evaluation"),
+        ],
+    )
+    def test_tampering_is_refused(self, folder: Path, tamper: Callable[[Path], Any], found: str) -> None:
+        tamper(folder)
+        with pytest.raises(CheckpointError, match=found):
+            render_card(folder)
+
+
+def _better(record: dict[str, Any]) -> None:
+    record["files"][INT8]["figures"]["accuracy"]["approximation"]["value"] += 0.01
+
+
+def _flatter(table: pandas.DataFrame) -> pandas.DataFrame:
+    """The reference's answers made worse, so that int8 seems to gain."""
+    worse = table.copy()
+    columns = [name for name in worse if str(name).startswith("reference p ")]
+    worse.loc[0, columns] = worse.loc[0, columns].to_numpy(float)[::-1].copy()
+    return worse
+
+
+def _edit_answers(folder: Path, change: Callable[[pandas.DataFrame], pandas.DataFrame]) -> pandas.DataFrame:
+    table = change(pandas.read_parquet(folder / INT8_ANSWERS))
+    table.to_parquet(folder / INT8_ANSWERS, index=False)
+    return table
+
+
+def _edit_both(folder: Path, change: Callable[[pandas.DataFrame], pandas.DataFrame]) -> None:
+    """Change the answers, and the figures with them."""
+    figures = int8_figures(_edit_answers(folder, change), LABEL_NAMES)
+    edit_json(folder / EXPORT, lambda record: record["files"][INT8].update(figures=figures))
+
+
+class TestTexts:
+    def test_every_text_is_found_and_no_number(self, exported_checkpoint: Path) -> None:
+        data = (exported_checkpoint / "onnx/model_int8.onnx").read_bytes()
+        proto, texts = onnx.load_from_string(data), set(onnx_texts(data))
+        assert {node.name for node in proto.graph.node} | {one.name for one in proto.graph.initializer} <= texts
+        assert {entry.value for entry in proto.metadata_props} <= texts
+        assert sum(map(len, texts)) < len(data) / 50
+
+    def test_a_name_hidden_in_a_file_is_found(self) -> None:
+        node = onnx.helper.make_node("Relu", ["x"], ["y"], doc_string="DOE^JOHN")
+        info = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
+        proto = onnx.helper.make_model(onnx.helper.make_graph([node], "g", info[:1], info[1:]))
+        with pytest.raises(CheckpointError, match=r"onnx/model.onnx .*tells who a patient is"):
+            check_checkpoint({"onnx/model.onnx": proto.SerializeToString()}, phantom=False)
+
+    def test_damage_and_weights_elsewhere_are_refused(self) -> None:
+        tensor = numpy_helper.from_array(np.arange(4, dtype=np.float32), "w")
+        proto = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [tensor]))
+        whole = proto.SerializeToString()
+        assert "w" in set(onnx_texts(whole))
+        with pytest.raises(ValueError, match="cut off or damaged"):
+            list(onnx_texts(whole[:-3]))
+        proto.graph.initializer[0].external_data.add(key="location", value="/etc/passwd")
+        with pytest.raises(ValueError, match="keeps weights in another file"):
+            list(onnx_texts(proto.SerializeToString()))
