@@ -104,11 +104,12 @@ def see_items(
             except SliceError:
                 continue  # the evaluation lists it, with the reason
         if slices:
-            parts.append(_see(classifier, slices))
+            parts.append(see_slices(classifier, slices))
     return Seen.join(parts) if parts else Seen(np.zeros((0, 0), np.float32))
 
 
-def _see(classifier: Classifier, slices: Sequence[Slice]) -> Seen:
+def see_slices(classifier: Classifier, slices: Sequence[Slice]) -> Seen:
+    """Crop slices as they were read and pass them through the network, all in one batch."""
     prepared = [classifier.prepare(slice_) for slice_ in slices]
     outputs = classifier.network(np.stack([one.values for one in prepared]))
     return Seen(
