@@ -18,7 +18,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ct_xception import __version__
 from ct_xception.errors import InputError, SliceError, printable
@@ -83,8 +83,8 @@ def build_parser() -> argparse.ArgumentParser:
         _add_evaluate,
         _add_compare,
         _add_phantom,
-        _add_import_keras,
         _add_export,
+        _add_import_keras,
         _add_push,
         _add_demo,
     ):
@@ -344,8 +344,8 @@ def _add_evaluate(commands: Commands) -> None:
         "evaluate",
         help="measure a checkpoint on a corpus",
         description="Answer a split of a corpus by the predictor and by stock pipeline(), and write metrics.json, "
-        "predictions.parquet and figures, the same without test images that have a twin in training, and what simple "
-        "rules score. A corpus without splits is split as training would split it.",
+        "predictions.parquet, figures and errors.html, a page of the mistakes; and the same without test images that "
+        "have a twin in training, and what simple rules score. A corpus without splits is split as training would.",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or Hub id (user/repo[@revision])")
     parser.add_argument(
@@ -367,7 +367,7 @@ def _add_evaluate(commands: Commands) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from ct_xception.evaluation.evaluator import evaluate_checkpoint
+    from ct_xception.evaluation.evaluator import ErrorPage, evaluate_checkpoint
     from ct_xception.evaluation.figures import Outputs
     from ct_xception.evaluation.predictions import SOURCES
     from ct_xception.evaluation.text import evaluation_summary
@@ -377,32 +377,41 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output)
     if output.exists() and not output.is_dir():
         raise InputError(f"--output: {printable(output)} is a file; name a folder.")
-    dataset, split, report, protocols = _load_split(arguments, window, read_provenance(folder))
+    found = _load_split(arguments, window, read_provenance(folder))
     metrics = evaluate_checkpoint(
         folder,
-        dataset,
-        split=split,
-        corpus=report,
+        found.splits[arguments.split],
+        split=found.split,
+        corpus=found.report,
         split_name=arguments.split,
         batch_size=arguments.batch_size,
         seed=arguments.seed,
         window=window,
         frame=arguments.frame,
         outputs=Outputs(folder=output, names=output / SOURCES),
-        protocols=protocols,
+        protocols=found.protocols,
+        errors=ErrorPage(output, found.splits, None if found.audit is None else found.audit.survey),
     )
     print(evaluation_summary(metrics))
     if "imported" in read_provenance(folder):
         print("note: which images this imported network was trained on is not known; any of them here flatter it.")
-    print(f"written to {printable(output)}/")
+    print(f"written to {printable(output)}/ (errors.html shows images of the corpus: keep it to yourself)")
     print(RESEARCH_USE, file=sys.stderr)
     return DONE
 
 
-def _load_split(
-    arguments: argparse.Namespace, window: Window | None, provenance: Mapping[str, Any]
-) -> tuple[Dataset, dict[str, Any] | None, dict[str, Any], Protocols]:
-    """The items to answer, the splits they belong to (None for a corpus taken whole), the corpus's report, the rest."""
+class _Measured(NamedTuple):
+    """What is evaluated: the splits, their record (None for a corpus taken whole), the corpus's report, the rest."""
+
+    splits: Mapping[str, Dataset]
+    split: dict[str, Any] | None
+    report: dict[str, Any]
+    protocols: Protocols
+    audit: Audit | None = None
+
+
+def _load_split(arguments: argparse.Namespace, window: Window | None, provenance: Mapping[str, Any]) -> _Measured:
+    """The corpus, split as training split it. Raises InputError where that cannot be had."""
     from ct_xception.corpus.load import load_corpus
     from ct_xception.corpus.split import split_corpus
     from ct_xception.evaluation.protocols import Protocols
@@ -411,9 +420,10 @@ def _load_split(
     if arguments.split == "all":
         from datasets import concatenate_datasets
 
-        return concatenate_datasets(list(corpus.dataset.values())), None, corpus.report, Protocols()
+        whole = {"all": concatenate_datasets(list(corpus.dataset.values()))}
+        return _Measured(whole, None, corpus.report, Protocols())
     if "train" not in corpus.dataset and arguments.split in corpus.dataset:
-        return corpus.dataset[arguments.split], None, corpus.report, Protocols()
+        return _Measured(corpus.dataset, None, corpus.report, Protocols())
     audit = _audit_for(arguments, corpus, window)
     stated = provenance.get("split", {})
     fractions, seed = stated.get("fractions", (0.7, 0.15, 0.15)), stated.get("seed", arguments.seed)
@@ -425,7 +435,7 @@ def _load_split(
             "--corpus: its split cannot be made again as training made it, so its test images may have been trained "
             "on; give the columns or patterns of training, or --split all for a corpus that was not trained on."
         )
-    return splits[arguments.split], split, report, _protocols(arguments, audit, splits)
+    return _Measured(splits, split, report, _protocols(arguments, audit, splits), audit)
 
 
 def _audit_for(arguments: argparse.Namespace, corpus: Corpus, window: Window | None) -> Audit | None:
@@ -449,9 +459,9 @@ def _protocols(arguments: argparse.Namespace, audit: Audit | None, splits: Datas
 
 def _corpus_options(arguments: argparse.Namespace, window: Window | None) -> CorpusOptions:
     """How a corpus is to be read, by the options of `_add_corpus`."""
-    from ct_xception.corpus.load import CorpusOptions
+    from ct_xception.corpus.listing import COLUMNS, CorpusOptions
 
-    columns = {f"{name}_column": getattr(arguments, f"{name}_column") for name in ("image", "label", "group", "split")}
+    columns = {f"{name}_column": getattr(arguments, f"{name}_column") for name in COLUMNS}
     return CorpusOptions(
         class_map=_pairs(arguments.class_map, "--class_map"),
         split_map=_pairs(arguments.split_map, "--split_map"),
@@ -543,6 +553,61 @@ def _phantom(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+# export
+
+
+def _add_export(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="write a checkpoint's network for ONNX Runtime or OpenVINO",
+        description="Write the network into the checkpoint's folder for other runtimes, and keep what answers as it "
+        "does: ONNX and OpenVINO in float32, and ONNX in int8, calibrated on training slices. Card and manifest are "
+        "brought up to date. What is not kept is said, with exit code 1.",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder, such as runs/NAME/model")
+    parser.add_argument("--onnx", action="store_true", help="onnx/model.onnx (the default)")
+    parser.add_argument("--int8", action="store_true", help="onnx/model_int8.onnx, a quarter of the size")
+    parser.add_argument("--openvino", action="store_true", help="openvino/model.xml and model.bin")
+    parser.add_argument(
+        "--corpus", metavar="SOURCE", help="the corpus of training (default: the phantom, if that will do)"
+    )
+    _add_corpus_options(parser)
+    parser.add_argument("--browser", metavar="DIR", help="write the page that answers in the browser, a static site")
+    _add_ort(parser)
+    parser.set_defaults(command=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from ct_xception.serving.catalogue import ONNX, ONNX_INT8
+
+    _check_goes_with(arguments, "ort", "browser")
+    asked = {"onnx": arguments.onnx, "onnx-int8": arguments.int8, "openvino": arguments.openvino}
+    runtimes, folder = [name for name, wanted in asked.items() if wanted], Path(arguments.checkpoint)
+    exported = not folder.is_dir() or any((folder / name).is_file() for name in (ONNX, ONNX_INT8))
+    if not runtimes and not (arguments.browser and exported):
+        runtimes = ["onnx"]
+    code = _export_networks(arguments, runtimes) if runtimes else DONE
+    if arguments.browser:
+        from ct_xception.publish.browser_space import write_site
+
+        files = write_site(arguments.checkpoint, arguments.browser, ort=arguments.ort)
+        size = sum(file.stat().st_size for file in files.values()) / 1e6
+        print(f"{printable(arguments.browser)}/: the page, {len(files)} files, {size:.1f} MB; to see it:")
+        print(f"  python -m http.server --bind 127.0.0.1 --directory {printable(arguments.browser)}")
+    return code
+
+
+def _export_networks(arguments: argparse.Namespace, runtimes: Sequence[str]) -> int:
+    from ct_xception.publish.export import export_checkpoint
+    from ct_xception.publish.export_text import export_summary
+
+    options = _corpus_options(arguments, _window(arguments))
+    _hide_loading_bars()
+    record = export_checkpoint(arguments.checkpoint, runtimes, corpus=arguments.corpus, options=options)
+    print(export_summary(record))
+    return FAILED if any(name in record["kept_out"] for name in runtimes) else DONE
+
+
 # import-keras
 
 
@@ -582,41 +647,6 @@ def _import_keras(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-# export
-
-
-def _add_export(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "export",
-        help="write a checkpoint's network for ONNX Runtime or OpenVINO",
-        description="Write the network into the checkpoint's folder for other runtimes, and keep what answers as it "
-        "does: ONNX and OpenVINO in float32, and ONNX in int8, calibrated on training slices. Card and manifest are "
-        "brought up to date. What is not kept is said, with exit code 1.",
-    )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder, such as runs/NAME/model")
-    parser.add_argument("--onnx", action="store_true", help="onnx/model.onnx (the default)")
-    parser.add_argument("--int8", action="store_true", help="onnx/model_int8.onnx, a quarter of the size")
-    parser.add_argument("--openvino", action="store_true", help="openvino/model.xml and model.bin")
-    parser.add_argument(
-        "--corpus", metavar="SOURCE", help="the corpus of training (default: the phantom, if that will do)"
-    )
-    _add_corpus_options(parser)
-    parser.set_defaults(command=_export)
-
-
-def _export(arguments: argparse.Namespace) -> int:
-    from ct_xception.publish.export import export_checkpoint
-    from ct_xception.publish.export_text import export_summary
-
-    asked = {"onnx": arguments.onnx, "onnx-int8": arguments.int8, "openvino": arguments.openvino}
-    runtimes = [name for name, wanted in asked.items() if wanted] or ["onnx"]
-    options = _corpus_options(arguments, _window(arguments))
-    _hide_loading_bars()
-    record = export_checkpoint(arguments.checkpoint, runtimes, corpus=arguments.corpus, options=options)
-    print(export_summary(record))
-    return FAILED if any(name in record["kept_out"] for name in runtimes) else DONE
-
-
 # push
 
 
@@ -626,10 +656,10 @@ def _add_push(commands: Commands) -> None:
         help="publish a checkpoint, its Space and its corpus's record on the Hub",
         description="Publish a checkpoint folder as USER/REPO on the Hub: one commit or none, with the card, the "
         "figures and every other file of the folder. A push that was cut off is made again with the same command.",
-        epilog="Of a checkpoint that is on the Hub already (user/repo[@revision]), --space publishes the Space alone; "
-        "of a run folder, --dataset publishes the record alone. Log in first: hf auth login.",
+        epilog="Of a checkpoint that is on the Hub already (user/repo[@revision]), --space or --browser publishes the "
+        "Space alone; of a run folder, --dataset publishes the record alone. Log in first: hf auth login.",
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder, Hub id for --space, run folder for --dataset")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder, Hub id for a Space, run folder for --dataset")
     parser.add_argument("repo_id", metavar="USER/REPO", help="made where it does not exist")
     parser.add_argument("--private", action="store_true", help="make what is new private")
     parser.add_argument("--tag", metavar="V", help="tag this version, for user/repo@V")
@@ -637,6 +667,8 @@ def _add_push(commands: Commands) -> None:
     parser.add_argument("--new_card", action="store_true", help="write the card anew from the folder's files")
     parser.add_argument("--handler", action="store_true", help="with the handler.py for the Hub's Inference Endpoints")
     parser.add_argument("--space", action="store_true", help="also publish the demo page, on this checkpoint")
+    parser.add_argument("--browser", action="store_true", help="also publish the page that answers in the browser")
+    _add_ort(parser)
     parser.add_argument("--dataset", action="store_true", help="also publish the corpus's splits and audit, no images")
     parser.add_argument("--images", action="store_true", help="with --dataset: the images, too (never DICOM)")
     parser.set_defaults(command=_push)
@@ -644,11 +676,13 @@ def _add_push(commands: Commands) -> None:
 
 def _push(arguments: argparse.Namespace) -> int:
     from ct_xception.publish.corpus_record import is_run
-    from ct_xception.publish.hub import push_checkpoint, push_corpus, push_space
+    from ct_xception.publish.hub import push_checkpoint, push_corpus
 
     folder, repo_id = Path(arguments.checkpoint), arguments.repo_id
-    if arguments.images and not arguments.dataset:
-        raise InputError("--images: goes with --dataset; give both, or neither.")
+    _check_goes_with(arguments, "images", "dataset")
+    _check_goes_with(arguments, "ort", "browser")
+    if arguments.space and arguments.browser:
+        raise InputError("--browser: --space has that name already; push one of them, and the other under its own.")
     version: dict[str, Any] = {"private": arguments.private, "tag": arguments.tag}
     run, model = (folder if is_run(folder) else folder.parent), arguments.checkpoint
     pushed: list[Pushed] = []
@@ -656,15 +690,25 @@ def _push(arguments: argparse.Namespace) -> int:
         own = {"message": arguments.message, "new_card": arguments.new_card, "handler": arguments.handler}
         pushed.append(_tell_pushed(push_checkpoint(folder, repo_id, **version, **own)))
         model = f"{repo_id}@{pushed[0].commit}"
-    if arguments.space:
-        if run == folder:
-            raise InputError("--space: a run folder has no page; give its checkpoint (RUN/model), or a Hub id.")
-        pushed.append(_tell_pushed(push_space(model, repo_id, **version)))
+    if arguments.space or arguments.browser:
+        pushed.append(_tell_pushed(_push_page(arguments, model, version, is_run=run == folder)))
     if arguments.dataset:
         pushed.append(_tell_pushed(push_corpus(run, repo_id, **version, images=arguments.images)))
     if not pushed:
         raise InputError(f"{printable(folder)}: is no checkpoint folder; of a Hub id push --space, of a run --dataset.")
     return DONE
+
+
+def _push_page(arguments: argparse.Namespace, model: str, version: Mapping[str, Any], *, is_run: bool) -> Pushed:
+    """Publish one of the two Spaces, for a model that is on the Hub."""
+    from ct_xception.publish.hub import push_browser_space, push_space
+
+    if is_run:
+        option = "--space" if arguments.space else "--browser"
+        raise InputError(f"{option}: a run folder has no page; give its checkpoint (RUN/model), or a Hub id.")
+    if arguments.space:
+        return push_space(model, arguments.repo_id, **version)
+    return push_browser_space(arguments.checkpoint, model, arguments.repo_id, ort=arguments.ort, **version)
 
 
 def _tell_pushed(pushed: Pushed) -> Pushed:
@@ -714,7 +758,7 @@ def _add_corpus_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--class_map", nargs="+", default=[], metavar="FOLDER=CLASS", help="where names differ")
     parser.add_argument("--split_map", nargs="+", default=[], metavar="FOLDER=SPLIT", help="where names differ")
     parser.add_argument("--group_pattern", metavar="REGEX", help="its first group in a path is the patient")
-    for column in ("image", "label", "group", "split"):
+    for column in ("image", "label", "group", "series", "split"):
         parser.add_argument(f"--{column}_column", metavar="NAME", help="of a table or Hub dataset")
     _add_reading(parser)
 
@@ -744,6 +788,16 @@ def _checkpoint(given: str | None) -> str:
     newest = found[-1].parent
     print(f"checkpoint: {printable(newest)} (the newest run)", file=sys.stderr)
     return str(newest)
+
+
+def _add_ort(parser: argparse.ArgumentParser) -> None:
+    help_ = "with --browser: the npm package onnxruntime-web, unpacked, to go with the page (default: from its CDN)"
+    parser.add_argument("--ort", metavar="DIR", help=help_)
+
+
+def _check_goes_with(arguments: argparse.Namespace, option: str, other: str) -> None:
+    if getattr(arguments, option) and not getattr(arguments, other):
+        raise InputError(f"--{option}: goes with --{other}; give both, or neither.")
 
 
 def _add_runtime(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from ct_xception.cli import main
 from ct_xception.wording import RESEARCH_USE
+from tests.gates import add_gate
 
 
 @pytest.fixture
@@ -106,6 +107,23 @@ def test_a_terminal_gets_a_table_that_fits(
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split() == ["file", "answer", "next"] and len(rows) == 2
     assert all(len(row) <= 100 and "slice_" in row and " %" in row for row in rows)
+
+
+def test_what_the_input_gate_refuses_is_shown_without_a_figure_unless_asked_for(
+    tiny_checkpoint: Path, sample_slices: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = shutil.copytree(tiny_checkpoint, tmp_path / "model")
+    add_gate(model)
+    assert run("predict", sample_slices[0], "--model", model) == 0
+    header, row = (line.split("\t") for line in capsys.readouterr().out.splitlines())
+    assert header[:3] == ["source", "gate", "label"] and row[1:7] == ["refused", "", "", "", "", ""]
+    assert "times as far from the training slices" in row[7]
+    assert run("predict", sample_slices[0], "--model", model, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["gate"]["verdict"] == "refused"
+    assert run("explain", sample_slices[0], "--model", model, "--json") == 2
+    assert "slice_0.png: refused by the input gate (" in capsys.readouterr().err
+    assert run("predict", sample_slices[0], "--model", model, "--no-gate", "--json") == 0
+    assert "gate" not in json.loads(capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("json_option", [[], ["--json"]])
@@ -243,6 +261,8 @@ def test_evaluate_measures_a_split_or_the_whole(
     assert ("deduplicated" in metrics.get("protocols", {})) == ("majority" in printed or "commonest" in printed)
     assert ("deduplicated" in metrics.get("protocols", {})) == (split == "test")
     assert sorted(tiny_checkpoint.iterdir()) == before
+    page = (out / "errors.html").read_text()
+    assert ("Most alike in training" in page) == (split == "test") and "data:image/" in page
 
 
 def test_a_reader_that_leaves_early_is_no_failure() -> None:

@@ -169,9 +169,12 @@ def _check(answers: Answers, items: Items, names: Sequence[str]) -> None:
 def _survey(splits: Mapping[str, Dataset], window: Window | None, frame: int | None, progress: bool) -> Survey:
     from datasets import DatasetDict
 
+    from ct_xception.corpus.labels import SPLITS
     from ct_xception.corpus.survey import survey_corpus
 
-    return survey_corpus(DatasetDict(dict(splits)), window=window, frame=frame, progress=progress)
+    # A corpus taken whole is no split, and a survey passes over what is none.
+    named = {name if name in SPLITS else "test": part for name, part in splits.items()}
+    return survey_corpus(DatasetDict(named), window=window, frame=frame, progress=progress)
 
 
 def _rows(survey: Survey, sources: Iterable[str]) -> NDArray[np.intp]:

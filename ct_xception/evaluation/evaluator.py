@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +36,24 @@ from ct_xception.files import read_json, sha256_file, write_json
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from ct_xception.corpus.survey import Survey
     from ct_xception.imaging.slices import Window
 
 FORMAT = 2
 METRICS, PREDICTIONS = "metrics.json", "predictions.parquet"
 PREDICTIONS_GROUPED, BASELINES, AUDIT = "predictions_grouped.parquet", "baselines.parquet", "audit.json"
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorPage:
+    """Where the page of mistakes goes, which never is a checkpoint, and what it may compare with.
+
+    `splits` with train adds the most alike training images; `survey` is the audit's, made anew where there is none.
+    """
+
+    folder: Path
+    splits: Mapping[str, Dataset] = field(default_factory=dict)
+    survey: Survey | None = None
 
 
 def evaluate_checkpoint(
@@ -58,11 +72,13 @@ def evaluate_checkpoint(
     frame: int | None = None,
     outputs: Outputs = Outputs(),  # noqa: B008 (frozen)
     protocols: Protocols = Protocols(),  # noqa: B008 (frozen)
+    errors: ErrorPage | None = None,
 ) -> dict[str, Any]:
     """Answer every item of a split by the predictor and by stock `pipeline()` (if `stock`); write and return metrics.
 
     `dataset` has the columns image {"path", "bytes"}, label, group, source. `split` (as `make_splits` gives it) and
     `corpus` (its report) say what was evaluated; without `split` the figures carry no protocol, and no card takes them.
+    `errors` asks for the error page too.
     """
     label_names = check_split(checkpoint, dataset, split, split_name)
     answerers = {PREDICTOR: predictor_answers(checkpoint, device=device, window=window, frame=frame)}
@@ -74,7 +90,17 @@ def evaluate_checkpoint(
         for path, answer in answerers.items()
     }
     stated: dict[str, Any] = {"split": split, "corpus": corpus, "split_name": split_name, "seed": seed}
-    return write_evaluation(checkpoint, dataset, answers, outputs=outputs, protocols=protocols, **stated)
+    metrics = write_evaluation(checkpoint, dataset, answers, outputs=outputs, protocols=protocols, **stated)
+    if errors is not None:
+        from ct_xception.evaluation.error_page import write_error_page
+
+        shown: dict[str, Any] = {"survey": errors.survey, "split": split, "protocols": protocols}
+        reading: dict[str, Any] = {"window": window, "frame": frame, "device": device, "progress": progress}
+        splits = {**errors.splits, split_name: dataset}
+        write_error_page(
+            errors.folder, checkpoint, splits, answers[PREDICTOR], split_name=split_name, **shown, **reading
+        )
+    return metrics
 
 
 def write_evaluation(
