@@ -81,12 +81,12 @@ def calibrate_model_folder(folder: Path, temperature: float, rules: Mapping[str,
 
 
 def reopen_model_folder(sealed: Path, folder: Path, *, corpus: Mapping[str, Any], split: Mapping[str, Any]) -> None:
-    """Copy a finished checkpoint to `folder` without its evaluation, to be measured anew; the weights stay as they are.
+    """Copy a finished checkpoint to `folder` without evaluation and exports, to be measured anew; the weights stay.
 
     The records of corpus and split are brought up to date. Raises `CheckpointError` where the split is another.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(sealed, folder, ignore=shutil.ignore_patterns("evaluation", "README.md"))
+    shutil.copytree(sealed, folder, ignore=shutil.ignore_patterns("evaluation", "README.md", "onnx", "openvino"))
     side = read_json(folder / SIDE_FILE)
     if side["provenance"].get("split", {}).get("name") != split["name"]:
         raise CheckpointError(f"{sealed}: was trained by another split of the corpus; choose another --output_dir.")
