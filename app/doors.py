@@ -25,7 +25,6 @@ from weakref import WeakKeyDictionary
 
 import anyio.to_thread
 import gradio as gr
-from ct_xception_app import words
 from ct_xception_app.limits import LONGEST_SECONDS
 from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
@@ -41,6 +40,7 @@ from ct_xception.explain.catalogue import METHODS
 from ct_xception.explain.faithfulness import Explained
 from ct_xception.explain.overlay import overlay
 from ct_xception.imaging.slices import Slice, parse_window
+from ct_xception.serving.downloads import Origin
 from ct_xception.serving.inference_api import POSTED, Asked, NotAnswered, classify, read_json_request, refusal_of
 from ct_xception.serving.predictor import Classifier, Prediction
 from ct_xception.serving.text import answer_record
@@ -122,7 +122,7 @@ class Api:
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier
-        self.name = words.model_name(classifier)
+        self.name = Origin.of(classifier).name
 
     @_resolved
     def predict(self, file: gr.FileData, window: str = "", frame: int | None = None) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def describe(classifier: Classifier) -> dict[str, Any]:
     """Which model answers: JSON-able, without paths of this machine."""
     contract, rules = classifier.contract, classifier.decisions
     return {
-        "model": words.model_name(classifier),
+        **Origin.of(classifier).to_dict(),
         "task": "image-classification",
         "classes": list(classifier.label_names),
         "input": {
@@ -244,7 +244,7 @@ def describe(classifier: Classifier) -> dict[str, Any]:
         "coverage": None if rules.conformal is None else rules.conformal["coverage"],
         "operating_points": [point.name for point in rules.operating_points],
         "abstains_below": rules.abstain_below,
-        "gate": getattr(classifier, "gate", None) is not None,
+        "gate": classifier.gate is not None,
         "notice": RESEARCH_USE,
     }
 

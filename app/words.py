@@ -13,7 +13,7 @@ from ct_xception.explain.catalogue import METHODS
 from ct_xception.explain.overlay import opposing_palette, palette
 from ct_xception.serving.downloads import Origin, is_refused
 from ct_xception.serving.gate import DOUBTFUL
-from ct_xception.serving.predictor import Classifier, Prediction
+from ct_xception.serving.predictor import Prediction
 from ct_xception.serving.series import AGGREGATIONS, SeriesAnswer
 from ct_xception.serving.text import describe_decision
 from ct_xception.wording import percent
@@ -33,11 +33,6 @@ def header(origin: Origin) -> str:
     """The page's title, and the model that answers."""
     model = html.escape(origin.name)
     return f"<h1>ct-xception</h1><p>What Xception sees in a CT slice, and where. <code>{model}</code></p>"
-
-
-def model_name(classifier: Classifier) -> str:
-    """The Hub id and commit, or the end of a local path: where a server keeps its files is its own affair."""
-    return Origin.of(classifier).name
 
 
 def waiting() -> str:

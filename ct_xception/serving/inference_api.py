@@ -111,7 +111,7 @@ def classify(classifier: Classifier, source: Source, asked: Asked, name: str = P
 
 def refusal_of(prediction: Prediction) -> tuple[str, ...]:
     """Why the gate refused a slice; empty where it did not, or the checkpoint has none."""
-    gate = getattr(prediction, "gate", None)
-    if gate is None or gate.verdict != "refused":
+    verdict = prediction.gate
+    if verdict is None or not verdict.refused:
         return ()
-    return tuple(gate.reasons) or ("the input gate refused the slice",)
+    return verdict.reasons or ("the input gate refused the slice",)

@@ -337,7 +337,7 @@ def _table(
 
     text, number = pyarrow.string(), pyarrow.float64()
     known = [None if isinstance(answer, SliceError) else answer for answer in answers]
-    gates = [getattr(answer, "gate", None) for answer in known]
+    gates = [answer and answer.gate for answer in known]
     columns: dict[str, Any] = {"source": pyarrow.array([scoring.work.sources[row] for row in rows], text)}
     for name, values in scoring.work.columns.items():
         columns[name] = pyarrow.array([values[row] for row in rows], text)

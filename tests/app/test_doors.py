@@ -25,9 +25,11 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from ct_xception.explain.attribution import attribute
-from ct_xception.serving.inference_api import NotAnswered
+from ct_xception.files import sha256_file
+from ct_xception.serving.gate import GateVerdict
 from ct_xception.serving.predictor import Classifier
 from ct_xception.wording import RESEARCH_USE
+from tests.serving.test_inference_api import Doorkeeper
 
 ROOT = Path(__file__).resolve().parents[2]
 DICOM = ROOT / "app" / "examples" / "normal.dcm"
@@ -37,6 +39,13 @@ NEAR = 1e-9
 @pytest.fixture(scope="module")
 def classifier(tiny_checkpoint: Path) -> Classifier:
     return Classifier.from_pretrained(tiny_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def refusing(classifier: Classifier) -> Classifier:
+    """The same network behind a gate that lets nothing in."""
+    verdict = GateVerdict("refused", ("a colour photograph", "no body outline"), 2.0)
+    return Classifier(classifier.model, gate=Doorkeeper(verdict))
 
 
 def free_port() -> int:
@@ -139,6 +148,7 @@ class TestGradioApi:
         told = client.predict(api_name="/model")
         assert told["classes"] == classifier.label_names and told["notice"] == RESEARCH_USE
         assert told["model"] == "/".join(tiny_checkpoint.parts[-2:]) and str(tiny_checkpoint) not in json.dumps(told)
+        assert told["weights_sha256"] == sha256_file(tiny_checkpoint / "model.safetensors") and told["gate"] is False
 
     def test_a_bad_file_gets_the_reader_s_sentence(self, client: Client, tmp_path: Path) -> None:
         (tmp_path / "x.png").write_bytes(b"no picture")
@@ -278,6 +288,23 @@ class TestInferenceRoute:
         assert "<!doctype html>" in httpx.get(url).text.lower()
 
 
+class TestTheGate:
+    def test_what_it_refuses_has_reasons_and_no_answer(self, refusing: Classifier, sample_slices: list[Path]) -> None:
+        api = doors.Api(refusing)
+        record = api._record(refusing(sample_slices[0]))
+        assert list(record)[0] == "refused" and record["refused"] == ["a colour photograph", "no body outline"]
+        assert record["label"] is None and record["probabilities"] == {} and record["gate"]["verdict"] == "refused"
+        shares = set(refusing(sample_slices[0]).probabilities.values())
+        assert not any(str(share) in json.dumps(record) for share in shares)
+
+    def test_there_is_no_map_of_it(
+        self, refusing: Classifier, sample_slices: list[Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(doors, "_uploaded", lambda file: (sample_slices[0], "x.png"))
+        with pytest.raises(gr.Error, match="not answered: a colour photograph; no body outline"):
+            doors.Api(refusing).explain(file=None)  # type: ignore[arg-type]
+
+
 # The route without a server, to reach its limits
 
 
@@ -358,16 +385,12 @@ class TestLimits:
         assert found.status_code == 503 and "too many uploads" in found.json()["error"]
 
     def test_a_slice_that_the_gate_refuses_gets_its_reasons_and_no_figure(
-        self, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+        self, refusing: Classifier, sample_slices: list[Path]
     ) -> None:
-        def refuse(*_: Any, **__: Any) -> None:
-            raise NotAnswered(("a colour photograph", "no body outline"))
-
         async def scenario(asker: httpx.AsyncClient, route: Inference) -> httpx.Response:
-            return await asker.post("/", content=b"x")
+            return await asker.post("/", content=sample_slices[0].read_bytes())
 
-        monkeypatch.setattr(doors, "classify", refuse)
-        found = play(classifier, Limits(), scenario)
+        found = play(refusing, Limits(), scenario)
         assert found.status_code == 422
         assert found.json() == {
             "error": "not answered: a colour photograph; no body outline.",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ct_xception.errors import InputError, SliceError
+from ct_xception.imaging.body import BodyCrop
+from ct_xception.imaging.slices import Slice
 from ct_xception.imaging.windows import Window
+from ct_xception.serving.gate import Gate, GateVerdict
 from ct_xception.serving.inference_api import (
     Asked,
     NotAnswered,
@@ -28,15 +31,14 @@ def classifier(tiny_checkpoint: Path) -> Classifier:
     return Classifier.from_pretrained(tiny_checkpoint)
 
 
-@dataclass
-class Verdict:
-    verdict: str
-    reasons: tuple[str, ...]
+class Doorkeeper(Gate):
+    """A gate that says the same of every slice."""
 
+    def __init__(self, verdict: GateVerdict) -> None:
+        self.verdict = verdict
 
-@dataclass
-class Gated:
-    gate: Verdict | None
+    def judge(self, slice_: Slice, crop: BodyCrop, features: np.ndarray) -> GateVerdict:
+        return self.verdict
 
 
 def test_the_answer_is_the_predictor_s_in_the_hub_s_words(classifier: Classifier, sample_slices: list[Path]) -> None:
@@ -100,10 +102,12 @@ def test_what_is_no_request_is_said(body: bytes, words: str) -> None:
         read_json_request(body)
 
 
-def test_a_refused_slice_is_not_answered() -> None:
-    refused = Gated(Verdict("refused", ("a colour photograph", "no body outline")))
-    assert refusal_of(refused) == ("a colour photograph", "no body outline")  # type: ignore[arg-type]
-    assert refusal_of(Gated(Verdict("doubtful", ("small",)))) == refusal_of(Gated(None)) == ()  # type: ignore[arg-type]
-    assert str(NotAnswered(("a colour photograph", "no body outline"))) == (
-        "not answered: a colour photograph; no body outline."
-    )
+def test_a_refused_slice_is_not_answered(classifier: Classifier, sample_slices: list[Path]) -> None:
+    reasons = ("a colour photograph", "no body outline")
+    refusing = Classifier(classifier.model, gate=Doorkeeper(GateVerdict("refused", reasons, 2.0)))
+    with pytest.raises(NotAnswered, match="^not answered: a colour photograph; no body outline.$") as caught:
+        classify(refusing, sample_slices[0], Asked())
+    assert caught.value.reasons == reasons == refusal_of(refusing(sample_slices[0]))
+    doubting = Classifier(classifier.model, gate=Doorkeeper(GateVerdict("doubtful", ("small",), 0.9)))
+    assert classify(doubting, sample_slices[0], Asked()) == classify(classifier, sample_slices[0], Asked())
+    assert refusal_of(classifier(sample_slices[0])) == ()
