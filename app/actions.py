@@ -35,6 +35,8 @@ NAME_EMPTY_PLACES = """() => {
         (place) => place.setAttribute('role', 'img'));
     mend(); new MutationObserver(mend).observe(document.body, {childList: true, subtree: true}); }"""
 
+_QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
 Shown = dict[Any, Any]
 Data = dict[Any, Any]
 
@@ -56,42 +58,43 @@ class Page:
 
     def connect(self) -> None:
         """Tie events to actions. None of them is offered as an API: their inputs are this page's own."""
-        ask, show = self.inputs, self.outputs
-        everything = {value for part in (ask, show) for value in vars(part).values() if _is_told(value)}
-        filled = [*vars(show).values(), ask.preset, ask.centre, ask.width]
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        told = {**quiet, "inputs": everything, "outputs": filled}
-        slow = {**told, "concurrency_id": "answer", "concurrency_limit": 1}
-        quick = {**told, "concurrency_limit": 4, "trigger_mode": "always_last"}
+        show = self.outputs
+        everything = {value for part in (self.inputs, show) for value in vars(part).values() if _is_told(value)}
+        filled = [*vars(show).values(), self.inputs.preset, self.inputs.centre, self.inputs.width]
+        told = {**_QUIET, "inputs": everything, "outputs": filled}
+        answering = {**told, "concurrency_id": "answer", "concurrency_limit": 1}
+        # Maps and their evidence may take minutes: other visitors' answers do not wait for them.
+        explaining = {**told, "concurrency_id": "explain", "concurrency_limit": 1}
+        drawing = {**told, "concurrency_limit": 4, "trigger_mode": "always_last"}
 
-        ask.consent.change(_open_upload, ask.consent, ask.file, **quiet)
+        self._connect_inputs(answering, drawing)
+        show.number.input(self.show_slice, **answering, trigger_mode="always_last")
+        show.aggregation.input(self.pool_again, **drawing)
+        for choice in (show.target, show.method, show.budget):
+            choice.input(self.explain, **explaining, trigger_mode="always_last")
+        for look in (show.opacity.input, show.view.input):
+            look(self.draw, **drawing)
+        show.measure.click(self.measure, **explaining)
+        show.make_files.click(self.make_files, **answering)
+        show.stop.click(self.stop, None, show.stop, **_QUIET, queue=False)
+        if self.reviewing is not None:
+            said = {show.kept, *(part for part in vars(self.reviewing).values() if _is_told(part))}
+            self.reviewing.save.click(self.keep_review, said, self.reviewing.said, **_QUIET)
+
+    def _connect_inputs(self, answering: dict[str, Any], drawing: dict[str, Any]) -> None:
+        ask = self.inputs
+        ask.consent.change(_open_upload, ask.consent, ask.file, **_QUIET)
         chosen = (
-            ask.file.upload(_take_upload, [ask.file, ask.consent], ask.source, **quiet),
-            ask.file.delete(_take_upload, [ask.file, ask.consent], ask.source, **quiet),
-            ask.examples.select(_choose_example, None, [ask.source, ask.file], **quiet),
-            ask.file.clear(lambda: None, None, ask.source, **quiet),
+            ask.file.upload(_take_upload, [ask.file, ask.consent], ask.source, **_QUIET),
+            ask.file.delete(_take_upload, [ask.file, ask.consent], ask.source, **_QUIET),
+            ask.examples.select(_choose_example, None, [ask.source, ask.file], **_QUIET),
+            ask.file.clear(lambda: None, None, ask.source, **_QUIET),
         )
         for event in chosen:
-            event.then(None, js=_TO_THE_ANSWER).then(self.answer, **slow)
-        ask.preset.input(self.choose_preset, **quick).then(self.answer, **slow, trigger_mode="always_last")
+            event.then(None, js=_TO_THE_ANSWER).then(self.answer, **answering)
+        ask.preset.input(self.choose_preset, **drawing).then(self.answer, **answering, trigger_mode="always_last")
         for slider in (ask.centre, ask.width):
-            slider.input(self.draw_window, **quick).then(self.answer, **slow, trigger_mode="always_last")
-        show.number.input(self.show_slice, **slow, trigger_mode="always_last")
-        show.aggregation.input(self.pool_again, **quick)
-        for choice in (show.target, show.method, show.budget):
-            choice.input(self.explain, **slow, trigger_mode="always_last")
-        for look in (show.opacity.input, show.view.input):
-            look(self.draw, **quick)
-        show.measure.click(self.measure, **slow)
-        show.make_files.click(self.make_files, **slow)
-        show.stop.click(self.stop, None, show.stop, **quiet, queue=False)
-        if self.reviewing is not None:
-            self.reviewing.save.click(
-                self.keep_review,
-                {show.kept, *(part for part in vars(self.reviewing).values() if _is_told(part))},
-                self.reviewing.said,
-                **quiet,
-            )
+            slider.input(self.draw_window, **drawing).then(self.answer, **answering, trigger_mode="always_last")
 
     # Answers
 

@@ -96,7 +96,7 @@ def build_inputs() -> Inputs:
             [(_thumbnail(path), example_name(path)) for path in EXAMPLES],
             label="Examples",
             show_label=False,
-            columns=2,
+            columns=3,
             height="auto",
             allow_preview=False,
             object_fit="cover",

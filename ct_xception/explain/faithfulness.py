@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,7 +56,8 @@ EFFORTS = {"fast": Effort(12, 2, 24, 2, 2), "balanced": Effort(24, 4, 60, 4, 3),
 class Explained:
     """One slice's explanation, as the evidence needs it: the network, what it saw, and the map.
 
-    `pixel_values` (3, S, S); `box` is the part of `slice` that they show; `target` the class explained.
+    `pixel_values` (3, S, S); `box` is the part of `slice` that they show; `target` the class explained. `cancelled` is
+    asked before each batch and each curve, which raise Cancelled.
     """
 
     model: Network
@@ -65,6 +66,12 @@ class Explained:
     box: Box
     target: int
     attribution: Attribution
+    cancelled: Callable[[], bool] | None = None
+
+    def look_up(self) -> None:
+        """Raise Cancelled where the caller wants no more."""
+        if self.cancelled is not None and self.cancelled():
+            raise Cancelled
 
     @property
     def seen(self) -> np.ndarray:
@@ -82,6 +89,7 @@ class Explained:
             shape=self.slice.pixels.shape,
             method=method or self.attribution.method,
             budget="fast",
+            cancelled=self.cancelled,
         )
         assert attribution.seen is not None
         return attribution.seen
@@ -104,6 +112,7 @@ def evidence(
     (None where the method promises no sum), `regions`, and `warnings`, sentences. Raises Cancelled.
     """
     effort, found = EFFORTS[budget], dict[str, Any]()
+    explained = replace(explained, cancelled=cancelled)
     stages: dict[str, Callable[[], Any]] = {
         "grounds": lambda: describe_grounds(explained),
         "regions": lambda: describe_regions(explained),
@@ -116,8 +125,7 @@ def evidence(
         "randomisation": lambda: randomisation(explained, networks=effort.networks, seed=seed),
     }
     for done, (name, measure) in enumerate(stages.items()):
-        if cancelled is not None and cancelled():
-            raise Cancelled
+        explained.look_up()
         if progress is not None:
             progress(done / len(stages))
         found[name] = measure()
@@ -212,6 +220,7 @@ def _replace_by_rank(
     explained: Explained, start: torch.Tensor, end: torch.Tensor, order: np.ndarray, shares: np.ndarray
 ) -> np.ndarray:
     """The class's probability with each share of pixels, the strongest of `order` first, taken from `end`."""
+    explained.look_up()
     ranks = np.empty(order.size)
     ranks[np.argsort(-order.ravel(), kind="stable")] = (np.arange(order.size) + 0.5) / order.size
     place = torch.from_numpy(ranks.reshape(order.shape)).to(start.device)
@@ -255,6 +264,7 @@ def infidelity(explained: Explained, *, patches: int = 60, seed: int = 0) -> flo
         return patch, torch.where(patch.bool(), reference, inputs)
 
     def score(batch: torch.Tensor) -> torch.Tensor:
+        explained.look_up()
         values = _logits(explained.model, batch)[:, explained.target].clone()
         changes.append(values)
         return values

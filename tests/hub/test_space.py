@@ -30,7 +30,8 @@ for package in (ct_xception, ct_xception_app):
 model = os.environ["CT_XCEPTION_MODEL"]
 app.build_demo(model)
 classifier = Classifier.from_pretrained(model)
-print(len(EXAMPLES), *(round(sum(classifier(path).probabilities.values()), 6) for path in EXAMPLES))
+slices = [path for path in EXAMPLES if path.suffix != ".zip"]
+print(len(EXAMPLES), *(round(sum(classifier(path).probabilities.values()), 6) for path in slices))
 """
 
 
@@ -83,4 +84,4 @@ def test_it_runs_from_what_was_pushed(hub: LocalHub, space: str, run_program: Ru
     folder, model = check_out(hub, space, tmp_path), hub[space].variables["CT_XCEPTION_MODEL"]["value"]
     done = run_program("python", "-c", VISIT, bare=True, account=None, cwd=folder, env={"CT_XCEPTION_MODEL": model})
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.split() == ["4", "1.0", "1.0", "1.0", "1.0"]
+    assert done.stdout.split() == ["5", "1.0", "1.0", "1.0", "1.0"]
