@@ -171,7 +171,7 @@ def lineage_slots(evidence: Evidence) -> dict[str, str]:
     heads = ["Version", "Weights", "Date", "Trained on", "Accuracy against the version before"]
     rows = [
         [
-            f"{entry['version']}: {plain(str(entry['name']))}",
+            f"{entry['version']}: {plain(_short(entry['name']))}",
             code(str(entry.get("weights_sha256") or "")[:12]),
             plain(str(entry.get("date", ""))),
             _trained_on(entry),
@@ -180,6 +180,12 @@ def lineage_slots(evidence: Evidence) -> dict[str, str]:
         for entry in reversed(entries)
     ]
     return {"versions_table": markdown_table(heads, rows), "versions_statement": _statement(provenance, judged)}
+
+
+def _short(name: str) -> str:
+    """A Hub id with as much of its commit as tells it apart."""
+    repository, sign, revision = str(name).partition("@")
+    return repository + sign + revision[:12]
 
 
 def _trained_on(entry: Mapping[str, Any]) -> str:
@@ -210,7 +216,6 @@ def _changes(judged: Mapping[str, Any] | None) -> str:
 
 def _statement(provenance: Mapping[str, Any], judged: Mapping[str, Any]) -> str:
     start, replay = provenance["went_on_from"], provenance.get("replay", {})
-    name = str(start["name"]).partition("@")[0] + (f"@{start['revision'][:12]}" if start.get("revision") else "")
     old = (
         "No corpus of before was given, so what was forgotten of it was not looked for."
         if not replay.get("corpora")
@@ -222,10 +227,10 @@ def _statement(provenance: Mapping[str, Any], judged: Mapping[str, Any]) -> str:
         if left_out
         else ""
     )
+    told = f"{100 * judged['confidence']:.0f} % interval of the change of accuracy (paired bootstrap by group)"
     return (
-        f"This is version {provenance['version']}; it went on from {code(name)}. {old} It was written because on no "
-        f"test the {100 * judged['confidence']:.0f} % interval of the change of accuracy (paired bootstrap by group) "
-        f"lies below zero or reaches below −{100 * judged['margin']:.1f} points.{seen} Images of one corpus that only "
-        "resemble training images of another were not looked for. Both answers to every item are in "
-        "[`evaluation/continuity.parquet`](evaluation/continuity.parquet)."
+        f"This is version {provenance['version']}; it went on from {code(_short(start['name']))}. {old} It was written "
+        f"because on no test the {told} lies below zero or reaches below −{100 * judged['margin']:.1f} points.{seen} "
+        "Images of one corpus that only resemble training images of another were not looked for. Both answers to every "
+        "item are in [`evaluation/continuity.parquet`](evaluation/continuity.parquet)."
     )
