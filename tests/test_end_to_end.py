@@ -47,7 +47,8 @@ def test_the_run_folder_holds_every_stage(unbroken: Path) -> None:
     side = json.loads((model / "ct_xception.json").read_text())
     files = {path.relative_to(model).as_posix() for path in model.rglob("*") if path.is_file()}
     assert files - {"ct_xception.json"} == set(side["manifest"])
-    assert {"config.json", "model.safetensors", "README.md", "evaluation/metrics.json"} <= files
+    assert {"config.json", "model.safetensors", "gate.safetensors", "README.md", "evaluation/metrics.json"} <= files
+    assert side["gate"]["fitted_on"] == {"split": "train", "n": 32}
     for name, digest in side["manifest"].items():
         assert hashlib.sha256((model / name).read_bytes()).hexdigest() == digest
     assert not {path.suffix for path in model.rglob("*")} & {".bin", ".pt", ".pkl", ".py"}

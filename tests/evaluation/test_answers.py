@@ -12,6 +12,7 @@ from ct_xception.evaluation.answers import (
     AnswerBatch,
     Answers,
     Items,
+    Judged,
     answer_items,
     join_answers,
     predictor_answers,
@@ -44,6 +45,19 @@ class TestAnswerItems:
         first, second = Answers(np.array([[0.1, 0.9]])), Answers(np.array([[np.nan, np.nan]]), {"b": "bad"})
         joined = join_answers([first, second])
         assert joined.answered.tolist() == [True, False] and joined.refused == {"b": "bad"}
+
+    def test_verdicts_of_the_input_gate_are_kept_by_source(self, picture_split: Dataset) -> None:
+        even = dict.fromkeys(LABEL_NAMES, 0.25)
+        said = {"test/case01.png": "refused", "test/case02.png": "accepted"}
+
+        def answer(batch: list) -> list:
+            return [Judged(even, said[item["source"]]) if item["source"] in said else even for item in batch]
+
+        answers = answer_items(picture_split, answer, LABEL_NAMES)
+        assert answers.verdicts == said and answers.answered.all()
+        first = answers.select(np.arange(8) < 2, ["test/case00.png", "test/case01.png"])
+        assert first.verdicts == {"test/case01.png": "refused"}
+        assert join_answers([first, Answers(np.eye(4))]).verdicts == first.verdicts
 
     def test_a_missing_class_is_an_error(self, picture_split: Dataset) -> None:
         with pytest.raises(KeyError):

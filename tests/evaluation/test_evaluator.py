@@ -107,6 +107,21 @@ class TestWriteEvaluation:
         assert table["predicted"][7] == "adenocarcinoma" and table["label"][7] == "squamous cell carcinoma"
         assert table.loc[7, probabilities].tolist() == pytest.approx([0.7, 0.1, 0.1, 0.1])
 
+    def test_verdicts_of_the_input_gate_are_published_and_counted(
+        self, bare_checkpoint: Path, picture_split: Dataset, answers: dict
+    ) -> None:
+        rule = {"method": "mahalanobis", "weights_sha256": "a"}
+        (bare_checkpoint / "ct_xception.json").write_text(json.dumps({"gate": rule}))
+        said = {f"test/case{row:02}.png": "refused" if row == 5 else "accepted" for row in range(8) if row != 3}
+        answers[PREDICTOR] = Answers(answers[PREDICTOR].probabilities, REFUSED, said)
+        metrics = write_evaluation(bare_checkpoint, picture_split, answers)
+        assert metrics["gate"]["rule"] == rule and metrics["gate"]["refused"]["n"] == 7
+        assert metrics["gate"]["refused"]["value"] == pytest.approx(1 / 7)
+        table = pandas.read_parquet(bare_checkpoint / "evaluation/predictions.parquet")
+        ours = table[table["path"] == PREDICTOR]["gate"].fillna("none").tolist()
+        assert ours == ["accepted"] * 3 + ["none", "accepted", "refused", "accepted", "accepted"]
+        assert table[table["path"] == STOCK_PIPELINE]["gate"].isna().all()
+
     def test_a_path_that_reads_nothing_has_no_figure(
         self, bare_checkpoint: Path, picture_split: Dataset, answers: dict
     ) -> None:

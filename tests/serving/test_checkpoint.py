@@ -15,6 +15,7 @@ from ct_xception.files import sha256_file
 from ct_xception.imaging.slices import Window
 from ct_xception.serving.checkpoint import InputContract, open_checkpoint
 from ct_xception.serving.predictor import Classifier
+from tests.gates import add_gate
 
 
 @pytest.fixture
@@ -34,6 +35,28 @@ def change_config(folder: Path, **values: Any) -> None:
 
 def write_side_file(folder: Path, **values: Any) -> None:
     (folder / "ct_xception.json").write_text(json.dumps({"format": 1, **values}))
+
+
+def test_a_gate_is_asked_unless_it_is_left_out(checkpoint: Path, sample_slices: list[Path]) -> None:
+    add_gate(checkpoint)
+    answer = Classifier.from_pretrained(checkpoint)(sample_slices[0])
+    assert answer.gate is not None and answer.gate.refused
+    assert list(answer.to_dict())[:3] == ["source", "gate", "label"]
+    free = Classifier.from_pretrained(checkpoint, gate=False)(sample_slices[0])
+    assert free.gate is None and "gate" not in free.to_dict() and free.probabilities == answer.probabilities
+
+
+def test_a_gate_that_was_changed_is_refused(checkpoint: Path) -> None:
+    add_gate(checkpoint, manifest={"gate.safetensors": "0" * 64})
+    with pytest.raises(CheckpointError, match="gate.safetensors differs from the SHA-256 in ct_xception.json"):
+        open_checkpoint(checkpoint)
+    add_gate(checkpoint)
+    (checkpoint / "gate.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="its input gate cannot be read .gate.safetensors is missing or damaged"):
+        open_checkpoint(checkpoint)
+    add_gate(checkpoint, provenance={"weights_sha256": "0" * 64})
+    with pytest.raises(CheckpointError, match="it was fitted to other weights"):
+        open_checkpoint(checkpoint)
 
 
 def test_a_stock_folder_without_side_file_is_read_with_the_body_crop_and_a_note(checkpoint: Path) -> None:

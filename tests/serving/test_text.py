@@ -8,6 +8,7 @@ import numpy as np
 
 from ct_xception.imaging.slices import Slice, Window
 from ct_xception.serving.decisions import Decision, Decisions
+from ct_xception.serving.gate import GateVerdict
 from ct_xception.serving.predictor import Prediction
 from ct_xception.serving.text import bars, describe_decision, json_list, json_object, tab_separated, table
 from ct_xception.wording import RESEARCH_USE, percent
@@ -35,11 +36,20 @@ RULES = Decisions.of(
 )
 
 
-def prediction(source: str, cancer: float, rules: Decisions = Decisions()) -> Prediction:  # noqa: B008 (frozen)
+REFUSED = GateVerdict("refused", ("63 % of its pixels are coloured, and CT is grey", "no lungs stand out in it"), 2.1)
+DOUBTFUL = GateVerdict("doubtful", ("no lungs stand out in it",), 0.7)
+
+
+def prediction(
+    source: str,
+    cancer: float,
+    rules: Decisions = Decisions(),  # noqa: B008 (frozen)
+    gate: GateVerdict | None = None,
+) -> Prediction:
     ranked = sorted({"cancer": cancer, "normal": 1 - cancer}.items(), key=lambda pair: -pair[1])
     slice_ = Slice(np.zeros((4, 4), np.uint8), source, 16, True, Window(-600, 1500))
     values, notes = dict(ranked), ("alpha composited on black",)
-    return Prediction(source, ranked[0][0], values, slice_, notes, rules.decide(values))
+    return Prediction(source, ranked[0][0], values, slice_, notes, rules.decide(values), gate=gate)
 
 
 def test_one_answer_shows_every_class_with_a_bar() -> None:
@@ -101,6 +111,38 @@ def test_rows_that_the_rules_object_to_end_in_a_remark() -> None:
     assert [row[40:] for row in rows] == ["", "", "abstains", "2 possible"]
     strict = Decisions(conformal={**RULES.conformal, "threshold": 0.05})
     assert list(table([prediction("d", 0.6, strict)], ["d"], LABELS, 80, strict))[1].endswith("no class fits")
+
+
+def test_what_the_gate_refused_has_reasons_and_no_figure() -> None:
+    assert list(bars([prediction("a.dcm", 0.99, RULES, REFUSED)])) == [
+        "a.dcm (window -600/1500 HU)",
+        "  refused: this is no slice such as the model was trained on",
+        "  - 63 % of its pixels are coloured, and CT is grey",
+        "  - no lungs stand out in it",
+        "  (--no-gate answers all the same)",
+    ]
+    answers = [prediction("a.dcm", 0.99, RULES, REFUSED), prediction("b.dcm", 0.9, gate=GateVerdict("accepted"))]
+    rows = list(table(answers, ["a.dcm", "b.dcm"], LABELS, 60, gated=True))
+    assert rows[1] == "a.dcm  refused  63 % of its pixels are coloured, and CT is …" and max(map(len, rows)) <= 60
+    assert rows[2].split() == ["b.dcm", "cancer", "90.0", "%", "normal", "10.0", "%"]
+    assert list(tab_separated(answers, LABELS, gated=True)) == [
+        "source\tgate\tlabel\tcancer\tnormal\tgate_reasons",
+        f"a.dcm\trefused\t\t\t\t{'; '.join(REFUSED.reasons)}",
+        "b.dcm\taccepted\tcancer\t0.900000\t0.100000\t",
+    ]
+
+
+def test_what_the_gate_doubts_is_answered_with_the_doubt_first() -> None:
+    lines = list(bars([prediction("a.dcm", 0.75, gate=DOUBTFUL)]))
+    doubt = "  doubtful: this may be no slice such as the model was trained on"
+    assert lines[1:3] == [doubt, "  - no lungs stand out in it"] and lines[3].startswith("  cancer   75.0 %")
+    assert list(table([prediction("a", 0.9, gate=DOUBTFUL)], ["a"], LABELS, 80, gated=True))[1].endswith("doubtful")
+
+
+def test_json_keeps_the_probabilities_of_a_refused_file_behind_its_verdict() -> None:
+    record = json.loads("\n".join(json_object([prediction("a.dcm", 0.75, gate=REFUSED)], "m")))
+    assert list(record)[:3] == ["source", "gate", "label"] and record["probabilities"]["cancer"] == 0.75
+    assert record["gate"] == {"verdict": "refused", "reasons": list(REFUSED.reasons), "score": 2.1}
 
 
 def test_a_pipe_gets_the_rules_as_columns() -> None:

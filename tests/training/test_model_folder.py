@@ -86,7 +86,10 @@ def test_what_is_left_to_do(old_model: Path) -> None:
     asked = {"corpus": "phantom", "class_groups": {"cancer": "a,b"}}
     assert not is_complete(TrainConfig(**asked), run)  # of the first format
     rule, groups = {"rule": {"coverage": TrainConfig(**asked).coverage}}, {"cancer": ["a", "b"]}
-    file.write_text(json.dumps({"protocols": {"deduplicated": {}}, "conformal": rule, "class_groups": groups}))
+    metrics = {"protocols": {"deduplicated": {}}, "conformal": rule, "class_groups": groups}
+    file.write_text(json.dumps(metrics))
+    assert not is_complete(TrainConfig(**asked), run)  # without an input gate
+    file.write_text(json.dumps(metrics | {"gate": {}}))
     assert is_complete(TrainConfig(**asked), run) and is_complete(TrainConfig(corpus="phantom"), run)
     assert not is_complete(TrainConfig(**asked, coverage=0.8), run)
     assert not is_complete(TrainConfig(**asked | {"class_groups": {"cancer": "a"}}), run)
