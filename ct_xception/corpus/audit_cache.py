@@ -74,7 +74,7 @@ def load(folder: Path) -> tuple[Survey, Twins] | None:
         thumbnails = {name: np.load(folder / f"{name}.npy", "r", allow_pickle=False) for name in THUMBNAILS}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None
-    columns: dict[str, dict[str, Any]] = {name: {} for name in COLUMN_GROUPS}
+    columns: dict[str, Any] = {name: {} for name in COLUMN_GROUPS}
     for name in list(arrays):
         group, _, column = name.partition("/")
         if group in columns:

@@ -353,5 +353,6 @@ def _list_hub_split(part: datasets.Dataset, split: str, columns: dict[str, str],
         listing.group_origin = f"column {columns['group']}"
     series = list(part[columns["series"]]) if "series" in columns else [""] * len(names)
     for row, (name, group, one) in enumerate(zip(names, groups, series, strict=True)):
-        known = {"group": "" if group is None else str(group), "series": "" if one is None else str(one)}
-        listing.items.append(Item(f"{split}/{row}", split, name, row=row, **known))
+        item = Item(f"{split}/{row}", split, name, row=row)
+        item.group, item.series = ("" if value is None else str(value) for value in (group, one))
+        listing.items.append(item)
