@@ -20,6 +20,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image, PngImagePlugin
 
+from ct_xception.cli import main
 from ct_xception.corpus.phantom import phantom_slice
 from ct_xception.errors import InputError
 from ct_xception.files import write_json
@@ -27,16 +28,13 @@ from ct_xception.imaging.body import crop_body, otsu_threshold
 from ct_xception.imaging.preprocessing import INTERPOLATIONS, Preprocessing
 from ct_xception.imaging.slices import Slice, Window, apply_window, read_slice
 from ct_xception.publish.browser_space import ORT_CDN, ORT_FILES, ORT_VERSION, site_files, write_site
-from ct_xception.publish.onnx_file import describe, write_onnx
-from ct_xception.serving.checkpoint import open_checkpoint
 from ct_xception.serving.gate import has_lungs
 from ct_xception.serving.predictor import Classifier, Prediction
 from ct_xception.serving.text import describe_decision
 from ct_xception.wording import RESEARCH_USE, percent
+from tests.sealed import copy_checkpoint
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-for package in ("onnx", "onnxscript", "onnxruntime"):
-    pytest.importorskip(package, reason=f"{package} is not installed (pip install 'ct-xception[export]')")
 
 pytestmark = pytest.mark.browser
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
@@ -92,13 +90,12 @@ def fetch_ort(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def exported(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint folder with an exported network, rules to decide by, and an input gate."""
-    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path_factory.mktemp("exported") / "model"))
-    classifier = Classifier.from_pretrained(folder)
-    (folder / "onnx").mkdir()
-    write_onnx(classifier.model, folder / "onnx/model.onnx", describe(open_checkpoint(folder)))
-    write_json(folder / "ct_xception.json", {"format": 1, **RULES, "gate": fit_gate(classifier, folder)})
+def exported(exported_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder with its float32 export alone, rules to decide by, and an input gate."""
+    folder = copy_checkpoint(exported_checkpoint, tmp_path_factory.mktemp("page") / "model")
+    (folder / "onnx/model_int8.onnx").unlink()
+    gate = fit_gate(Classifier.from_pretrained(folder), folder)
+    write_json(folder / "ct_xception.json", {"format": 1, **RULES, "gate": gate})
     return folder
 
 
@@ -161,8 +158,8 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="session")
 def server(exported: Path, ort: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    site = tmp_path_factory.mktemp("page") / "site"
-    write_site(exported, site, ort=ort)
+    site = tmp_path_factory.mktemp("served") / "site"
+    assert main(["export", str(exported), "--browser", str(site), "--ort", str(ort)]) == 0
     isolated = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
     with Server(site, isolated) as running:  # as the header of a Space asks for, so that threads may be used
         yield running
@@ -281,6 +278,25 @@ def check_same(mine: Prediction, their: dict[str, Any], *, exact: bool) -> None:
         assert their["sentences"] == describe_decision(mine.decision)
         assert (their["gate"]["verdict"], their["gate"]["reasons"]) == (mine.gate.verdict, list(mine.gate.reasons))
         assert their["gate"]["score"] == pytest.approx(mine.gate.score, rel=1e-3)
+
+
+def test_the_int8_network_answers_as_it_does_in_python(
+    browser: playwright.Browser, exported_checkpoint: Path, ort: Path, tmp_path: Path
+) -> None:
+    write_site(exported_checkpoint, tmp_path / "site", ort=ort)
+    assert (tmp_path / "site/model_int8.onnx").is_file() and not (tmp_path / "site/model.onnx").exists()
+    page = browser.new_context().new_page()
+    page.set_default_timeout(PATIENCE)
+    files = fifty_slices()[:10]
+    with Server(tmp_path / "site", {}) as running:
+        page.goto(running.address)
+        theirs = answer_all(page, files)
+        running.shutdown()
+    classifier = Classifier.from_pretrained(exported_checkpoint, "onnx-int8")
+    for (name, data), their in zip(files, theirs, strict=True):
+        mine, found = classifier(read_slice(data, name=name)), dict(their["ranking"])
+        assert their["ranking"][0][0] == mine.label and their["gate"] is None
+        assert max(abs(found[label] - value) for label, value in mine.probabilities.items()) < 0.02
 
 
 # The steps of the pixel path, number for number
@@ -598,8 +614,7 @@ def test_what_cannot_be_written_is_refused(exported: Path, tmp_path: Path) -> No
         write_site(exported, tmp_path / "other")
     with pytest.raises(InputError, match=r"--ort: .* lacks ort.wasm.min.mjs; name the unpacked npm package"):
         write_site(exported, tmp_path / "site", ort=tmp_path / "other")
-    folder = Path(shutil.copytree(exported, tmp_path / "model"))
-    (folder / "ct_xception.json").unlink()
+    folder = copy_checkpoint(exported, tmp_path / "model")
     write_json(folder / "ct_xception.json", {"format": 1, "input": {"filters": ["clahe"]}})
     with pytest.raises(InputError, match="other preprocessing than the checkpoint has now|filter clahe"):
         write_site(folder, tmp_path / "site")
