@@ -170,6 +170,8 @@ def auroc_text(known: Floats, foreign: Floats) -> str:
     rng = np.random.default_rng(0)
     draws = [auroc(rng.choice(known, known.size), rng.choice(foreign, foreign.size)) for _ in range(RESAMPLES)]
     low, high = np.percentile(draws, [2.5, 97.5])
+    if known.max() < foreign.min():
+        return "1 (every foreign picture scores above every known one)"
     return f"{auroc(known, foreign):.4f} ({low:.4f}–{high:.4f})"
 
 

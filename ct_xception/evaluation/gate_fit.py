@@ -4,7 +4,20 @@
     rule, arrays = fit_gate(train, see_items(classifier, splits["validation"]), weights_sha256=digest)
     write_gate(folder, rule, arrays)
 
-The rules are applied by `serving/gate.py`.
+The rules are applied by `serving/gate.py`. The distance was chosen by measurement (`python -m benchmarks.gate …
+--compare`): 150 foreign pictures against the test slices of two checkpoints, of the reference corpus (192 px, 315
+slices) and of the phantom (64 px, 64 slices). AUROC of the distance alone, and the share of foreign pictures beyond what
+97 % of the validation slices reach:
+
+    Mahalanobis on PCA, features and their direction    0.9999 and 0.989    97 and  95 %    (chosen)
+    the same, features as they are                      0.989  and 0.990    41 and 100 %
+    the same, their direction                           0.9998 and 0.978    97 and  87 %
+    5 nearest neighbours, cosine                        0.997  and 0.952    89 and  81 %
+    energy of the logits                                0.999  and 0.943    98 and  42 %
+
+64 PCA coordinates without the distance off them reach 0.77 and 0.97 only: foreign pictures lie off the components. The
+limit that refuses is 2.4 times the median distance of validation slices, which kept both bars with either checkpoint,
+and no quantile (unless 95 % of them need more): tens of slices do not tell a tail.
 """
 
 from __future__ import annotations
