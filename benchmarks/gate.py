@@ -1,6 +1,6 @@
 """What the input gate refuses: slices of a corpus's test split, and pictures that are no CT slice.
 
-    python -m benchmarks.gate runs/phantom/model --corpus phantom:patients=120 [--compare] [--watch NAME] [--store]
+    python -m benchmarks.gate runs/phantom/model --corpus phantom:patients=120 [--compare] [--watch NAME]
 
 The checkpoint is judged as it is; one without a gate gets one first, in memory, as training would fit it. `--compare`
 adds what each kind of distance alone, on the same features, would do: the choice in `evaluation/gate_fit.py` rests on
@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,12 +25,9 @@ from numpy.typing import NDArray
 from benchmarks.foreign import Foreign, foreign_pictures
 from ct_xception.evaluation.gate_fit import COMPONENTS, Seen, fit_distance, fit_gate, see_items
 from ct_xception.evaluation.intervals import RESAMPLES, wilson_interval
-from ct_xception.files import write_atomically
 from ct_xception.serving.gate import Gate
 from ct_xception.serving.predictor import Classifier, Prediction
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
-BEGIN, END = "<!-- gate {}: begin -->", "<!-- gate {}: end -->"
 NEIGHBOURS = 5
 KEPT = 0.97  # of validation slices that a compared distance must let pass
 
@@ -65,22 +61,19 @@ class Measured:
 
 
 def main() -> int:
-    """Print the tables, and store them with `--store`."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gate", description="What the input gate refuses.")
     parser.add_argument("checkpoint")
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--compare", action="store_true", help="other distances on the same features")
     parser.add_argument("--watch", default=[], nargs="+", metavar="NAME", help="files whose verdict is told")
-    parser.add_argument("--store", metavar="NAME", help="write the tables into RESULTS.md, between the marks NAME")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     import torch
 
     torch.set_num_threads(options.threads)
-    text = "\n".join(report(options))
-    print(text)
-    if options.store:
-        store(text, options.store)
+    for line in report(options):
+        print(line, flush=True)
     return 0
 
 
@@ -241,16 +234,6 @@ def watched(classifier: Classifier, splits: Any, name: str) -> Iterator[str]:
 def _judged(measured: Measured) -> Iterator[tuple[str, str]]:
     for name, verdict, score in zip(measured.names, measured.verdicts, measured.scores, strict=True):
         yield name, f"{verdict} (score {score:.2f})"
-
-
-def store(table: str, name: str) -> None:
-    """Put the text between its marks in RESULTS.md, which get a section of their own the first time."""
-    text, begin, end = RESULTS.read_text(encoding="utf-8"), BEGIN.format(name), END.format(name)
-    if begin not in text:
-        text += f"\n## Input gate\n\n{begin}\n{end}\n"
-    before, _, rest = text.partition(begin)
-    _, _, after = rest.partition(end)
-    write_atomically(RESULTS, f"{before}{begin}\n{table}\n{end}{after}")
 
 
 if __name__ == "__main__":

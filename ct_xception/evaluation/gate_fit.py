@@ -6,8 +6,8 @@
 
 The rules are applied by `serving/gate.py`. The distance was chosen by measurement (`python -m benchmarks.gate …
 --compare`): 150 foreign pictures against the test slices of two checkpoints, of the reference corpus (192 px, 315
-slices) and of the phantom (64 px, 64 slices). AUROC of the distance alone, and the share of foreign pictures beyond what
-97 % of the validation slices reach:
+slices) and of the phantom (64 px, 64 slices). AUROC of the distance alone, and the share of foreign pictures beyond
+what 97 % of the validation slices reach:
 
     Mahalanobis on PCA, features and their direction    0.9999 and 0.989    97 and  95 %    (chosen)
     the same, features as they are                      0.989  and 0.990    41 and 100 %
