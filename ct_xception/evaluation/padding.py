@@ -87,7 +87,7 @@ def padding_statement(figures: Mapping[str, Any]) -> str:
         f"{figures['n']} phantom slices probabilities differ from Keras' by {figures['probability']['mean']:.4f} on "
         f"average and {figures['probability']['largest']:.4f} at most, logits by {figures['logit']['largest']:.4f} at "
         f"most, and both choose the same class in {describe_figure(figures['same_class'])}. "
-        f"At {_nearest(size)} px there is no difference (--image_size)."
+        f"At {_nearest(size)} px (--image_size) both compute the same, but it may not have been trained at that size."
     )
 
 
