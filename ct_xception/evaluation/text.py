@@ -24,7 +24,7 @@ def evaluation_summary(metrics: Mapping[str, Any]) -> str:
         if block.get("removed") is not None:
             lines[-1] += f" ({block['removed']} left out)"
         lines += _path_lines(block["paths"]) + _baseline_lines(metrics, name, block["paths"])
-    lines += _calibration_lines(metrics)
+    lines += _calibration_lines(metrics) + _gate_lines(metrics.get("gate", {}))
     if headline := metrics.get("headline"):
         lines += ["", f"headline, the most pessimistic protocol that ran: {headline['protocol']}"]
     return "\n".join(lines)
@@ -43,6 +43,16 @@ def _baseline_lines(metrics: Mapping[str, Any], protocol: str, paths: Mapping[st
 
     block = metrics.get("baselines", {}).get(protocol)
     return [] if block is None else describe_baselines(block, paths[PREDICTOR], title="our predictor").splitlines()
+
+
+def _gate_lines(block: Mapping[str, Any]) -> list[str]:
+    """What the input gate does to the split, or why there is none."""
+    if reason := block.get("rule", {}).get("reason"):
+        return ["", f"no input gate: {reason}"]
+    if "refused" not in block:
+        return []
+    shares = [f"  {name:<8}  {describe_figure(block[name])}" for name in ("refused", "doubtful")]
+    return ["", "input gate, share of this split's slices", *shares]
 
 
 def _calibration_lines(metrics: Mapping[str, Any]) -> list[str]:

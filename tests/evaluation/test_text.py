@@ -33,3 +33,11 @@ def test_sets_without_a_promise_have_a_reason_for_figures() -> None:
     assert "95 % of times, published: coverage 0.900" in evaluation_summary(metrics(0, {"reason": None}))
     said = evaluation_summary(metrics(0, {"reason": "16 items cannot promise 0.95"}))
     assert "no sets of classes are promised: 16 items cannot promise 0.95" in said and "of times" not in said
+
+
+def test_the_input_gate_tells_its_shares_or_why_there_is_none() -> None:
+    gated = metrics(0, {}) | {"gate": {"rule": {}, "refused": figure(0.1), "doubtful": figure(0.2)}}
+    assert "  refused   0.100 (95 % interval 0.000 to 0.200, n = 64)" in evaluation_summary(gated)
+    none = metrics(0, {}) | {"gate": {"rule": {"method": None, "reason": "3 validation slices"}}}
+    assert "no input gate: 3 validation slices" in evaluation_summary(none)
+    assert "gate" not in evaluation_summary(metrics(0, {}))
