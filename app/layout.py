@@ -123,9 +123,11 @@ def _build_window() -> tuple[gr.Dropdown, gr.Slider, gr.Slider]:
 
 
 def example_name(path: Path) -> str:
-    """What stands under an example: its class, and what it is where it is no picture."""
-    kind = {".dcm": " (DICOM)", ".zip": " (zip)"}.get(path.suffix, "")
-    return path.stem.replace("_", " ") + kind
+    """What stands under an example: its class in short, and what it is where it is no picture."""
+    if path.suffix == ".zip":
+        return "series (zip)"
+    name = path.stem.replace("_", " ").removesuffix(" carcinoma")
+    return f"{name} (DICOM)" if path.suffix == ".dcm" else name
 
 
 def _thumbnail(path: Path) -> object:
@@ -203,7 +205,7 @@ def _build_controls(
     with gr.Group(elem_id="controls"):
         with gr.Row():
             names: list[str | int | float | tuple[str, str | int | float]] = [("…", ""), *label_names]
-            target = gr.Dropdown(names, value="", label="Evidence for", scale=3, min_width=170, elem_id="target")
+            target = gr.Dropdown(names, value="", label="Evidence for", scale=3, min_width=210, elem_id="target")
             method = gr.Dropdown(
                 [(found.title[0].upper() + found.title[1:], name) for name, found in METHODS.items()],
                 value="gradcam",
