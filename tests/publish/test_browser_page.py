@@ -535,6 +535,18 @@ def test_the_keyboard_reaches_everything_and_it_has_a_name(page: playwright.Page
     assert page.get_attribute("#answer", "aria-live") == "polite"
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(page: playwright.Page, show: Show, slice_file: Path, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    show(scheme=scheme)
+    upload(page, slice_file)
+    page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    found = axe.Axe().run(page).response["violations"]
+    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
+    if scheme == "light":
+        page.screenshot(path=SCREENSHOTS / "browser-about.png", full_page=True)
+
+
 def test_a_dropped_file_is_answered(page: playwright.Page, slice_file: Path) -> None:
     script = """(data) => {
       const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
