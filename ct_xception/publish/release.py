@@ -10,22 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ct_xception.errors import CheckpointError, printable
-from ct_xception.files import sha256_file
-from ct_xception.publish.card import LICENSE, PLACEHOLDER_REPO, packaged_template, render_card
+from ct_xception.publish.card import card_address, packaged_template, render_card
 from ct_xception.publish.clearance import Content, check_checkpoint, list_files
 from ct_xception.publish.endpoint import handler_files, handler_hashes, without_handler
 from ct_xception.publish.evidence import read_evidence
 from ct_xception.publish.imported import refuse_imported
 from ct_xception.publish.lineage import refuse_unfit
-from ct_xception.publish.manifest import SIDE_FILE
+from ct_xception.publish.manifest import SIDE_FILE, check_seal
 
 CARD = "README.md"
-_CARD_NAMES = re.compile(r'from_pretrained\("([^"]+)"\)')
 _FILE_NAMES = re.compile(r"[\w./-]+\.\w+")
 
 
@@ -47,7 +44,7 @@ def release_checkpoint(
     side = _read_side(folder)
     refuse_imported(folder, side)
     refuse_unfit(folder, side)
-    _check_seal(folder, files, side.get("manifest") or {})
+    check_seal(folder, files, side.get("manifest") or {})
     phantom = side.get("provenance", {}).get("corpus", {}).get("kind") == "phantom"
     code = handler_hashes() if handler else {}
     if handler:
@@ -74,48 +71,18 @@ def _read_side(folder: Path) -> dict[str, Any]:
     return side
 
 
-def _check_seal(folder: Path, files: Mapping[str, Content], manifest: Mapping[str, str]) -> None:
-    """Every file is in the manifest with its hash, and every entry of the manifest is there."""
-    name = printable(folder)
-    if not manifest:
-        raise CheckpointError(f"{name}: was never sealed, so its training did not end; go on with --resume auto.")
-    present = set(files) - {SIDE_FILE}
-    if missing := sorted(manifest.keys() - present):
-        raise CheckpointError(
-            f"{name}: {missing[0]} is in the manifest but not in the folder; give a whole checkpoint."
-        )
-    if extra := sorted(present - manifest.keys()):
-        raise CheckpointError(f"{name}: {printable(extra[0])} is not in the manifest; take it out, and push again.")
-    for file, stated in manifest.items():
-        if sha256_file(folder / file) != stated:
-            raise CheckpointError(
-                f"{name}: {file} differs from the SHA-256 in {SIDE_FILE}; it was damaged or changed, train or fetch it "
-                "again."
-            )
-
-
 def _card(folder: Path, repo_id: str, new_card: bool) -> str:
     """The card for `repo_id`, after the folder's own is found to be what its files give under the name it has now."""
     evidence = read_evidence(folder)
     if new_card or not (folder / CARD).is_file():
         return render_card(folder, repo_id=repo_id, evidence=evidence)
     text = (folder / CARD).read_text(encoding="utf-8")
-    named, license = _CARD_NAMES.search(text), _license(text)
-    known = named.group(1) if named else PLACEHOLDER_REPO
+    known, license = card_address(text)
     if text != render_card(folder, repo_id=known, license=license, evidence=evidence):
         raise CheckpointError(
             f"{printable(folder)}: {CARD} is not the card that its files give; push with --new_card to write it anew."
         )
     return render_card(folder, repo_id=repo_id, license=license, evidence=evidence)
-
-
-def _license(card: str) -> str:
-    from huggingface_hub import ModelCard
-
-    try:
-        return str(getattr(ModelCard(card).data, "license", None) or LICENSE)
-    except ValueError:  # a header that is no YAML
-        return LICENSE
 
 
 def _as_json(value: Any) -> bytes:
