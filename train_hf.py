@@ -27,7 +27,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +47,6 @@ if TYPE_CHECKING:
     from ct_xception.training.config import TrainConfig
     from ct_xception.training.loop import Trained
     from ct_xception.training.replay import OldCorpus
-
-PATIENCE = timedelta(hours=12)  # of a process that waits while the main one audits or measures
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +116,8 @@ def build(config: TrainConfig, command: str) -> None:
     check_before_reading(config, run)
     if config.push_to_hub:
         check_access(config.push_to_hub, private=config.private)
-    accelerator.print(f"run folder: {run}")
+    several = f"   ({accelerator.num_processes} processes)" if accelerator.num_processes > 1 else ""
+    accelerator.print(f"run folder: {run}{several}")
     if is_complete(config, run):
         accelerator.print(f"{run / 'model'} is complete already; nothing is left to train or measure.")
         if accelerator.is_main_process:
@@ -479,12 +477,12 @@ def push(config: TrainConfig, run: Path) -> None:
 
 def _open_run(config: TrainConfig) -> Path:
     """The run folder, the same on every process; not made yet."""
-    from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
     from ct_xception.training.model_folder import recover_model_folder
+    from ct_xception.training.processes import join_processes
 
-    state = PartialState(timeout=PATIENCE)
+    state = join_processes()
     name = re.sub(r"[^\w.-]+", "-", Path(config.corpus.partition(":")[0]).name or "corpus").strip("-.")
     default = str(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
     run = Path(broadcast_object_list([config.output_dir or default])[0])

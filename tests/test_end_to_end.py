@@ -87,9 +87,10 @@ def test_killed_and_resumed_equals_unbroken_bit_for_bit(unbroken: Path, tiny_cor
 
 
 def test_two_processes_train_and_count_every_item_once(unbroken: Path, tiny_corpus: Path, tmp_path: Path) -> None:
-    launch = [*LAUNCH, "--cpu", "--num_processes", "2", "--main_process_port", "0"]
-    done = run_whole(command(tiny_corpus, tmp_path / "two", "--epochs", "1", launch=launch))
+    launch = [*LAUNCH, "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+    done = run_whole(command(tiny_corpus, tmp_path / "two", "--epochs", "1", "--batch_size", "4", launch=launch))
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("run folder:") == 1 and "2 processes" in done.stdout
     metrics = json.loads((tmp_path / "two" / "model" / "evaluation" / "metrics.json").read_text())
     alone = json.loads((unbroken / "model" / "evaluation" / "metrics.json").read_text())
     assert metrics["n"] == alone["n"] and metrics["split_hash"] == alone["split_hash"]

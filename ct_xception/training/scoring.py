@@ -22,13 +22,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.files import atomic_path, read_json, sha256_file, write_json
+from ct_xception.training.processes import join_processes
 from ct_xception.wording import RESEARCH_USE
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from ct_xception.serving.predictor import Classifier, Prediction
 
-PATIENCE = timedelta(days=7)  # of a process that is done while another one is not
 PLAN, KEY = "plan.json", b"ct_xception.scoring"
 OPTIONS = ("window", "frame", "batch_size", "shard_size")
 
@@ -142,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def score(options: argparse.Namespace) -> None:
     """Do one process's share; the main one joins the shards when all are there. Raises InputError."""
-    state = _join_processes()
+    state = join_processes()
     scoring, classifier = _prepare(options, str(state.device))
     if _is_done(scoring):
         _say(state, f"{printable(scoring.output)}: scored already, nothing is left to do.")
@@ -163,16 +162,6 @@ def score(options: argparse.Namespace) -> None:
         scored = sum(len(scoring.rows(shard)) for shard in missing)
         _report(scoring, scored, time.monotonic() - started, state.num_processes)
     state.destroy_process_group()
-
-
-def _join_processes() -> PartialState:
-    """This process among the others that the launcher started; without an accelerator accelerate must be told so."""
-    import torch
-    from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
-
-    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-    return PartialState(cpu=cpu, timeout=PATIENCE)
 
 
 def _say(state: PartialState, sentence: str) -> None:
