@@ -200,6 +200,8 @@ def _limits(evidence: Evidence) -> list[str]:
         ),
         **{f"Corpus: {plain(str(note).rstrip('.'))}.": True for note in corpus.get("notes", [])},
         f"The test split holds no {', '.join(absent)}: nothing is known about recognising it.": bool(absent),
+        "An earlier version was imported, and which images that one was trained on is not known: test images among "
+        "them make the figures too high.": any("imported" in entry for entry in evidence.provenance.get("lineage", [])),
         "Probabilities are the network's own: whether they are calibrated was not measured.": (
             not metrics.get("calibration")
         ),
