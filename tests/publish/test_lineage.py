@@ -1,0 +1,71 @@
+"""The section on versions: what it says of a start on the Hub, of an imported one, and of one alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ct_xception.publish.evidence import Evidence, read_evidence
+from ct_xception.publish.lineage import lineage_slots, note_version
+from ct_xception.publish.slots import card_slots
+from tests.publish.conftest import Folder
+
+FIGURE = {"value": 0.02, "low": -0.01, "high": 0.05, "n": 40, "method": "bootstrap"}
+COMPARISON = {"n": 40, "n_groups": 20, "first": FIGURE, "second": FIGURE, "difference": FIGURE}
+JUDGED: dict[str, Any] = {
+    "margin": 0.05,
+    "confidence": 0.95,
+    "protocols": {
+        "new": {
+            "title": "the new test split (clinic_b)",
+            "left_out": {"seen": 2, "refused": 0},
+            "verdict": "no worse",
+            "comparison": COMPARISON | {"mcnemar": {}},
+        }
+    },
+}
+REPLAY = {"corpora": [{"corpus": {"source": "clinic_a"}}], "images": 30, "available": 90, "share": 0.25}
+
+
+def start_at(folder: Path, provenance: dict[str, Any], revision: str | None) -> Any:
+    folder.mkdir()
+    (folder / "ct_xception.json").write_text(json.dumps({"format": 1, "provenance": provenance}))
+    return SimpleNamespace(folder=folder, name=f"alice/ct@{revision}" if revision else str(folder), revision=revision)
+
+
+def test_versions_are_counted_and_remembered(make_folder: Callable[..., Folder], tmp_path: Path) -> None:
+    made = make_folder(n=8, source="clinic_b")
+    made.write()
+    folder = made.path
+    past = {"version": 1, "name": "random", "corpus": {"source": "older"}, "split": {}}
+    before = {"version": 2, "lineage": [past], "corpus": {"source": "clinic_a"}, "weights_sha256": "ab" * 32}
+    note_version(folder, start_at(tmp_path / "start", before, "c0ffee" * 6), JUDGED, REPLAY)
+    side = json.loads((folder / "ct_xception.json").read_text())
+    assert side["provenance"]["version"] == 3 and len(side["provenance"]["lineage"]) == 2
+    assert "mcnemar" not in json.dumps(side)
+    evidence = Evidence({}, side, {})
+    slots = lineage_slots(evidence)
+    first, second, third = slots["versions_table"].splitlines()[2:][::-1]
+    assert first.startswith("| 1: random |") and second.startswith("| 2: alice/ct@c0ffeec0ffee | `abababababab` |")
+    assert "clinic\\_b, and 30 images of clinic\\_a | the new test split (clinic\\_b): +2.0 points" in third
+    assert "n = 40 in 20 groups" in third
+    said = slots["versions_statement"]
+    assert "This is version 3; it went on from `alice/ct@c0ffeec0ffee`." in said
+    assert "25 % were replayed from clinic\\_a" in said and "2 test images were left out" in said
+
+
+def test_what_an_imported_start_was_trained_on_is_not_known(make_folder: Callable[..., Folder], tmp_path: Path) -> None:
+    folder = make_folder(n=8, source="clinic_b")
+    folder.write()
+    limit = "An earlier version was imported, and which images that one was trained on is not known"
+    evidence = read_evidence(folder.path)
+    alone = card_slots(evidence, repo_id="a/b", license="mit")
+    assert alone["versions_table"] == "" and limit not in alone["limits"]
+    note_version(folder.path, start_at(tmp_path / "start", {"imported": {"from": "Keras"}}, None), JUDGED, REPLAY)
+    side = json.loads((folder.path / "ct_xception.json").read_text())
+    slots = card_slots(dataclasses.replace(evidence, side=side), repo_id="a/b", license="mit")
+    assert limit in slots["limits"] and "not known: imported from Keras" in slots["versions_table"]
