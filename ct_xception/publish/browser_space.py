@@ -332,8 +332,8 @@ def _facts(record: Mapping[str, Any], ort: _Runtime) -> list[str]:
     return [
         f"{network}, made from the {WEIGHTS} whose SHA-256 begins with {weights}.",
         gate,
-        "Reading, body crop and resizing are those of ct-xception in Python, number for number; a JPEG is decoded by "
-        "the browser, which may differ by a grey level.",
+        "Reading, body crop and resizing are those of ct-xception in Python, number for number; what the browser "
+        "decodes of a JPEG, or of a transparent picture, may differ by a grey level.",
         "The map is the class activation map; other methods, DICOM, series and windows are on the demo page "
         "(ct-xception demo).",
         f"Runtime: onnxruntime-web{version} (MIT licence), {where}.",

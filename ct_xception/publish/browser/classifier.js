@@ -1,4 +1,4 @@
-// A checkpoint in this browser: its record (checkpoint.json), its network in onnxruntime-web, and the answer to one file.
+// A checkpoint in this browser: its record (checkpoint.json), its network in onnxruntime-web, its answer to one file.
 
 import { decide, ranked, softmax } from "./decisions.js";
 import { judge, readArrays } from "./gate.js";

@@ -80,7 +80,8 @@ function bodySigns(signs, crop, slice) {
   const filled = ((box.bottom - box.top) * (box.right - box.left)) / (slice.height * slice.width);
   const least = signs.body ?? 0;
   if (signs.body === null || filled >= least * BODY[0]) return found;
-  const reason = `what stands out as a body fills ${share(filled)} of the picture, in training at least ${share(least)}`;
+  const stands = `what stands out as a body fills ${share(filled)} of the picture`;
+  const reason = `${stands}, in training at least ${share(least)}`;
   return [{ reason, weight: filled < least * BODY[1] ? REFUSES : DOUBTS }, ...found];
 }
 

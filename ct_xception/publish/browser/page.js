@@ -130,7 +130,8 @@ function pointsTable(points) {
   if (!points.length) return null;
   const rows = points.map(({ name, positive, score, threshold }) => {
     const sign = `${percent(score)} ${positive ? "≥" : "<"} ${percent(threshold)}`;
-    return make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, positive ? "yes" : "no"), make("td", {}, sign));
+    const cells = [positive ? "yes" : "no", sign].map((text) => make("td", {}, text));
+    return make("tr", {}, make("th", { scope: "row" }, name), ...cells);
   });
   const title = make("summary", {}, "Operating point of each class");
   return make("details", {}, title, make("table", { className: "points" }, make("tbody", {}, ...rows)));

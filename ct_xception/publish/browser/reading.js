@@ -127,7 +127,8 @@ function orientation(exif) {
   const view = new DataView(exif.buffer, exif.byteOffset, exif.byteLength);
   const directory = view.getUint32(4, little);
   if (directory + 2 > exif.length) return 1;
-  for (let k = 0, at = directory + 2; k < view.getUint16(directory, little) && at + 12 <= exif.length; k += 1, at += 12) {
+  const end = Math.min(directory + 2 + 12 * view.getUint16(directory, little), exif.length);
+  for (let at = directory + 2; at + 12 <= end; at += 12) {
     const value = view.getUint16(at + 8, little);
     if (view.getUint16(at, little) === 0x0112) return value >= 2 && value <= 8 ? value : 1;
   }
@@ -157,7 +158,7 @@ function newContext(width, height) {
   return canvas.getContext("2d", { willReadFrequently: true, colorSpace: "srgb" }); // read often: kept off the GPU
 }
 
-/** Some browsers add noise to what a page reads from a canvas, against tracking; the answer would be of other pixels. */
+/** Some browsers add noise to what a page reads from a canvas, against tracking: the answer would be of other pixels. */
 function checkCanvas(name) {
   const context = newContext(256, 16);
   const ramp = context.createImageData(256, 16);
