@@ -166,7 +166,7 @@ def test_a_cross_validation_can_be_added_to_a_complete_run(unbroken: Path, tiny_
     more = ("--resume", "auto", "--protocols", "grouped", "--folds", "2")
     done = run_whole(command(tiny_corpus, unbroken, *more, "--only_fold", "2"))
     assert done.returncode == 0 and "others are left" in done.stdout, done.stderr[-3000:]
-    two = [*LAUNCH, "--cpu", "--num_processes", "2", "--main_process_port", "0"]
+    two = [*LAUNCH, "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
     done = run_whole(command(tiny_corpus, unbroken, *more, launch=two))
     assert done.returncode == 0 and "fold 1 of 2" in done.stdout and "fold 2 of 2" not in done.stdout, done.stderr
     model = unbroken / "model"
