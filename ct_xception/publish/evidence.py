@@ -137,12 +137,13 @@ def _check_corpus(folder: Path, evidence: Evidence) -> None:
 
 
 def _check_rules(folder: Path, evidence: Evidence) -> None:
-    """What the figures measured is what the checkpoint does: its temperature, sets, operating points, class groups."""
+    """What the figures measured is what the checkpoint does: temperature, sets, points, class groups, input gate."""
     metrics, side = evidence.metrics, evidence.side
     measured = {
         "temperature": metrics.get("calibration", {}).get("temperature"),
         "conformal": metrics.get("conformal", {}).get("rule"),
         "class_groups": metrics.get("class_groups") or None,
+        "gate": metrics.get("gate", {}).get("rule"),
     }
     for name, value in measured.items():
         if value is not None and value != side.get(name):
@@ -150,6 +151,12 @@ def _check_rules(folder: Path, evidence: Evidence) -> None:
                 f"{folder}: evaluation/metrics.json measured another {name.replace('_', ' ')} than ct_xception.json "
                 f"holds; {REMEDY}."
             )
+    fitted = (side.get("gate") or {}).get("weights_sha256")
+    if fitted is not None and fitted != metrics["weights_sha256"]:
+        raise CheckpointError(
+            f"{folder}: its input gate was fitted to weights {_short(fitted)}, but the figures are of "
+            f"{_short(metrics['weights_sha256'])}; go on with its training (--resume auto), which fits another."
+        )
 
 
 def _short(digest: str | None) -> str:
