@@ -22,7 +22,7 @@ run: $(VENV)/.installed
 	@if [ "$(DEMO)" != 0 ]; then $(BIN)/ct-xception demo $(RUN)/model --port $(PORT); fi
 
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
