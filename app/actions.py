@@ -72,8 +72,8 @@ class Page:
         show.aggregation.input(self.pool_again, **drawing)
         for choice in (show.target, show.method, show.budget):
             choice.input(self.explain, **explaining, trigger_mode="always_last")
-        for look in (show.opacity.input, show.view.input):
-            look(self.draw, **drawing)
+        show.opacity.input(self.draw, **drawing)
+        show.view.input(self.turn, **drawing)
         show.measure.click(self.measure, **explaining)
         show.make_files.click(self.make_files, **answering)
         show.stop.click(self.stop, None, show.stop, **_QUIET, queue=False)
@@ -224,9 +224,19 @@ class Page:
         yield from self._follow(request, work, shown)
 
     def draw(self, request: gr.Request, data: Data) -> Shown:
-        """The same map with another opacity, or in the other view."""
+        """The same map with another opacity."""
         case: Case | None = data[self.outputs.kept]
         return self._show_pictures(None if case is None else case.view, data)
+
+    def turn(self, request: gr.Request, data: Data) -> Shown:
+        """The same map in the other view.
+
+        This alone says which view is seen: an answer that was asked for before comes late, and would turn it back.
+        """
+        show, swiping = self.outputs, data[self.outputs.view] == layout.SWIPE
+        drawn = self.draw(request, data)
+        filled = {"value": drawn.pop(show.swipe)} if show.swipe in drawn else {}
+        return {**drawn, show.pair: gr.update(visible=not swiping), show.swipe: gr.update(visible=swiping, **filled)}
 
     def _choice(self, data: Data, *, same: bool) -> MapChoice:
         """What map is asked for; a new file is explained for its own answer."""
@@ -294,21 +304,16 @@ class Page:
         }
 
     def _show_pictures(self, view: View | None, data: Data) -> Shown:
-        """Slice and overlay beside each other, or under one swipe; the view that is not chosen is left empty."""
-        show, swiping = self.outputs, data[self.outputs.view] == layout.SWIPE
-        first = second = None
-        label = "Slice"
-        if view is not None:
-            slice_ = view.prediction.slice
-            first, second = _shrink(slice_.to_pil()), _shrink(view.picture(data[show.opacity]))
-            label = f"Slice, {_window_words(slice_)}"
-        beside = (None, None) if swiping else (first, second)
-        return {
-            show.pair: gr.update(visible=not swiping),
-            show.slice: gr.update(value=beside[0], label=label),
-            show.heat: beside[1],
-            show.swipe: gr.update(value=(first, second) if swiping and first else None, visible=swiping),
-        }
+        """Slice and overlay beside each other, or under one swipe; the view that is not chosen stays as it is."""
+        show = self.outputs
+        if view is None:
+            return {show.slice: gr.update(value=None, label="Slice"), show.heat: None, show.swipe: None}
+        slice_ = view.prediction.slice
+        first, second = _shrink(slice_.to_pil()), _shrink(view.picture(data[show.opacity]))
+        if data[show.view] == layout.SWIPE:
+            return {show.swipe: (first, second)}
+        label = f"Slice, {_window_words(slice_)}"
+        return {show.slice: gr.update(value=first, label=label), show.heat: second}
 
     def _show_window(self, slice_: Slice) -> Shown:
         """The sliders at the window in use; without one they rest, and the reason stands beside them."""

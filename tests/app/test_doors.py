@@ -207,7 +207,7 @@ class TestGradioApi:
 
 
 class TestExamples:
-    """What page and README tell a program to do is done."""
+    """What page and documents tell a program to do is done."""
 
     def run(self, code: str, url: str) -> str:
         said = io.StringIO()
@@ -225,12 +225,12 @@ class TestExamples:
         said = self.run(doors.HUB_EXAMPLE, url)
         assert said.startswith("[ImageClassificationOutputElement(") and classifier(DICOM).label in said
 
-    def test_the_page_shows_them_and_the_readme_too(self, demo: gr.Blocks) -> None:
+    def test_the_page_shows_them_and_the_documents_too(self, demo: gr.Blocks) -> None:
         shown = next(block.value for block in demo.blocks.values() if getattr(block, "elem_id", "") == "doors")
         plain = shown.replace(f'<span class="here">{doors.HERE}</span>', doors.HERE)
-        readme = (ROOT / "README.md").read_text()
+        told = (ROOT / "docs" / "serving.md").read_text()
         for code in (doors.PYTHON_EXAMPLE, doors.HUB_EXAMPLE, doors.CURL_EXAMPLE):
-            assert code in readme and code.replace("'", "&#x27;").replace('"', "&quot;") in plain
+            assert code in told and code.replace("'", "&#x27;").replace('"', "&quot;") in plain
 
 
 class TestInferenceRoute:

@@ -162,12 +162,20 @@ def test_another_class_method_and_opacity_redraw_the_same_slice(page: Page, samp
     assert np.array_equal(np.asarray(plain), np.asarray(case.view.prediction.slice.to_pil()))
 
 
-def test_the_swipe_holds_both_pictures_and_the_pair_none(page: Page, sample_slices: list[Path]) -> None:
+def test_the_swipe_holds_both_pictures_and_hides_the_pair(page: Page, sample_slices: list[Path]) -> None:
     out = page.outputs
     case = answer(page, sample_slices[0])[out.kept]
-    shown = page.draw(REQUEST, told(page, kept=case, view=SWIPE))
+    shown = page.turn(REQUEST, told(page, kept=case, view=SWIPE))
     assert shown[out.swipe]["visible"] and len(shown[out.swipe]["value"]) == 2
-    assert shown[out.pair] == gr.update(visible=False) and shown[out.heat] is None
+    assert shown[out.pair] == gr.update(visible=False) and out.heat not in shown
+
+
+def test_an_answer_that_comes_late_does_not_turn_the_view_back(page: Page, sample_slices: list[Path]) -> None:
+    out = page.outputs
+    shown = answer(page, sample_slices[0])
+    redrawn = page.draw(REQUEST, told(page, kept=shown[out.kept]))
+    for one in (shown, redrawn):
+        assert out.pair not in one and out.swipe not in one and one[out.heat] is not None
 
 
 def test_the_map_is_put_in_words_and_measured_on_request(
