@@ -20,7 +20,7 @@ def take_turns(peer: Callable[[], float], ours: Callable[[], float], rounds: int
 
 
 @contextmanager
-def in_own_process(make: Callable[..., Callable[[], float]], *arguments: Any) -> Iterator[Callable[[], float]]:
+def in_own_process(make: Callable[..., Callable[[], Any]], *arguments: Any) -> Iterator[Callable[[], Any]]:
     """A measurement made and taken in a process of its own, idle between its turns.
 
     So what one side tells its process (allocator, threads) does not help or harm the other. `make` is a function of a
@@ -31,7 +31,7 @@ def in_own_process(make: Callable[..., Callable[[], float]], *arguments: Any) ->
     process = context.Process(target=_serve, args=(there, make, arguments), daemon=True)
     process.start()
 
-    def measure() -> float:
+    def measure() -> Any:
         here.send(True)
         return here.recv()
 
@@ -42,7 +42,7 @@ def in_own_process(make: Callable[..., Callable[[], float]], *arguments: Any) ->
         process.join()
 
 
-def _serve(connection: Connection, make: Callable[..., Callable[[], float]], arguments: tuple[Any, ...]) -> None:
+def _serve(connection: Connection, make: Callable[..., Callable[[], Any]], arguments: tuple[Any, ...]) -> None:
     measure = make(*arguments)
     while connection.recv():
         connection.send(measure())
