@@ -13,13 +13,9 @@ import platform
 import shlex
 import sys
 import time
-from pathlib import Path
 
+from benchmarks.results import store
 from benchmarks.turns import Row
-from ct_xception.files import write_atomically
-
-RESULTS = Path(__file__).with_name("RESULTS.md")
-BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 
 
 def main() -> int:
@@ -42,7 +38,7 @@ def main() -> int:
     table = render(rows, options.threads)
     print(table)
     if options.only is None:
-        store(table)
+        store("speed", table)
     return 0
 
 
@@ -58,14 +54,6 @@ def render(rows: list[Row], threads: int) -> str:
         *("| " + " | ".join(row) + " |" for row in rows),
     ]
     return "\n".join(lines)
-
-
-def store(table: str) -> None:
-    """Put the table between the marks in RESULTS.md."""
-    text = RESULTS.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    write_atomically(RESULTS, f"{before}{BEGIN}\n{table}\n{END}{after}")
 
 
 if __name__ == "__main__":

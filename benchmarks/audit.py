@@ -28,14 +28,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ct_xception.files import write_atomically
+from benchmarks.results import store
 
 if TYPE_CHECKING:
     from ct_xception.corpus.survey import Survey
     from ct_xception.corpus.twins import Twins
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
-MARKS = {name: (f"<!-- audit {name}: begin -->", f"<!-- audit {name}: end -->") for name in ("recall", "scale")}
+KINDS_OF_TABLE = ("recall", "scale")
 COPIES = 200  # planted among varied thumbnails
 BASE_PATIENTS = 100  # whose thumbnails are varied
 KINDS = ("duplicates", "near-duplicates", "leaks", "conflicts")
@@ -47,7 +46,7 @@ def main() -> int:
     parser.add_argument("--plants", type=int, default=200, help="planted defects of each kind")
     parser.add_argument("--sizes", default="1000,3000,10000,30000,100000", help="images, a comma between")
     parser.add_argument("--seed", type=int, default=5)
-    parser.add_argument("--only", choices=MARKS)
+    parser.add_argument("--only", choices=KINDS_OF_TABLE)
     parser.add_argument("--store", action="store_true", help="write the tables into RESULTS.md")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -60,7 +59,7 @@ def main() -> int:
             text = table(options)
             print(text, flush=True)
             if options.store:
-                store(name, text)
+                store(f"audit {name}", text)
     return 0
 
 
@@ -239,16 +238,6 @@ def head() -> str:
     command = shlex.join(["python", "-m", "benchmarks.audit", *sys.argv[1:]])
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     return f"`{command}`, {time.strftime('%Y-%m-%d', time.gmtime())}, {machine}"
-
-
-def store(name: str, table: str) -> None:
-    """Put a table between its marks in RESULTS.md, which get a section of their own the first time."""
-    text, (begin, end) = RESULTS.read_text(encoding="utf-8"), MARKS[name]
-    if begin not in text:
-        text += f"\n## Audit: {name}\n\n{begin}\n{end}\n"
-    before, _, rest = text.partition(begin)
-    _, _, after = rest.partition(end)
-    write_atomically(RESULTS, f"{before}{begin}\n{table}\n{end}{after}")
 
 
 if __name__ == "__main__":

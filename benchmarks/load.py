@@ -32,13 +32,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ct_xception.files import write_atomically
+from benchmarks.results import store
 
 if TYPE_CHECKING:
     from ct_xception.serving.predictor import Classifier
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
-BEGIN, END = "<!-- load: begin -->", "<!-- load: end -->"
 NEAR = 1e-6  # how far an answer may lie from the predictor's own, of a probability
 FULL = 503
 ATTEMPTS = 200
@@ -232,7 +230,7 @@ def main() -> int:
                 outcomes, seconds = besiege(part, clients, partial(connect, url), names)
                 rows.append((door, clients, judge(part, outcomes, seconds)))
                 print(*rows[-1], flush=True)
-    store(render(rows, classifier.prepare(read_slice(exams[0].file)).values.shape[-1]))
+    store("load", render(rows, classifier.prepare(read_slice(exams[0].file)).values.shape[-1]))
     return 0 if all(verdict.right == verdict.answered and not verdict.other for *_, verdict in rows) else 1
 
 
@@ -252,14 +250,6 @@ def render(rows: Sequence[tuple[str, int, Verdict]], side: int) -> str:
         figures = f"{v.answered} | {v.right} | {v.full} | {v.other} | {v.p50:.2f} | {v.p95:.2f} | {v.throughput:.1f}"
         lines.append(f"| {door} | {clients} | {figures} |")
     return "\n".join(lines)
-
-
-def store(table: str) -> None:
-    """Put the table between the marks in RESULTS.md."""
-    text = RESULTS.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    write_atomically(RESULTS, f"{before}{BEGIN}\n{table}\n{END}{after}")
 
 
 if __name__ == "__main__":

@@ -26,13 +26,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks.results import store
 from benchmarks.turns import in_own_process
-from ct_xception.files import read_json, sha256_file, write_atomically, write_json
+from ct_xception.files import read_json, sha256_file, write_json
 from ct_xception.serving.catalogue import RUNTIMES, WEIGHTS
 from ct_xception.serving.checkpoint import open_checkpoint
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
-BEGIN, END = "<!-- runtimes: begin -->", "<!-- runtimes: end -->"
 STOCK = "stock pipeline()"
 XCEPTION_SIDE = 299
 IN_A_ROW = 5  # pictures of a turn, after its first
@@ -52,7 +51,7 @@ def main() -> int:
         text = measure(options, Path(folder))
     print(text)
     if options.store:
-        store(text)
+        store("runtimes", text)
     return 0
 
 
@@ -216,14 +215,6 @@ def _run(command: Sequence[str]) -> tuple[float, float]:
     elapsed, after = time.perf_counter() - started, os.times()
     user, system = after.children_user - before.children_user, after.children_system - before.children_system
     return elapsed, user + system
-
-
-def store(table: str) -> None:
-    """Put the table between its marks in RESULTS.md."""
-    text = RESULTS.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    write_atomically(RESULTS, f"{before}{BEGIN}\n{table}\n{END}{after}")
 
 
 if __name__ == "__main__":
