@@ -153,18 +153,8 @@ def _members(clusters: NDArray[np.intp]) -> dict[int, list[int]]:
 def _group_leak(survey: Survey, held_out: str, within: Hit, before: Hit) -> Iterator[Finding]:
     groups = _numbered(survey.groups)
     hit = within & np.isin(groups, groups[before])
-    if not hit.any():
-        return
-    n, total, counts = int(hit.sum()), int(within.sum()), class_counts(survey, hit, within)
-    patients = len(np.unique(groups[hit]))
-    crossing = "1 patient crosses" if patients == 1 else f"{patients:,} patients cross"
-    title = f"{crossing} the splits: {n:,} of {total:,} {held_out} images ({name_classes(counts)}) "
-    title += "are of a patient of an earlier split"
-    detail = {"classes": counts, "figures": {"patients": patients}, "split": held_out}
-    detail["groups"] = sorted({survey.groups[index] for index in np.flatnonzero(hit).tolist()})
-    yield Finding(
-        "leak_group", _severity(held_out), title + ".", n, total, sources(survey, np.flatnonzero(hit)), detail
-    )
+    words = ("1 patient crosses the splits", "patients cross the splits", "are of a patient of an earlier split")
+    yield from _crossing(survey, "leak_group", held_out, (hit, within), ("patients", survey.groups), words)
 
 
 def _series_leak(survey: Survey, held_out: str, within: Hit, before: Hit) -> Iterator[Finding]:
@@ -174,18 +164,29 @@ def _series_leak(survey: Survey, held_out: str, within: Hit, before: Hit) -> Ite
     named = np.array([bool(one) for one in survey.series])
     series, groups = _numbered(survey.series), _numbered(survey.groups)
     hit = within & named & np.isin(series, series[before & named]) & ~np.isin(groups, groups[before])
+    whose = "the splits under other patients' names"
+    words = (f"1 series crosses {whose}", f"series cross {whose}", "are of a series of an earlier split")
+    yield from _crossing(survey, "leak_series", held_out, (hit, within), ("series", survey.series), words)
+
+
+def _crossing(
+    survey: Survey,
+    kind: str,
+    held_out: str,
+    marks: tuple[Hit, Hit],
+    named: tuple[str, list[str]],
+    words: tuple[str, str, str],
+) -> Iterator[Finding]:
+    """A finding on the images hit, of those within, and on the patients or series that they are of."""
+    (hit, within), (what, names), (one, many, are) = marks, named, words
     if not hit.any():
         return
     n, total, counts = int(hit.sum()), int(within.sum()), class_counts(survey, hit, within)
-    crossing = len(np.unique(series[hit]))
-    said = "1 series crosses" if crossing == 1 else f"{crossing:,} series cross"
-    title = f"{said} the splits under other patients' names: {n:,} of {total:,} {held_out} images "
-    title += f"({name_classes(counts)}) are of a series of an earlier split"
-    detail = {"classes": counts, "figures": {"series": crossing}, "split": held_out}
-    detail["groups"] = sorted({survey.series[index] for index in np.flatnonzero(hit).tolist()})
-    yield Finding(
-        "leak_series", _severity(held_out), title + ".", n, total, sources(survey, np.flatnonzero(hit)), detail
-    )
+    crossing = sorted({names[index] for index in np.flatnonzero(hit).tolist()})
+    said = one if len(crossing) == 1 else f"{len(crossing):,} {many}"
+    title = f"{said}: {n:,} of {total:,} {held_out} images ({name_classes(counts)}) {are}."
+    detail = {"classes": counts, "figures": {what: len(crossing)}, "split": held_out, "groups": crossing}
+    yield Finding(kind, _severity(held_out), title, n, total, sources(survey, np.flatnonzero(hit)), detail)
 
 
 def find_conflicts(survey: Survey, twins: Twins) -> list[Finding]:
