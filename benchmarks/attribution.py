@@ -125,7 +125,7 @@ def overhead(classifier: Classifier, rounds: int = 30) -> dict[str, float]:
     """Milliseconds of a forward pass alone and with the closed-form map, in turns, and their ratio; medians."""
     import torch
 
-    from ct_xception.explain.attribution import logits_and_maps
+    from ct_xception.explain.gradcam import logits_and_maps
 
     side = classifier.model.config.pretrained_cfg["input_size"][-1]
     pixels = torch.randn(1, 3, side, side).contiguous(memory_format=torch.channels_last)

@@ -1,31 +1,21 @@
-"""Where on the slice the evidence for a class lies.
+"""Where on the slice the evidence for a class lies: one method's map, back in the coordinates of the slice.
 
-Xception ends in global average pooling and one linear layer. Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) on the
-last feature map A (C, h, w) weighs each channel by the mean gradient of the class score; here that gradient is the
-head's weight / (h w), so Grad-CAM equals the class activation map (Zhou et al. 2016, arXiv 1512.04150) up to the
-factor 1 / (h w), which scaling to a peak of 1 removes. The one is computed by Captum, the other in closed form: each
-checks the other.
-
-Only the head lies between the features and the score. Captum is therefore given the head alone, behind a layer that
-does nothing: it never differentiates through, or hangs hooks on, the network itself. That makes a map cost no more than
-a prediction, keeps in-place ReLUs out of the graph, and lets other threads use the same network meanwhile. The other
-methods, which look at pixels, are in methods.py and work on a copy.
+Grad-CAM and its closed form are in gradcam.py; the methods that look at pixels, and work on a copy, in methods.py.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
 
 from ct_xception.errors import InputError
 from ct_xception.explain.catalogue import BUDGETS, METHODS
+from ct_xception.explain.gradcam import fine_map
 from ct_xception.explain.methods import Cancelled, Completeness, Progress, pixel_attribution
 from ct_xception.explain.placement import cell_grid, place_in_slice, seen_region, spread_over_input
 from ct_xception.imaging.body import Box
@@ -33,7 +23,7 @@ from ct_xception.imaging.body import Box
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification as Network
 
-__all__ = ["METHODS", "Attribution", "Cancelled", "attribute", "class_activation_map", "gradcam", "logits_and_maps"]
+__all__ = ["METHODS", "Attribution", "Cancelled", "attribute"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +72,7 @@ def attribute(
     started = time.perf_counter()
     completeness = None
     if method in ("gradcam", "cam"):
-        values = coarse_map(model, pixel_values, target, method)
+        values = fine_map(model, pixel_values, target, method)
     else:
         values, completeness = pixel_attribution(
             model,
@@ -121,78 +111,3 @@ def _check_choice(model: Network, target: int, method: str, budget: str) -> None
     labels = model.label_names
     if not 0 <= target < len(labels):
         raise InputError(f"class number {target} does not exist; the checkpoint has {len(labels)}, from 0.")
-
-
-def coarse_map(model: Network, pixel_values: torch.Tensor, target: int, method: str) -> torch.Tensor:
-    """Grad-CAM or its closed form of one picture (3, S, S): (h, w) float32 on the CPU, not negative."""
-    compute = gradcam if method == "gradcam" else class_activation_map
-    return compute(model, pixel_values[None], target)[0].float().cpu()
-
-
-def logits_and_maps(model: Network, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Answer and explain at once: logits (B, K), and the closed-form map (B, h, w) of each picture's likeliest class.
-
-    One forward pass of pixel_values (B, 3, S, S) serves both, so that the map costs next to nothing.
-    """
-    with _evaluating(model), torch.no_grad():
-        features = _features(model, pixel_values)
-        logits = model.classify(features)
-        return logits, model.class_activation_map(features, logits.argmax(dim=1)).relu()
-
-
-def gradcam(model: Network, pixel_values: torch.Tensor, target: int | torch.Tensor) -> torch.Tensor:
-    """Grad-CAM on the last feature map by Captum: (B, h, w) float32, not negative (the paper's final ReLU is applied).
-
-    `pixel_values` is (B, 3, S, S); `target` one class for all or one for each, (B,).
-    """
-    from captum.attr import LayerGradCam
-
-    with _evaluating(model), torch.inference_mode(False):
-        features = _features(model, pixel_values).requires_grad_()
-        head = _Head(model)
-        maps = LayerGradCam(head, head.features).attribute(features, target, relu_attributions=True)
-    return maps[:, 0].detach()
-
-
-def class_activation_map(model: Network, pixel_values: torch.Tensor, target: int | torch.Tensor) -> torch.Tensor:
-    """The closed form, without a gradient, and the paper's ReLU: (B, h, w) float32, not negative."""
-    with _evaluating(model):
-        features = _features(model, pixel_values)
-    classes = torch.as_tensor(target, device=features.device).expand(len(features))
-    with torch.no_grad():
-        return model.class_activation_map(features, classes).relu()
-
-
-class _Head(nn.Module):
-    """Pooling and classifier of `model`, behind an identity layer of its own for Captum to hold on to."""
-
-    def __init__(self, model: Network) -> None:
-        super().__init__()
-        self.features = nn.Identity()
-        self.classify = model.classify
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.classify(self.features(features))
-
-
-def _features(model: Network, pixel_values: torch.Tensor) -> torch.Tensor:
-    """The last feature map (B, C, h, w), as a tensor that may be differentiated from."""
-    parameter = next(model.parameters())
-    with torch.no_grad():
-        features = model.features(pixel_values.to(parameter.device, parameter.dtype)).detach()
-    if features.ndim != 4:
-        raise InputError("this network has no feature map to draw evidence from; explain an Xception or another CNN.")
-    return features
-
-
-@contextlib.contextmanager
-def _evaluating(model: Network) -> Iterator[None]:
-    """Evaluation mode for the length of a block: dropout or batch statistics would blur the map."""
-    training = model.training
-    if training:
-        model.eval()
-    try:
-        yield
-    finally:
-        if training:
-            model.train()

@@ -13,7 +13,8 @@ class Method:
     """`title` is its name in print, `sentence` what it does.
 
     `signed`: the map also shows what speaks against the class. `complete`: its values sum to the change of the class's
-    score from the baseline to the slice, so that the sum can be checked. `coarse`: as fine as the last feature map.
+    score from the baseline to the slice, so that the sum can be checked. `coarse`: as fine as
+    the last feature map with its last stride undone, a cell every 16 of the network's pixels.
     """
 
     title: str

@@ -42,6 +42,13 @@ def private_copy(model: Network, *, for_deeplift: bool = False) -> Network:
     return twin
 
 
+def finer_copy(model: Network) -> Network:
+    """The same network with its last stride undone: its feature map has a cell every 16 pixels instead of every 32."""
+    twin = private_copy(model)
+    twin.undo_last_stride()
+    return twin
+
+
 def randomised_copy(model: Network, pixel_values: torch.Tensor, *, seed: int) -> Network:
     """The same architecture with every weight drawn anew (Adebayo et al. 2018, arXiv:1810.03292).
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from ct_xception.explain.catalogue import METHODS, Budget
 from ct_xception.explain.copies import private_copy
+from ct_xception.explain.gradcam import fine_map
 from ct_xception.explain.placement import spread_over_input
 
 if TYPE_CHECKING:
@@ -177,13 +178,12 @@ Computed = tuple[torch.Tensor, float | None]
 
 def _guided_gradcam(question: Question) -> Computed:
     """Guided backpropagation times Grad-CAM; Captum's own product would spread the latter over tiles (placement.py)."""
-    from captum.attr import GuidedBackprop, LayerGradCam
+    from captum.attr import GuidedBackprop
 
     scorer, pixels, target = question.scorer, question.pixel_values, question.target
-    scorer.expected = 3
+    scorer.expected = 2
     guided = GuidedBackprop(scorer).attribute(pixels, target)
-    coarse = LayerGradCam(scorer, scorer.model.feature_layer).attribute(pixels, target, relu_attributions=True)
-    cells = coarse.detach()[0, 0].float().cpu().numpy()
+    cells = fine_map(scorer.model, pixels[0], target).numpy()
     spread = spread_over_input(cells, question.side, getattr(scorer.model.config, "architecture", ""))
     return guided * torch.from_numpy(spread).to(guided), None
 

@@ -76,11 +76,6 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
         """The linear layer from pooled features (B, 2048) to logits (B, K)."""
         return self.timm_model.get_classifier()
 
-    @property
-    def feature_layer(self) -> nn.Module:
-        """The layer whose output is the last feature map, (B, 2048, S/32, S/32)."""
-        return self.timm_model.act4 if hasattr(self.timm_model, "act4") else self.timm_model.act
-
     def body_parameters(self) -> list[nn.Parameter]:
         """Every parameter but the head's."""
         head = {id(parameter) for parameter in self.head.parameters()}
@@ -147,6 +142,27 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
             if isinstance(module, nn.ReLU):
                 module.inplace = in_place
 
+    def undo_last_stride(self) -> None:
+        """Make the last feature map twice as fine, (B, 2048, S/16, S/16); its even cells stay as they were.
+
+        The last block that strides no longer does, and what follows is dilated instead, so that each cell reads what it
+        was trained to read: the odd ones give what the network would give for the picture moved by 16 pixels (the
+        "à trous" algorithm; Chen et al. 2015, arXiv:1412.7062). For maps, not for answers: the head was trained on the
+        mean over the even cells.
+        """
+        parts = [
+            part
+            for child in self.timm_model.children()
+            for part in (child if isinstance(child, nn.Sequential) else [child])
+        ]
+        windows = [[layer for layer in part.modules() if isinstance(layer, nn.Conv2d | nn.MaxPool2d)] for part in parts]
+        last = max(index for index, layers in enumerate(windows) if any(_stride(layer) > 1 for layer in layers))
+        for layer in windows[last]:
+            layer.stride = (1, 1)
+        for layer in itertools.chain.from_iterable(windows[last + 1 :]):
+            if layer.kernel_size != (1, 1):
+                layer.padding = layer.dilation = (2, 2)  # of a 3 x 3 window, whose padding was 1
+
     @torch.no_grad()
     def tie_stem_to_luminance(self) -> None:
         """Make the first convolution read a coloured picture as its luminance, leaving grey pictures' logits alone.
@@ -175,3 +191,7 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
         """
         state = {key: value.contiguous() for key, value in self.timm_model.state_dict().items()}
         super().save_pretrained(save_directory, **{"state_dict": state, "save_original_format": False, **kwargs})
+
+
+def _stride(layer: nn.Conv2d | nn.MaxPool2d) -> int:
+    return layer.stride[0] if isinstance(layer.stride, tuple) else layer.stride

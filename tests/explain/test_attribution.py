@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ct_xception.errors import InputError
-from ct_xception.explain.attribution import (
-    attribute,
-    class_activation_map,
-    gradcam,
-)
+from ct_xception.explain.attribution import attribute
+from ct_xception.explain.copies import finer_copy
+from ct_xception.explain.gradcam import class_activation_map, fine_map, gradcam
 from ct_xception.explain.placement import Region, place_in_slice, seen_region
 from ct_xception.imaging.body import Box
 from ct_xception.model.modelling import CTXceptionForImageClassification
@@ -40,6 +38,9 @@ class ConstantNet(nn.Module):
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         return self.head(features.mean(dim=(2, 3)))
+
+    def undo_last_stride(self) -> None:
+        """It has none."""
 
     class_activation_map = CTXceptionForImageClassification.class_activation_map
 
@@ -87,6 +88,31 @@ def test_captum_equals_the_closed_form_on_a_network_with_in_place_relus(architec
     assert closed.max() > 0
     assert torch.allclose(by_captum / by_captum.max(), closed / closed.max(), rtol=0, atol=1e-4)
     assert torch.equal(net(pixels).logits, before)
+
+
+@pytest.mark.parametrize("architecture", ["legacy_xception", "xception41"])
+@pytest.mark.parametrize("side", [96, 150, 299])
+def test_a_fine_map_holds_the_coarse_one_in_every_second_cell(architecture: str, side: int) -> None:
+    net = CTXceptionForImageClassification.from_backbone(architecture, ["a", "b"], side, seed=3).eval()
+    pixels = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(2))
+    coarse = class_activation_map(net, pixels, 1)[0]
+    for method in ("cam", "gradcam"):
+        fine = fine_map(net, pixels[0], 1, method)
+        assert fine.shape[0] >= 2 * coarse.shape[0] - 1
+        even = fine[::2, ::2][: coarse.shape[0], : coarse.shape[1]]
+        assert torch.allclose(even / even.max(), coarse / coarse.max(), rtol=0, atol=1e-4)
+    assert torch.equal(class_activation_map(net, pixels, 1)[0], coarse)  # the network itself is as it was
+
+
+def test_the_cells_between_are_those_of_the_picture_moved_by_half_a_cell() -> None:
+    net = CTXceptionForImageClassification.from_backbone("legacy_xception", ["a", "b"], 320, seed=3).eval()
+    pixels = torch.randn(1, 3, 336, 336, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        fine = finer_copy(net).features(pixels[..., :320, :320])
+        moved = net.features(pixels[..., 16:, 16:])
+    # Only cells that no edge of either picture reaches can be the same.
+    inner = slice(4, 6)
+    assert torch.allclose(fine[..., 1::2, 1::2][..., inner, inner], moved[..., inner, inner], rtol=0, atol=1e-4)
 
 
 def test_an_attribution_lies_where_the_box_was_and_peaks_at_one() -> None:

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from ct_xception.explain.attribution import attribute, class_activation_map, gradcam, logits_and_maps
+from ct_xception.explain.attribution import attribute
 from ct_xception.explain.catalogue import BUDGETS, METHODS
 from ct_xception.explain.copies import private_copy, randomised_copy
+from ct_xception.explain.gradcam import class_activation_map, gradcam, logits_and_maps
 from ct_xception.explain.methods import Cancelled, Completeness, Scorer, pixel_attribution, superpixels
 from ct_xception.imaging.body import Box
 from ct_xception.model.modelling import CTXceptionForImageClassification as Network
@@ -28,17 +29,20 @@ class LinearNet(nn.Module):
     def __init__(self, weights: torch.Tensor) -> None:
         super().__init__()
         self.weights = nn.Parameter(weights)  # (K, S, S)
-        self.feature_layer = nn.ReLU(inplace=True)
+        self.relu = nn.ReLU(inplace=True)
         self.label_names = [str(number) for number in range(len(weights))]
         self.config = SimpleNamespace(
             pretrained_cfg={"mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0, "crop_mode": "squash"}
         )
 
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return self.feature_layer(pixel_values + 1)  # air, -1, becomes 0
+        return self.relu(pixel_values + 1)  # air, -1, becomes 0
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         return torch.einsum("bcij,kij->bk", features, self.weights)
+
+    def undo_last_stride(self) -> None:
+        """It has none."""
 
 
 def linear_case() -> tuple[LinearNet, torch.Tensor]:
@@ -183,7 +187,7 @@ def test_one_pass_gives_the_answer_and_its_map() -> None:
     model = network("legacy_xception")
     pixels = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(3)) * 2 - 1
     calls: list[int] = []
-    handle = model.feature_layer.register_forward_hook(lambda *_: calls.append(1))
+    handle = model.timm_model.act4.register_forward_hook(lambda *_: calls.append(1))
     logits, maps = logits_and_maps(model, pixels)
     handle.remove()
     assert calls == [1]
