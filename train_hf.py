@@ -361,15 +361,33 @@ def evaluate(river: River) -> dict[str, Any]:
     }
     titles = {path: f"test, {path.replace('_', ' ')}" for path in paths}
     answers = {path: _answer(river, test, answer, titles[path]) for path, answer in paths.items()}
+    explained = explain(river, test, answers[PREDICTOR])
     if not river.accelerator.is_main_process:
         return {}
     history = run / "history.jsonl"
     outputs = Outputs(history=history if history.is_file() else None, examples=run, names=run / SOURCES)
     protocols = _protocols(river)
     stated: dict[str, Any] = {"split": river.split, "corpus": river.corpus, "seed": river.config.seed}
-    metrics = write_evaluation(folder, test, answers, outputs=outputs, protocols=protocols, **stated)
+    stated |= {"outputs": outputs, "protocols": protocols, "explained": explained}
+    metrics = write_evaluation(folder, test, answers, **stated)
     _write_errors(river, answers[PREDICTOR], protocols)
     return metrics
+
+
+def explain(river: River, test: Dataset, answers: Answers) -> dict[int, dict[str, Any]]:
+    """What is found of some test images' heat maps, by row, on every process; each has looked at its share."""
+    from accelerate.utils import gather_object
+
+    from ct_xception.evaluation.answers import Items
+    from ct_xception.evaluation.explanations import explain_items, sample
+
+    accelerator, config, reading = river.accelerator, river.config, river.config.reading
+    rows = sample(Items.of(test).labels, answers.answered, config.explained, config.seed)
+    share = rows[accelerator.process_index :: accelerator.num_processes]
+    options: dict[str, Any] = {"window": reading.window, "frame": reading.frame, "seed": config.seed}
+    options["progress"] = "heat maps" if accelerator.is_main_process else None
+    found = explain_items(river.folder, test, share, device=str(accelerator.device), **options)
+    return {row: record for part in gather_object([found]) for row, record in part.items()}
 
 
 def _protocols(river: River) -> Protocols:

@@ -361,6 +361,9 @@ def _add_evaluate(commands: Commands) -> None:
         help="look for twins of test images, and let simple rules answer too (default: yes)",
     )
     parser.add_argument("--folds", metavar="DIR", help="cross-validation of this corpus, as in runs/NAME/folds")
+    parser.add_argument(
+        "--explained", type=int, default=12, metavar="N", help="items whose heat maps are checked (default: 12)"
+    )
     parser.add_argument("--batch_size", type=int, default=16, metavar="N", help="default: 16")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of made splits and intervals (default: 0)")
     parser.set_defaults(command=_evaluate)
@@ -390,6 +393,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         frame=arguments.frame,
         outputs=Outputs(folder=output, names=output / SOURCES),
         protocols=found.protocols,
+        explained=max(arguments.explained, 0),
         errors=ErrorPage(output, found.splits, None if found.audit is None else found.audit.survey),
     )
     print(evaluation_summary(metrics))

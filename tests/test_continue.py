@@ -22,7 +22,9 @@ from tests.networks import enliven
 
 GoOn = Callable[..., tuple[int, Path]]
 # Next to nothing is learnt: what is tested is what becomes of the answers, not how good they are.
-OPTIONS = "--no-audit --epochs 1 --batch_size 8 --learning_rate 1e-6 --frozen_blocks 12 --workers 0 --threads 1"
+OPTIONS = (
+    "--no-audit --epochs 1 --batch_size 8 --learning_rate 1e-6 --frozen_blocks 12 --workers 0 --threads 1 --explained 0"
+)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 LAUNCH = [str(BIN / "accelerate"), "launch", "--quiet"]
-OPTIONS = ["--weights", "none", "--image_size", "64", "--epochs", "2", "--batch_size", "8", "--threads", "1"]
+OPTIONS = "--weights none --image_size 64 --epochs 2 --batch_size 8 --threads 1 --explained 2".split()
 
 
 def command(corpus: Path, run: Path, *more: str, launch: list[str] = LAUNCH) -> list[str]:

@@ -3,8 +3,9 @@
     evaluate_checkpoint(model_dir, corpus["test"], split=split, corpus=report)
 
 leaves in `model_dir/evaluation/` metrics.json (format 2), predictions.parquet and figures; with `Protocols` also
-predictions_grouped.parquet, baselines.parquet and audit.json. The headline is the protocol with the lowest accuracy of
-the predictor. Pictures of the corpus and names of files stay out of the checkpoint unless they may be published.
+predictions_grouped.parquet, baselines.parquet and audit.json; and explanations.json where heat maps were checked. The
+headline is the protocol with the lowest accuracy of the predictor. Pictures of the corpus and names of files stay out
+of the checkpoint unless they may be published.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.errors import CheckpointError, InputError
@@ -25,6 +27,7 @@ from ct_xception.evaluation.answers import (
     predictor_answers,
     stock_answers,
 )
+from ct_xception.evaluation.explanations import EXPLANATIONS, describe, explain_items, explanation_figures, sample
 from ct_xception.evaluation.figures import Outputs, draw_evaluation, is_phantom
 from ct_xception.evaluation.intervals import CONFIDENCE, RESAMPLES
 from ct_xception.evaluation.metrics import classification_metrics
@@ -72,13 +75,14 @@ def evaluate_checkpoint(
     frame: int | None = None,
     outputs: Outputs = Outputs(),  # noqa: B008 (frozen)
     protocols: Protocols = Protocols(),  # noqa: B008 (frozen)
+    explained: int = 0,
     errors: ErrorPage | None = None,
 ) -> dict[str, Any]:
     """Answer every item of a split by the predictor and by stock `pipeline()` (if `stock`); write and return metrics.
 
     `dataset` has the columns image {"path", "bytes"}, label, group, source. `split` (as `make_splits` gives it) and
     `corpus` (its report) say what was evaluated; without `split` the figures carry no protocol, and no card takes them.
-    `errors` asks for the error page too.
+    `explained` is how many items' heat maps are checked too; `errors` asks for the error page.
     """
     label_names = check_split(checkpoint, dataset, split, split_name)
     answerers = {PREDICTOR: predictor_answers(checkpoint, device=device, window=window, frame=frame)}
@@ -89,16 +93,28 @@ def evaluate_checkpoint(
         path: answer_items(dataset, answer, label_names, batch_size=batch_size, progress=titles[path])
         for path, answer in answerers.items()
     }
+    reading: dict[str, Any] = {"window": window, "frame": frame, "device": device}
+    rows = sample(Items.of(dataset).labels, answers[PREDICTOR].answered, explained, seed)
+    title = "heat maps" if progress else None
+    checked = explain_items(checkpoint, dataset, rows, seed=seed, progress=title, **reading)
     stated: dict[str, Any] = {"split": split, "corpus": corpus, "split_name": split_name, "seed": seed}
-    metrics = write_evaluation(checkpoint, dataset, answers, outputs=outputs, protocols=protocols, **stated)
+    metrics = write_evaluation(
+        checkpoint, dataset, answers, outputs=outputs, protocols=protocols, explained=checked, **stated
+    )
     if errors is not None:
         from ct_xception.evaluation.error_page import write_error_page
 
         shown: dict[str, Any] = {"survey": errors.survey, "split": split, "protocols": protocols}
-        reading: dict[str, Any] = {"window": window, "frame": frame, "device": device, "progress": progress}
         splits = {**errors.splits, split_name: dataset}
         write_error_page(
-            errors.folder, checkpoint, splits, answers[PREDICTOR], split_name=split_name, **shown, **reading
+            errors.folder,
+            checkpoint,
+            splits,
+            answers[PREDICTOR],
+            split_name=split_name,
+            progress=progress,
+            **shown,
+            **reading,
         )
     return metrics
 
@@ -114,11 +130,13 @@ def write_evaluation(
     seed: int = 0,
     outputs: Outputs = Outputs(),  # noqa: B008 (frozen)
     protocols: Protocols = Protocols(),  # noqa: B008 (frozen)
+    explained: Mapping[int, Mapping[str, Any]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Write the evaluation from answers that are there already; return the metrics.
 
-    `answers` {"predictor": …, "stock_pipeline": …} are in the dataset's order; `protocols` is what else is known. How
-    the checkpoint decides is read from its ct_xception.json. metrics.json is written last: what it names is there.
+    `answers` {"predictor": …, "stock_pipeline": …} are in the dataset's order; `protocols` is what else is known, and
+    `explained` {row: evidence} what `explain_items` found of some heat maps. How the checkpoint decides is read from
+    its ct_xception.json. metrics.json is written last: what it names is there.
     """
     checkpoint = Path(checkpoint)
     label_names = check_split(checkpoint, dataset, split, split_name)
@@ -136,6 +154,10 @@ def write_evaluation(
     )
     metrics |= rule_figures(_side_file(checkpoint), parts, label_names, seed)
     _write_answers(folder, parts, protocols, label_names, names)
+    if explained:
+        stated = describe(explained, items, label_names, names)
+        metrics["explanations"] = explanation_figures(stated, seed=seed)
+        write_json(folder / EXPLANATIONS, stated)
     if protocols.audit is not None:
         metrics["audit"] = AUDIT
         write_json(folder / AUDIT, protocols.audit)
@@ -222,7 +244,7 @@ def _write_answers(
 
     own, grouped = next(iter(parts.values())), protocols.out_of_fold
     twins = {} if protocols.has_twin is None else {"has_twin": protocols.has_twin}
-    for name in (PREDICTIONS_GROUPED, BASELINES, AUDIT):
+    for name in (PREDICTIONS_GROUPED, BASELINES, AUDIT, EXPLANATIONS):
         (folder / name).unlink(missing_ok=True)
     write_predictions(folder / PREDICTIONS, own, label_names, names, **twins)
     if grouped is not None:

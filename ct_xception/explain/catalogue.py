@@ -72,3 +72,6 @@ BUDGETS: dict[str, Budget] = {
     "balanced": Budget(steps=32, samples=24, windows=12, segments=60, mixtures=240),
     "thorough": Budget(steps=96, samples=64, windows=22, segments=120, mixtures=900),
 }
+
+COMPARED = ("gradcam", "integrated_gradients", "occlusion")  # one of each kind: features, gradients, perturbation
+RANDOMISED_BELOW = 0.3  # rank correlation with randomised weights' maps below which a map counts as the network's own

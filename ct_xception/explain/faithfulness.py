@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from ct_xception.explain.attribution import Attribution, attribute
-from ct_xception.explain.catalogue import METHODS
+from ct_xception.explain.catalogue import COMPARED, METHODS, RANDOMISED_BELOW
 from ct_xception.explain.copies import randomised_copy
 from ct_xception.explain.methods import Cancelled, Progress, air, blurred
 from ct_xception.explain.placement import seen_region
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 GRID = 16  # maps are compared on a grid of so many cells a side, since their finest detail never agrees
 RADIUS = 0.02  # of the sensitivity's noise, where the picture spans 2: one grey level in a hundred
-RANDOMISED_BELOW = 0.3  # rank correlation with randomised weights' maps below which a map counts as the network's own
-COMPARED = ("gradcam", "integrated_gradients", "occlusion")  # one of each kind: features, gradients, perturbation
+_BATCH = 8  # pictures asked about at a time
 
 
 @dataclass(frozen=True)
@@ -224,7 +223,8 @@ def _replace_by_rank(
     ranks = np.empty(order.size)
     ranks[np.argsort(-order.ravel(), kind="stable")] = (np.arange(order.size) + 0.5) / order.size
     place = torch.from_numpy(ranks.reshape(order.shape)).to(start.device)
-    return np.concatenate([_probability(explained, torch.where(place < float(share), end, start)) for share in shares])
+    batches = torch.from_numpy(shares).to(place).view(-1, 1, 1, 1).split(_BATCH)
+    return np.concatenate([_probability(explained, torch.where(place < batch, end, start)) for batch in batches])
 
 
 def _probability(explained: Explained, pixels: torch.Tensor) -> np.ndarray:
@@ -440,7 +440,9 @@ _SUMMARISED: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
     "insertion_area": lambda record: record["insertion"]["area"],
     "insertion_random_area": lambda record: record["insertion"]["random_area"],
     "inside_body": lambda record: record["grounds"]["inside_body"]["share"],
+    "inside_body_area": lambda record: record["grounds"]["inside_body"]["area"],
     "inside_lungs": lambda record: record["grounds"]["inside_lungs"]["share"],
+    "inside_lungs_area": lambda record: record["grounds"]["inside_lungs"]["area"],
     "infidelity": lambda record: record["infidelity"],
     "sensitivity": lambda record: record["sensitivity"],
     "randomised_rank_correlation": lambda record: record["randomisation"]["rank_correlation"],

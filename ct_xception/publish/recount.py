@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.errors import CheckpointError
+from ct_xception.files import read_json
 
 if TYPE_CHECKING:
     import pandas
@@ -68,6 +69,8 @@ class Recount:
             self._compare("the prediction sets", protocol, stated, self._conformal(protocol))
         if "refused" in self.metrics.get("gate", {}):
             self._compare("the input gate's figures", own, self.metrics["gate"], self._gated())
+        if stated := self.metrics.get("explanations"):
+            self._compare("the heat maps' figures", own, stated, self._explained())
         for name, again in self._decided().items():
             self._compare(f"the figures of {name.replace('_', ' ')}", own, self.metrics[name], again)
 
@@ -161,6 +164,22 @@ class Recount:
             raise self._refusal(f"evaluation/{PREDICTIONS} holds no verdict of the input gate (column gate)")
         rows = rows[rows["path"] == "predictor"]
         return gate_figures(self.metrics["gate"]["rule"], rows["gate"].tolist(), rows["group"].tolist())
+
+    def _explained(self) -> dict[str, Any]:
+        """The figures of the heat maps from what was found of each, which must be of images that were answered so."""
+        from ct_xception.evaluation.explanations import EXPLANATIONS, explanation_figures
+
+        path = self.folder / "evaluation" / EXPLANATIONS
+        if not path.is_file():
+            raise self._refusal(f"evaluation/{EXPLANATIONS} is missing")
+        stated = read_json(path)
+        rows = self.answers[self.metrics["protocol"]]
+        rows = rows[rows["path"] == "predictor"]
+        answered = set(zip(rows["source"], rows["group"], rows["label"], rows["predicted"], strict=True))
+        keys = ("source", "group", "label", "target")
+        if not {tuple(record[key] for key in keys) for record in stated["records"]} <= answered:
+            raise self._refusal(f"evaluation/{EXPLANATIONS} explains answers that are not those of {PREDICTIONS}")
+        return explanation_figures(stated, seed=self.metrics["intervals"]["seed"])
 
     def _rows(self, protocol: str) -> pandas.DataFrame:
         """The rows behind a protocol: all of the test split, those without a twin, or those out of fold."""

@@ -9,6 +9,7 @@ from typing import Any
 from ct_xception.publish import tables
 from ct_xception.publish.checklists import checklist_slots
 from ct_xception.publish.evidence import Evidence
+from ct_xception.publish.explanation_text import explanation_slots
 from ct_xception.publish.export_text import export_slots
 from ct_xception.publish.lineage import lineage_slots
 from ct_xception.publish.reliability import reliability_slots
@@ -34,6 +35,7 @@ def card_slots(evidence: Evidence, *, repo_id: str, license: str) -> dict[str, A
         **_corpus_slots(evidence),
         **result_slots(evidence),
         **reliability_slots(evidence),
+        **explanation_slots(evidence),
         **lineage_slots(evidence),
         **export_slots(evidence),
         **{name.removesuffix(".png"): _figure(evidence, name) for name in _FIGURES if name != EXAMPLES},

@@ -110,6 +110,7 @@ class TrainConfig:
         {}, "question = classes, for example cancer=adenocarcinoma,carcinoid normal=normal", "evidence"
     )
     coverage: float = option(0.95, "how often a set of classes is to hold the true one", "evidence")
+    explained: int = option(12, "test images whose heat maps are checked for the card", "evidence")
 
     metric: str = option("loss", "validation figure that chooses the epoch to keep", "run", METRICS)
     patience: int = option(0, "stop after this many epochs without a better figure; 0 never stops", "run")
@@ -165,7 +166,7 @@ class TrainConfig:
 
 # Options that do not change the weights a run ends with: a resumed run may differ in them. (The audit and the folds may
 # change a split; that is told by the split's own name.)
-EVIDENCE = frozenset({"audit", "protocols", "folds", "only_fold", "class_groups", "coverage", "margin"})
+EVIDENCE = frozenset({"audit", "protocols", "folds", "only_fold", "class_groups", "coverage", "explained", "margin"})
 FREE_TO_DIFFER = frozenset({"output_dir", "resume", "workers", "trackers", "push_to_hub", "private"}) | EVIDENCE
 
 _RANGES: dict[str, tuple[float, float]] = {
@@ -189,6 +190,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "patience": (0, 100_000),
     "folds": (2, 100),
     "coverage": (0.5, 0.999),
+    "explained": (0, 1000),
     "replay_share": (0.0, 0.95),
     "margin": (0.0, 1.0),
     "seed": (0, 2**31 - 1),

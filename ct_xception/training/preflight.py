@@ -34,7 +34,8 @@ def is_complete(config: TrainConfig, run: Path) -> bool:
     measured = {"published", *metrics.get("protocols", {})} | (set() if config.audit else {"deduplicated"})
     rule, groups = metrics.get("conformal", {}).get("rule", {}), metrics.get("class_groups", {})
     decided = rule.get("coverage") == config.coverage and (config.class_group_lists or groups) == groups
-    return decided and "gate" in metrics and set(config.protocols) <= measured
+    explained = not config.explained or "explanations" in metrics
+    return decided and explained and "gate" in metrics and set(config.protocols) <= measured
 
 
 def check_corpus(config: TrainConfig, run: Path, label_names: list[str], split: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from PIL import Image
 from ct_xception.evaluation.baselines import baseline_figures
 from ct_xception.evaluation.calibration import apply_temperature, calibration_figures
 from ct_xception.evaluation.conformal import conformal_figures
+from ct_xception.evaluation.explanations import explanation_figures
 from ct_xception.evaluation.gate_fit import gate_figures
 from ct_xception.evaluation.metrics import classification_metrics
 from ct_xception.evaluation.operating import (
@@ -111,6 +112,23 @@ def answer_table(labels: Sequence[int], names: Sequence[str], path: str, right: 
     )
 
 
+def explained(number: int, count: int) -> dict[str, Any]:
+    """Made-up evidence for the map of one answer of `count`."""
+    part = number / count
+    grounds = {"inside_body": {"share": 1 - part / 10, "area": 0.8}, "inside_lungs": {"share": 0.5, "area": 0.3}}
+    others = ("integrated_gradients", "occlusion")
+    return {
+        "deletion": {"area": 0.2 + part / 10, "random_area": 0.4},
+        "insertion": {"area": 0.7 - part / 10, "random_area": 0.5},
+        "grounds": grounds,
+        "agreement": {name: {"rank_correlation": 0.6 - part / 5, "overlap": 0.4} for name in others},
+        "infidelity": 0.5 + part,
+        "sensitivity": 0.1 + part / 10,
+        "randomisation": {"rank_correlation": part / 5, "each": [part / 5], "passed": True},
+        "warnings": ["A network with random weights gives a similar map."] if number == 0 else [],
+    }
+
+
 class Folder:
     """A checkpoint folder of made-up answers; weights and pictures are a few bytes. `write` makes its files whole."""
 
@@ -132,6 +150,7 @@ class Folder:
         self.grouped = answer_table([*labels, *labels], names, "predictor", 0.7, seed=3).drop(columns="has_twin")
         self.grouped["fold"] = [(i // 2) % 5 for i in range(2 * n)]
         self.baselines = pandas.DataFrame()
+        self.explanations: dict[str, Any] = {}
         self.metrics = self._head(n)
 
     def _head(self, n: int) -> dict[str, Any]:
@@ -284,6 +303,16 @@ class Folder:
         self.answers["gate"] = self.answers["gate"].astype(object).where(ours, None)
         self.metrics["gate"] = gate_figures(self.side["gate"], verdicts, self.answers[ours]["group"].tolist())
 
+    def explain(self, count: int = 6) -> None:
+        """Add what was found of the first heat maps; the evidence of one of them speaks against it."""
+        rows = self.rows("published").head(count)
+        answered = rows[["source", "group", "label", "predicted"]].rename(columns={"predicted": "target"})
+        records = [
+            {**row, **explained(number, count)} for number, row in enumerate(answered.to_dict(orient="records"))
+        ]
+        self.explanations = {"format": 1, "method": "gradcam", "budget": "fast", "records": records}
+        self.metrics["explanations"] = explanation_figures(self.explanations)
+
     @property
     def protocols(self) -> list[str]:
         return ["published", *self.metrics.get("protocols", {})]
@@ -297,6 +326,8 @@ class Folder:
             self.grouped.assign(has_twin=False).to_parquet(folder / "predictions_grouped.parquet", index=False)
         if not self.baselines.empty:
             self.baselines.to_parquet(folder / "baselines.parquet", index=False)
+        if self.explanations:
+            write_json(folder / "explanations.json", self.explanations)
         for name in self.metrics["figures"]:
             (folder / name).touch()
         write_json(folder / "metrics.json", self.metrics)
@@ -329,6 +360,7 @@ def measured_folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     folder.measure_reliability()
     folder.choose_thresholds()
     folder.fit_gate()
+    folder.explain()
     return folder
 
 

@@ -169,6 +169,10 @@ TAMPERED = {
     ),
     "another temperature": (lambda m: m["calibration"].update(temperature=2.0), "measured another temperature"),
     "a share that the gate refused": (lambda m: m["gate"]["refused"].update(value=0.0), "the input gate's figures"),
+    "a heat map's figure": (
+        lambda m: m["explanations"]["deletion_area"].update(value=0.1),
+        "the heat maps' figures of the published protocol",
+    ),
     "another gate": (lambda m: m["gate"]["rule"].update(refused=9.0), "measured another gate"),
     "another conformal rule": (lambda m: m["conformal"]["rule"].update(threshold=0.9), "another conformal"),
 }
@@ -215,6 +219,16 @@ class TestFullFolder:
         ):
             read_evidence(full_folder.write())
 
+    def test_heat_maps_of_other_answers(self, full_folder: Folder) -> None:
+        full_folder.explanations["records"][0]["target"] = "normal"
+        with pytest.raises(CheckpointError, match=r"explanations\.json explains answers that are not those of pred"):
+            read_evidence(full_folder.write())
+
+    def test_a_heat_map_left_out(self, full_folder: Folder) -> None:
+        full_folder.explanations["records"].pop()
+        with pytest.raises(CheckpointError, match="the heat maps' figures .* are not those"):
+            read_evidence(full_folder.write())
+
     def test_verdicts_that_are_not_published(self, full_folder: Folder) -> None:
         full_folder.answers = full_folder.answers.drop(columns="gate")
         with pytest.raises(CheckpointError, match="holds no verdict of the input gate"):
@@ -233,7 +247,7 @@ class TestFullFolder:
         with pytest.raises(CheckpointError, match="are not of the model's items"):
             read_evidence(full_folder.write())
 
-    @pytest.mark.parametrize("name", ["predictions_grouped.parquet", "baselines.parquet"])
+    @pytest.mark.parametrize("name", ["predictions_grouped.parquet", "baselines.parquet", "explanations.json"])
     def test_a_missing_table_is_named(self, full_folder: Folder, name: str) -> None:
         folder = full_folder.write()
         (folder / "evaluation" / name).unlink()

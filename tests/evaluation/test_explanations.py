@@ -1,0 +1,85 @@
+"""Which items' heat maps are checked, and what is kept of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from ct_xception.evaluation.answers import Items
+from ct_xception.evaluation.evaluator import evaluate_checkpoint
+from ct_xception.evaluation.explanations import describe, explain_items, explanation_figures, sample
+from ct_xception.evaluation.figures import Outputs
+from ct_xception.evaluation.predictions import Names
+from ct_xception.serving.predictor import Classifier
+from tests.evaluation.conftest import LABEL_NAMES, draw_nothing, make_split
+
+
+def test_the_sample_is_even_over_classes_answered_and_seeded() -> None:
+    labels = np.array([0] * 50 + [1] * 3 + [2] * 20)
+    answered = np.ones(73, bool)
+    answered[50] = False
+    rows = sample(labels, answered, 12, seed=4)
+    assert rows == sorted(set(rows)) and rows == sample(labels, answered, 12, seed=4) != sample(labels, answered, 12, 5)
+    assert np.bincount(labels[rows]).tolist() == [5, 2, 5]  # class 1 has no more, and the others share the rest
+    assert 50 not in rows
+    assert sample(labels, answered, 0, seed=4) == [] and len(sample(labels, answered, 500, seed=4)) == 72
+
+
+@pytest.fixture(scope="module")
+def found(tiny_checkpoint: Path, picture_split: Dataset) -> dict[int, dict]:
+    return explain_items(tiny_checkpoint, picture_split, [1, 4])
+
+
+def test_what_is_kept_is_of_the_class_put_first_and_holds_no_place(
+    found: dict[int, dict], tiny_checkpoint: Path, picture_split: Dataset
+) -> None:
+    classifier = Classifier.from_pretrained(tiny_checkpoint)
+    for row, record in found.items():
+        image = picture_split[row]["image"]["bytes"]
+        assert record["target"] == classifier(image).label
+        assert set(record["deletion"]) == set(record["insertion"]) == {"area", "random_area"}
+        assert "regions" not in record and set(record["agreement"]) == {"integrated_gradients", "occlusion"}
+        json.dumps(record)
+    assert list(found) == [1, 4]
+
+
+def test_figures_are_those_of_the_records(found: dict[int, dict], picture_split: Dataset) -> None:
+    items = Items.of(picture_split)
+    stated = describe(found, items, LABEL_NAMES, Names(items.sources, anonymous=True))
+    assert [(r["source"], r["group"], r["label"]) for r in stated["records"]] == [
+        ("item 000001", "group 000000", "large cell carcinoma"),
+        ("item 000004", "group 000002", "adenocarcinoma"),
+    ]
+    figures = explanation_figures(json.loads(json.dumps(stated)))
+    areas = [found[row]["deletion"]["area"] for row in (1, 4)]
+    assert figures["deletion_area"]["value"] == pytest.approx(np.mean(areas)) and figures["deletion_area"]["n"] == 2
+    assert figures["warned"]["value"] == np.mean([bool(found[row]["warnings"]) for row in (1, 4)])
+
+
+def test_a_file_that_is_gone_is_left_out(tiny_checkpoint: Path, picture_split: Dataset) -> None:
+    torn = make_split([b"torn", picture_split[0]["image"]["bytes"]], [0, 1])
+    assert list(explain_items(tiny_checkpoint, torn, [0])) == []
+    assert explain_items(tiny_checkpoint, torn, []) == {}
+
+
+def test_an_evaluation_checks_as_many_as_asked_and_none_without(
+    tiny_checkpoint: Path, picture_split: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ct_xception.evaluation.evaluator.draw_evaluation", draw_nothing)
+    asked: list[list[int]] = []
+
+    def explain(_: object, __: object, rows: list[int], **___: object) -> dict[int, dict]:
+        asked.append(rows)
+        return {}
+
+    monkeypatch.setattr("ct_xception.evaluation.evaluator.explain_items", explain)
+    for count in (3, 0):
+        outputs = Outputs(folder=tmp_path / str(count))
+        options = {"stock": False, "progress": False, "outputs": outputs, "explained": count}
+        metrics = evaluate_checkpoint(tiny_checkpoint, picture_split, **options)
+        assert "explanations" not in metrics and not (tmp_path / str(count) / "explanations.json").exists()
+    assert [len(rows) for rows in asked] == [3, 0]
