@@ -208,7 +208,7 @@ def make_checkpoint(river: River) -> None:
             shutil.rmtree(folder, ignore_errors=True)
             write_model_folder(folder, config, river.label_names, trained, command=river.command, **records)
     accelerator.wait_for_everyone()
-    calibrate(river, folder, river.splits["validation"])
+    calibrate(river, folder, river.splits)
     fit_gate(river, folder)
 
 
@@ -242,10 +242,10 @@ def _slices(river: River, name: str) -> CachedSlices:
         return mix_in(own, river.old, name, cache, config)
 
 
-def calibrate(river: River, folder: Path, validation: Dataset) -> None:
-    """Fold the temperature into the head, and settle how the checkpoint decides, by its answers to `validation`."""
+def calibrate(river: River, folder: Path, splits: DatasetDict) -> None:
+    """Fold the temperature into the head, and settle how the checkpoint decides, by its answers to validation."""
     from ct_xception.evaluation.answers import Items
-    from ct_xception.evaluation.rules import fit_rules
+    from ct_xception.evaluation.rules import fit_rules, groups_cross
     from ct_xception.training.model_folder import calibrate_model_folder
 
     config = river.config
@@ -255,10 +255,11 @@ def calibrate(river: River, folder: Path, validation: Dataset) -> None:
     river.accelerator.wait_for_everyone()  # every process has read the side file before the main one changes it
     if calibrated and side["conformal"]["coverage"] == config.coverage and side.get("class_groups", {}) == groups:
         return
-    answers = _answer(river, validation, _predictor(river, folder), "validation")
+    answers = _answer(river, splits["validation"], _predictor(river, folder), "validation")
     if river.accelerator.is_main_process:
         options: dict[str, Any] = {"coverage": config.coverage, "class_groups": groups, "calibrated": calibrated}
-        temperature, rules = fit_rules(Items.of(validation), answers, river.label_names, **options)
+        options["crossing"] = groups_cross(splits)
+        temperature, rules = fit_rules(Items.of(splits["validation"]), answers, river.label_names, **options)
         calibrate_model_folder(folder, temperature, rules)
     river.accelerator.wait_for_everyone()
 
@@ -329,7 +330,7 @@ def cross_validate(river: River) -> None:
     splits, origin = merge_patients(river.splits, river.patients, river.corpus["groups"]["origin"])
 
     def finish(model: Path, fold: DatasetDict) -> Any:
-        calibrate(river, model, fold["validation"])
+        calibrate(river, model, fold)
         answers = _answer(river, fold["test"], _predictor(river, model), "held out")
         return answers.probabilities, answers.refused
 

@@ -48,8 +48,9 @@ def fit_conformal(
 
     The threshold is the ceil((n + 1) coverage)-th smallest score of the true classes. With `groups` each one weighs the
     same, however many items it holds, and n counts groups: the promise is for an item of a new group (Lee, Barber &
-    Willett 2023). Returns {"method", "coverage", "threshold", "n", "n_groups"}; the threshold is None, and "reason"
-    says why, where n is too small: then every set holds every class. Raises InputError on shapes, ranges and options.
+    Willett 2023). Without, it is for an item drawn as these were. Returns {"method", "coverage", "threshold", "unit"
+    ("group" or "item"), "n", "n_groups" (how many such units)}; the threshold is None, and "reason" says why, where
+    there are too few: then every set holds every class. Raises InputError on shapes, ranges and options.
     """
     _check_options(coverage, method, penalty, free_ranks)
     scores, truth = check_answers(probabilities, labels, _numbered(probabilities))
@@ -59,7 +60,7 @@ def fit_conformal(
     group = group_indices(groups, truth.size)
     own = nonconformity(scores, rule)[np.arange(truth.size), truth]
     rule["threshold"] = _quantile(own, group, coverage)
-    rule |= {"n": int(truth.size), "n_groups": int(group.max()) + 1}
+    rule |= {"unit": "item" if groups is None else "group", "n": int(truth.size), "n_groups": int(group.max()) + 1}
     if rule["threshold"] is None:
         least = math.ceil(coverage / (1 - coverage) - _SLACK)
         rule["reason"] = (

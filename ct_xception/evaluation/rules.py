@@ -7,7 +7,7 @@ keys again and measures them on the test split.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from ct_xception.evaluation.operating import (
 from ct_xception.evaluation.protocols import GROUPED, Part
 from ct_xception.evaluation.questions import question_figures
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 
 def fit_rules(
     items: Items,
@@ -35,10 +38,13 @@ def fit_rules(
     coverage: float,
     class_groups: Mapping[str, Sequence[str]],
     calibrated: bool = False,
+    crossing: bool = False,
 ) -> tuple[float, dict[str, Any]]:
     """The temperature, and the rules for probabilities that it has scaled, from the validation split.
 
-    The temperature is 1.0 where the network is `calibrated` already, and only the rules are wanted.
+    The temperature is 1.0 where the network is `calibrated` already, and only the rules are wanted. `crossing` says
+    that groups of validation lie in other splits as well: these were drawn image by image then, and answers to
+    validation foretell those to images drawn alike, but nothing about a new patient; so sets are not promised for one.
 
     The rules are keys of ct_xception.json: `calibration`, `conformal`, `operating_points`, `abstention`, and
     `class_groups` where there are any.
@@ -51,11 +57,18 @@ def fit_rules(
     scaled = apply_temperature(answers.probabilities[kept], temperature)
     rules: dict[str, Any] = {
         "calibration": {"split": "validation", "n": int(kept.sum()), "n_groups": len(set(own.groups))},
-        "conformal": fit_conformal(scaled, own.labels, coverage, own.groups),
+        "conformal": fit_conformal(scaled, own.labels, coverage, None if crossing else own.groups),
         "operating_points": choose_operating_points(scaled, own.labels, label_names, class_groups or None, own.groups),
         "abstention": choose_abstention(scaled, own.labels, label_names, own.groups),
     }
     return temperature, rules | ({"class_groups": dict(class_groups)} if class_groups else {})
+
+
+def groups_cross(splits: Mapping[str, Dataset]) -> bool:
+    """Whether a group of the validation split lies in another split, too."""
+    members = {name: set(part.select_columns("group")[:]["group"]) for name, part in splits.items()}
+    held_out = members.pop("validation")
+    return any(held_out & others for others in members.values())
 
 
 def rule_figures(

@@ -118,9 +118,16 @@ def sets_statement(evidence: Evidence) -> str:
             f"cases (conformal prediction, {plain(rule['method'].upper())}, {rule['n']:,} validation images). "
             "That needs new images to be exchangeable with those, and fails for other scanners, framings or mixes of "
             "classes.",
+            *([_CROSSING] if rule.get("unit") == "item" else []),
             *(_exchangeability(evidence, name, block[name]) for name in evidence.protocols if name in block),
         ]
     ).strip()
+
+
+_CROSSING = (
+    "Validation shares patients, or look-alike slices, with the other splits: the promise is for an image drawn as "
+    "validation's were, and not for a new patient's."
+)
 
 
 def _exchangeability(evidence: Evidence, name: str, found: Mapping[str, Any]) -> str:

@@ -64,7 +64,7 @@ def test_the_threshold_is_the_finite_sample_quantile() -> None:
     probabilities = np.stack([own, 1 - own], axis=1)
     # ceil(20 * 0.9) = 18th smallest of the 19 scores 1 - p: the second largest, 1 - 0.10.
     rule = fit_conformal(probabilities, np.zeros(19, int), 0.9, method="lac")
-    assert rule == {"method": "lac", "coverage": 0.9, "threshold": pytest.approx(0.9), "n": 19, "n_groups": 19}
+    assert rule == {"method": "lac", "coverage": 0.9, "threshold": pytest.approx(0.9), "unit": "item", "n": 19, "n_groups": 19}
 
 
 @pytest.mark.parametrize(("n", "enough"), [(8, False), (9, True)])
@@ -90,7 +90,7 @@ def test_a_group_weighs_as_one_however_large() -> None:
     probabilities, labels = draw_answers(40, seed=5)
     groups = np.arange(40).astype(str)
     alone = fit_conformal(probabilities, labels, 0.85, groups)
-    assert alone == fit_conformal(probabilities, labels, 0.85)
+    assert alone == {**fit_conformal(probabilities, labels, 0.85), "unit": "group"}
     copies = np.where(np.arange(40) == 3, 25, 1)
     repeated = fit_conformal(
         np.repeat(probabilities, copies, axis=0), np.repeat(labels, copies), 0.85, np.repeat(groups, copies)

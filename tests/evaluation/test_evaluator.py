@@ -17,7 +17,7 @@ from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, I
 from ct_xception.evaluation.evaluator import check_split, evaluate_checkpoint, write_evaluation
 from ct_xception.evaluation.figures import Outputs
 from ct_xception.evaluation.protocols import OutOfFold, Part, Protocols
-from ct_xception.evaluation.rules import fit_rules
+from ct_xception.evaluation.rules import fit_rules, groups_cross
 from ct_xception.files import sha256_file
 from tests.evaluation.conftest import LABEL_NAMES, draw_nothing, make_split
 
@@ -269,6 +269,16 @@ def test_the_rules_of_the_side_file_are_measured(
     assert set(metrics["questions"]) == {"unstated", "deduplicated", "grouped"}
     assert metrics["class_groups"] == groups and metrics["conformal"]["rule"] == rules["conformal"]
     assert metrics["abstention"]["n"] == 7 and len(metrics["operating_points"]) > 0
+
+
+def test_sets_are_promised_for_a_new_group_only_where_no_group_crosses(picture_split: Dataset, answers: dict) -> None:
+    items, options = Items.of(picture_split), {"coverage": 0.7, "class_groups": {}}
+    rules = [fit_rules(items, answers[PREDICTOR], LABEL_NAMES, crossing=crossing, **options)[1] for crossing in (0, 1)]
+    assert [(rule["conformal"]["unit"], rule["conformal"]["n_groups"]) for rule in rules] == [("group", 4), ("item", 7)]
+    apart = picture_split.select(range(4))  # two items a patient, so none lies in both halves
+    assert not groups_cross({"train": picture_split.select(range(4, 8)), "validation": apart})
+    assert groups_cross({"train": picture_split.select(range(3, 8)), "validation": apart})
+    assert not groups_cross({"train": apart, "test": apart, "validation": picture_split.select(range(4, 8))})
 
 
 class TestPublication:
