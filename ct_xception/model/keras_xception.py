@@ -111,7 +111,7 @@ def find_xception(graph: Graph) -> Found:
 
 
 def _head(walk: _Walk) -> Found:
-    """Activation, dense layer, dropout and norms, average pooling."""
+    """From the answer to the pooled maps."""
     activation = LINEAR
     while walk.kind in ("Activation", "Softmax", *_IDLE):
         layer = walk.step()
@@ -121,8 +121,16 @@ def _head(walk: _Walk) -> Found:
         raise walk.strange("the Dense layer of its head")
     dense = walk.step()
     activation = _joined(walk, activation, setting(dense, "activation"))
+    norms = _features(walk)
+    return Found(dense, activation, norms)
+
+
+def _features(walk: _Walk) -> list[Layer]:
+    """The norms between the average pooling and the dense layer, the first one first."""
     norms: list[Layer] = []
+    flattening: Node | None = None
     while walk.kind in ("BatchNormalization", "Flatten", *_IDLE):
+        flattening = walk.node if walk.kind == "Flatten" else flattening
         layer = walk.step()
         norms = [layer, *norms] if layer.kind == "BatchNormalization" else norms
     if walk.kind == "Dense":
@@ -131,11 +139,12 @@ def _head(walk: _Walk) -> Found:
             "(train a new head on its classes with Dropout and one Dense layer)"
         )
     if walk.kind != "GlobalAveragePooling2D":
+        walk.node = flattening or walk.node  # it does nothing to what was pooled; here it stands for the pooling
         raise walk.strange("GlobalAveragePooling2D")
     walk.step()
     while walk.kind in _IDLE:
         walk.step()
-    return Found(dense, activation, norms)
+    return norms
 
 
 def _joined(walk: _Walk, outer: str, inner: str) -> str:

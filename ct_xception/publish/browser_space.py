@@ -3,8 +3,8 @@
     write_site("runs/mine/model", "site")           # serve it: python -m http.server --directory site
 
 The page (browser/) does in JavaScript what reader, body crop and preprocessing do in Python, and runs the exported
-network in onnxruntime-web. Its Content-Security-Policy lets it connect to its own files alone, and to those of the
-pinned runtime where these were not put beside it.
+network in onnxruntime-web. Its Content-Security-Policy lets it connect to its own files alone, to those of the pinned
+runtime where these were not put beside it, and in a Space to the hosts from which the Hub gives a Space's large files.
 """
 
 from __future__ import annotations
@@ -43,6 +43,17 @@ ORT_FILES = {
 }
 ORT_CDN = f"https://cdn.jsdelivr.net/npm/onnxruntime-web@{ORT_VERSION}/dist/"
 _ORT_FOLDER = "ort/"
+# Where the Hub redirects to for a Space's large and binary files: the hosts for downloads of its own list, which is
+# huggingface.co/.well-known/meta.json, and the bridge before them. A browser holds every hop of a redirect against the
+# policy, but no path after the first: only a request of the page's own must be for a file of a Space.
+HUB_STORAGE = (
+    "https://huggingface.co/spaces/",
+    "https://cdn-lfs.hf.co",
+    "https://cdn-lfs-us-1.hf.co",
+    "https://cdn-lfs-eu-1.hf.co",
+    "https://cas-bridge.xethub.hf.co",
+    "https://*.cdn.hf.co",
+)
 _HEADER = """---
 title: ct-xception in the browser
 emoji: 🫁
@@ -113,11 +124,16 @@ def browser_space_files(source: str | Path, model_id: str, *, ort: str | Path | 
     `source` is that Hub id (user/repo or user/repo@revision), or the folder that was published under it.
     """
     header = _HEADER.format(model=model_id.partition("@")[0], notice=RESEARCH_USE, version=__version__)
-    return site_files(source, ort=ort, name=model_id) | {"README.md": header.encode()}
+    return site_files(source, ort=ort, name=model_id, storage=HUB_STORAGE) | {"README.md": header.encode()}
 
 
-def site_files(source: str | Path, *, ort: str | Path | None = None, name: str | None = None) -> dict[str, Content]:
-    """The files of the page, {path: a file, or bytes}; it calls the checkpoint `name`. Raises as `write_site` does."""
+def site_files(
+    source: str | Path, *, ort: str | Path | None = None, name: str | None = None, storage: Sequence[str] = ()
+) -> dict[str, Content]:
+    """The files of the page, {path: a file, or bytes}; it calls the checkpoint `name`. Raises as `write_site` does.
+
+    `storage` are the hosts that its server may redirect to for a file.
+    """
     checkpoint, runtime = _opened(source)
     network = RUNTIMES[runtime][0]
     files: dict[str, Content] = {Path(network).name: checkpoint.folder / network}
@@ -130,7 +146,7 @@ def site_files(source: str | Path, *, ort: str | Path | None = None, name: str |
     files |= {path.name: path for path in sorted(PAGE.glob("*")) if path.suffix in (".js", ".css")}
     record = {"name": name or _name(checkpoint), **_record(checkpoint, runtime, found)}
     files[RECORD] = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    return files | {"index.html": _index(record, found, examples).encode()}
+    return files | {"index.html": _index(record, found, examples, storage).encode()}
 
 
 def _opened(source: str | Path) -> tuple[Checkpoint, str]:
@@ -194,10 +210,11 @@ class _Runtime:
         files = [{"name": name, "integrity": integrity} for name, integrity in pinned.items()]
         return {"base": self.base, "version": self.version, "files": files}
 
-    def policy(self) -> str:
+    def policy(self, storage: Sequence[str]) -> str:
         """The page's Content-Security-Policy: nothing but what it needs to answer."""
+        own = " ".join(("'self'", *storage))
         # What came from elsewhere is checked, and then imported from memory (blob:), so that no foreign script may run.
-        script, connect = ("'self'", "'self'") if self.is_local else ("'self' blob:", f"'self' {self.base}")
+        script, connect = ("'self'", own) if self.is_local else ("'self' blob:", f"{own} {self.base}")
         return "; ".join(
             (
                 "default-src 'none'",
@@ -205,7 +222,7 @@ class _Runtime:
                 f"worker-src {script}",
                 f"connect-src {connect}",
                 "style-src 'self'",
-                "img-src 'self' data:",
+                f"img-src {own} data:",
                 "base-uri 'none'",
                 "form-action 'none'",
             )
@@ -301,14 +318,14 @@ def _gate(checkpoint: Checkpoint) -> dict[str, Any] | None:
 # What the visitor is told
 
 
-def _index(record: Mapping[str, Any], ort: _Runtime, examples: list[Path]) -> str:
+def _index(record: Mapping[str, Any], ort: _Runtime, examples: list[Path], storage: Sequence[str]) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((PAGE / "index.html").read_text(encoding="utf-8"))
-    own = "its own files"
+    own = "its own files" + (" (wherever the Hub stores them)" if storage else "")
     return template.render(
-        policy=ort.policy(),
+        policy=ort.policy(storage),
         model=record["name"],
         notice=RESEARCH_USE,
         reach=own if ort.is_local else f"{own} and those of onnxruntime-web on {ORT_CDN.split('/')[2]}",

@@ -14,7 +14,7 @@ from ct_xception_app import doors
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "app" / "Dockerfile"
-INSTRUCTIONS = {"ARG", "CMD", "COPY", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "RUN", "USER", "WORKDIR"}
+INSTRUCTIONS = {"ARG", "CMD", "COPY", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "RUN", "STOPSIGNAL", "USER", "WORKDIR"}
 
 
 def instructions(text: str) -> list[tuple[str, str]]:
@@ -72,6 +72,7 @@ def test_it_starts_the_page_on_the_port_it_exposes() -> None:
     command = json.loads(of("CMD")[0])
     assert command[:2] == ["python", "-m"] and importlib.util.find_spec(command[2]) is not None
     assert inspect.signature(app.launch).parameters["port"].default == int(of("EXPOSE")[0])
+    assert of("STOPSIGNAL") == ["SIGINT"]  # the one that Python itself listens to as the first process
 
 
 def test_hadolint_has_nothing_against_it() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.server
 import io
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import tarfile
 import threading
@@ -27,7 +29,15 @@ from ct_xception.files import write_json
 from ct_xception.imaging.body import crop_body, otsu_threshold
 from ct_xception.imaging.preprocessing import INTERPOLATIONS, Preprocessing
 from ct_xception.imaging.slices import Slice, Window, apply_window, read_slice
-from ct_xception.publish.browser_space import ORT_CDN, ORT_FILES, ORT_VERSION, site_files, write_site
+from ct_xception.publish.browser_space import (
+    HUB_STORAGE,
+    ORT_CDN,
+    ORT_FILES,
+    ORT_VERSION,
+    browser_space_files,
+    site_files,
+    write_site,
+)
 from ct_xception.serving.gate import has_lungs
 from ct_xception.serving.predictor import Classifier, Prediction
 from ct_xception.serving.text import describe_decision
@@ -40,6 +50,8 @@ pytestmark = pytest.mark.browser
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "screenshots"
+ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
+BINARY = (".onnx", ".wasm", ".safetensors", ".png")
 PATIENCE = 90_000  # milliseconds; a loaded machine is slow, not wrong
 NAMES = ("adenocarcinoma", "large cell carcinoma", "normal", "squamous cell carcinoma")
 NORMAL = {"input_size": (3, 64, 64), "mean": (0.5, 0.45, 0.4), "std": (0.5, 0.25, 0.2)}
@@ -128,9 +140,17 @@ class Server(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, folder: Path, headers: dict[str, str]) -> None:
+    def __init__(
+        self, folder: Path, headers: dict[str, str], *, storage: str = "", certificate: Path | None = None
+    ) -> None:
+        """`storage` is where it redirects to for binary files, as the Hub does; with a certificate it speaks HTTPS."""
         self.folder, self.headers, self.asked = folder, headers, list[tuple[str, str, int]]()
+        self.storage = storage
         super().__init__(("127.0.0.1", 0), Handler)
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.socket = context.wrap_socket(self.socket, server_side=True)
         self.address = f"http://127.0.0.1:{self.server_address[1]}/"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -140,6 +160,14 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
     def __init__(self, request: Any, client: Any, server: Server) -> None:
         super().__init__(request, client, server, directory=str(server.folder))
+
+    def do_GET(self) -> None:
+        if self.server.storage and self.path.endswith(BINARY):
+            self.send_response(302)
+            self.send_header("Location", self.server.storage + self.path)
+            self.end_headers()
+        else:
+            super().do_GET()
 
     def end_headers(self) -> None:
         for name, value in self.server.headers.items():
@@ -160,8 +188,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 def server(exported: Path, ort: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     site = tmp_path_factory.mktemp("served") / "site"
     assert main(["export", str(exported), "--browser", str(site), "--ort", str(ort)]) == 0
-    isolated = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
-    with Server(site, isolated) as running:  # as the header of a Space asks for, so that threads may be used
+    with Server(site, ISOLATED) as running:  # as the header of a Space asks for, so that threads may be used
         yield running
         running.shutdown()
 
@@ -606,6 +633,71 @@ def test_the_runtime_from_elsewhere_is_checked(
     assert ORT_CDN.split("/")[2] in page.inner_text("#promise")
 
 
+@pytest.fixture
+def space(exported_checkpoint: Path, ort: Path, tmp_path: Path) -> Path:
+    """The files of a static Space, in a folder."""
+    for name, content in browser_space_files(exported_checkpoint, "alice/ct@v1", ort=ort).items():
+        (tmp_path / "space" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "space" / name).write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+    return tmp_path / "space"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that nobody signed, with its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes a certificate, is not installed")
+    file = tmp_path_factory.mktemp("certificate") / "both.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=storage", "-days", "2"]
+    subprocess.run([*made, "-keyout", str(file), "-out", str(file.with_name("public.pem"))], check=True, timeout=60)
+    file.write_bytes(file.read_bytes() + file.with_name("public.pem").read_bytes())
+    return file
+
+
+@contextlib.contextmanager
+def redirected(
+    browser: playwright.Browser, folder: Path, host: str, certificate: Path
+) -> Iterator[tuple[playwright.Page, Server]]:
+    """The page of a folder whose binary files are redirected to a host, and the server that stands for that host."""
+    with (
+        Server(folder, {"Access-Control-Allow-Origin": "*"}, certificate=certificate) as store,
+        Server(folder, ISOLATED, storage=f"https://{host}") as space,
+    ):
+        rule = f"--host-resolver-rules=MAP {host} 127.0.0.1:{store.server_address[1]}"
+        chromium = browser.browser_type.launch(executable_path=str(CHROMIUM), args=[*FLAGS, rule])
+        page = chromium.new_context(ignore_https_errors=True).new_page()
+        page.set_default_timeout(PATIENCE)
+        page.goto(space.address)
+        yield page, store
+        chromium.close()
+        for server in (space, store):
+            server.shutdown()
+
+
+@pytest.mark.parametrize("host", ["us.aws.cdn.hf.co", "cas-bridge.xethub.hf.co"])
+def test_a_space_answers_where_the_hub_redirects(
+    browser: playwright.Browser, space: Path, slice_file: Path, certificate: Path, host: str
+) -> None:
+    with redirected(browser, space, host, certificate) as (page, store):
+        upload(page, slice_file)
+        assert page.evaluate("[...document.images].every((image) => image.naturalWidth > 0)")
+        assert page.evaluate("crossOriginIsolated")
+    examples = {f"/examples/{path.name}" for path in space.glob("examples/*")}
+    wanted = {"/model_int8.onnx", "/ort/ort-wasm-simd-threaded.wasm", *examples}
+    assert examples and {path for _, path, _ in store.asked} == wanted
+
+
+def test_no_other_host_is_followed_to(
+    browser: playwright.Browser, exported_checkpoint: Path, space: Path, ort: Path, certificate: Path, tmp_path: Path
+) -> None:
+    """Neither to another by a Space, nor to the Hub's by a page that is on nobody's Hub."""
+    write_site(exported_checkpoint, tmp_path / "site", ort=ort)
+    for folder, host in ((space, "cdn.hf.co.example.org"), (tmp_path / "site", "us.aws.cdn.hf.co")):
+        with redirected(browser, folder, host, certificate) as (page, store):
+            page.wait_for_selector(".refusal:has-text('could not be fetched')")
+            assert not store.asked
+
+
 # What is written
 
 
@@ -616,6 +708,8 @@ def test_the_files_and_the_record(exported: Path, ort: Path) -> None:
     assert record["name"] == f"{exported.parent.name}/model" and str(exported) not in json.dumps(record)
     policy = files["index.html"].decode().partition('Content-Security-Policy" content="')[2].partition('"')[0]
     assert "default-src &#39;none&#39;" in policy and "http" not in policy and "unsafe-inline" not in policy
+    page = browser_space_files(exported, "alice/ct@v1", ort=ort)["index.html"].decode()
+    assert f"connect-src &#39;self&#39; {' '.join(HUB_STORAGE)};" in page and "wherever the Hub stores them" in page
     assert {f"ort/{name}" for name in ORT_FILES} <= files.keys()
 
 
