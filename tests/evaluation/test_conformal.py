@@ -40,7 +40,8 @@ def test_lac_is_mapie_s(n: int, coverage: float) -> None:
     (known, labels), (new, _) = draw_answers(n, seed=1), draw_answers(300, seed=2)
     peer = SplitConformalClassifier(Echo(), confidence_level=coverage, conformity_score="lac", prefit=True)
     _, theirs = peer.conformalize(known, labels).predict_set(new)
-    assert np.array_equal(set_members(new, fit_conformal(known, labels, coverage, method="lac")), theirs[:, :, 0])
+    rule = fit_conformal(known, labels, coverage, method="lac", never_empty=False)
+    assert np.array_equal(set_members(new, rule), theirs[:, :, 0])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -64,7 +65,8 @@ def test_the_threshold_is_the_finite_sample_quantile() -> None:
     probabilities = np.stack([own, 1 - own], axis=1)
     # ceil(20 * 0.9) = 18th smallest of the 19 scores 1 - p: the second largest, 1 - 0.10.
     rule = fit_conformal(probabilities, np.zeros(19, int), 0.9, method="lac")
-    assert rule == {"method": "lac", "coverage": 0.9, "threshold": pytest.approx(0.9), "unit": "item", "n": 19, "n_groups": 19}
+    assert rule["threshold"] == pytest.approx(0.9)
+    assert (rule["method"], rule["coverage"], rule["unit"], rule["n"], rule["n_groups"]) == ("lac", 0.9, "item", 19, 19)
 
 
 @pytest.mark.parametrize(("n", "enough"), [(8, False), (9, True)])
@@ -106,6 +108,18 @@ def test_aps_and_raps_by_hand() -> None:
     assert set_members(probabilities, raps).tolist() == [[False, True, False], [True, False, False]]
     loose = raps | {"threshold": 0.8}
     assert set_members(probabilities, loose).tolist() == [[False, True, True], [True, True, False]]
+
+
+def test_lac_is_kept_from_empty_sets_where_the_network_is_surer_than_was_asked_for() -> None:
+    probabilities, labels = draw_answers(400, seed=6, sharpness=8.0)
+    bare, kept = (fit_conformal(probabilities, labels, 0.5, method="lac", never_empty=never) for never in (False, True))
+    assert not set_members(probabilities, bare).any(axis=1).all()
+    assert kept["threshold"] == 0.75 and set_members(np.full((1, 4), 0.25), kept).all()
+    assert set_members(probabilities, kept).any(axis=1).all()
+    figures = conformal_figures(kept, probabilities, labels, NAMES, resamples=1)
+    assert figures["coverage"]["value"] > figures["expected"]["high"] and figures["within_expected"] is True
+    exact = conformal_figures({**kept, "threshold": 0.76}, probabilities, labels, NAMES, resamples=1)
+    assert exact["within_expected"] is False
 
 
 @pytest.mark.parametrize("method", ["aps", "raps"])
