@@ -17,6 +17,7 @@ NO_EXTERNAL = "**No external validation**"
 _FIGURES, _LIMITS, _USE, _TRAINING = "[Figures](#figures)", "[Limits](#limits)", "[Intended use](#intended-use)", (
     "[Training](#training)"
 )  # fmt: skip
+_EXPLAINED = "what speaks for and against some of them: [Heat maps](#heat-maps)"
 _PROVENANCE, _HIDES, _MISTAKES = "[Provenance](#provenance)", "[Leaks and shortcuts](#leaks-and-shortcuts)", (
     "[Mistakes](#mistakes)"
 )  # fmt: skip
@@ -74,7 +75,7 @@ def _subsets(evidence: Evidence) -> str:
 
 
 def _claim_methods(evidence: Evidence, slots: dict[str, Any]) -> list[Item]:
-    provenance = evidence.provenance
+    provenance, explained = evidence.provenance, "explanations" in evidence.metrics
     chosen = f"epoch {provenance['best_epoch']} of {provenance['epochs']}" if "best_epoch" in provenance else None
     if chosen and "selected_by" in provenance:
         chosen += f", {plain(str(provenance['selected_by']))}"
@@ -91,7 +92,7 @@ def _claim_methods(evidence: Evidence, slots: dict[str, Any]) -> list[Item]:
         ("28", "metrics", _FIGURES),
         ("29", "uncertainty", f"intervals beside every figure: {_FIGURES}"),
         ("30", "robustness", f"{len(evidence.protocols)} protocols, and two ways of asking: {_FIGURES}"),
-        ("31", "explanation", "heat maps by `ct-xception explain`; not validated on this corpus"),
+        ("31", "explanation", f"heat maps by `ct-xception explain`; {_EXPLAINED if explained else 'none was checked'}"),
         ("32", "internal testing", slots["headline_protocol"]),
         ("33", "external testing", NO_EXTERNAL),
         ("34", "trial registration", "not applicable"),
