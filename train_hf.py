@@ -26,7 +26,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from ct_xception.corpus.audit import Audit
     from ct_xception.corpus.load import Corpus
+    from ct_xception.corpus.overlap import Overlap, SplitCorpus
     from ct_xception.evaluation.answers import AnswerBatch, Answers
     from ct_xception.evaluation.gate_fit import Seen
     from ct_xception.evaluation.protocols import Protocols
@@ -54,7 +55,7 @@ class River:
     """What every stage after the split starts from; the same on every process, but for the main one's `audit`.
 
     `patients` {source: name} are the audit's, None without one; `corpus` is the report that may be published; `old` are
-    the corpora of --replay.
+    the corpora of --replay, and `overlaps`, the main one's again, say what all of them share, this one first.
     """
 
     config: TrainConfig
@@ -67,6 +68,7 @@ class River:
     audit: Audit | None
     patients: dict[str, str] | None
     old: tuple[OldCorpus, ...] = ()
+    overlaps: list[Overlap] | None = None
 
     @property
     def label_names(self) -> list[str]:
@@ -77,6 +79,14 @@ class River:
     def folder(self) -> Path:
         """Where the checkpoint grows; it is put in place when it is whole."""
         return self.run / "model.partial"
+
+    @property
+    def corpora(self) -> list[SplitCorpus]:
+        """This corpus, and the old ones."""
+        from ct_xception.corpus.overlap import SplitCorpus
+
+        survey = None if self.audit is None else self.audit.survey
+        return [SplitCorpus(self.splits, self.corpus, self.split, survey), *self.old]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,7 +133,7 @@ def build(config: TrainConfig, command: str) -> None:
         if accelerator.is_main_process:
             push(config, run)
         return
-    river = load_and_split(config, run, accelerator, command)
+    river = look_across(load_and_split(config, run, accelerator, command))
     if config.only_fold is None:
         make_checkpoint(river)
     if "grouped" in config.protocols:
@@ -160,7 +170,7 @@ def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, com
         if audit is not None:
             _write_audit(run, audit)
     with accelerator.main_process_first():
-        old = load_old(config, corpus.label_names)
+        old = load_old(config, corpus.label_names, run / "cache")
     return River(config, run, accelerator, command, public_report(report), splits, split, audit, patients, old)
 
 
@@ -191,6 +201,23 @@ def _write_audit(run: Path, audit: Audit) -> None:
     print(audit_summary(audit), flush=True)
     if audit.warning():
         print(f"warning: {audit.warning()}", file=sys.stderr, flush=True)
+
+
+def look_across(river: River) -> River:
+    """Look, on the main process, for test images of one corpus that another one trains on; nothing without --replay."""
+    from ct_xception.corpus.audit import write_audit
+    from ct_xception.corpus.overlap import find_overlaps, overlap_findings
+
+    if river.audit is None or not river.old:
+        return river
+    reading: dict[str, Any] = {"window": river.config.reading.window, "frame": river.config.frame}
+    overlaps = find_overlaps(river.corpora, cache=river.run / "cache", **reading)
+    findings = overlap_findings(overlaps)
+    audit = river.audit.with_findings(findings)
+    if findings:
+        write_audit(audit, river.run)
+        print(f"warning: {' '.join(finding.title for finding in findings)}", file=sys.stderr, flush=True)
+    return replace(river, audit=audit, overlaps=overlaps)
 
 
 def make_checkpoint(river: River) -> None:
@@ -413,7 +440,10 @@ def _protocols(river: River) -> Protocols:
             device=str(river.accelerator.device),
         )
     done = folds if (folds / "predictions.parquet").is_file() else None
-    return find_protocols(audit, river.splits, folds=done, features=features, skipped=skipped, seed=config.seed)
+    stated: dict[str, Any] = {"folds": done, "features": features, "skipped": skipped, "seed": config.seed}
+    if river.overlaps is not None:
+        stated["elsewhere"] = river.overlaps[0].mask(river.splits["test"]["source"])
+    return find_protocols(audit, river.splits, **stated)
 
 
 def _write_errors(river: River, answers: Answers, protocols: Protocols) -> None:
@@ -453,16 +483,17 @@ def compare_with_start(river: River) -> None:
         return
     start = open_start(river.config)
     asked = {"new": _predictor(river, river.folder), "before": _predictor(river, start.folder)}
-    tests = [(river.splits, river.corpus, river.split), *((one.splits, one.corpus, one.split) for one in river.old)]
+    tests = river.corpora
     answers = [
-        tuple(_answer(river, splits["test"], answer, f"test {number}, {name}") for name, answer in asked.items())
-        for number, (splits, _, _) in enumerate(tests, start=1)
+        tuple(_answer(river, one.splits["test"], answer, f"test {number}, {name}") for name, answer in asked.items())
+        for number, one in enumerate(tests, start=1)
     ]
     why = None
     if river.accelerator.is_main_process:
         replay = replay_record(river.splits, river.old, river.config)
         has_twin = None if river.audit is None else twin_mask(river.audit, river.splits)
-        stated: dict[str, Any] = {"margin": river.config.margin, "seed": river.config.seed, "has_twin": has_twin}
+        stated: dict[str, Any] = {"margin": river.config.margin, "seed": river.config.seed}
+        stated |= {"has_twin": has_twin, "overlaps": river.overlaps}
         why = settle_version(river.folder, river.run, start, tests, answers, replay, **stated)
     if why := broadcast_object_list([why])[0]:
         raise TrainingError(why)

@@ -13,8 +13,8 @@ from __future__ import annotations
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,6 +89,10 @@ class Audit:
         """{source: patient}, the corpus's own groups or pseudo-patients, twins together."""
         return dict(zip(self.survey.sources, self.twins.patients, strict=True))
 
+    def with_findings(self, more: Iterable[Finding]) -> Audit:
+        """The same audit with findings that it could not have made alone."""
+        return replace(self, findings=in_order([*self.findings, *more]))
+
     def warning(self) -> str:
         """What a reader of figures on this corpus must know, in sentences; empty where nothing is critical or leaks."""
         said = [finding.title for finding in self.findings if _must_be_said(finding)]
@@ -141,18 +145,34 @@ def audit_corpus(
 
     Under `cache`, a folder, survey and twins are taken from where `keep_audit` left them for this very corpus.
     """
+    start = time.perf_counter()
+    survey, twins = look_over(corpus, window=window, frame=frame, progress=progress, cache=cache)
+    return judge(corpus, survey, twins, seed=seed, start=start, window=window, frame=frame)
+
+
+def look_over(
+    corpus: Corpus,
+    *,
+    window: Window | None = None,
+    frame: int | None = None,
+    progress: bool = True,
+    cache: Path | None = None,
+    keep: bool = False,
+) -> tuple[Survey, Twins]:
+    """The slow half of an audit, taken from `cache` where it lies there; `keep` leaves it there."""
     from ct_xception.corpus import audit_cache
     from ct_xception.corpus.survey import survey_corpus
     from ct_xception.corpus.twins import find_twins
 
-    start = time.perf_counter()
     known = corpus.report["groups"]["origin"] is not None
-    found = None if cache is None else audit_cache.load(cache / audit_cache.cache_name(corpus, window, frame))
+    folder = None if cache is None else cache / audit_cache.cache_name(corpus, window, frame)
+    found = None if folder is None else audit_cache.load(folder)
     if found is None:
         survey = survey_corpus(corpus.dataset, window=window, frame=frame, groups_known=known, progress=progress)
         found = survey, find_twins(survey, progress=progress)
-    survey, twins = found
-    return judge(corpus, survey, twins, seed=seed, start=start, window=window, frame=frame)
+        if folder is not None and keep:
+            audit_cache.store(folder, *found)
+    return found
 
 
 def judge(

@@ -27,6 +27,8 @@ CAPTION = 44  # characters of a file name
 ADVICE = {
     "leak": ("A network recognises what it has seen: on these images it is tested on its memory.",
              "Report the deduplicated or grouped protocol, which leave them out or keep them together."),
+    "namesakes": ("Slices of one patient are near copies of one another, in whichever corpus they are.",
+                  "Find out whether they are the same patients; if so, put them on one side."),
     "conflict": ("Whatever a network answers here, it is wrong once.",
                  "Ask whoever labelled them; leave both out until it is settled."),
     "shortcut": ("A network will learn this rule, since it is easier than anatomy, and fail where it does not hold.",

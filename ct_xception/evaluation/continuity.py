@@ -20,18 +20,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.corpus.overlap import sentences
 from ct_xception.evaluation.answers import Answers, Items, file_of
 from ct_xception.evaluation.comparison import compare
 from ct_xception.evaluation.intervals import CONFIDENCE, describe_figure, group_indices, wilson_interval
 from ct_xception.files import atomic_path, write_json
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
+    from datasets import Dataset
     from pandas import DataFrame
 
-    Tested = tuple[DatasetDict, Mapping[str, Any], Mapping[str, Any]]  # splits, and the reports on corpus and split
+    from ct_xception.corpus.overlap import Overlap, SplitCorpus
 
 RECORD, ANSWERS = "continuity.json", "continuity.parquet"
+WITHOUT_TWINS = "new, deduplicated"  # the one trial that is part of another
 NO_WORSE, WORSE, NOT_SHOWN = "no worse", "worse", "not shown"
 NOTHING = "no item that both answered, and that neither was trained on"
 
@@ -40,8 +42,8 @@ NOTHING = "no item that both answered, and that neither was trained on"
 class Trial:
     """A test split, what the new network and the one it began with answered, and the items not to be counted.
 
-    `seen` (N,) marks files that are byte for byte in another corpus's training or validation split. `about` is what the
-    record says of the test: its split's hash and its corpus.
+    `seen` (N,) marks images that another corpus has in training or validation. `about` is what the record says of the
+    test: its split's hash and its corpus.
     """
 
     title: str
@@ -64,26 +66,28 @@ class Trial:
 
 
 def pair_up(
-    tests: Sequence[Tested], answers: Sequence[Sequence[Answers]], *, has_twin: NDArray[np.bool_] | None = None
+    tests: Sequence[SplitCorpus],
+    answers: Sequence[Sequence[Answers]],
+    *,
+    has_twin: NDArray[np.bool_] | None = None,
+    overlaps: Sequence[Overlap] | None = None,
 ) -> dict[str, Trial]:
     """{name: trial} of the new corpus, the first of `tests`, and of the old ones, with (new, start) answers to each.
 
     `has_twin` (N,) marks images of the new test that have a twin in their own training split: without them it is a
-    trial more.
+    trial more. `overlaps` are those of `tests`; without them only files that are the same byte for byte are known.
     """
     trials = {}
-    for number, (splits, corpus, split) in enumerate(tests):
-        others = [part[name] for part, _, _ in tests if part is not splits for name in ("train", "validation")]
+    for number, one in enumerate(tests):
         new, start = answers[number]
-        source = Path(str(corpus.get("source", ""))).name
-        about = {"split_hash": split.get("name"), "corpus": {"source": source, "hash": corpus.get("hash")}}
-        title = f"the test split of {source}" if number else f"the new test split ({source})"
-        test = splits["test"]
-        trials[f"old {number}" if number else "new"] = Trial(
-            title, Items.of(test), new, start, seen_elsewhere(test, others), about
-        )
+        about = {"split_hash": one.split.get("name"), "corpus": {"source": one.name, "hash": one.corpus.get("hash")}}
+        title = f"the test split of {one.name}" if number else f"the new test split ({one.name})"
+        test = one.splits["test"]
+        others = (part.splits[name] for part in tests if part is not one for name in ("train", "validation"))
+        seen = seen_elsewhere(test, others) if overlaps is None else overlaps[number].mask(test["source"])
+        trials[f"old {number}" if number else "new"] = Trial(title, Items.of(test), new, start, seen, about)
     if has_twin is not None and has_twin.any():
-        trials["new, deduplicated"] = trials["new"].without(has_twin, "the same without twins in training")
+        trials[WITHOUT_TWINS] = trials["new"].without(has_twin, "the same without twins in training")
     return trials
 
 
@@ -173,8 +177,9 @@ def write_judgement(folder: Path, record: Mapping[str, Any], answers: DataFrame)
 
 
 def describe_judgement(record: Mapping[str, Any]) -> list[str]:
-    """The record in lines for the terminal: a test a line, what follows last."""
+    """The record in lines for the terminal: a test a line, what the corpora share, what follows last."""
     lines = [f"  {protocol['title']}: {_line(protocol)}" for protocol in record["protocols"].values()]
+    lines += [f"  {said}" for one in record.get("overlaps") or () for said in sentences(one)]
     margin = f"{record['margin']:.3f}"
     if record["passed"]:
         return [*lines, f"No test got worse (margin {margin}): this is a new version."]
@@ -187,7 +192,9 @@ def _line(protocol: Mapping[str, Any]) -> str:
         return f"{protocol['verdict']}: {NOTHING}"
     change = f"accuracy {found['second']['value']:.3f} before, {found['first']['value']:.3f} now"
     difference = f"difference {describe_figure(found['difference'])}, {found['n_groups']:,} groups"
-    return f"{protocol['verdict']}: {change}, {difference}"
+    seen = protocol["left_out"]["seen"]
+    without = f", without {seen:,} that another corpus trains on" if seen else ""
+    return f"{protocol['verdict']}: {change}, {difference}{without}"
 
 
 def reason(record: Mapping[str, Any]) -> str:

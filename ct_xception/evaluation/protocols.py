@@ -93,16 +93,18 @@ def find_protocols(
     features: NDArray | None = None,
     skipped: Mapping[str, str] | None = None,
     seed: int = 0,
+    elsewhere: NDArray[np.bool_] | None = None,
 ) -> Protocols:
     """Everything that is to be measured beside the own test split.
 
     `splits` are those of training, with settled groups. `folds` is the folder of a cross-validation that is done.
+    `elsewhere` (M,) marks test items with a twin in what else was trained on.
     `features` (N, C) of the frozen starting network, in the order of the audit's survey, and `skipped` why not.
     """
     out_of_fold = read_out_of_fold(folds, splits["test"].features["label"].names) if folds is not None else None
     if audit is None:
         return Protocols(out_of_fold=out_of_fold, skipped={"all": NO_AUDIT})
-    has_twin = twin_mask(audit, splits)
+    has_twin = twin_mask(audit, splits) | (False if elsewhere is None else elsewhere)
     return Protocols(
         has_twin=has_twin,
         deduplicated=deduplicated_test(splits, has_twin)[1],

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ct_xception.corpus.overlap import Overlap, SplitCorpus
     from ct_xception.evaluation.answers import Answers
-    from ct_xception.evaluation.continuity import Tested
     from ct_xception.publish.evidence import Evidence
     from ct_xception.serving.checkpoint import Checkpoint
 
@@ -33,25 +33,28 @@ def settle_version(
     folder: Path,
     run: Path,
     start: Checkpoint,
-    tests: Sequence[Tested],
+    tests: Sequence[SplitCorpus],
     answers: Sequence[Sequence[Answers]],
     replay: Mapping[str, Any],
     *,
     margin: float,
     seed: int,
     has_twin: NDArray[np.bool_] | None,
+    overlaps: Sequence[Overlap] | None,
 ) -> str | None:
     """Judge a finished checkpoint against the one it went on from, write that into it, and say it on the terminal.
 
-    None where it is a new version. Else the folder is moved to `run`/model.refused, and the sentence says why. `tests`
-    and `answers` are those of `pair_up`.
+    None where it is a new version. Else the folder is moved to `run`/model.refused, and the sentence says why. `tests`,
+    `answers`, `has_twin` and `overlaps` are those of `pair_up`.
     """
     from ct_xception.evaluation.continuity import describe_judgement, judge, pair_up, reason, write_judgement
     from ct_xception.training.model_folder import replace_model_folder
 
-    names = tests[0][0]["test"].features["label"].names
-    judged, table = judge(pair_up(tests, answers, has_twin=has_twin), names, margin=margin, seed=seed)
+    names = tests[0].splits["test"].features["label"].names
+    trials = pair_up(tests, answers, has_twin=has_twin, overlaps=overlaps)
+    judged, table = judge(trials, names, margin=margin, seed=seed)
     judged["weights_sha256"] = _provenance(folder)["weights_sha256"]
+    judged["overlaps"] = None if overlaps is None else [one.summary() for one in overlaps]
     write_judgement(folder / "evaluation", judged, table)
     note_version(folder, start, judged, replay)
     print("\n".join(["against the version before:", *describe_judgement(judged)]), flush=True)
@@ -124,7 +127,8 @@ def _summary(judged: Mapping[str, Any]) -> dict[str, Any]:
         }
         for name, one in judged["protocols"].items()
     }
-    return {"margin": judged["margin"], "confidence": judged["confidence"], "protocols": protocols}
+    summary = {"margin": judged["margin"], "confidence": judged["confidence"], "protocols": protocols}
+    return summary | {key: judged[key] for key in ("overlaps",) if key in judged}
 
 
 def check_lineage(folder: Path, side: Mapping[str, Any], remedy: str) -> None:
@@ -221,16 +225,36 @@ def _statement(provenance: Mapping[str, Any], judged: Mapping[str, Any]) -> str:
         if not replay.get("corpora")
         else f"Of the training images {100 * replay['share']:.0f} % were replayed from {_names(replay['corpora'])}."
     )
-    left_out = sum(one["left_out"]["seen"] for one in judged["protocols"].values())
-    seen = (
-        f" {left_out:,} test images were left out because another of these corpora trains on the same file."
-        if left_out
-        else ""
-    )
     told = f"{100 * judged['confidence']:.0f} % interval of the change of accuracy (paired bootstrap by group)"
     return (
         f"This is version {provenance['version']}; it went on from {code(_short(start['name']))}. {old} It was written "
-        f"because on no test the {told} lies below zero or reaches below −{100 * judged['margin']:.1f} points.{seen} "
-        "Images of one corpus that only resemble training images of another were not looked for. Both answers to every "
-        "item are in [`evaluation/continuity.parquet`](evaluation/continuity.parquet)."
+        f"because on no test the {told} lies below zero or reaches below −{100 * judged['margin']:.1f} points. "
+        f"{_shared(judged)}{_not_given(provenance)} Both answers to every item are in "
+        "[`evaluation/continuity.parquet`](evaluation/continuity.parquet)."
     )
+
+
+def _shared(judged: Mapping[str, Any]) -> str:
+    """What one corpus's test shares with another's training, and what became of it."""
+    from ct_xception.corpus.overlap import sentences
+    from ct_xception.evaluation.continuity import WITHOUT_TWINS
+
+    left_out = sum(one["left_out"]["seen"] for name, one in judged["protocols"].items() if name != WITHOUT_TWINS)
+    same = "file" if judged.get("overlaps") is None else "picture"
+    without = f"{left_out:,} test images were left out because another of these corpora trains on the same {same}."
+    if judged.get("overlaps") is None:
+        looked = ["Images of one corpus that only resemble training images of another were not looked for."]
+    else:
+        found = [plain(said) for one in judged["overlaps"] for said in sentences(one)]
+        looked = found or ["Among the test images of one corpus no copy of a training image of another was found."]
+    return " ".join([*looked, *([without] if left_out else [])])
+
+
+def _not_given(provenance: Mapping[str, Any]) -> str:
+    """The corpora of earlier versions that were not there to be searched; where none was, the statement says so."""
+    given = [one["corpus"].get("hash") for one in provenance.get("replay", {}).get("corpora", [])]
+    past = [entry.get("corpus", {}) for entry in provenance.get("lineage", [])]
+    absent = sorted({Path(str(one["source"])).name for one in past if one.get("hash") and one["hash"] not in given})
+    if not given or not absent:
+        return ""
+    return f" Not given, and so not looked at: {plain(', '.join(absent))}, on which an earlier version was trained."

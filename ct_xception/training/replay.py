@@ -14,38 +14,38 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ct_xception.corpus.overlap import SplitCorpus
 from ct_xception.errors import InputError, printable
 from ct_xception.training.cache import CachedSlices, prepare_slices
 from ct_xception.training.start import open_start
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
-
     from ct_xception.corpus.load import Corpus
+    from ct_xception.corpus.survey import Survey
     from ct_xception.training.config import TrainConfig
 
 
 @dataclass(frozen=True, eq=False)
-class OldCorpus:
-    """A corpus of before with its splits; `corpus` and `split` are the reports on them, as a checkpoint carries them.
+class OldCorpus(SplitCorpus):
+    """A corpus of before with its splits and the reports on them, as a checkpoint carries them.
 
     `known`: whether the starting checkpoint says that it was trained on just this corpus by just these splits.
     """
 
-    splits: DatasetDict
-    corpus: dict[str, Any]
-    split: dict[str, Any]
-    known: bool
+    known: bool = False
 
 
-def load_old(config: TrainConfig, label_names: Sequence[str]) -> tuple[OldCorpus, ...]:
-    """The corpora of `--replay`, in order. Raises `InputError` where classes or splits are not those of before."""
+def load_old(config: TrainConfig, label_names: Sequence[str], cache: Path) -> tuple[OldCorpus, ...]:
+    """The corpora of `--replay`, in order. Raises `InputError` where classes or splits are not those of before.
+
+    What the first process had to look for in the images, the others find under `cache`, as does a run that goes on.
+    """
     if not config.replay:
         return ()
     from ct_xception.serving.checkpoint import read_provenance
 
     past = known_splits(read_provenance(open_start(config).folder))
-    return tuple(_load(config, source, label_names, past) for source in config.replay)
+    return tuple(_load(config, source, label_names, past, cache) for source in config.replay)
 
 
 def known_splits(provenance: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -56,7 +56,7 @@ def known_splits(provenance: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _load(
-    config: TrainConfig, source: str, label_names: Sequence[str], past: Mapping[str, Mapping[str, Any]]
+    config: TrainConfig, source: str, label_names: Sequence[str], past: Mapping[str, Mapping[str, Any]], cache: Path
 ) -> OldCorpus:
     from ct_xception.corpus.load import load_corpus, public_report
     from ct_xception.corpus.split import split_corpus
@@ -74,24 +74,27 @@ def _load(
         config.valid_fraction,
         config.test_fraction,
     )
-    patients = _patients(config, corpus, stated)
+    survey, patients = _pseudo_patients(config, corpus, stated, cache)
     splits, split, report = split_corpus(corpus, patients, fractions=fractions, seed=stated.get("seed", config.seed))
     if stated and stated.get("name") != split["name"]:
         raise InputError(
             f"--replay: {printable(source)} cannot be split again as --init was trained by (split {split['name']}, not "
             f"{stated.get('name')}), so its test images may have been trained on; give the same columns and patterns."
         )
-    return OldCorpus(splits, public_report(report), split, bool(stated))
+    return OldCorpus(splits, public_report(report), split, survey, bool(stated))
 
 
-def _patients(config: TrainConfig, corpus: Corpus, stated: Mapping[str, Any]) -> Mapping[str, str] | None:
-    """Pseudo-patients, where the split was drawn by them; that takes an audit."""
-    from ct_xception.corpus.audit import audit_corpus
+def _pseudo_patients(
+    config: TrainConfig, corpus: Corpus, stated: Mapping[str, Any], cache: Path
+) -> tuple[Survey | None, Mapping[str, str] | None]:
+    """The survey and the pseudo-patients by which the split was drawn; neither where it was drawn otherwise."""
+    from ct_xception.corpus.audit import look_over
     from ct_xception.corpus.split import PSEUDO_PATIENTS
 
     if stated.get("groups_origin") != PSEUDO_PATIENTS:
-        return None
-    return audit_corpus(corpus, window=config.reading.window, frame=config.frame, seed=stated["seed"]).patients
+        return None, None
+    survey, twins = look_over(corpus, window=config.reading.window, frame=config.frame, cache=cache, keep=True)
+    return survey, dict(zip(survey.sources, twins.patients, strict=True))
 
 
 def split_of(split: Mapping[str, Any], old: Sequence[OldCorpus]) -> str:

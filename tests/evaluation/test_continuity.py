@@ -10,6 +10,7 @@ import pandas
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
+from ct_xception.corpus.overlap import Overlap, SplitCorpus
 from ct_xception.evaluation.answers import Answers, Items
 from ct_xception.evaluation.comparison import compare
 from ct_xception.evaluation.continuity import (
@@ -115,7 +116,7 @@ def test_trials_know_what_the_other_corpus_trains_on() -> None:
     for name, test in (("new", [b"a", b"b", b"c"]), ("old", [b"d", b"e"])):
         parts = {"train": split_of([b"d" if name == "new" else b"b"], name), "validation": split_of([b"a"], name)}
         splits = DatasetDict({**parts, "test": split_of(test, name)})
-        corpora.append((splits, {"source": f"/somewhere/{name}", "hash": "0"}, {"name": f"{name} split"}))
+        corpora.append(SplitCorpus(splits, {"source": f"/somewhere/{name}", "hash": "0"}, {"name": f"{name} split"}))
     answers = [[Answers(np.full((n, 2), 0.5))] * 2 for n in (3, 2)]
     trials = pair_up(corpora, answers, has_twin=np.array([False, False, True]))
     assert list(trials) == ["new", "old 1", "new, deduplicated"]
@@ -124,3 +125,19 @@ def test_trials_know_what_the_other_corpus_trains_on() -> None:
     assert trials["new, deduplicated"].items.sources == ["new0", "new1"]
     assert trials["old 1"].about == {"split_hash": "old split", "corpus": {"source": "old", "hash": "0"}}
     assert trials["old 1"].title == "the test split of old"
+    nothing = {"exact": [], "near": [], "namesakes": [], "twins": {}}
+    overlaps = [Overlap("new", [], 3, **nothing), Overlap("old", ["new"], 2, **nothing | {"near": ["old1"]})]
+    trials = pair_up(corpora, answers, overlaps=overlaps)  # who looked at the pictures need not compare the files
+    assert not trials["new"].seen.any() and trials["old 1"].seen.tolist() == [False, True]
+
+
+def test_the_verdict_says_what_the_corpora_share() -> None:
+    seen = np.zeros(60, bool)
+    seen[:10] = True
+    record, _ = judge({"old 1": trial_of(hits(60, 10), hits(60, 0), seen=seen)}, NAMES, margin=0.2)
+    shared = Overlap("old", ["new"], 60, ["0.png"], [f"{row}.png" for row in range(1, 10)], ["11.png"], {}).summary()
+    test, twins, namesakes, _ = describe_judgement(record | {"overlaps": [shared]})
+    assert test.endswith("25 groups, without 10 that another corpus trains on")
+    assert "10 of 60 test images of old show a picture that new has" in twins and "1 pixel for pixel, 9 in" in twins
+    assert "1 more of 60 test images of old are of patients by whose identifiers new has images" in namesakes
+    assert len(describe_judgement(record | {"overlaps": None})) == 2

@@ -52,6 +52,12 @@ def test_twins_are_looked_for_in_the_splits_that_training_used(splits: DatasetDi
     assert twin_mask(audit, splits).tolist() == [False, True, True, False]  # i h g f
 
 
+def test_twins_in_what_was_trained_on_before_are_left_out_as_well(splits: DatasetDict, audit: SimpleNamespace) -> None:
+    found = find_protocols(audit, splits, elsewhere=np.array([True, True, False, False]))
+    assert found.has_twin is not None and found.has_twin.tolist() == [True, True, True, False]
+    assert found.deduplicated is not None and (found.deduplicated["n"], found.deduplicated["removed"]) == (1, 3)
+
+
 def test_what_is_measured_beside_the_own_split(splits: DatasetDict, audit: SimpleNamespace) -> None:
     found = find_protocols(audit, splits, skipped={"frozen_features": "random"})
     assert found.deduplicated is not None and found.out_of_fold is None

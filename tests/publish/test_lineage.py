@@ -55,7 +55,30 @@ def test_versions_are_counted_and_remembered(make_folder: Callable[..., Folder],
     assert "n = 40 in 20 groups" in third
     said = slots["versions_statement"]
     assert "This is version 3; it went on from `alice/ct@c0ffeec0ffee`." in said
-    assert "25 % were replayed from clinic\\_a" in said and "2 test images were left out" in said
+    assert "25 % were replayed from clinic\\_a" in said
+    assert "only resemble training images of another were not looked for. 2 test images were left out because" in said
+    assert "trains on the same file" in said and "Not given" not in said
+
+
+def test_what_the_corpora_share_is_said(make_folder: Callable[..., Folder], tmp_path: Path) -> None:
+    made = make_folder(n=8, source="clinic_b")
+    made.write()
+    shared = {"test": "clinic_b", "others": ["clinic_a"], "n": 42, "exact": 1, "near": 1, "namesakes": 3}
+    past = [{"version": number, "name": "v", "corpus": {"source": f"/x/{name}", "hash": name}, "split": {}}
+            for number, name in enumerate(("older", "clinic_a"), start=1)]  # fmt: skip
+    replay = REPLAY | {"corpora": [{"corpus": {"source": "clinic_a", "hash": "clinic_a"}}]}
+    start = start_at(tmp_path / "start", {"version": 3, "lineage": past}, None)
+    protocols = {**JUDGED["protocols"], "new, deduplicated": JUDGED["protocols"]["new"]}  # the same images, not others
+    statements = []
+    for found in ([shared], []):
+        note_version(made.path, start, JUDGED | {"overlaps": found, "protocols": protocols}, replay)
+        side = json.loads((made.path / "ct_xception.json").read_text())
+        statements.append(lineage_slots(Evidence({}, side, {}))["versions_statement"])
+    assert "2 of 42 test images of clinic\\_b show a picture that clinic\\_a has in training" in statements[0]
+    assert "3 more of 42 test images of clinic\\_b are of patients by whose identifiers clinic\\_a has" in statements[0]
+    assert "2 test images were left out because another of these corpora trains on the same picture" in statements[0]
+    assert "Not given, and so not looked at: older, on which an earlier version was trained." in statements[0]
+    assert "no copy of a training image of another was found" in statements[1]
 
 
 def test_what_an_imported_start_was_trained_on_is_not_known(make_folder: Callable[..., Folder], tmp_path: Path) -> None:

@@ -49,26 +49,26 @@ def config(corpora: list[Path], tiny_checkpoint: Path, tmp_path: Path) -> TrainC
     return TrainConfig(corpus=str(corpora[0]), **options)
 
 
-def test_an_old_corpus_is_split_as_it_was(config: TrainConfig, corpora: list[Path]) -> None:
+def test_an_old_corpus_is_split_as_it_was(config: TrainConfig, corpora: list[Path], tmp_path: Path) -> None:
     config = dataclasses.replace(config, group_pattern=None)
-    (old,) = load_old(config, NAMES)
+    (old,) = load_old(config, NAMES, tmp_path)
     wanted, _ = make_splits(load_corpus(corpora[1]).dataset, fractions=(0.5, 0.25, 0.25), seed=5)
     assert old.known and {name: list(part["source"]) for name, part in old.splits.items()} == {
         name: list(part["source"]) for name, part in wanted.items()
     }
     assert old.corpus["source"] == "unsplit"
     with pytest.raises(InputError, match=r"unsplit has the classes adenocarcinoma, normal, and --corpus has benign"):
-        load_old(config, ["benign", "malignant"])
+        load_old(config, ["benign", "malignant"], tmp_path)
 
 
-def test_a_split_that_cannot_be_made_again_is_refused(config: TrainConfig) -> None:
+def test_a_split_that_cannot_be_made_again_is_refused(config: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be split again as --init was trained by .*; give the same columns"):
-        load_old(config, NAMES)  # by patients now, by images then
+        load_old(config, NAMES, tmp_path)  # by patients now, by images then
 
 
 def test_the_share_is_kept_and_nothing_is_drawn_twice(config: TrainConfig, corpora: list[Path], tmp_path: Path) -> None:
     config = dataclasses.replace(config, group_pattern=None, replay_share=0.25)
-    (old,) = load_old(config, NAMES)
+    (old,) = load_old(config, NAMES, tmp_path)
     splits, _ = make_splits(load_corpus(corpora[0]).dataset)
     own = prepare_slices(splits["train"], tmp_path, config.reading, description="")
     mixed = mix_in(own, [old], "train", tmp_path, config)
