@@ -68,6 +68,7 @@ class Page:
         drawing = {**told, "concurrency_limit": 4, "trigger_mode": "always_last"}
 
         self._connect_inputs(answering, drawing)
+        show.which.input(self.answer, **answering, trigger_mode="always_last")
         show.number.input(self.show_slice, **answering, trigger_mode="always_last")
         show.aggregation.input(self.pool_again, **drawing)
         for choice in (show.target, show.method, show.budget):
@@ -82,13 +83,13 @@ class Page:
             self.reviewing.save.click(self.keep_review, said, self.reviewing.said, **_QUIET)
 
     def _connect_inputs(self, answering: dict[str, Any], drawing: dict[str, Any]) -> None:
-        ask = self.inputs
+        ask, which = self.inputs, self.outputs.which
         ask.consent.change(_open_upload, ask.consent, ask.file, **_QUIET)
         chosen = (
-            ask.file.upload(_take_upload, [ask.file, ask.consent], ask.source, **_QUIET),
-            ask.file.delete(_take_upload, [ask.file, ask.consent], ask.source, **_QUIET),
-            ask.examples.select(_choose_example, None, [ask.source, ask.file], **_QUIET),
-            ask.file.clear(lambda: None, None, ask.source, **_QUIET),
+            ask.file.upload(_take_upload, [ask.file, ask.consent], [ask.source, which], **_QUIET),
+            ask.file.delete(_take_upload, [ask.file, ask.consent], [ask.source, which], **_QUIET),
+            ask.examples.select(_choose_example, None, [ask.source, which, ask.file], **_QUIET),
+            ask.file.clear(lambda: (None, _no_choice()), None, [ask.source, which], **_QUIET),
         )
         for event in chosen:
             event.then(None, js=_TO_THE_ANSWER).then(self.answer, **answering)
@@ -118,6 +119,7 @@ class Page:
                 window=window,
                 choice=self._choice(data, same=before is not None and before.paths == tuple(paths)),
                 aggregation=data[self.outputs.aggregation],
+                chosen=data[self.outputs.which] or 0,
                 before=before,
                 progress=job.progress,
                 cancelled=job.cancelled,
@@ -291,6 +293,7 @@ class Page:
             show.make_files: gr.update(interactive=True),
             **self._no_files(),
             **self._show_window(prediction.slice),
+            show.which: self._show_choice(case),
             **self._show_series(case),
             show.kept: case,
         }
@@ -332,13 +335,17 @@ class Page:
             ask.width: gr.update(minimum=1, maximum=max(widths[1], window.width), value=window.width, interactive=True),
         }
 
+    def _show_choice(self, case: Case) -> Any:
+        names = [(f"{one.name}: {one.facts}", number) for number, one in enumerate(case.found)]
+        return gr.update(choices=names, value=case.chosen, visible=len(names) > 1)
+
     def _show_series(self, case: Case) -> Shown:
         show = self.outputs
         if not case.is_series:
             return {show.series: gr.update(visible=False), show.together: "", show.curve: ""}
         return {
             show.series: gr.update(visible=True),
-            show.together: words.together(case.together, case.series.order, case.unanswered),
+            show.together: words.together(case.together, case.series, case.unanswered),
             show.curve: draw_curve(case.answers, case.together, case.index),
             show.number: gr.update(minimum=1, maximum=len(case.series), value=case.index + 1),
         }
@@ -427,12 +434,17 @@ def _open_upload(agreed: bool) -> Any:
     return gr.update(interactive=agreed, label=layout.UPLOAD_OPEN if agreed else layout.UPLOAD_CLOSED)
 
 
-def _take_upload(paths: list[str] | None, agreed: bool) -> tuple[str, ...] | None:
-    return tuple(paths) if paths and agreed else None
+def _take_upload(paths: list[str] | None, agreed: bool) -> tuple[tuple[str, ...] | None, Any]:
+    return tuple(paths) if paths and agreed else None, _no_choice()
 
 
-def _choose_example(event: gr.SelectData) -> tuple[tuple[str, ...], None]:
-    return (str(EXAMPLES[event.index]),), None
+def _choose_example(event: gr.SelectData) -> tuple[tuple[str, ...], Any, None]:
+    return (str(EXAMPLES[event.index]),), _no_choice(), None
+
+
+def _no_choice() -> Any:
+    """Other files: the series chosen among the last ones says nothing of them."""
+    return gr.update(choices=[], value=None, visible=False)
 
 
 def _session(request: gr.Request | None) -> str:

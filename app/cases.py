@@ -72,15 +72,21 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A series of one slice or more, answered through one window, and the view of slice `index` (from 0)."""
+    """The series in what was given, the one chosen answered through one window, and the view of its slice `index`."""
 
     paths: tuple[str, ...]
-    series: Series
+    found: tuple[Series, ...]
+    chosen: int
     answers: tuple[SliceAnswer, ...]
     together: SeriesAnswer | None
     window: Window | None
     index: int
     view: View
+
+    @property
+    def series(self) -> Series:
+        """The series that is answered, of one slice or more."""
+        return self.found[self.chosen]
 
     @property
     def is_series(self) -> bool:
@@ -118,29 +124,32 @@ class Study:
         window: Window | None,
         choice: MapChoice,
         aggregation: str,
+        chosen: int = 0,
         before: Case | None = None,
         progress: Progress | None = None,
         cancelled: Asked | None = None,
     ) -> Case:
-        """Read and answer everything that was given; `before` is the case of the same files through another window.
+        """Read what was given and answer one series of it, by `chosen` the largest; `before` is the case before.
 
         The slice shown is the one in which the series' class is most probable, or the one shown before. Raises
         InputError where nothing can be read, Stopped and Cancelled.
         """
-        same = before is not None and before.paths == tuple(paths)
-        series = before.series if before is not None and same else gather([Path(path) for path in paths])
+        before = before if before is not None and before.paths == tuple(paths) else None
+        found = before.found if before is not None else gather([Path(path) for path in paths])
+        series = found[chosen]
         if len(series) == 1:
             view = self.look(series, 0, window, choice, progress, cancelled)
             record = view.prediction.to_dict()
             answers = [SliceAnswer(series.members[0].name, record)]
-            return Case(tuple(paths), series, tuple(answers), None, window, 0, view)
+            return Case(tuple(paths), found, chosen, tuple(answers), None, window, 0, view)
         answers = answer_series(self.classifier, series, window=window, progress=progress, cancelled=cancelled)
         together = answer_together(answers, aggregation)
+        same = before is not None and before.chosen == chosen
         index = before.index if before is not None and same else _first_shown(answers, together)
         if answers[index].record is None:
             index = _first_shown(answers, together)
         view = self.look(series, index, window, choice, progress, cancelled)
-        return Case(tuple(paths), series, tuple(answers), together, window, index, view)
+        return Case(tuple(paths), found, chosen, tuple(answers), together, window, index, view)
 
     def look(
         self,
@@ -204,6 +213,7 @@ class Study:
             answers=case.answers if case.is_series else (),
             together=case.together,
             order=case.series.order,
+            series=case.series.name,
         )
 
     def figure(self, view: View, path: Path) -> None:

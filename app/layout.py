@@ -44,6 +44,7 @@ class Outputs:
     answer: gr.HTML
     status: gr.HTML
     stop: gr.Button
+    which: gr.Radio
     series: gr.Column
     together: gr.HTML
     curve: gr.HTML
@@ -135,7 +136,7 @@ def _thumbnail(path: Path) -> object:
         return read_slice(path).to_pil()
     from ct_xception.serving.series import gather
 
-    members = gather([path]).members
+    members = gather([path])[0].members
     return read_slice(members[len(members) // 2].source(), name=path.name).to_pil()
 
 
@@ -144,6 +145,7 @@ def build_outputs(label_names: list[str]) -> Outputs:
     with gr.Row(elem_id="work", equal_height=True):
         status = gr.HTML(words.status("Ready."), elem_id="status")
         stop = gr.Button("Stop", size="sm", interactive=False, scale=0, min_width=80, elem_id="stop")
+    which = gr.Radio([], label="Several series were given; the one answered is", visible=False, elem_id="which")
     series, together, curve, number, aggregation = _build_series()
     answer = gr.HTML(words.waiting(), elem_id="answer")
     pair, slice_, heat, swipe = _build_viewer()
@@ -153,7 +155,7 @@ def build_outputs(label_names: list[str]) -> Outputs:
     make_files, files = _build_downloads()
     kept = gr.State(None, time_to_live=KEPT_SECONDS)
     return Outputs(
-        *(answer, status, stop, series, together, curve, number, aggregation, pair, slice_, heat, swipe, legend),
+        *(answer, status, stop, which, series, together, curve, number, aggregation, pair, slice_, heat, swipe, legend),
         *(view, target, method, budget, opacity, map_words, measure, notes, make_files, files, kept),
     )
 

@@ -14,14 +14,15 @@ from ct_xception.explain.overlay import opposing_palette, palette
 from ct_xception.serving.downloads import Origin, is_refused
 from ct_xception.serving.gate import DOUBTFUL
 from ct_xception.serving.predictor import Prediction
-from ct_xception.serving.series import AGGREGATIONS, SeriesAnswer
+from ct_xception.serving.series import AGGREGATIONS, Series, SeriesAnswer
 from ct_xception.serving.text import describe_decision
 from ct_xception.wording import percent
 
 CONSENT = "No name or date is drawn into these images, and I may use them for research."
 PRIVACY = (
     f"Up to {MAX_FILE.upper().replace('MB', ' MB')}; deleted after {KEPT_SECONDS // 60} minutes, never logged. "
-    "Of DICOM tags only those of the picture and its place are read; text in the pixels cannot be removed here."
+    "Of DICOM tags only those of the picture, its place and its series are read; text in the pixels cannot be removed "
+    "here."
 )
 INK = (
     "Lines or letters seem to be drawn into this picture. If they name somebody, take the file back; the answer may "
@@ -118,7 +119,7 @@ def _points(prediction: Prediction) -> str:
 # A series
 
 
-def together(found: SeriesAnswer | None, order: str, unanswered: Sequence[str]) -> str:
+def together(found: SeriesAnswer | None, series: Series, unanswered: Sequence[str]) -> str:
     """The series' answer, with the name of its aggregation and how many slices voted."""
     missing = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in unanswered[:5])
     more = f"<li>and {len(unanswered) - 5} more</li>" if len(unanswered) > 5 else ""
@@ -126,12 +127,12 @@ def together(found: SeriesAnswer | None, order: str, unanswered: Sequence[str]) 
     if found is None:
         none = "<strong>No slice of this series was answered.</strong>"
         return f'<div class="refusal" role="alert">{none}{left_out}</div>'
-    how = AGGREGATIONS[found.aggregation]
+    how, title = AGGREGATIONS[found.aggregation], f"<h2>{series.name.capitalize()}</h2>"
     return (
-        f'<div class="verdict series" role="status"><h2>Series</h2>{_first(found.label, found.probabilities)}'
+        f'<div class="verdict series" role="status">{title}{_first(found.label, found.probabilities)}'
         f"{_table(found.probabilities, 'Probability of each class over the series')}"
         f'<p class="how">{how.title[0].upper()}{how.title[1:]} over n = {found.answered} of {found.slices} slices, '
-        f"{html.escape(order)}; {found.agreeing} of them have {html.escape(found.label)} first. Not calibrated: "
+        f"{series.order}; {found.agreeing} of them have {html.escape(found.label)} first. Not calibrated: "
         f"calibration was fitted on single slices.</p>{left_out}</div>"
     )
 

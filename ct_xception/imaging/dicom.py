@@ -39,7 +39,8 @@ HEADER_TAGS = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality",
                "NumberOfFrames"]  # fmt: skip
 ACQUISITION_TAGS = ["PatientSex", "PatientAge", "Manufacturer", "ManufacturerModelName", "SliceThickness",
                     "ConvolutionKernel"]  # fmt: skip
-PLACE_TAGS = ["ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "NumberOfFrames"]
+PLACE_TAGS = ["ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "NumberOfFrames", "Rows", "Columns",
+              "SliceThickness", "SeriesInstanceUID"]  # fmt: skip
 NEEDED_TAGS = ["Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"]
 DEFLATED = "1.2.840.10008.1.2.1.99"
 RUN_LENGTH = "1.2.840.10008.1.2.5"
@@ -125,7 +126,15 @@ def read_dicom_place(stream: BinaryIO, label: str) -> Place:
             position=position if told else None,
             normal=_rounded(normal) if told and normal is not None else None,
             number=None if number is None else int(number),
+            size=_size(dataset),
+            thickness=_number(dataset.get("SliceThickness")),
+            series=_text(dataset, "SeriesInstanceUID") or None,
         )
+
+
+def _size(dataset: Dataset) -> tuple[int, int] | None:
+    rows, columns = dataset.get("Rows"), dataset.get("Columns")
+    return (rows, columns) if isinstance(rows, int) and isinstance(columns, int) else None
 
 
 def _normal(directions: Any) -> np.ndarray | None:

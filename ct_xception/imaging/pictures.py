@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from ct_xception.errors import SliceError, printable
+from ct_xception.imaging.places import Place
 from ct_xception.imaging.slices import Slice, check_pixels, choose_frame
 from ct_xception.imaging.windows import Window, apply_window
 
@@ -54,16 +55,17 @@ def read_picture(stream: BinaryIO, label: str, *, window: Window | None, frame: 
     return slice_from_picture(image, label, window=window, frame=frame)
 
 
-def count_pages(stream: BinaryIO, label: str) -> int:
-    """How many slices an open picture file holds: the pages of a TIFF, else 1. Raises SliceError."""
+def read_picture_place(stream: BinaryIO, label: str) -> Place:
+    """The size of an open picture file and how many slices it holds: the pages of a TIFF, else 1. Raises SliceError."""
     from PIL import Image, UnidentifiedImageError
 
     with refusing(label):
         try:
             image = Image.open(stream, formats=FORMATS)
         except UnidentifiedImageError:
-            return 1  # reading it will say what is wrong
-        return int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+            return Place()  # reading it will say what is wrong
+        frames = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
+        return Place(frames, size=(image.height, image.width))
 
 
 def slice_from_picture(image: Image.Image, label: str, *, window: Window | None, frame: int | None) -> Slice:

@@ -79,7 +79,8 @@ class Findings:
     """Everything that a download tells of one case.
 
     `prediction` is the slice that is shown; `explanation` its map's record and `sentences` the same in words;
-    `picture` slice and map side by side. `answers` and `together` are those of a series, `order` how it was ordered.
+    `picture` slice and map side by side. `answers` and `together` are those of a series, `order` how it was ordered and
+    `series` its name among those given.
     """
 
     origin: Origin
@@ -90,6 +91,7 @@ class Findings:
     answers: Sequence[SliceAnswer] = ()
     together: SeriesAnswer | None = None
     order: str = ""
+    series: str = "series"
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
@@ -133,8 +135,8 @@ def as_json(findings: Findings) -> str:
     }
     if findings.is_series:
         each = [answer.record or {"source": answer.name, "error": answer.error} for answer in findings.answers]
-        together = findings.together
-        value["series"] = {"order": findings.order, **(together.to_dict() if together else {}), "each": each}
+        together = {} if findings.together is None else findings.together.to_dict()
+        value["series"] = {"name": findings.series, "order": findings.order, **together, "each": each}
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -222,6 +224,7 @@ def _series_slots(findings: Findings) -> dict[str, Any]:
     together = findings.together
     assert together is not None
     return {
+        "name": findings.series.capitalize(),
         "label": together.label,
         "rows": _bars(together.probabilities),
         "aggregation": AGGREGATIONS[together.aggregation],

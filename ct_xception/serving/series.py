@@ -1,5 +1,6 @@
 """Many slices, one answer: files, frames or a zipped series, put in order, answered one by one and then together.
 
+Slices of different series never share an answer: where several series are given, one of them is chosen.
 Nothing is unpacked to disk. Names in an archive are shown and never used as paths; its entries, their sizes and the sum
 of them are bounded before a byte is inflated. Each slice is answered as it would be alone. The series' own answer is an
 opinion pool over them (Genest & Zidek 1986, doi:10.1214/ss/1177013825): a summary of slice answers and not a calibrated
@@ -11,11 +12,10 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -44,12 +44,16 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Member:
-    """One slice of a series: a file, or the entry of an archive by its index; `frame` where there are several."""
+    """One slice of a series: a file, or the entry of an archive by its index; `frame` where there are several.
+
+    `folder` is the entry's place in its archive, to be compared and never shown.
+    """
 
     name: str
     path: Path
     entry: int | None = None
     frame: int | None = None
+    folder: str = ""
 
     def source(self) -> Path | bytes:
         """What the reader takes: a path, or an archive entry's bytes. Raises SliceError."""
@@ -62,24 +66,35 @@ class Member:
 
 @dataclass(frozen=True)
 class Series:
-    """Slices in their order; `order` says which, and `notes` what was passed over or looks odd, a clause each."""
+    """Slices in their order; `order` says which, and `notes` what was passed over or looks odd, a clause each.
+
+    `name` and `facts` tell one series from the others by its number, slices, matrix and spacing, and by no tag that
+    names anybody.
+    """
 
     members: tuple[Member, ...]
     order: str
     notes: tuple[str, ...] = ()
+    name: str = "series"
+    facts: str = ""
 
     def __len__(self) -> int:
         return len(self.members)
 
 
-# From files to a series
+Placed: TypeAlias = tuple[Member, Place]
 
 
-def gather(paths: Sequence[Path], *, names: Sequence[str] | None = None) -> Series:
-    """The slices in files and zip archives, in order; `names` stand for the files in messages.
+# From files to series
 
-    Slices are ordered by their position along the patient, the highest first (for an axial series the head), else by
-    InstanceNumber, else by name. Raises InputError where there is nothing to read or too much of it.
+
+def gather(paths: Sequence[Path], *, names: Sequence[str] | None = None) -> tuple[Series, ...]:
+    """The series in files and zip archives, the largest first; `names` stand for the files in messages.
+
+    They are told apart by SeriesInstanceUID, and without one by their folder in an archive. Slices are ordered by
+    their position along the patient, the highest first (for an axial series the head), else by InstanceNumber, else by
+    name. What holds no image goes with the first series, to be named there as unanswered. Raises InputError where there
+    is nothing to read or too much of it.
     """
     shown = [printable(name) for name in names or [path.name for path in paths]]
     found, notes = list[Member](), list[str]()
@@ -91,10 +106,13 @@ def gather(paths: Sequence[Path], *, names: Sequence[str] | None = None) -> Seri
             found.append(Member(name, path))
     if not found:
         raise InputError("no slice was given; give a CT slice, several, or a zip of a series.")
-    _check_count(len(found))
-    members, order, more = _arrange(found)
-    _check_count(len(members))
-    return Series(tuple(members), order, (*notes, *more))
+    if len(found) > MAX_ENTRIES:
+        raise InputError(f"{len(found)} files, more than {MAX_ENTRIES}; give one series at a time.")
+    apart, unreadable = _tell_apart(found)
+    return tuple(
+        _arrange(placed, [] if number else unreadable, f"series {number + 1}" if len(apart) > 1 else "series", notes)
+        for number, placed in enumerate(apart or [[]])
+    )
 
 
 def _check_count(count: int) -> None:
@@ -122,7 +140,8 @@ def _look_into(path: Path, name: str) -> tuple[list[Member], list[str]]:
     unpacked = sum(entries[index].file_size for index in kept)
     if unpacked > MAX_UNPACKED:
         raise SliceError(name, f"a zip of {unpacked >> 20} MiB", f"give at most {MAX_UNPACKED >> 20} MiB of slices")
-    members = [Member(printable(PurePosixPath(entries[index].filename).name), path, index) for index in kept]
+    places = {index: PurePosixPath(entries[index].filename) for index in kept}
+    members = [Member(printable(place.name), path, index, folder=str(place.parent)) for index, place in places.items()]
     if not members:
         raise SliceError(name, "a zip without a CT slice in it", "zip DICOM files or pictures")
     passed = sum(not entry.is_dir() for entry in entries) - len(kept)
@@ -172,17 +191,46 @@ def _unpack(path: Path, index: int, name: str) -> bytes:
     return content
 
 
-def _arrange(found: Sequence[Member]) -> tuple[list[Member], str, list[str]]:
-    """Members in order, one for each frame; how they are ordered; and what looks odd."""
-    placed = [(member, _place_of(member)) for member in found]
-    keys, order = _order([place for _, place in placed], [member.name for member in found])
-    if len(found) == 1:
+def _tell_apart(found: Sequence[Member]) -> tuple[list[list[Placed]], list[Member]]:
+    """The slices of each series, most slices first, and what holds no image."""
+    apart, unreadable = dict[Any, list[Placed]](), list[Member]()
+    for member in found:
+        place = _place_of(member)
+        if place.size is None:
+            unreadable.append(member)
+            continue
+        stored = None if member.entry is None else (member.path, member.folder)
+        apart.setdefault(place.series or stored, []).append((member, place))
+    return sorted(apart.values(), key=lambda placed: -sum(place.frames for _, place in placed)), unreadable
+
+
+def _arrange(placed: Sequence[Placed], unreadable: Sequence[Member], name: str, notes: Sequence[str]) -> Series:
+    """One series in order, a member for each frame, and what holds no image behind them. Raises InputError."""
+    keys, order = _order([place for _, place in placed], [member.name for member, _ in placed])
+    if len(placed) + len(unreadable) == 1:
         order = "as stored in the file"
     ranked = [placed[index] for index in sorted(range(len(placed)), key=lambda index: keys[index])]
     members = [each for member, place in ranked for each in _frames_of(member, place.frames)]
-    doubled = [count for count in Counter(keys).values() if count > 1]
-    odd = order == "by position" and bool(doubled)
-    return members, order, ["several slices lie at one position: this may be more than one series"] if odd else []
+    facts = _describe(len(members), [place for _, place in ranked])
+    members += sorted(unreadable, key=lambda member: _natural(member.name))
+    _check_count(len(members))
+    odd = order == "by position" and len(set(keys)) < len(keys)
+    more = ["several slices lie at one position: this may be more than one series"] if odd else []
+    return Series(tuple(members), order, (*notes, *more), name, facts)
+
+
+def _describe(count: int, places: Sequence[Place]) -> str:
+    """What tells a series from others without a word about the patient: `30 slices of 512 x 512 pixels, 5 mm apart`."""
+    said = "1 slice" if count == 1 else f"{count} slices"
+    sizes, thick = {place.size for place in places}, {place.thickness for place in places}
+    if len(sizes) == 1 and (size := next(iter(sizes))) is not None:
+        said += f" of {size[1]} \u00d7 {size[0]} pixels"
+    gaps = np.abs(np.diff([place.position for place in places if place.position is not None]))
+    if len(gaps) and len({place.normal for place in places}) == 1 and np.median(gaps) > 0:
+        said += f", {np.median(gaps):.3g} mm apart"
+    if len(thick) == 1 and (thickness := next(iter(thick))):
+        said += f", {thickness:.3g} mm thick"
+    return said
 
 
 def _place_of(member: Member) -> Place:

@@ -79,7 +79,7 @@ def test_the_examples_are_small_slices_that_the_reader_takes() -> None:
     assert {path.suffix for path in EXAMPLES} == {".png", ".dcm", ".zip"}
     for path in EXAMPLES:
         assert path.stat().st_size < 400_000
-        members = gather([path]).members
+        members = gather([path])[0].members
         assert len(members) == (8 if path.suffix == ".zip" else 1)
         assert all(min(read_slice(one.source(), name=one.name).pixels.shape) >= 192 for one in members)
 
@@ -279,6 +279,24 @@ def test_the_slice_slider_shows_that_slice_and_keeps_the_series(page: Page, samp
     again = run(page.answer(REQUEST, told(page, *sample_series, kept=shown[out.kept], preset="lung")))
     assert again[out.kept].index == 4 and again[out.kept].series is case.series
     assert again[out.kept].together.probabilities != case.together.probabilities
+
+
+def test_of_two_series_the_larger_is_answered_and_the_other_can_be_chosen(
+    page: Page, sample_series: list[Path], sample_slices: list[Path]
+) -> None:
+    out, paths = page.outputs, (*sample_slices[:2], *sample_series)
+    shown = answer(page, *paths)
+    case, choice = shown[out.kept], shown[out.which]
+    assert [item.name for item in case.answers] == [path.name for path in sample_series[::-1]]
+    assert choice["visible"] and choice["value"] == 0 and "<h2>Series 1</h2>" in shown[out.together]
+    names = ["series 1: 5 slices of 112 × 96 pixels, 1 mm apart, 1 mm thick", "series 2: 2 slices of 112 × 96 pixels"]
+    assert choice["choices"] == [(name, number) for number, name in enumerate(names)]
+    other = run(page.answer(REQUEST, told(page, *paths, kept=case, which=1)))
+    assert [item.name for item in other[out.kept].answers] == [path.name for path in sample_slices[:2]]
+    assert other[out.which]["value"] == 1 and "n = 2 of 2 slices" in other[out.together]
+    assert page.study.findings(other[out.kept]).series == "series 2"
+    alone = answer(page, *sample_series)
+    assert alone[out.which]["visible"] is False and "<h2>Series</h2>" in alone[out.together]
 
 
 def test_another_aggregation_pools_again_without_the_network(page: Page, sample_series: list[Path]) -> None:

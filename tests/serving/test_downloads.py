@@ -114,16 +114,18 @@ def test_a_refused_slice_has_reasons_and_no_percentage(findings: Findings) -> No
 
 
 def test_a_series_is_told_slice_by_slice(classifier: Classifier, sample_slices: list[Path], findings: Findings) -> None:
-    series = gather(sample_slices[:3])
+    (series,) = gather(sample_slices[:3])
     answers = answer_series(classifier, series)
     together = answer_together(answers)
     assert together is not None
-    case = replace(findings, answers=answers, together=together, order=series.order)
+    case = replace(findings, answers=answers, together=together, order=series.order, series="series 2")
     value = json.loads(as_json(case))["series"]
     assert value["aggregation"] == "mean_log" and len(value["each"]) == 3 and value["order"] == "by name"
+    assert value["name"] == "series 2"
     assert value["probabilities"] == pytest.approx(together.probabilities)
     rows = list(csv.DictReader(io.StringIO(as_csv(case))))
     assert [row["source"] for row in rows] == [path.name for path in sample_slices[:3]]
     page = as_report(case)
+    assert f"Series 2: {together.label}" in page
     assert "Mean of log-probabilities over n = 3 of" in page and "Not calibrated" in page
     assert all(path.name in page for path in sample_slices[:3])

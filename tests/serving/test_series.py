@@ -55,31 +55,61 @@ def test_slices_of_a_zip_come_by_position_head_first(tmp_path: Path) -> None:
         f"IM{index}": dicom(ImagePositionPatient=[0, 0, z], ImageOrientationPatient=AXIAL, InstanceNumber=9 - index)
         for index, z in enumerate([5.0, -12.5, 20.0, 7.5])
     }
-    series = gather([zipped(tmp_path / "a.zip", content)])
+    (series,) = gather([zipped(tmp_path / "a.zip", content)])
     assert names(series) == ["IM2", "IM3", "IM0", "IM1"] and series.order == "by position" and series.notes == ()
 
 
 def test_without_positions_by_instance_number_and_without_those_by_name(tmp_path: Path) -> None:
     numbered = {f"{name}.dcm": dicom(InstanceNumber=number) for name, number in (("a", 3), ("b", 1), ("c", 2))}
-    series = gather([zipped(tmp_path / "numbered.zip", numbered)])
+    (series,) = gather([zipped(tmp_path / "numbered.zip", numbered)])
     assert names(series) == ["b.dcm", "c.dcm", "a.dcm"] and series.order == "by instance number"
     picture = encode(Image.fromarray(disc()))
     named = {name: picture for name in ("slice10.png", "slice9.png", "Slice1.png")}
-    series = gather([zipped(tmp_path / "named.zip", named)])
+    (series,) = gather([zipped(tmp_path / "named.zip", named)])
     assert names(series) == ["Slice1.png", "slice9.png", "slice10.png"] and series.order == "by name"
 
 
 def test_several_files_are_a_series_and_two_at_one_position_are_pointed_out(tmp_path: Path) -> None:
     for name in ("b.dcm", "a.dcm"):
         (tmp_path / name).write_bytes(dicom(ImagePositionPatient=[0, 0, 1], ImageOrientationPatient=AXIAL))
-    series = gather([tmp_path / "b.dcm", tmp_path / "a.dcm"])
+    (series,) = gather([tmp_path / "b.dcm", tmp_path / "a.dcm"])
     assert len(series) == 2 and "more than one series" in series.notes[0]
+
+
+def test_two_series_are_never_one_and_the_larger_comes_first(tmp_path: Path, classifier: Classifier) -> None:
+    def placed(uid: str, z: float, level: int) -> bytes:
+        tags = {"ImagePositionPatient": [0, 0, z], "ImageOrientationPatient": AXIAL, "PatientName": "DOE^JANE"}
+        return dicom(level, SeriesInstanceUID=uid, SliceThickness=1.25, SeriesDescription="DOE left lung", **tags)
+
+    scout = {"study/a0": placed("1.2.9", 50.0, 60), "study/a1": placed("1.2.9", 53.0, 70)}
+    chest = {f"study/b{z}": placed("1.2.5", 2.5 * z, 100 + 20 * z) for z in range(3)}
+    report = ct(np.zeros((4, 6), np.uint16), Rows=None, Columns=None, SeriesInstanceUID="1.2.6")
+    found = gather([zipped(tmp_path / "study.zip", {**scout, "study/report": report, **chest})])
+    assert [names(series) for series in found] == [["b2", "b1", "b0", "report"], ["a1", "a0"]]
+    assert [series.name for series in found] == ["series 1", "series 2"] and found[0].notes == ()
+    assert found[0].facts == "3 slices of 96 \u00d7 96 pixels, 2.5 mm apart, 1.25 mm thick"
+    assert found[1].facts == "2 slices of 96 \u00d7 96 pixels, 3 mm apart, 1.25 mm thick"
+    answers = answer_series(classifier, found[0])
+    assert [answer.name for answer in answers if answer.record is not None] == ["b2", "b1", "b0"]
+
+
+def test_without_uids_the_folders_of_a_zip_are_series_and_loose_files_one(tmp_path: Path) -> None:
+    picture = encode(Image.fromarray(disc()))
+    path = zipped(tmp_path / "a.zip", {"x/1.png": picture, "y/1.png": picture, "y/2.png": picture, "y/bad.png": b"x"})
+    larger, smaller = gather([path])
+    assert names(larger) == ["1.png", "2.png", "bad.png"] and len(smaller) == 1
+    assert smaller.facts == "1 slice of 128 \u00d7 128 pixels"
+    for name in ("p/1.png", "q/2.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(picture)
+    (series,) = gather([tmp_path / "p/1.png", tmp_path / "q/2.png"])  # a browser's uploads lie in folders of their own
+    assert names(series) == ["1.png", "2.png"] and series.name == "series"
 
 
 def test_frames_of_one_file_are_slices(tmp_path: Path, classifier: Classifier) -> None:
     frames = np.stack([disc(96, 40, level) for level in (60, 120, 200)]).astype(np.uint16) * 8
     (tmp_path / "many.dcm").write_bytes(ct(frames))
-    series = gather([tmp_path / "many.dcm"])
+    (series,) = gather([tmp_path / "many.dcm"])
     assert names(series) == [f"many.dcm, frame {frame}" for frame in range(3)]
     assert series.order == "as stored in the file"
     second = series.members[1].read(classifier)
@@ -93,7 +123,7 @@ def test_what_is_no_slice_in_a_zip_is_passed_over_and_counted(tmp_path: Path) ->
     path = zipped(tmp_path / "a.zip", {**entries, "s/.DS_Store": b"x", "report": b"words", "1.2.840.5": dicom()})
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(link, "/etc/passwd")
-    series = gather([path])
+    (series,) = gather([path])
     assert sorted(names(series)) == ["1.2.840.5", "1.dcm", "2"]
     assert series.notes[0] == "6 other files in a.zip passed over"
 
@@ -101,7 +131,7 @@ def test_what_is_no_slice_in_a_zip_is_passed_over_and_counted(tmp_path: Path) ->
 def test_names_that_climb_are_only_shown(tmp_path: Path, classifier: Classifier) -> None:
     before = sorted(tmp_path.iterdir())
     path = zipped(tmp_path / "a.zip", {"../../climbs.png": encode(Image.fromarray(disc()))})
-    series = gather([path])
+    (series,) = gather([path])
     assert names(series) == ["climbs.png"]
     assert series.members[0].read(classifier).pixels.shape == (128, 128)
     assert sorted(tmp_path.iterdir()) == [*before, path]
@@ -115,6 +145,10 @@ def test_bombs_and_broken_zips_are_refused_in_a_sentence(tmp_path: Path, monkeyp
         with pytest.raises(SliceError, match=r"a.zip: a zip of 3 entries; give one of at most 2\."):
             gather([path])
     with monkeypatch.context() as patch:
+        patch.setattr(module, "MAX_ENTRIES", 3)
+        with pytest.raises(InputError, match="4 files, more than 3; give one series at a time"):
+            gather([path, path.with_name("alone.png")])
+    with monkeypatch.context() as patch:
         patch.setattr(module, "MAX_SLICES", 2)
         with pytest.raises(InputError, match="3 slices, more than 2; give a part of the series"):
             gather([path])
@@ -125,7 +159,7 @@ def test_bombs_and_broken_zips_are_refused_in_a_sentence(tmp_path: Path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(module, "MAX_ENTRY", len(picture) - 1)
         with pytest.raises(SliceError, match="1.png: 0 MiB unpacked; give slices of at most"):
-            gather([path]).members[0].source()
+            gather([path])[0].members[0].source()
     (tmp_path / "cut.zip").write_bytes(path.read_bytes()[:100])
     with pytest.raises(SliceError, match=r"cut.zip: a zip that cannot be opened"):
         gather([tmp_path / "cut.zip"])
@@ -155,9 +189,9 @@ def test_an_entry_that_lies_about_its_bytes_is_answered_with_a_sentence(tmp_path
     content = bytearray(path.read_bytes())
     content[content.index(picture) + 60] ^= 255
     path.write_bytes(content)
-    answers = answer_series(classifier, gather([path]))
-    assert [answer.record is None for answer in answers] == [True, False]
-    assert "1.png: cannot be unpacked (Bad CRC-32" in (answers[0].error or "")
+    answers = answer_series(classifier, gather([path])[0])
+    assert [answer.record is None for answer in answers] == [False, True]  # what holds no image comes last
+    assert "1.png: cannot be unpacked (Bad CRC-32" in (answers[1].error or "")
 
 
 def test_each_slice_is_answered_as_it_would_be_alone(
@@ -166,7 +200,7 @@ def test_each_slice_is_answered_as_it_would_be_alone(
     bad = tmp_path / "zz.png"
     bad.write_bytes(b"no picture")
     shares: list[float] = []
-    answers = answer_series(classifier, gather([*sample_slices, bad]), progress=shares.append)
+    answers = answer_series(classifier, gather([*sample_slices, bad])[0], progress=shares.append)
     for answer, path in zip(answers, sample_slices, strict=False):
         assert answer.record is not None and answer.probabilities is not None
         assert answer.record["source"] == path.name
@@ -175,7 +209,7 @@ def test_each_slice_is_answered_as_it_would_be_alone(
     assert answers[-1].probabilities is None and "zz.png: neither DICOM" in (answers[-1].error or "")
     assert shares == [0.0]
     with pytest.raises(Stopped):
-        answer_series(classifier, gather(sample_slices), cancelled=lambda: True)
+        answer_series(classifier, gather(sample_slices)[0], cancelled=lambda: True)
 
 
 def test_pools_by_hand() -> None:
