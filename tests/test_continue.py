@@ -29,7 +29,8 @@ from tests.networks import enliven
 
 GoOn = Callable[..., tuple[int, Path]]
 # Next to nothing is learnt: what is tested is what becomes of the answers, not how good they are.
-OPTIONS = "--epochs 1 --batch_size 8 --learning_rate 1e-6 --frozen_blocks 12 --workers 0 --threads 1 --explained 0".split()
+OPTIONS = "--epochs 1 --batch_size 8 --learning_rate 1e-6 --frozen_blocks 12 --workers 0 --threads 1".split()
+OPTIONS += ["--explained", "0"]
 
 
 @pytest.fixture(scope="module")
