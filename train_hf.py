@@ -154,9 +154,10 @@ def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, com
     from ct_xception.corpus.split import split_corpus
     from ct_xception.evaluation.questions import partition_classes
     from ct_xception.training.preflight import check_corpus
+    from ct_xception.training.processes import main_first
     from ct_xception.training.replay import load_old
 
-    with accelerator.main_process_first():
+    with main_first(accelerator):
         corpus = load_corpus(config.corpus, config.corpus_options)
     if config.class_groups:
         partition_classes(config.class_group_lists, corpus.label_names)
@@ -169,7 +170,7 @@ def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, com
         print(corpus_summary(report), flush=True)
         if audit is not None:
             _write_audit(run, audit)
-    with accelerator.main_process_first():
+    with main_first(accelerator):
         old = load_old(config, corpus.label_names, run / "cache")
     return River(config, run, accelerator, command, public_report(report), splits, split, audit, patients, old)
 
@@ -261,10 +262,11 @@ def train(river: River) -> Trained:
 
 def _slices(river: River, name: str) -> CachedSlices:
     from ct_xception.training.cache import prepare_slices
+    from ct_xception.training.processes import main_first
     from ct_xception.training.replay import mix_in
 
     cache, config = river.run / "cache", river.config
-    with river.accelerator.main_process_first():
+    with main_first(river.accelerator):
         own = prepare_slices(river.splits[name], cache, config.reading, description=f"reading {name}")
         return mix_in(own, river.old, name, cache, config)
 
@@ -496,6 +498,8 @@ def compare_with_start(river: River) -> None:
         stated |= {"has_twin": has_twin, "overlaps": river.overlaps}
         why = settle_version(river.folder, river.run, start, tests, answers, replay, **stated)
     if why := broadcast_object_list([why])[0]:
+        if not river.accelerator.is_main_process:
+            sys.exit(1)  # one process says why
         raise TrainingError(why)
 
 

@@ -51,10 +51,11 @@ class SplitCorpus:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What the test split of the corpus `test`, of `n` images, shares with what the corpora `others` train on.
+    """What the test split of the corpus `test`, of `n` images, shares with what other corpora train on.
 
-    `exact` (equal pixels), `near` and `namesakes` are sources of test images. A namesake is no twin, and its patient's
-    name is in another training or validation split as well. `twins` {source: [corpus, source]} has one twin of each.
+    `exact` (equal pixels), `near` and `namesakes` are sources of test images. The first two have twins, in the corpora
+    `others`; `twins` {source: [corpus, source]} has one of each. A namesake has none, and its patient's name is in
+    another training or validation split as well.
     """
 
     test: str
@@ -151,28 +152,27 @@ def _overlap(
     exact = [whole.sources[row] for row in rows if whole.pixel_hash[row] in pixels]
     ends = {row: first[clusters[row]] for row in rows}
     twins = {whole.sources[row]: [corpora[home[end]].name, whole.sources[end]] for row, end in ends.items()}
-    namesakes = {source: name for source, name in _namesakes(corpora, number).items() if source not in twins}
     return Overlap(
         corpora[number].name,
-        sorted({name for name, _ in twins.values()} | {*namesakes.values()}),
+        sorted({name for name, _ in twins.values()}),
         int(within.sum()),
         exact,
         [source for source in twins if source not in set(exact)],
-        [*namesakes],
+        [source for source in _namesakes(corpora, number) if source not in twins],
         twins,
     )
 
 
-def _namesakes(corpora: Sequence[SplitCorpus], number: int) -> dict[str, str]:
-    """{test image: corpus} of images whose patient has the name of one that another corpus trains on."""
+def _namesakes(corpora: Sequence[SplitCorpus], number: int) -> list[str]:
+    """The test images whose patient has the name of one that another corpus trains on."""
     known = {
-        group: other.name
+        group
         for place, other in enumerate(corpora)
         for split in ("train", "validation")
         for _, group in _named(other, split)
         if place != number
     }
-    return {source: known[group] for source, group in _named(corpora[number], "test") if group in known}
+    return [source for source, group in _named(corpora[number], "test") if group in known]
 
 
 def _named(one: SplitCorpus, split: str) -> Iterator[tuple[str, str]]:
@@ -185,18 +185,19 @@ def _named(one: SplitCorpus, split: str) -> Iterator[tuple[str, str]]:
 
 def sentences(summary: Mapping[str, Any]) -> list[str]:
     """What `Overlap.summary` comes to; nothing where nothing was found."""
-    others, said = " and ".join(summary["others"]), []
+    said = []
     exact, near, of = summary["exact"], summary["near"], f"{summary['n']:,} test images of {summary['test']}"
     if exact + near:
         said.append(
-            f"{exact + near:,} of {of} show a picture that {others} has in training or validation: {exact:,} pixel for "
-            f"pixel, {near:,} in another crop, size, window or encoding."
+            f"{exact + near:,} of {of} show a picture that is in training or validation of "
+            f"{' and '.join(summary['others'])} too: {exact:,} pixel for pixel, {near:,} in another crop, size, window "
+            "or encoding."
         )
     if summary["namesakes"]:
         more = "more " if exact + near else ""
         said.append(
-            f"{summary['namesakes']:,} {more}of {of} are of patients by whose identifiers {others} has images in "
-            "training or validation, which are the same patients or only of the same name."
+            f"{summary['namesakes']:,} {more}of {of} are of patients whose identifiers are in training or validation "
+            "of another corpus too: the same patients, or others of the same name."
         )
     return said
 

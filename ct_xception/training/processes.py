@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from ct_xception.errors import InputError
 
 if TYPE_CHECKING:
-    from accelerate import PartialState
+    from accelerate import Accelerator, PartialState
 
 PATIENCE = timedelta(days=7)  # of a process that waits while another one audits, measures or is slower
 
@@ -28,6 +29,24 @@ def join_processes() -> PartialState:
     refuse_lonely_launch(os.environ)
     cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     return PartialState(cpu=cpu, timeout=PATIENCE)
+
+
+@contextmanager
+def main_first(accelerator: Accelerator) -> Iterator[None]:
+    """The block on the main process, then on the others, which find its files; bad input they meet and report alike.
+
+    accelerate's own would leave them waiting for a process that is gone, and end in a traceback about their connection.
+    """
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()
+    try:
+        yield
+    except InputError:
+        if accelerator.is_main_process:
+            accelerator.wait_for_everyone()
+        raise
+    if accelerator.is_main_process:
+        accelerator.wait_for_everyone()
 
 
 def refuse_lonely_launch(environment: Mapping[str, str]) -> None:

@@ -92,8 +92,8 @@ def test_twins_across_are_found_in_both_directions_and_nothing_else(
 def test_what_it_comes_to_in_words(found: list[Overlap]) -> None:
     new, old = overlap_findings(found)
     assert new.title == (
-        "3 of 5 test images of newer show a picture that old has in training or validation: 1 pixel for pixel, 2 in "
-        "another crop, size, window or encoding."
+        "3 of 5 test images of newer show a picture that is in training or validation of old too: 1 pixel for pixel, 2 "
+        "in another crop, size, window or encoding."
     )
     assert (new.kind, new.severity, new.detail["split"]) == ("leak_across", "critical", "test")
     assert (old.severity, old.detail["split"], old.items) == ("warning", "test of old", ())
@@ -124,7 +124,7 @@ def test_patients_of_one_name_are_told_and_left_in(folders: list[Path], tmp_path
         assert {"S1", "S2"} <= set(other.splits["train"]["group"])
         assert one.namesakes == list(own.splits["test"]["source"]) and not one.mask(one.namesakes).any()
     said = sentences(found[0].summary())
-    assert len(said) == 1 and "are of patients by whose identifiers old has images" in said[0]
+    assert len(said) == 1 and "test images of newer are of patients whose identifiers" in said[0]
     assert [finding.kind for finding in overlap_findings(found)] == ["namesakes"] * 2
     half = [corpora[0], split_up(folders[1])]  # where one corpus knows no patients there are no names to compare
     assert not any(one.namesakes for one in module.search_overlaps(half, _surveys(half)))
