@@ -316,7 +316,8 @@ class Page:
         if data[show.view] == layout.SWIPE:
             return {show.swipe: (first, second)}
         label = f"Slice, {_window_words(slice_)}"
-        return {show.slice: gr.update(value=first, label=label), show.heat: second}
+        # Without a map its place stays empty: a bare slice named evidence would say that there is none.
+        return {show.slice: gr.update(value=first, label=label), show.heat: second if view.explained else None}
 
     def _show_window(self, slice_: Slice) -> Shown:
         """The sliders at the window in use; without one they rest, and the reason stands beside them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from ct_xception.serving.predictor import Classifier, Prediction
 from ct_xception.serving.series import Series, SeriesAnswer, SliceAnswer, answer_series, answer_together, gather
 from ct_xception.wording import RESEARCH_USE
 
+FOOT_LETTERS = 150  # in a line under the figure
 MIN_MARKS = 3  # bright marks beside the body from which the page warns of letters
 
 Progress = Callable[[float], None]
@@ -226,7 +228,8 @@ class Study:
         if self.origin.weights_sha256:
             lines.append(f"weights SHA-256 {self.origin.weights_sha256}")
         points = operating_sentence(prediction.to_dict())
-        figure.supxlabel("\n".join([*lines, *([points] if points else [])]), fontsize=7, color="0.25", parse_math=False)
+        foot = "\n".join([*lines, *wrap(points, FOOT_LETTERS)])
+        figure.supxlabel(foot, fontsize=7, color="0.25", parse_math=False)
         figure.savefig(path, dpi=150, facecolor="white", metadata={"Description": " ".join(lines), "Comment": points})
 
 

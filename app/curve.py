@@ -9,7 +9,7 @@ from ct_xception.serving.series import SeriesAnswer, SliceAnswer
 from ct_xception.wording import percent
 
 WIDTH, HEIGHT = 720, 150
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 12, 24
+LEFT, RIGHT, TOP, BOTTOM = 70, 10, 12, 24
 MOST_LINES = 6
 
 

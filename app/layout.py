@@ -26,7 +26,7 @@ NO_WINDOW = "for DICOM and 16-bit files"
 
 @dataclass(frozen=True)
 class Inputs:
-    """The controls on the left: files, window, examples; `source` is the paths in question."""
+    """The controls on the left: files, examples, window; `source` is the paths in question."""
 
     consent: gr.Checkbox
     file: gr.File
@@ -91,7 +91,6 @@ def build_inputs() -> Inputs:
                 interactive=False,
                 elem_id="file",
             )
-        preset, centre, width = _build_window()
         gr.HTML("<h2>Examples</h2><p>Drawn by a program; no patient is shown.</p>", elem_id="examples-head")
         examples = gr.Gallery(
             [(_thumbnail(path), example_name(path)) for path in EXAMPLES],
@@ -105,6 +104,7 @@ def build_inputs() -> Inputs:
             buttons=[],
             elem_id="examples",
         )
+        preset, centre, width = _build_window()
     return Inputs(consent, file, preset, centre, width, examples, gr.State(None, time_to_live=KEPT_SECONDS))
 
 
@@ -145,7 +145,7 @@ def build_outputs(label_names: list[str]) -> Outputs:
     with gr.Row(elem_id="work", equal_height=True):
         status = gr.HTML(words.status("Ready."), elem_id="status")
         stop = gr.Button("Stop", size="sm", interactive=False, scale=0, min_width=80, elem_id="stop")
-    which = gr.Radio([], label="Several series were given; the one answered is", visible=False, elem_id="which")
+    which = gr.Radio([], label="Several series were given: which to answer", visible=False, elem_id="which")
     series, together, curve, number, aggregation = _build_series()
     answer = gr.HTML(words.waiting(), elem_id="answer")
     pair, slice_, heat, swipe = _build_viewer()
@@ -248,7 +248,7 @@ def _build_downloads() -> tuple[gr.Button, gr.File]:
         gr.HTML("<p>Figure (PNG), data (JSON, CSV) and a report of one page (HTML), each naming the model.</p>")
         make_files = gr.Button("Make the files", size="sm", interactive=False, elem_id="make-files")
         files = gr.File(
-            label="Files", file_count="multiple", interactive=False, visible=False, height=190, elem_id="files"
+            label="Files", file_count="multiple", interactive=False, visible=False, height=290, elem_id="files"
         )
     return make_files, files
 

@@ -25,7 +25,7 @@ PRIVACY = (
     "here."
 )
 INK = (
-    "Lines or letters seem to be drawn into this picture. If they name somebody, take the file back; the answer may "
+    "Lines or letters seem to be drawn into this picture. If they name somebody, take the file back; an answer may "
     "rest on them too."
 )
 

@@ -293,7 +293,9 @@ class Gate:
         ratio = min(distance / self.refused, FARTHEST)
         if distance >= self.doubtful:
             times = min(distance / self.usual, FARTHEST)
-            found = f"its features lie {times:.1f} times as far from the training slices as validation's mostly do"
+            found = (
+                f"its features lie {times:.1f} times as far from the training slices as those of validation mostly do"
+            )
             signs.append(Sign(found, ratio))
         reasons = tuple(sign.reason for sign in sorted(signs, key=lambda sign: -sign.weight))
         score = ratio + against

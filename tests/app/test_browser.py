@@ -259,6 +259,28 @@ def test_a_zipped_series_is_answered_scrolled_and_downloaded(
     assert value["notice"] == RESEARCH_USE and len(value["series"]["each"]) == 5 and value["weights_sha256"]
 
 
+def test_of_two_series_another_can_be_chosen(
+    open_page: OpenPage, zipped_series: Path, sample_slices: list[Path], tmp_path: Path
+) -> None:
+    page = open_page()
+    upload(page, zipped_series, *sample_slices[:2], result="#together .verdict")
+    assert page.inner_text("#together h2") == "Series 1" and page.is_checked("#which label:nth-of-type(1) input")
+    page.click("#which label:has-text('series 2: 2 slices of 112 × 96 pixels')")
+    page.wait_for_function("document.querySelector('#together').innerText.includes('n = 2 of 2')")
+    assert page.inner_text("#together h2") == "Series 2" and violations(page) == []
+    page.click("#examples button.thumbnail-item")
+    page.wait_for_function("!document.querySelector('#which') && document.querySelector('#answer .verdict')")
+
+
+def test_what_works_and_its_stop_stay_in_sight(open_page: OpenPage, sample_slices: list[Path]) -> None:
+    page = open_page(390)
+    upload(page, sample_slices[0])
+    pictures(page)
+    page.locator("#measure").scroll_into_view_if_needed()
+    box = page.query_selector("#stop").bounding_box()
+    assert page.evaluate("window.scrollY") > 900 and 0 <= box["y"] < 60
+
+
 def test_a_review_is_kept(open_page: OpenPage, sample_slices: list[Path], reviews: FeedbackFolder) -> None:
     page = open_page()
     upload(page, sample_slices[0])

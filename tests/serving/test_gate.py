@@ -98,7 +98,7 @@ class TestVerdict:
         assert found.score == pytest.approx(distance / 4)
         if verdict == "refused":
             assert found.reasons == (
-                "its features lie 4.0 times as far from the training slices as validation's mostly do",
+                "its features lie 4.0 times as far from the training slices as those of validation mostly do",
             )
 
     def test_a_sign_that_refuses_comes_first_and_lifts_the_score(self) -> None:

@@ -1,0 +1,62 @@
+"""Take the README's picture of the page: an example's answer with its rules, and its heat map.
+
+python -m tests.app.picture runs/phantom/model [--example large_cell_carcinoma] [--output docs/demo.png]
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+
+from ct_xception_app.app import build_demo, launch
+from ct_xception_app.layout import EXAMPLES
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from tests.app.test_browser import CHROMIUM, FLAGS, PATIENCE
+
+WIDTH, PORT = 1400, 7873
+BELOW = 90  # pixels under the controls: the notice stands there
+
+
+def main() -> None:
+    """Serve the checkpoint, answer one example, and write the picture."""
+    parser = argparse.ArgumentParser(prog="python -m tests.app.picture", description="The README's picture.")
+    parser.add_argument("checkpoint")
+    parser.add_argument("--example", choices=[path.stem for path in EXAMPLES], default="large_cell_carcinoma")
+    parser.add_argument("--output", type=Path, default=Path("docs/demo.png"))
+    options = parser.parse_args()
+    number = [path.stem for path in EXAMPLES].index(options.example)
+    demo = build_demo(options.checkpoint)
+    launch(demo, port=PORT, wait=False)
+    with sync_playwright() as driver, driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS) as chromium:
+        page = chromium.new_page(viewport={"width": WIDTH, "height": 900}, color_scheme="light")
+        page.set_default_timeout(PATIENCE)
+        page.goto(f"http://127.0.0.1:{PORT}/")
+        taken = take(page, number)
+    demo.close()
+    # 256 colours are enough for a page of greys and one map, at a third of the size.
+    Image.open(io.BytesIO(taken)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+        options.output, optimize=True
+    )
+    print(f"{options.output}: {options.output.stat().st_size >> 10} KiB")
+
+
+def take(page: Page, number: int) -> bytes:
+    """The page, from its top to its controls, once example `number` is answered and drawn."""
+    page.locator("#examples button.thumbnail-item").nth(number).click()
+    page.wait_for_function("document.querySelectorAll('#viewer img').length === 2")
+    page.wait_for_function("document.querySelector('#status').innerText.startsWith('Ready')")
+    if points := page.query_selector(".verdict .rules summary"):
+        points.click()
+    page.mouse.move(0, 0)
+    bottom = page.evaluate("document.querySelector('#controls').getBoundingClientRect().bottom + window.scrollY")
+    page.set_viewport_size({"width": WIDTH, "height": round(bottom) + BELOW})
+    page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
+    page.wait_for_timeout(500)  # the pictures' own fade
+    return page.screenshot()
+
+
+if __name__ == "__main__":
+    main()
