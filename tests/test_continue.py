@@ -67,14 +67,14 @@ def go_on(corpora: list[Path], first: Path, tmp_path_factory: pytest.TempPathFac
     """Train on from the first version in one run folder; the exit code, and that folder."""
     from accelerate.state import AcceleratorState
 
-    import train_hf
+    from ct_xception.stages.run import main
 
     run = tmp_path_factory.mktemp("runs") / "second"
 
     def call(*more: str) -> tuple[int, Path]:
         words = ["--init", str(first), "--corpus", str(corpora[1]), "--replay", str(corpora[0])]
         try:
-            return train_hf.main([*words, "--no-audit", *OPTIONS, "--output_dir", str(run), *more]), run
+            return main([*words, "--no-audit", *OPTIONS, "--output_dir", str(run), *more]), run
         finally:
             AcceleratorState._reset_state(reset_partial_state=True)
 

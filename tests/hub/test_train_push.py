@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState
 
-import train_hf
 from ct_xception.errors import InputError
+from ct_xception.stages import run
 from ct_xception.training.config import TrainConfig, config_from_mapping
 from tests.hub.local_hub import LocalHub
 
@@ -32,7 +32,7 @@ def test_it_is_asked_before_anything_slow(tmp_path: Path, capsys: pytest.Capture
         str(tmp_path / "run"),
     ]
     try:
-        assert train_hf.main([*options, "--push_to_hub", "bob/ct"]) == 2
+        assert run.main([*options, "--push_to_hub", "bob/ct"]) == 2
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
     assert "train_hf.py: bob/ct: the token is alice's, and bob is neither that account" in capsys.readouterr().err
@@ -44,12 +44,12 @@ def test_the_finished_checkpoint_is_published(
     hub: LocalHub, config: TrainConfig, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "model").symlink_to(checkpoint)
-    train_hf.push(config, tmp_path)
+    run.push(config, tmp_path)
     commit = hub["alice/trained"].at("main").id
     assert hub["alice/trained"].private
     assert capsys.readouterr().out == f"published:  {hub.endpoint}/alice/trained   (commit {commit[:12]})\n"
     sent = len(hub.log)
-    train_hf.push(dataclasses.replace(config, push_to_hub=None, private=False), tmp_path)
+    run.push(dataclasses.replace(config, push_to_hub=None, private=False), tmp_path)
     assert len(hub.log) == sent
 
 
