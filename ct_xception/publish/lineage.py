@@ -252,9 +252,10 @@ def _shared(judged: Mapping[str, Any]) -> str:
 
 def _not_given(provenance: Mapping[str, Any]) -> str:
     """The corpora of earlier versions that were not there to be searched; where none was, the statement says so."""
-    given = [one["corpus"].get("hash") for one in provenance.get("replay", {}).get("corpora", [])]
+    old = [one["corpus"] for one in provenance.get("replay", {}).get("corpora", [])]
+    given = {one.get("hash") for one in [*old, provenance.get("corpus", {})]}
     past = [entry.get("corpus", {}) for entry in provenance.get("lineage", [])]
     absent = sorted({Path(str(one["source"])).name for one in past if one.get("hash") and one["hash"] not in given})
-    if not given or not absent:
+    if not old or not absent:
         return ""
     return f" Not given, and so not looked at: {plain(', '.join(absent))}, on which an earlier version was trained."
