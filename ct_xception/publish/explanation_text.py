@@ -43,8 +43,8 @@ def _statement(evidence: Evidence, block: Mapping[str, Any]) -> str:
         f"{method} of the class that the predictor put first, on {block['n']:,} images of "
         f"{protocol_title(evidence, evidence.metrics['protocol'])}, as many of each class as could be had. A heat map "
         "shows where the network found its evidence, not that the evidence is sound. "
-        f"{figure_text('coverage', block['warned'])} of these maps fail a check of their own: they lie on border, table "
-        "or ink, or show no more than a random order or a random network would."
+        f"{figure_text('coverage', block['warned'])} of these maps fail a check of their own: they lie on border, "
+        "table or ink, or show no more than a random order or a random network would."
     )
 
 
