@@ -22,10 +22,14 @@ def figure_text(name: str, figure: Mapping[str, Any]) -> str:
     scale, places, unit = (100, 1, " %") if name in _SHARES else (1, 3, "")
     if figure["value"] is None:
         return "none"
-    value = f"{scale * figure['value']:.{places}f}{unit}"
-    if figure["low"] is None:
-        return f"{value} (no interval)"
-    return f"{value} ({scale * figure['low']:.{places}f}–{scale * figure['high']:.{places}f})"
+    value, low, high = (
+        None if figure[part] is None else f"{scale * figure[part]:.{places}f}".replace("-", "−")
+        for part in ("value", "low", "high")
+    )
+    if low is None:
+        return f"{value}{unit} (no interval)"
+    between = " to " if figure["low"] < 0 else "–"  # no dash beside a minus
+    return f"{value}{unit} ({low}{between}{high})"
 
 
 def points_text(figure: Mapping[str, Any]) -> str:
