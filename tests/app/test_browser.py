@@ -125,6 +125,7 @@ def choose(page: playwright.Page, control: str, option: str) -> None:
 
 def violations(page: playwright.Page) -> list[str]:
     """What axe-core finds serious or critical on the page as it stands (WCAG 2.1 A and AA, and best practice)."""
+    page.wait_for_selector(".empty[aria-label]:not([role])", state="detached")  # the page names them once it is up
     found = axe.Axe().run(page).response["violations"]
     return [
         f"{one['id']}: {node['html']}"

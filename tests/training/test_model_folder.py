@@ -90,6 +90,9 @@ def test_what_is_left_to_do(old_model: Path) -> None:
     file.write_text(json.dumps(metrics))
     assert not is_complete(TrainConfig(**asked), run)  # without an input gate
     file.write_text(json.dumps(metrics | {"gate": {}}))
+    assert not is_complete(TrainConfig(**asked), run)  # without heat maps that were checked
+    assert is_complete(TrainConfig(**asked, explained=0), run)
+    file.write_text(json.dumps(metrics | {"gate": {}, "explanations": {}}))
     assert is_complete(TrainConfig(**asked), run) and is_complete(TrainConfig(corpus="phantom"), run)
     assert not is_complete(TrainConfig(**asked, coverage=0.8), run)
     assert not is_complete(TrainConfig(**asked | {"class_groups": {"cancer": "a"}}), run)

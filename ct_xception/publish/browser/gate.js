@@ -36,7 +36,7 @@ export function judge(rule, arrays, slice, crop, features) {
   const ratio = Math.min(far / rule.refused, FARTHEST);
   if (far >= rule.doubtful) {
     const times = Math.min(far / rule.usual, FARTHEST).toFixed(1);
-    const reason = `its features lie ${times} times as far from the training slices as validation's mostly do`;
+    const reason = `its features lie ${times} times as far from the training slices as those of validation mostly do`;
     signs.push({ reason, weight: ratio });
   }
   const reasons = [...signs].sort((a, b) => b.weight - a.weight).map((sign) => sign.reason);
