@@ -83,6 +83,7 @@ def open_page(browser: playwright.Browser, address: str) -> Iterator[OpenPage]:
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(address)
         page.wait_for_selector("#answer .waiting")
+        page.wait_for_selector(".empty[role]", state="attached")  # the page's own script has run
         return page
 
     yield open_one
@@ -125,7 +126,6 @@ def choose(page: playwright.Page, control: str, option: str) -> None:
 
 def violations(page: playwright.Page) -> list[str]:
     """What axe-core finds serious or critical on the page as it stands (WCAG 2.1 A and AA, and best practice)."""
-    page.wait_for_selector(".empty[aria-label]:not([role])", state="detached")  # the page names them once it is up
     found = axe.Axe().run(page).response["violations"]
     return [
         f"{one['id']}: {node['html']}"
