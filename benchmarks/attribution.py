@@ -2,8 +2,9 @@
 
     python -m benchmarks.attribution runs/phantom/model [--patients 120] [--method gradcam] [--evidence 12]
 
-The phantom is drawn anew with the seed of training, so that its test split was not trained on. The pointing game is
-played on correctly classified slices with a lesion; a hit means that the map's peak lies inside the mask.
+The phantom is drawn anew: with the seed of training its test split was not trained on, and with another seed nothing of
+it was. The pointing game is played on correctly classified slices with a lesion; a hit means that the map's peak lies
+inside the mask.
 """
 
 from __future__ import annotations

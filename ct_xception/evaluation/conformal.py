@@ -4,12 +4,12 @@ The promise rests on one condition: calibration and test items are exchangeable,
 `conformal_figures` states beside the measured coverage what range was to be expected if they are, so that a test split
 of another make shows.
 
-The default score is lac (one minus the class's probability), whose sets are the smallest on average. Its threshold is
+The default score is lac (one minus the class's probability), in theory the one of the smallest sets. Its threshold is
 never so low that a set could be empty: where the network is right more often than was asked for, sets cover more.
 
-Chosen by measurement without any network (`python -m benchmarks.conformal`, in benchmarks/RESULTS.md): all three
-keep their promise where what is counted is what was divided, lac with the smallest sets by image. Where patients are
-kept whole, counting images breaks the promise: so groups are counted there.
+Measured without any network (`python -m benchmarks.conformal`, in benchmarks/RESULTS.md), all three keep their promise
+where what is counted is what was divided; by image lac and aps have smaller sets than raps, and hardly differ. Where
+patients are kept whole, counting images breaks the promise: so groups are counted there.
 """
 
 from __future__ import annotations
