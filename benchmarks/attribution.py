@@ -16,18 +16,17 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ct_xception.evaluation.pointing import NEAR, pointing_figures
 from ct_xception.explain.catalogue import BUDGETS, METHODS
 from ct_xception.explain.faithfulness import Explained, Pointing, evidence, mean_figure, point, summarise
 from ct_xception.serving.predictor import Classifier
-
-NEAR = 0.05  # of the slice's side
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +78,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "checkpoint": options.checkpoint,
         "method": options.method,
         "accuracy": mean_figure([value for value, _ in right], [name for _, name in right]),
-        "evidence": summarise(
-            records,
-            pointings,
-            groups=[case.patient for case in chosen],
-            pointing_groups=[case.patient for case in ill],
-        ),
+        "evidence": summarise(records, groups=[case.patient for case in chosen])
+        | pointing_figures([asdict(one) for one in pointings], [case.patient for case in ill]),
         "closed_form_overhead": overhead(classifier),
     }
 

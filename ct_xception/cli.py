@@ -762,7 +762,7 @@ def _add_corpus_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--class_map", nargs="+", default=[], metavar="FOLDER=CLASS", help="where names differ")
     parser.add_argument("--split_map", nargs="+", default=[], metavar="FOLDER=SPLIT", help="where names differ")
     parser.add_argument("--group_pattern", metavar="REGEX", help="its first group in a path is the patient")
-    for column in ("image", "label", "group", "series", "split"):
+    for column in ("image", "label", "group", "series", "split", "mask"):
         parser.add_argument(f"--{column}_column", metavar="NAME", help="of a table or Hub dataset")
     _add_reading(parser)
 

@@ -161,6 +161,17 @@ def test_every_protocol_that_ran_is_measured(unbroken: Path) -> None:
     assert (unbroken / "model" / "evaluation" / "reliability.png").is_file()
 
 
+def test_heat_maps_are_held_against_the_phantoms_lesions(unbroken: Path) -> None:
+    folder = unbroken / "model" / "evaluation"
+    metrics, stated = (json.loads((folder / name).read_text()) for name in ("metrics.json", "explanations.json"))
+    answers = pandas.read_parquet(folder / "predictions.parquet").query("path == 'predictor' and label != 'normal'")
+    right = answers[answers["predicted"] == answers["label"]]
+    assert [lesion["source"] for lesion in stated.get("lesions", [])] == list(right["source"])
+    if len(right):
+        assert metrics["explanations"]["pointing_game"]["n"] == len(right)
+        assert "Strongest pixel lies in the lesion" in (unbroken / "model" / "README.md").read_text()
+
+
 def test_a_cross_validation_can_be_added_to_a_complete_run(unbroken: Path, tiny_corpus: Path) -> None:
     weights = (unbroken / "model" / "model.safetensors").read_bytes()
     more = ("--resume", "auto", "--protocols", "grouped", "--folds", "2")

@@ -1,4 +1,7 @@
-"""Every image of a corpus opened once, before anything slow: can it be read, what are its bytes, whose is it."""
+"""Every image of a corpus opened once, before anything slow: can it be read, what are its bytes, whose is it.
+
+A mask is opened with its image: it has to be a picture of the same size.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ct_xception.corpus.listing import CorpusOptions, Item
 from ct_xception.errors import SliceError
@@ -22,13 +28,23 @@ Reader: TypeAlias = Callable[[Item], "Path | bytes"]
 
 @dataclass(frozen=True)
 class Inspected:
-    """What opening an image told: its bytes' hash, a sentence if it cannot be read, patient and series if DICOM."""
+    """What opening an image told: its bytes' hash, a sentence if it cannot be read, patient and series if DICOM.
+
+    `mask_problem` is a sentence where its mask cannot be used, `mask_missing` where that is not there.
+    """
 
     digest: str = ""
     problem: str = ""
     missing: bool = False
     patient: str = ""
     series: str = ""
+    mask_problem: str = ""
+    mask_missing: bool = False
+
+
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """A lesion's mask (H, W), True where its picture is not black. Raises SliceError for what is no picture."""
+    return read_slice(path).pixels > 0
 
 
 def inspect_all(items: Sequence[Item], read: Reader, options: CorpusOptions) -> list[Inspected]:
@@ -42,15 +58,32 @@ def _inspect(item: Item, read: Reader, options: CorpusOptions) -> Inspected:
     if isinstance(content, Path) and not os.path.lexists(content):
         return Inspected(missing=True)
     try:
+        mask_problem, mask_missing = "", item.mask is not None and not os.path.lexists(item.mask)
         if options.decode:
-            read_slice(content, window=options.window, frame=options.frame, name=item.source)
+            slice_ = read_slice(content, window=options.window, frame=options.frame, name=item.source)
+            if item.mask is not None and not mask_missing:
+                mask_problem = _mask_problem(item, item.mask, slice_.pixels.shape)
         digest = sha256_file(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
         patient, series = _dicom_identity(content)
-        return Inspected(digest, patient=patient, series=series)
+        return Inspected(digest, patient=patient, series=series, mask_problem=mask_problem, mask_missing=mask_missing)
     except SliceError as error:
         return Inspected(problem=str(error).rstrip("."))
     except OSError as error:
         return Inspected(problem=f"{item.source}: cannot be read ({error.strerror}); mend or remove it")
+
+
+def _mask_problem(item: Item, mask: Path, shape: tuple[int, ...]) -> str:
+    try:
+        str(mask).encode()
+        found = read_mask(mask).shape
+    except UnicodeEncodeError:
+        return f"the mask of {item.source} has a name that is not UTF-8; rename it"
+    except (SliceError, OSError) as error:
+        return f"the mask of {item.source} cannot be read: {str(error).rstrip('.')}"
+    if found == shape:
+        return ""
+    sizes = " pixels and its image ".join(f"{columns} x {rows}" for rows, columns in (found, shape))
+    return f"the mask of {item.source} has {sizes}; give masks of the images' own size"
 
 
 def _dicom_identity(content: Path | bytes) -> tuple[str, str]:
@@ -64,12 +97,32 @@ def _dicom_identity(content: Path | bytes) -> tuple[str, str]:
 
 
 def file_problems(items: Sequence[Item], inspected: Sequence[Inspected]) -> list[str]:
-    """One sentence per image that cannot be read, up to a dozen, and one for those that are not there."""
-    problems = [one.problem for one in inspected if one.problem]
-    if len(problems) > SHOWN:
-        problems = [*problems[:SHOWN], f"and {len(problems) - SHOWN} more images that cannot be read"]
-    missing = [item.source for item, one in zip(items, inspected, strict=True) if one.missing]
-    if missing:
-        shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-        problems.append(f"{len(missing)} images are named but not there ({shown}); mend the paths or remove the rows")
+    """One sentence per image or mask that cannot be used, up to a dozen, and one for those that are not there."""
+    problems = _shortened([one.problem for one in inspected if one.problem], "images that cannot be read")
+    problems += _shortened([one.mask_problem for one in inspected if one.mask_problem], "masks that cannot be used")
+    for what, gone in (("images", "missing"), ("masks", "mask_missing")):
+        missing = [item.source for item, one in zip(items, inspected, strict=True) if getattr(one, gone)]
+        if missing:
+            shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+            named = f"{len(missing)} {what} are named but not there ({shown})"
+            problems.append(f"{named}; mend the paths or remove the {'rows' if what == 'images' else 'column'}")
     return problems
+
+
+def _shortened(problems: list[str], what: str) -> list[str]:
+    more = len(problems) - SHOWN
+    return problems if more <= 0 else [*problems[:SHOWN], f"and {more} more {what}"]
+
+
+def drop_masks_nowhere(items: Sequence[Item], inspected: Sequence[Inspected]) -> list[Inspected] | None:
+    """What was inspected without its masks, which are taken from the items, where not one of them is there; else None.
+
+    A column that happens to be called mask may hold anything.
+    """
+    if not any(item.mask for item in items) or not all(
+        one.mask_missing or one.missing for item, one in zip(items, inspected, strict=True) if item.mask
+    ):
+        return None
+    for item in items:
+        item.mask = None
+    return [replace(one, mask_missing=False) for one in inspected]

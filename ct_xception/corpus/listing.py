@@ -30,6 +30,7 @@ COLUMNS = {
     "group": "group patient patient_id patientid subject subject_id case case_id study_uid studyinstanceuid".split(),
     "series": "series_uid seriesinstanceuid series_instance_uid".split(),
     "split": "split subset set partition".split(),
+    "mask": "mask mask_path mask_file lesion_mask".split(),
 }
 METADATA = ("metadata.csv", "metadata.parquet")
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -41,7 +42,8 @@ class CorpusOptions:
     """How to read a corpus where its own names do not say enough.
 
     `class_map` is {folder or label: class} (a folder of one split alone: "train/folder"), `split_map` {folder or
-    value: train, validation, test or ignore}. The five columns name those of a table or a Hub dataset. `group_pattern`
+    value: train, validation, test or ignore}. The columns name those of a table or a Hub dataset; masks are of tables
+    alone. `group_pattern`
     is a regular expression searched in an image's relative path; its first group, or all it matches, is the patient.
     `window` and `frame` are those that the slices will be read with. `decode` is whether every image is decoded once,
     to find the damaged ones now.
@@ -54,6 +56,7 @@ class CorpusOptions:
     group_column: str | None = None
     series_column: str | None = None
     split_column: str | None = None
+    mask_column: str | None = None
     group_pattern: str | None = None
     window: Window | None = None
     frame: int | None = None
@@ -75,7 +78,10 @@ class CorpusOptions:
 
 @dataclass(eq=False)
 class Item:
-    """One image of a corpus: where it is, and what its source says of it. `content` is set where it lies in no file."""
+    """One image of a corpus: where it is, and what its source says of it. `content` is set where it lies in no file.
+
+    `mask` is the picture of its lesion, None where there is none.
+    """
 
     source: str
     split: str
@@ -85,6 +91,7 @@ class Item:
     path: Path | None = None
     content: bytes | None = None
     row: int = -1
+    mask: Path | None = None
 
 
 @dataclass(eq=False)
@@ -282,6 +289,7 @@ def _list_rows(table: pandas.DataFrame, path: Path, options: CorpusOptions, kind
         item.group = values["group"][row] if "group" in values else ""
         item.series = values["series"][row] if "series" in values else ""
         item.split = values["split"][row] if "split" in values else "train"
+        item.mask = _in_folder(path.parent, values["mask"][row]) if "mask" in values else None
         listing.items.append(item)
     _check_rows(listing, printable(path.name), columns, options)
     return listing
@@ -304,10 +312,15 @@ def _row_item(image: Any, row: int, folder: Path) -> Item:
         name, content = (None, image) if isinstance(image, bytes) else (_text(image), None)
     if content is not None:
         return Item(printable(name or f"row {row}"), "", "", content=bytes(content), row=row)
-    path = folder / str(name or "")
-    if name and "\\" in str(name) and not path.exists():
-        path = folder / str(name).replace("\\", "/")
-    return Item(printable(name or ""), "", "", path=path if name else None, row=row)
+    return Item(printable(name or ""), "", "", path=_in_folder(folder, str(name or "")), row=row)
+
+
+def _in_folder(folder: Path, name: str) -> Path | None:
+    """The file that a cell names; None for an empty one."""
+    if not name:
+        return None
+    path = folder / name
+    return folder / name.replace("\\", "/") if "\\" in name and not path.exists() else path
 
 
 def _check_rows(listing: Listing, name: str, columns: Mapping[str, str], options: CorpusOptions) -> None:
@@ -340,15 +353,20 @@ def _check_rows(listing: Listing, name: str, columns: Mapping[str, str], options
 
 
 def _join_metadata(table: pandas.DataFrame, path: Path, options: CorpusOptions, listing: Listing) -> None:
-    """Groups for images in class folders, from a table beside them that has no labels."""
+    """Groups and masks for images in class folders, from a table beside them that has no labels."""
     image, group = _column(table, "image", options.image_column), _column(table, "group", options.group_column)
-    if image is None or group is None:
+    mask = _column(table, "mask", options.mask_column)
+    if image is None or (group is None and mask is None):
         listing.notes.append(f"{path.name} has no columns of images and groups and is left out")
         return
-    groups = {printable(_text(name)): _text(value) for name, value in zip(table[image], table[group], strict=True)}
-    listing.group_origin = f"column {group}"
+    rows = {printable(_text(name)): row for row, name in enumerate(table[image])}
+    listing.group_origin = "" if group is None else f"column {group}"
     for item in listing.items:
-        item.group = groups.get(item.source, "")
+        row = rows.get(item.source)
+        if row is not None and group is not None:
+            item.group = _text(table[group].iloc[row])
+        if row is not None and mask is not None:
+            item.mask = _in_folder(path.parent, _text(table[mask].iloc[row]))
 
 
 def apply_group_pattern(listing: Listing, pattern: str) -> None:

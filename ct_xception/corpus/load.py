@@ -6,7 +6,8 @@
     load_corpus("phantom:patients=40,seed=1")  generated once into the cache
 
 Columns: `image` (undecoded), `label` (ClassLabel), `group` (the patient, or the image's own source where nobody knows)
-and `source` (its name in the corpus, unique). Splits: any of train, validation and test. Whatever is wrong with a
+and `source` (its name in the corpus, unique); where the source tells, `series` and `mask` (the path of a picture of the
+lesion, empty where there is none). Splits: any of train, validation and test. Whatever is wrong with a
 corpus is found before anything slow starts, and raised as one CorpusError.
 """
 
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.corpus.inspection import Inspected, Reader, file_problems, inspect_all
+from ct_xception.corpus.inspection import Inspected, Reader, drop_masks_nowhere, file_problems, inspect_all
 from ct_xception.corpus.labels import SPLITS, ClassTable, exact_classes, matched_classes, split_of
 from ct_xception.corpus.listing import (
     COLUMNS,
@@ -65,6 +66,9 @@ def load_corpus(source: str | os.PathLike[str], options: CorpusOptions | None = 
     table = _classes(listing, options)
     problems = [*listing.problems, *table.problems, *_class_problems(listing, table, name)]
     inspected = inspect_all(listing.items, read, options)
+    if options.mask_column is None and (without := drop_masks_nowhere(listing.items, inspected)) is not None:
+        inspected = without
+        listing.notes.append("its column of masks names no file that is there, and is left out")
     problems += file_problems(listing.items, inspected)
     if problems:
         raise CorpusError(list(dict.fromkeys(problems)))
@@ -162,6 +166,8 @@ def _build(listing: Listing, table: ClassTable, read: Reader) -> datasets.Datase
     )
     if any(item.series for item in listing.items):
         features["series"] = datasets.Value("string")
+    if any(item.mask for item in listing.items):
+        features["mask"] = datasets.Value("string")
     index = {name: position for position, name in enumerate(table.label_names)}
     splits = {}
     for split in SPLITS:
@@ -173,6 +179,8 @@ def _build(listing: Listing, table: ClassTable, read: Reader) -> datasets.Datase
         }
         if "series" in features:
             columns["series"] = [printable(item.series) for item in items]
+        if "mask" in features:
+            columns["mask"] = ["" if item.mask is None else str(item.mask.absolute()) for item in items]
         if items and split in listing.loaded:  # the images stay where `datasets` has them
             loaded = listing.loaded[split]
             for name, values in columns.items():
@@ -315,6 +323,8 @@ def _hub_columns(name: str, part: datasets.Dataset, options: CorpusOptions, prob
 
     typed = {"image": datasets.Image, "label": datasets.ClassLabel}
     found = {}
+    if options.mask_column is not None:
+        problems.append("--mask_column: masks are read from files that a table names, not from datasets of the Hub")
     for role in ("image", "label", "group", "series"):
         given = getattr(options, f"{role}_column")
         of_type = [column for column, kind in part.features.items() if isinstance(kind, typed.get(role, ()))]

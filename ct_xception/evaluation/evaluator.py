@@ -14,7 +14,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.errors import CheckpointError, InputError
@@ -27,7 +26,7 @@ from ct_xception.evaluation.answers import (
     predictor_answers,
     stock_answers,
 )
-from ct_xception.evaluation.explanations import EXPLANATIONS, describe, explain_items, explanation_figures, sample
+from ct_xception.evaluation.explanations import EXPLANATIONS, Checked, check_heat_maps, describe, explanation_figures
 from ct_xception.evaluation.figures import Outputs, draw_evaluation, is_phantom
 from ct_xception.evaluation.intervals import CONFIDENCE, RESAMPLES
 from ct_xception.evaluation.metrics import classification_metrics
@@ -94,9 +93,8 @@ def evaluate_checkpoint(
         for path, answer in answerers.items()
     }
     reading: dict[str, Any] = {"window": window, "frame": frame, "device": device}
-    rows = sample(Items.of(dataset).labels, answers[PREDICTOR].answered, explained, seed)
-    title = "heat maps" if progress else None
-    checked = explain_items(checkpoint, dataset, rows, seed=seed, progress=title, **reading)
+    shown: dict[str, Any] = {"seed": seed, "progress": progress, **reading}
+    checked = check_heat_maps(checkpoint, dataset, answers[PREDICTOR], explained, **shown)
     stated: dict[str, Any] = {"split": split, "corpus": corpus, "split_name": split_name, "seed": seed}
     metrics = write_evaluation(
         checkpoint, dataset, answers, outputs=outputs, protocols=protocols, explained=checked, **stated
@@ -104,7 +102,7 @@ def evaluate_checkpoint(
     if errors is not None:
         from ct_xception.evaluation.error_page import write_error_page
 
-        shown: dict[str, Any] = {"survey": errors.survey, "split": split, "protocols": protocols}
+        shown = {"survey": errors.survey, "split": split, "protocols": protocols}
         splits = {**errors.splits, split_name: dataset}
         write_error_page(
             errors.folder,
@@ -130,12 +128,12 @@ def write_evaluation(
     seed: int = 0,
     outputs: Outputs = Outputs(),  # noqa: B008 (frozen)
     protocols: Protocols = Protocols(),  # noqa: B008 (frozen)
-    explained: Mapping[int, Mapping[str, Any]] = MappingProxyType({}),
+    explained: Checked = Checked(),  # noqa: B008 (frozen)
 ) -> dict[str, Any]:
     """Write the evaluation from answers that are there already; return the metrics.
 
     `answers` {"predictor": …, "stock_pipeline": …} are in the dataset's order; `protocols` is what else is known, and
-    `explained` {row: evidence} what `explain_items` found of some heat maps. How the checkpoint decides is read from
+    `explained` what `check_heat_maps` found. How the checkpoint decides is read from
     its ct_xception.json. metrics.json is written last: what it names is there.
     """
     checkpoint = Path(checkpoint)
@@ -154,7 +152,7 @@ def write_evaluation(
     )
     metrics |= rule_figures(_side_file(checkpoint), parts, label_names, seed)
     _write_answers(folder, parts, protocols, label_names, names)
-    if explained:
+    if explained.evidence:
         stated = describe(explained, items, label_names, names)
         metrics["explanations"] = explanation_figures(stated, seed=seed)
         write_json(folder / EXPLANATIONS, stated)

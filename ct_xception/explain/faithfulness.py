@@ -409,17 +409,11 @@ def point(heat: np.ndarray, lesion: np.ndarray, *, tolerance: float = 0.0) -> Po
 
 
 def summarise(
-    records: Sequence[Mapping[str, Any]],
-    pointings: Sequence[Pointing] = (),
-    *,
-    groups: Sequence[str] | None = None,
-    pointing_groups: Sequence[str] | None = None,
-    seed: int = 0,
+    records: Sequence[Mapping[str, Any]], *, groups: Sequence[str] | None = None, seed: int = 0
 ) -> dict[str, Any]:
     """Means over a model's maps, as JSON takes them: `n`, and each of `evidence`'s figures with a 95 % interval.
 
-    `pointings` are those of correctly classified slices with a lesion. `groups` and `pointing_groups` name each item's
-    patient: intervals resample patients, as their slices are alike.
+    `groups` name each item's patient: intervals resample patients, as their slices are alike.
     """
     figures: dict[str, dict[str, Any]] = {}
     for name, read in _SUMMARISED.items():
@@ -427,10 +421,6 @@ def summarise(
     for method in COMPARED:
         values = [record["agreement"].get(method, {}).get("rank_correlation") for record in records]
         figures[f"agreement_{method}"] = mean_figure(values, groups, seed=seed)
-    if pointings:
-        for name, field in _POINTED.items():
-            values = [float(getattr(item, field)) for item in pointings]
-            figures[name] = mean_figure(values, pointing_groups, seed=seed)
     return {"n": len(records), **figures}
 
 
@@ -446,13 +436,6 @@ _SUMMARISED: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
     "infidelity": lambda record: record["infidelity"],
     "sensitivity": lambda record: record["sensitivity"],
     "randomised_rank_correlation": lambda record: record["randomisation"]["rank_correlation"],
-}
-_POINTED = {
-    "pointing_game": "hit",
-    "pointing_game_near": "near",
-    "lesion_overlap": "overlap",
-    "inside_lesion": "inside",
-    "lesion_area": "area",
 }
 
 

@@ -17,12 +17,25 @@ _BESIDE = {
     "inside_lungs": ("Evidence for the class that lies inside the lungs", "inside_lungs_area"),
     "deletion_area": ("Probability left while the strongest pixels are blackened first", "deletion_random_area"),
     "insertion_area": ("Probability reached while the strongest pixels are put back first", "insertion_random_area"),
+    "pointing_game": ("Strongest pixel lies in the lesion, on right answers", "lesion_area"),
+    "pointing_game_near": ("Strongest pixel lies within 5 % of the picture's side of the lesion", "lesion_area"),
+    "inside_lesion": ("Evidence for the class that lies inside the lesion", "lesion_area"),
 }
 _BESIDE_TITLE = {
+    "lesion_area": "the lesion's share of the picture",
     "inside_body_area": "the body's share of the picture",
     "inside_lungs_area": "the lungs' share of the picture",
     "deletion_random_area": "in random order; less is better",
     "insertion_random_area": "in random order; more is better",
+}
+_ALONE = {
+    "lesion_overlap": ("Overlap of the lesion with as many strongest pixels", "1 where they are the same"),
+    "randomised_rank_correlation": (
+        "Rank correlation with the map of a network of random weights",
+        f"below {RANDOMISED_BELOW:g} on either side of 0, else the map shows the picture",
+    ),
+    "infidelity": ("Infidelity: error in foretelling what blackening a patch does", "1 for an empty map"),
+    "sensitivity": ("Max-sensitivity: change of the map under invisible noise", "0 for a steady map"),
 }
 
 
@@ -44,34 +57,37 @@ def _statement(evidence: Evidence, block: Mapping[str, Any]) -> str:
         f"{protocol_title(evidence, evidence.metrics['protocol'])}, as many of each class as could be had. A heat map "
         "shows where the network found its evidence, not that the evidence is sound. "
         f"{figure_text('coverage', block['warned'])} of these maps fail a check of their own: they lie on border, "
-        "table or ink, or show no more than a random order or a random network would."
+        "table or ink, or show no more than a random order or a random network would." + _on_lesions(block)
+    )
+
+
+def _on_lesions(block: Mapping[str, Any]) -> str:
+    if "pointing_game" not in block:
+        return ""
+    lesions = f"{block['pointing_game']['n']:,}"
+    return (
+        f" The corpus says where its lesions are: the maps of all {lesions} right answers with one are held against "
+        "its mask too."
     )
 
 
 def _rows(block: Mapping[str, Any]) -> list[list[str]]:
-    rows = [
-        [title, f"{block[name]['n']:,}", _figure(block, name), f"{_figure(block, beside)}, {_BESIDE_TITLE[beside]}"]
-        for name, (title, beside) in _BESIDE.items()
-    ]
-    others = {
-        "randomised_rank_correlation": (
-            "Rank correlation with the map of a network of random weights",
-            f"below {RANDOMISED_BELOW:g} on either side of 0, else the map shows the picture",
-        ),
-        **{
-            f"agreement_{name}": (f"Rank correlation with {METHODS[name].title}", "1 where both say the same")
-            for name in COMPARED
-            if name != block["method"]
-        },
-        "infidelity": ("Infidelity: error in foretelling what blackening a patch does", "1 for an empty map"),
-        "sensitivity": ("Max-sensitivity: change of the map under invisible noise", "0 for a steady map"),
+    """A row a figure; those that only some evaluations have, of lesions, are left out where there are none."""
+    beside = {
+        name: (title, f"{_figure(block, other)}, {_BESIDE_TITLE[other]}")
+        for name, (title, other) in _BESIDE.items()
+        if name in block
     }
-    return rows + [
-        [title, f"{block[name]['n']:,}", _figure(block, name), words]
-        for name, (title, words) in others.items()
-    ]
+    agreements = {
+        f"agreement_{name}": (f"Rank correlation with {METHODS[name].title}", "1 where both say the same")
+        for name in COMPARED
+        if name != block["method"]
+    }
+    rows = beside | {name: words for name, words in _ALONE.items() if name in block} | agreements
+    return [[title, f"{block[name]['n']:,}", _figure(block, name), words] for name, (title, words) in rows.items()]
 
 
 def _figure(block: Mapping[str, Any], name: str) -> str:
-    """Shares of a picture in per cent, all else as it is; `sensitivity` is not that of a class here."""
-    return figure_text("coverage" if name.startswith("inside") else "heat map", block[name])
+    """Shares in per cent, all else as it is; `sensitivity` is not that of a class here."""
+    share = name.startswith(("inside", "pointing")) or name == "lesion_area"
+    return figure_text("coverage" if share else "heat map", block[name])

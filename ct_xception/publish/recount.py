@@ -179,6 +179,9 @@ class Recount:
         keys = ("source", "group", "label", "target")
         if not {tuple(record[key] for key in keys) for record in stated["records"]} <= answered:
             raise self._refusal(f"evaluation/{EXPLANATIONS} explains answers that are not those of {PREDICTIONS}")
+        right = ("source", "group", "label", "label")
+        if not {tuple(lesion[key] for key in right) for lesion in stated.get("lesions", [])} <= answered:
+            raise self._refusal(f"evaluation/{EXPLANATIONS} points at lesions of answers that are not right")
         return explanation_figures(stated, seed=self.metrics["intervals"]["seed"])
 
     def _rows(self, protocol: str) -> pandas.DataFrame:

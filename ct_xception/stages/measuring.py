@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from ct_xception.evaluation.answers import Answers
+    from ct_xception.evaluation.explanations import Checked
     from ct_xception.evaluation.protocols import Protocols
 
 
@@ -42,20 +43,18 @@ def evaluate(river: River) -> dict[str, Any]:
     return metrics
 
 
-def explain(river: River, test: Dataset, answers: Answers) -> dict[int, dict[str, Any]]:
-    """What is found of some test images' heat maps, by row, on every process; each has looked at its share."""
+def explain(river: River, test: Dataset, answers: Answers) -> Checked:
+    """What is found of test images' heat maps, on every process; each has looked at its share."""
     from accelerate.utils import gather_object
 
-    from ct_xception.evaluation.answers import Items
-    from ct_xception.evaluation.explanations import explain_items, sample
+    from ct_xception.evaluation.explanations import Checked, check_heat_maps
 
     accelerator, config, reading = river.accelerator, river.config, river.config.reading
-    rows = sample(Items.of(test).labels, answers.answered, config.explained, config.seed)
-    share = rows[accelerator.process_index :: accelerator.num_processes]
     options: dict[str, Any] = {"window": reading.window, "frame": reading.frame, "seed": config.seed}
-    options["progress"] = "heat maps" if accelerator.is_main_process else None
-    found = explain_items(river.folder, test, share, device=str(accelerator.device), **options)
-    return {row: record for part in gather_object([found]) for row, record in part.items()}
+    options |= {"share": (accelerator.process_index, accelerator.num_processes), "device": str(accelerator.device)}
+    options["progress"] = accelerator.is_main_process
+    found = check_heat_maps(river.folder, test, answers, config.explained, **options)
+    return Checked.join(gather_object([found]))
 
 
 def _protocols(river: River) -> Protocols:

@@ -49,6 +49,9 @@ class TrainConfig:
     group_column: str | None = option(None, "column of patient identifiers (default: found by name)", "corpus")
     series_column: str | None = option(None, "column of series UIDs (default: found by name)", "corpus")
     split_column: str | None = option(None, "column of split names (default: found by name)", "corpus")
+    mask_column: str | None = option(
+        None, "column of pictures of the lesions, for the evidence of heat maps (default: found by name)", "corpus"
+    )
     group_pattern: str | None = option(None, "regular expression whose first group in a path is the patient", "corpus")
     valid_fraction: float = option(0.15, "share of groups for validation where the corpus has none", "corpus")
     test_fraction: float = option(0.15, "share of groups for test where the corpus has none", "corpus")

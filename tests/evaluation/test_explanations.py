@@ -11,9 +11,11 @@ from datasets import Dataset
 
 from ct_xception.evaluation.answers import Items
 from ct_xception.evaluation.evaluator import evaluate_checkpoint
-from ct_xception.evaluation.explanations import describe, explain_items, explanation_figures, sample
+from ct_xception.evaluation.explanations import Checked, describe, explain_items, explanation_figures, sample
 from ct_xception.evaluation.figures import Outputs
+from ct_xception.evaluation.pointing import pointing_figures
 from ct_xception.evaluation.predictions import Names
+from ct_xception.explain.faithfulness import Pointing
 from ct_xception.serving.predictor import Classifier
 from tests.evaluation.conftest import LABEL_NAMES, draw_nothing, make_split
 
@@ -49,7 +51,8 @@ def test_what_is_kept_is_of_the_class_put_first_and_holds_no_place(
 
 def test_figures_are_those_of_the_records(found: dict[int, dict], picture_split: Dataset) -> None:
     items = Items.of(picture_split)
-    stated = describe(found, items, LABEL_NAMES, Names(items.sources, anonymous=True))
+    names = Names(items.sources, anonymous=True)
+    stated = describe(Checked(found), items, LABEL_NAMES, names)
     assert [(r["source"], r["group"], r["label"]) for r in stated["records"]] == [
         ("item 000001", "group 000000", "large cell carcinoma"),
         ("item 000004", "group 000002", "adenocarcinoma"),
@@ -58,6 +61,15 @@ def test_figures_are_those_of_the_records(found: dict[int, dict], picture_split:
     areas = [found[row]["deletion"]["area"] for row in (1, 4)]
     assert figures["deletion_area"]["value"] == pytest.approx(np.mean(areas)) and figures["deletion_area"]["n"] == 2
     assert figures["warned"]["value"] == np.mean([bool(found[row]["warnings"]) for row in (1, 4)])
+    assert "lesions" not in stated and "pointing_game" not in figures
+    pointings = {4: Pointing(True, True, 0.0, 0.4, 0.1, 0.3), 1: Pointing(False, True, 2.0, 0.2, 0.1, 0.1)}
+    stated = json.loads(json.dumps(describe(Checked(found, pointings), items, LABEL_NAMES, names)))
+    assert [(lesion["source"], lesion["hit"]) for lesion in stated["lesions"]] == [
+        ("item 000001", False),
+        ("item 000004", True),
+    ]
+    lesions = pointing_figures(stated["lesions"], ["group 000000", "group 000002"])
+    assert explanation_figures(stated) == figures | lesions and lesions["pointing_game"]["value"] == 0.5
 
 
 def test_a_file_that_is_gone_is_left_out(tiny_checkpoint: Path, picture_split: Dataset) -> None:
@@ -76,10 +88,10 @@ def test_an_evaluation_checks_as_many_as_asked_and_none_without(
         asked.append(rows)
         return {}
 
-    monkeypatch.setattr("ct_xception.evaluation.evaluator.explain_items", explain)
+    monkeypatch.setattr("ct_xception.evaluation.explanations.explain_items", explain)
     for count in (3, 0):
         outputs = Outputs(folder=tmp_path / str(count))
         options = {"stock": False, "progress": False, "outputs": outputs, "explained": count}
         metrics = evaluate_checkpoint(tiny_checkpoint, picture_split, **options)
         assert "explanations" not in metrics and not (tmp_path / str(count) / "explanations.json").exists()
-    assert [len(rows) for rows in asked] == [3, 0]
+    assert [len(rows) for rows in asked] == [3]

@@ -307,10 +307,13 @@ class Folder:
         """Add what was found of the first heat maps; the evidence of one of them speaks against it."""
         rows = self.rows("published").head(count)
         answered = rows[["source", "group", "label", "predicted"]].rename(columns={"predicted": "target"})
-        records = [
-            {**row, **explained(number, count)} for number, row in enumerate(answered.to_dict(orient="records"))
+        records = [{**row, **explained(number, count)} for number, row in enumerate(answered.to_dict(orient="records"))]
+        right = rows[rows["predicted"] == rows["label"]][["source", "group", "label"]].to_dict(orient="records")
+        pointing = {"near": True, "inside": 0.3, "area": 0.02, "overlap": 0.25}
+        lesions = [
+            {**row, **pointing, "hit": number != 1, "distance": 3.0 * (number == 1)} for number, row in enumerate(right)
         ]
-        self.explanations = {"format": 1, "method": "gradcam", "budget": "fast", "records": records}
+        self.explanations = {"format": 1, "method": "gradcam", "budget": "fast", "records": records, "lesions": lesions}
         self.metrics["explanations"] = explanation_figures(self.explanations)
 
     @property

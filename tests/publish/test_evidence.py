@@ -224,6 +224,19 @@ class TestFullFolder:
         with pytest.raises(CheckpointError, match=r"explanations\.json explains answers that are not those of pred"):
             read_evidence(full_folder.write())
 
+    def test_lesions_of_wrong_answers(self, full_folder: Folder) -> None:
+        lesion = full_folder.explanations["lesions"][0]
+        lesion["label"] = "normal" if lesion["label"] != "normal" else "adenocarcinoma"
+        with pytest.raises(
+            CheckpointError, match=r"explanations\.json points at lesions of answers that are not right"
+        ):
+            read_evidence(full_folder.write())
+
+    def test_a_hit_too_many(self, full_folder: Folder) -> None:
+        full_folder.explanations["lesions"][1]["hit"] = True
+        with pytest.raises(CheckpointError, match="the heat maps' figures .* are not those"):
+            read_evidence(full_folder.write())
+
     def test_a_heat_map_left_out(self, full_folder: Folder) -> None:
         full_folder.explanations["records"].pop()
         with pytest.raises(CheckpointError, match="the heat maps' figures .* are not those"):
