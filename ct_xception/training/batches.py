@@ -5,7 +5,8 @@ So neither the number of workers nor a kill and resume can change it, and no ran
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,22 +60,27 @@ class EvaluationItems(Dataset):
 
 
 class EpochSampler(Sampler[Draw]):
-    """The draws of one epoch: every item once in a new order, or, balanced, each class as often, with replacement."""
+    """The draws of one epoch: every one of `count` items once in a new order, or, with `alike`, with replacement.
 
-    def __init__(self, labels: np.ndarray, seed: int, *, balanced: bool = False) -> None:
-        self.labels, self.seed, self.balanced, self.epoch = labels, seed, balanced, 0
+    `alike` (count,) names what is to be drawn as often as any other: the items' classes, or their patients.
+    """
+
+    def __init__(self, count: int, seed: int, *, alike: Sequence[Any] | np.ndarray | None = None) -> None:
+        self.count, self.seed, self.epoch, self.shares = count, seed, 0, None
+        if alike is not None:
+            members = np.unique(np.asarray(alike), return_inverse=True)[1]
+            frequency = np.bincount(members)[members].astype(float)
+            self.shares = (1 / frequency) / (1 / frequency).sum()
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return self.count
 
     def __iter__(self) -> Iterator[Draw]:
         rng = np.random.default_rng([self.seed, self.epoch])
-        count = len(self.labels)
-        if self.balanced:
-            frequency = np.bincount(self.labels)[self.labels].astype(float)
-            order = rng.choice(count, size=count, p=(1 / frequency) / (1 / frequency).sum())
+        if self.shares is None:
+            order = rng.permutation(self.count)
         else:
-            order = rng.permutation(count)
+            order = rng.choice(self.count, size=self.count, p=self.shares)
         return ((self.epoch, position, int(index)) for position, index in enumerate(order))
 
 

@@ -47,11 +47,12 @@ class CachedSlice:
 
 
 class CachedSlices:
-    """A split of the corpus, decoded: a sequence of `CachedSlice`."""
+    """A split of the corpus, decoded: a sequence of `CachedSlice`, with the `labels`, `groups` and `sources` of all."""
 
     def __init__(self, rows: datasets.Dataset) -> None:
         self._plain, self._rows = rows, rows.with_format("arrow")
         self.labels = np.asarray(rows["label"], dtype=np.int64)
+        self.groups: list[str] = list(rows["group"])
         self.sources: list[str] = list(rows["source"])
 
     def __len__(self) -> int:
@@ -81,7 +82,7 @@ class CachedSlices:
 
 
 def prepare_slices(split: datasets.Dataset, directory: Path, reading: Reading, *, description: str) -> CachedSlices:
-    """Decode a split (columns image, label, source) into `directory`, or open what is there already.
+    """Decode a split (columns image, label, group, source) into `directory`, or open what is there already.
 
     The cache is whole or absent. Raises `CorpusError`, naming every file that could not be read.
     """
@@ -101,7 +102,8 @@ def prepare_slices(split: datasets.Dataset, directory: Path, reading: Reading, *
     refused = [text for text in rows["refused"] if text]
     if refused:
         raise CorpusError(refused)
-    return CachedSlices(rows)
+    # Groups stand beside the cache: another look at the corpus may draw them anew, and the pixels stay as they are.
+    return CachedSlices(rows.add_column("group", split["group"][:]))
 
 
 def _features(split: datasets.Dataset) -> datasets.Features:

@@ -97,7 +97,12 @@ class TrainConfig:
     label_smoothing: float = option(0.1, "share of each label spread over all classes", "loss")
     focal_gamma: float = option(2.0, "focusing exponent of the focal loss", "loss")
     class_weights: str = option("none", "weigh the loss by inverse class frequency", "loss", ("none", "balanced"))
-    sampling: str = option("shuffle", "draw items evenly, or classes evenly", "loss", ("shuffle", "balanced"))
+    sampling: str = option(
+        "shuffle",
+        "draw every image once, or with replacement: classes evenly, or patients evenly, however many images they have",
+        "loss",
+        ("shuffle", "balanced", "patients"),
+    )
     mixup: float = option(0.0, "alpha of mixup; 0 turns it off", "loss")
     augment: dict[str, str] = option({}, "augmentation = value, for example rotation=15 flip=0", "loss")
 

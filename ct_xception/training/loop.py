@@ -144,7 +144,8 @@ class Training:
             batch_size -= batch_size % 2  # mixup pairs the images of a batch
         if batch_size < 2:
             raise InputError(f"corpus: {len(train)} training images are too few; at least two a process are needed.")
-        self.sampler = EpochSampler(train.labels, config.seed, balanced=config.sampling == "balanced")
+        alike: Any = {"balanced": train.labels, "patients": train.groups}.get(config.sampling)
+        self.sampler = EpochSampler(len(train), config.seed, alike=alike)
         items = TrainingItems(train, TrainTransform(contract, augment_config(config)), config.seed)
         loader = training_loader(items, self.sampler, batch_size, config.workers)
         checking = evaluation_loader(EvaluationItems(valid, EvalTransform(contract)), 2 * config.batch_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
@@ -105,7 +106,7 @@ def test_workers_do_not_change_the_batches(split, tmp_path: Path) -> None:
     items = TrainingItems(slices, TrainTransform(CONTRACT, AugmentConfig()), seed=3)
     batches = []
     for workers in (0, 2):
-        sampler = EpochSampler(slices.labels, 3)
+        sampler = EpochSampler(len(slices), 3)
         sampler.epoch = 4
         batches.append(list(training_loader(items, sampler, 2, workers)))
     assert len(batches[0]) == 2  # 5 items in whole batches of 2
@@ -115,7 +116,7 @@ def test_workers_do_not_change_the_batches(split, tmp_path: Path) -> None:
 
 
 def test_an_epoch_draws_every_item_once_and_epochs_differ() -> None:
-    sampler = EpochSampler(np.array([0, 0, 1, 1, 1, 1]), seed=0)
+    sampler = EpochSampler(6, seed=0)
     orders = []
     for epoch in (1, 2):
         sampler.epoch = epoch
@@ -126,11 +127,11 @@ def test_an_epoch_draws_every_item_once_and_epochs_differ() -> None:
     assert orders[0] != orders[1]
 
 
-def test_balanced_sampling_draws_rare_classes_as_often() -> None:
-    labels = np.array([0] * 950 + [1] * 50)
-    sampler = EpochSampler(labels, seed=0, balanced=True)
-    share = np.mean([labels[index] for *_, index in sampler])
-    assert 0.45 < share < 0.55
+@pytest.mark.parametrize("alike", [np.array([0] * 950 + [1] * 50), ["many"] * 950 + ["few"] * 50])
+def test_rare_classes_and_patients_of_few_images_are_drawn_as_often(alike: Sequence[object]) -> None:
+    draws = list(EpochSampler(1000, seed=0, alike=alike))
+    assert len(draws) == 1000
+    assert 0.45 < np.mean([alike[index] == alike[-1] for *_, index in draws]) < 0.55
 
 
 def test_evaluation_items_are_what_the_predictor_sees(split, sample_slices: list[Path], tmp_path: Path) -> None:
