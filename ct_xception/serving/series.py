@@ -27,7 +27,8 @@ from ct_xception.serving.gate import REFUSED
 if TYPE_CHECKING:
     from ct_xception.serving.predictor import Classifier, Prediction
 
-MAX_SLICES = 400  # of one series: a chest at 1 mm
+MAX_SLICES = 400  # answered of one series: a chest at 1 mm
+MAX_FRAMES = 4_000  # of one file
 MAX_ENTRIES = 2_000  # of one archive, folders and other files counted
 MAX_ENTRY = 64 * 2**20  # bytes of one entry, unpacked
 MAX_UNPACKED = 2**30  # bytes of all entries that are read
@@ -113,11 +114,6 @@ def gather(paths: Sequence[Path], *, names: Sequence[str] | None = None) -> tupl
         _arrange(placed, [] if number else unreadable, f"series {number + 1}" if len(apart) > 1 else "series", notes)
         for number, placed in enumerate(apart or [[]])
     )
-
-
-def _check_count(count: int) -> None:
-    if count > MAX_SLICES:
-        raise InputError(f"{count} slices, more than {MAX_SLICES}; give a part of the series.")
 
 
 def _is_archive(path: Path) -> bool:
@@ -212,11 +208,22 @@ def _arrange(placed: Sequence[Placed], unreadable: Sequence[Member], name: str, 
     ranked = [placed[index] for index in sorted(range(len(placed)), key=lambda index: keys[index])]
     members = [each for member, place in ranked for each in _frames_of(member, place.frames)]
     facts = _describe(len(members), [place for _, place in ranked])
+    members, thinned = _thin(members)
     members += sorted(unreadable, key=lambda member: _natural(member.name))
-    _check_count(len(members))
     odd = order == "by position" and len(set(keys)) < len(keys)
     more = ["several slices lie at one position: this may be more than one series"] if odd else []
-    return Series(tuple(members), order, (*notes, *more), name, facts)
+    return Series(tuple(members), order, (*notes, *more, *thinned), name, facts)
+
+
+def _thin(members: list[Member]) -> tuple[list[Member], list[str]]:
+    """At most MAX_SLICES, evenly through the series, and a clause on what was passed over."""
+    step = -(-len(members) // MAX_SLICES)
+    if step <= 1:
+        return members, []
+    kept = members[::step]
+    return kept, [
+        f"one slice in {step} is answered, {len(kept)} of {len(members)}: a series is thinned to {MAX_SLICES}"
+    ]
 
 
 def _describe(count: int, places: Sequence[Place]) -> str:
@@ -257,7 +264,8 @@ def _natural(name: str) -> tuple[Any, ...]:
 def _frames_of(member: Member, frames: int) -> list[Member]:
     if frames <= 1:
         return [member]
-    _check_count(frames)
+    if frames > MAX_FRAMES:
+        raise InputError(f"{member.name} has {frames} frames, more than {MAX_FRAMES}; give a part of it.")
     return [
         Member(f"{member.name}, frame {frame}", member.path, member.entry, frame) for frame in range(frames)
     ]  # from 0, as on the command line

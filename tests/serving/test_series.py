@@ -137,6 +137,25 @@ def test_names_that_climb_are_only_shown(tmp_path: Path, classifier: Classifier)
     assert sorted(tmp_path.iterdir()) == [*before, path]
 
 
+def test_a_long_series_is_thinned_evenly_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = {f"{number:02}.png": encode(Image.fromarray(disc())) for number in range(11)}
+    path = zipped(tmp_path / "long.zip", pictures | {"torn.png": b"torn"})
+    monkeypatch.setattr(module, "MAX_SLICES", 4)
+    (series,) = gather([path])
+    assert names(series) == ["00.png", "03.png", "06.png", "09.png", "torn.png"]
+    assert series.facts.startswith("11 slices of")
+    assert series.notes == ("one slice in 3 is answered, 4 of 11: a series is thinned to 4",)
+    monkeypatch.setattr(module, "MAX_SLICES", 11)
+    assert len(gather([path])[0]) == 12 and not gather([path])[0].notes
+    frames = [Image.fromarray(disc())] * 5
+    frames[0].save(tmp_path / "five.tif", save_all=True, append_images=frames[1:])
+    monkeypatch.setattr(module, "MAX_SLICES", 2)
+    assert [member.frame for member in gather([tmp_path / "five.tif"])[0].members] == [0, 3]
+    monkeypatch.setattr(module, "MAX_FRAMES", 4)
+    with pytest.raises(InputError, match=r"five.tif has 5 frames, more than 4; give a part of it\."):
+        gather([tmp_path / "five.tif"])
+
+
 def test_bombs_and_broken_zips_are_refused_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = encode(Image.fromarray(disc()))
     path = zipped(tmp_path / "a.zip", {"1.png": picture, "2.png": picture, "3.png": picture})
@@ -148,10 +167,6 @@ def test_bombs_and_broken_zips_are_refused_in_a_sentence(tmp_path: Path, monkeyp
         patch.setattr(module, "MAX_ENTRIES", 3)
         with pytest.raises(InputError, match="4 files, more than 3; give one series at a time"):
             gather([path, path.with_name("alone.png")])
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "MAX_SLICES", 2)
-        with pytest.raises(InputError, match="3 slices, more than 2; give a part of the series"):
-            gather([path])
     with monkeypatch.context() as patch:
         patch.setattr(module, "MAX_UNPACKED", 2 * len(picture))
         with pytest.raises(SliceError, match="a zip of 0 MiB"):
