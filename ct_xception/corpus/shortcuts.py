@@ -36,7 +36,7 @@ FAMILIES = {
     "acquisition": "the window and the scanner's settings",
 }
 NAMES = {
-    "width": "width", "height": "height", "aspect": "aspect ratio", "megapixels": "number of pixels",
+    "width": "width", "height": "height", "aspect": "aspect ratio", "megapixels": "number of megapixels",
     "file_bytes": "file size", "bytes_per_pixel": "bytes per pixel", "channels": "number of channels",
     "bit_depth": "bit depth", "is_png": "PNG or not", "is_jpeg": "JPEG or not", "is_tiff": "TIFF or not",
     "is_bmp": "BMP or not", "is_dicom": "DICOM or not", "has_alpha": "alpha channel or not",
