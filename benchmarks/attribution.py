@@ -23,9 +23,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ct_xception.evaluation.explanations import evidence_figures
+from ct_xception.evaluation.intervals import mean_figure
 from ct_xception.evaluation.pointing import NEAR, pointing_figures
 from ct_xception.explain.catalogue import BUDGETS, METHODS
-from ct_xception.explain.faithfulness import Explained, Pointing, evidence, mean_figure, point, summarise
+from ct_xception.explain.faithfulness import Explained, Pointing, evidence, point
 from ct_xception.serving.predictor import Classifier
 
 
@@ -77,8 +79,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "checkpoint": options.checkpoint,
         "method": options.method,
-        "accuracy": mean_figure([value for value, _ in right], [name for _, name in right]),
-        "evidence": summarise(records, groups=[case.patient for case in chosen])
+        "accuracy": mean_figure([value for value, _ in right], [name for _, name in right], "no slice").to_dict(),
+        "evidence": evidence_figures(records, [case.patient for case in chosen])
         | pointing_figures([asdict(one) for one in pointings], [case.patient for case in ill]),
         "closed_form_overhead": overhead(classifier),
     }

@@ -374,12 +374,18 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from ct_xception.evaluation.figures import Outputs
     from ct_xception.evaluation.predictions import SOURCES
     from ct_xception.evaluation.text import evaluation_summary
+    from ct_xception.serving.catalogue import WEIGHTS
     from ct_xception.serving.checkpoint import open_checkpoint, read_provenance
 
     window, folder = _window(arguments), open_checkpoint(arguments.checkpoint).folder
     output = Path(arguments.output)
     if output.exists() and not output.is_dir():
         raise InputError(f"--output: {printable(output)} is a file; name a folder.")
+    if any((parent / WEIGHTS).is_file() for parent in (output.absolute(), *output.absolute().parents)):
+        raise InputError(
+            f"--output: {printable(output)} lies in a checkpoint, whose files are sealed and published; name another "
+            "folder (errors.html shows images)."
+        )
     found = _load_split(arguments, window, read_provenance(folder))
     metrics = evaluate_checkpoint(
         folder,
@@ -434,17 +440,20 @@ def _load_split(arguments: argparse.Namespace, window: Window | None, provenance
     patients = None if audit is None else audit.patients
     splits, split, report = split_corpus(corpus, patients, fractions=fractions, seed=seed)
     same = provenance.get("corpus", {}).get("hash") == report["hash"]
-    if same and split["protocol"] == "made" and split["name"] != stated.get("name"):
+    # A published test split is what it is; whatever else was carved must be what training carved.
+    carved = split["protocol"] == "made" or arguments.split != "test"
+    if same and carved and split["name"] != stated.get("name"):
         raise InputError(
-            "--corpus: its split cannot be made again as training made it, so its test images may have been trained "
-            "on; give the columns or patterns of training, or --split all for a corpus that was not trained on."
+            f"--corpus: its split cannot be made again as training made it, so its {arguments.split} images may have "
+            "been trained on; give the columns or patterns of training, or --split all for a corpus that was not "
+            "trained on."
         )
     return _Measured(splits, split, report, _protocols(arguments, audit, splits), audit)
 
 
 def _audit_for(arguments: argparse.Namespace, corpus: Corpus, window: Window | None) -> Audit | None:
-    """The audit that tells twins and pseudo-patients; None where it is not wanted, or nothing is tested by it."""
-    if not arguments.audit or arguments.split != "test":
+    """The audit that tells twins, and the pseudo-patients that splits are made by; None where it is not wanted."""
+    if not arguments.audit:
         return None
     from ct_xception.corpus.audit import audit_corpus
 

@@ -10,10 +10,14 @@ import sys
 import time
 from pathlib import Path
 
+import pandas
 import pytest
 from PIL import Image
 
 from ct_xception.cli import main
+from ct_xception.corpus.load import load_corpus
+from ct_xception.corpus.phantom import generate_phantom
+from ct_xception.errors import InputError
 from ct_xception.wording import RESEARCH_USE
 from tests.gates import add_gate
 
@@ -252,7 +256,21 @@ def test_evaluate_measures_a_split_or_the_whole(
 ) -> None:
     before = sorted(tiny_checkpoint.iterdir())
     out = tmp_path / "figures"
-    assert run("evaluate", tiny_checkpoint, "--corpus", small_phantom, "--split", split, "--output", out) == 0
+    assert (
+        run(
+            "evaluate",
+            tiny_checkpoint,
+            "--corpus",
+            small_phantom,
+            "--split",
+            split,
+            "--output",
+            out,
+            "--explained",
+            "1",
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     assert f"{split} split, n = {n}, protocol: {protocol}" in printed and f"written to {out}/" in printed
     assert "our predictor     accuracy" in printed and "stock pipeline()  macro auroc" in printed
@@ -263,6 +281,36 @@ def test_evaluate_measures_a_split_or_the_whole(
     assert sorted(tiny_checkpoint.iterdir()) == before
     page = (out / "errors.html").read_text()
     assert ("Most alike in training" in page) == (split == "test") and "data:image/" in page
+
+
+def test_figures_are_not_written_into_a_checkpoint(
+    tiny_checkpoint: Path, small_phantom: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tiny_checkpoint / "evaluation"
+    assert run("evaluate", tiny_checkpoint, "--corpus", small_phantom, "--output", out) == 2
+    assert "lies in a checkpoint, whose files are sealed" in capsys.readouterr().err and not out.exists()
+
+
+def test_validation_is_what_training_carved_or_refused(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus, checkpoint = tmp_path / "corpus", tmp_path / "model"
+    generate_phantom(corpus, patients=24, slices_per_patient=1, size=64)
+    table = pandas.read_csv(corpus / "metadata.csv")
+    table[table["split"] != "valid"].drop(columns=["mask"]).to_csv(corpus / "metadata.csv", index=False)
+    shutil.copytree(tiny_checkpoint, checkpoint)
+    known = {"corpus": {"hash": load_corpus(corpus).report["hash"]}, "split": {"name": "another", "seed": 0}}
+    (checkpoint / "ct_xception.json").write_text(json.dumps({"format": 1, "provenance": known}))
+    options = ("--corpus", corpus, "--no-audit", "--explained", "0", "--output", tmp_path / "out")
+    assert run("evaluate", checkpoint, *options, "--split", "validation") == 2
+    assert "so its validation images may have been trained on" in capsys.readouterr().err
+
+    def measure(*_: object, **__: object) -> None:
+        raise InputError("measured.")
+
+    monkeypatch.setattr("ct_xception.evaluation.evaluator.evaluate_checkpoint", measure)
+    assert run("evaluate", checkpoint, *options, "--split", "test") == 2  # a published test split is what it is
+    assert "measured" in capsys.readouterr().err
 
 
 def test_a_reader_that_leaves_early_is_no_failure() -> None:

@@ -78,7 +78,7 @@ def matched_classes(found: Iterable[Found], class_map: Mapping[str, str]) -> Cla
         table.problems += _twins([one for one in members if not given[one]])
         shortest = min(members, key=lambda one: len(words(one[1])))
         chosen = next((name for one in members if (name := given[one])), None)
-        table.classes |= dict.fromkeys(members, chosen or display_name(shortest[1]))
+        table.classes |= dict.fromkeys(members, chosen or display_name(printable(shortest[1])))
     return table
 
 

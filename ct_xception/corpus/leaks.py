@@ -233,11 +233,12 @@ def find_copies(survey: Survey, twins: Twins) -> list[Finding]:
     ):
         if redundant.any():
             n, total = int(redundant.sum()), len(survey.sources)
+            distinct = total - int((redundant | same_bytes).sum())
             counts = class_counts(survey, redundant, np.ones(total, dtype=bool))
-            groups = sum(number > 1 for key, number in Counter(keys).items() if key)
+            groups = len({keys[row] for row in np.flatnonzero(redundant)})
             title = f"{n:,} of {total:,} images repeat another {said} ({name_classes(counts)}), in {groups:,} groups: "
-            title += f"{total - n:,} are distinct."
-            detail = {"classes": counts, "figures": {"groups": groups, "distinct": total - n}}
+            title += f"{distinct:,} are distinct."
+            detail = {"classes": counts, "figures": {"groups": groups, "distinct": distinct}}
             items = sources(survey, np.flatnonzero(redundant))
             findings.append(Finding(kind, "warning", title, n, total, items, detail))
     return findings + _near_copies(survey, twins)

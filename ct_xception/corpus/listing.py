@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.corpus.labels import SPLITS, split_of
@@ -328,6 +328,7 @@ def _check_rows(listing: Listing, name: str, columns: Mapping[str, str], options
     faults: dict[str, list[int]] = {}
     unknown: Counter[str] = Counter()
     kept: dict[str, Item] = {}
+    used: list[Item] = []
     for item in listing.items:
         split = split_of(item.split, options.split_map)
         if split is None:
@@ -341,7 +342,8 @@ def _check_rows(listing: Listing, name: str, columns: Mapping[str, str], options
         if split in SPLITS:
             listing.split_names[item.split] = str(split)
             item.split = str(split)
-    listing.items = [item for item in listing.items if item.split in SPLITS]
+            used.append(item)
+    listing.items = used
     for fault, rows in faults.items():
         shown = ", ".join(str(row + 1) for row in rows[:5]) + (", …" if len(rows) > 5 else "")
         listing.problems.append(f"{name} has {fault} in {len(rows)} rows (row {shown}); mend or remove them")
@@ -356,10 +358,25 @@ def _join_metadata(table: pandas.DataFrame, path: Path, options: CorpusOptions, 
     """Groups and masks for images in class folders, from a table beside them that has no labels."""
     image, group = _column(table, "image", options.image_column), _column(table, "group", options.group_column)
     mask = _column(table, "mask", options.mask_column)
+    for role, given, found in (("group", options.group_column, group), ("mask", options.mask_column, mask)):
+        if given is not None and found is None:
+            shown = ", ".join(printable(column) for column in table.columns)
+            listing.problems.append(f"{path.name} has no column {printable(given)!r} (--{role}_column); it has {shown}")
     if image is None or (group is None and mask is None):
         listing.notes.append(f"{path.name} has no columns of images and groups and is left out")
         return
-    rows = {printable(_text(name)): row for row, name in enumerate(table[image])}
+    rows = _rows_of(table[image].tolist(), listing.items)
+    if not rows and len(table):
+        example = printable(_text(table[image].iloc[0]))
+        said = f"{path.name} names none of the images (it has {example!r} where they are {listing.items[0].source!r})"
+        if options.group_column or options.mask_column:
+            listing.problems.append(f"{said}; give paths relative to it")
+        else:
+            listing.notes.append(f"{said} and is left out")
+    if not rows:
+        return
+    if len(rows) < len(listing.items):
+        listing.notes.append(f"{path.name} names {len(rows)} of {len(listing.items)} images")
     listing.group_origin = "" if group is None else f"column {group}"
     for item in listing.items:
         row = rows.get(item.source)
@@ -367,6 +384,17 @@ def _join_metadata(table: pandas.DataFrame, path: Path, options: CorpusOptions, 
             item.group = _text(table[group].iloc[row])
         if row is not None and mask is not None:
             item.mask = _in_folder(path.parent, _text(table[mask].iloc[row]))
+
+
+def _rows_of(names: Sequence[Any], items: Sequence[Item]) -> dict[str, int]:
+    """{source: row} of the images that a table names by path, or, where it so names none, by unique file names."""
+    rows = {printable(_text(name)): row for row, name in enumerate(names)}
+    found = {item.source: rows[item.source] for item in items if item.source in rows}
+    files = Counter(PurePosixPath(item.source).name for item in items)
+    if found or any(times > 1 for times in files.values()) or len(rows) < len(names):
+        return found
+    bare = {item.source: PurePosixPath(item.source).name for item in items}
+    return {source: rows[name] for source, name in bare.items() if name in rows}
 
 
 def apply_group_pattern(listing: Listing, pattern: str) -> None:

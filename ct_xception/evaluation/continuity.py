@@ -156,14 +156,13 @@ def judge_table(table: DataFrame, *, margin: float, seed: int) -> dict[str, Any]
 def verdict(comparison: Mapping[str, Any], margin: float) -> str:
     """NO_WORSE, WORSE (the interval of new minus start lies below 0) or NOT_SHOWN (it reaches below -margin).
 
-    Where every resample gives one difference there is no interval; then so many groups can differ as may have been
-    missed, the upper end of Wilson's interval of 0 among them.
+    A resample holds nothing that no item showed, so few items that all agree would prove too much: beyond the interval,
+    so many groups can differ as may have been missed, the upper end of Wilson's interval of 0 among them.
     """
     difference = comparison["difference"]
-    low, high = difference["low"], difference["high"]
-    if low is None:
-        unseen = wilson_interval(0.0, comparison["n_groups"])[1]
-        low, high = difference["value"] - unseen, difference["value"] + unseen
+    unseen = wilson_interval(0.0, comparison["n_groups"])[1]
+    ends = [end for end in (difference["low"], difference["high"]) if end is not None]
+    low, high = min([*ends, difference["value"] - unseen]), max([*ends, difference["value"] + unseen])
     if high < 0:
         return WORSE
     return NO_WORSE if low >= -margin else NOT_SHOWN

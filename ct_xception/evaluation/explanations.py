@@ -10,7 +10,7 @@ knows the lesions, every map of a right answer is held against its mask too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ct_xception.errors import SliceError
 from ct_xception.evaluation.answers import Answers, Items, file_of, with_bar
-from ct_xception.evaluation.intervals import group_indices, proportion_figure
+from ct_xception.evaluation.intervals import group_indices, mean_figure, proportion_figure
 from ct_xception.evaluation.pointing import lesion_rows, point_items, pointing_figures
 from ct_xception.evaluation.predictions import Names
 
@@ -156,13 +156,11 @@ def describe(checked: Checked, items: Items, label_names: Sequence[str], names: 
 
 
 def explanation_figures(stated: Mapping[str, Any], *, seed: int = 0) -> dict[str, Any]:
-    """The figures of explanations.json, each with n and a 95 % interval by group: as `summarise` names them.
+    """The figures of explanations.json, each with n and a 95 % interval by group: those of `evidence_figures`.
 
     `warned` {figure} is the share of maps that their own evidence speaks against; with known lesions also those of
     `pointing_figures`. JSON-able.
     """
-    from ct_xception.explain.faithfulness import summarise
-
     records: Iterable[Mapping[str, Any]] = stated["records"]
     groups = [record["group"] for record in records]
     warned = np.array([bool(record["warnings"]) for record in records])
@@ -170,7 +168,38 @@ def explanation_figures(stated: Mapping[str, Any], *, seed: int = 0) -> dict[str
     return {
         "method": stated["method"],
         "budget": stated["budget"],
-        **summarise(list(records), groups=groups, seed=seed),
+        **evidence_figures(list(records), groups, seed=seed),
         "warned": proportion_figure(warned, group_indices(groups, len(groups)), "no map").to_dict(),
         **pointing_figures(lesions, [lesion["group"] for lesion in lesions], seed=seed),
     }
+
+
+def evidence_figures(
+    records: Sequence[Mapping[str, Any]], groups: Sequence[str] | None = None, *, seed: int = 0
+) -> dict[str, Any]:
+    """Means over N maps, as JSON takes them: `n`, and what `evidence` measures, each with a 95 % interval by group."""
+    from ct_xception.explain.catalogue import COMPARED
+
+    values: dict[str, list[float | None]] = {
+        name: [read(record) for record in records] for name, read in _SUMMARISED.items()
+    }
+    for method in COMPARED:
+        found = [record["agreement"].get(method, {}) for record in records]
+        values[f"agreement_{method}"] = [one.get("rank_correlation") for one in found]
+    figures = {name: mean_figure(each, groups, "no map", seed=seed).to_dict() for name, each in values.items()}
+    return {"n": len(records), **figures}
+
+
+_SUMMARISED: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
+    "deletion_area": lambda record: record["deletion"]["area"],
+    "deletion_random_area": lambda record: record["deletion"]["random_area"],
+    "insertion_area": lambda record: record["insertion"]["area"],
+    "insertion_random_area": lambda record: record["insertion"]["random_area"],
+    "inside_body": lambda record: record["grounds"]["inside_body"]["share"],
+    "inside_body_area": lambda record: record["grounds"]["inside_body"]["area"],
+    "inside_lungs": lambda record: record["grounds"]["inside_lungs"]["share"],
+    "inside_lungs_area": lambda record: record["grounds"]["inside_lungs"]["area"],
+    "infidelity": lambda record: record["infidelity"],
+    "sensitivity": lambda record: record["sensitivity"],
+    "randomised_rank_correlation": lambda record: record["randomisation"]["rank_correlation"],
+}

@@ -1,7 +1,8 @@
 """Intervals that respect dependence: items of one group (a patient, a series) are not independent.
 
 A proportion gets Wilson's score interval, on the effective number of items where groups hold several. Everything else
-gets a percentile bootstrap that draws whole groups. Both are deterministic under their seed.
+gets a percentile bootstrap that draws whole groups. Both are widened by Student's t where there are few groups, since
+what differs between groups is then itself known from few. Both are deterministic under their seed.
 """
 
 from __future__ import annotations
@@ -87,12 +88,36 @@ def effective_size(hits: NDArray[np.bool_], group: NDArray[np.intp]) -> float:
     return n / float(np.clip(robust / (proportion * (1 - proportion) / n), 1.0, full))
 
 
+def _student_quantile(groups: int) -> float:
+    """Of (1 + CONFIDENCE) / 2, with a degree of freedom less than there are groups, two or more."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(groups - 1, (1 + CONFIDENCE) / 2))
+
+
+def _few_groups(groups: int) -> float:
+    """By what an effective size shrinks so that Wilson's interval allows for few groups (Korn & Graubard 1998)."""
+    return (_NORMAL_QUANTILE / _student_quantile(groups)) ** 2 if groups > 1 else 1.0
+
+
+def _tail(groups: int) -> float:
+    """The share of resamples left out on either side: the expanded percentile interval of Hesterberg 2015.
+
+    doi:10.1080/00031305.2015.1089789, section 4.5. It tends to (1 - CONFIDENCE) / 2 as groups grow many.
+    """
+    from scipy.special import ndtr
+
+    return float(ndtr(-np.sqrt(groups / (groups - 1)) * _student_quantile(groups)))
+
+
 def proportion_figure(hits: NDArray[np.bool_], group: NDArray[np.intp], absent: str) -> Figure:
     """The share of `hits` (M,) with its Wilson interval; no item at all gives None with the reason `absent`."""
     if hits.size == 0:
         return Figure(None, 0, reason=absent)
-    grouped = np.unique(group).size < hits.size
-    low, high = wilson_interval(float(hits.mean()), effective_size(hits, group) if grouped else hits.size)
+    groups = np.unique(group).size
+    grouped = groups < hits.size
+    size = effective_size(hits, group) * _few_groups(groups) if grouped else hits.size
+    low, high = wilson_interval(float(hits.mean()), size)
     return Figure(float(hits.mean()), int(hits.size), low, high, "wilson_by_group" if grouped else "wilson")
 
 
@@ -119,9 +144,26 @@ def bootstrap_figure(draws: NDArray[np.float64], n: int, group: NDArray[np.intp]
         return Figure(None, n, reason=absent)
     if group.max() == 0:
         return Figure(float(value), n, reason="one group only: nothing to resample")
-    tail = 100 * (1 - CONFIDENCE) / 2
+    tail = 100 * _tail(int(group.max()) + 1)
     low, high = np.percentile(resampled, [tail, 100 - tail]) if resampled.size else (value, value)
     if np.isclose(low, high, rtol=0, atol=1e-12):
         return Figure(float(value), n, reason="every resample gives the same figure")
     grouped = int(group.max()) + 1 < group.size
     return Figure(float(value), n, float(low), float(high), "bootstrap_by_group" if grouped else "bootstrap")
+
+
+def mean_figure(values: Sequence[float | None], groups: Sequence[Any] | None, absent: str, *, seed: int = 0) -> Figure:
+    """The mean of N `values` with the bootstrap's interval; those that are None are left out, and do not count.
+
+    `groups` names each value's patient; no value at all gives None with the reason `absent`.
+    """
+    names = range(len(values)) if groups is None else groups
+    pairs = [(value, name) for value, name in zip(values, names, strict=True) if value is not None]
+    if not pairs:
+        return Figure(None, 0, reason=absent)
+    numbers, group = (
+        np.array([value for value, _ in pairs], float),
+        group_indices([name for _, name in pairs], len(pairs)),
+    )
+    draws = [weights @ numbers / weights.sum(axis=1) for weights in bootstrap_weights(group, RESAMPLES, seed)]
+    return bootstrap_figure(np.concatenate(draws), len(pairs), group, absent)

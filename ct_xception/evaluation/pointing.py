@@ -18,7 +18,7 @@ import numpy as np
 from ct_xception.corpus.inspection import read_mask
 from ct_xception.errors import SliceError
 from ct_xception.evaluation.answers import Answers, Items, file_of, with_bar
-from ct_xception.evaluation.intervals import group_indices, proportion_figure
+from ct_xception.evaluation.intervals import group_indices, mean_figure, proportion_figure
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 
 NEAR = 0.05  # of the slice's shorter side: so far from a lesion still is near it
 _SHARES = {"pointing_game": "hit", "pointing_game_near": "near"}
-_MEANS = {"lesion_overlap": "overlap", "inside_lesion": "inside", "lesion_area": "area"}
+_MEANS = {
+    "lesion_overlap": "overlap",
+    "inside_lesion": "inside",
+    "lesion_area": "area",
+    "lesion_near_area": "near_area",
+}
 
 
 def lesion_rows(dataset: Dataset, answers: Answers) -> list[int]:
@@ -78,11 +83,9 @@ def point_items(
 def pointing_figures(pointings: Sequence[Mapping[str, Any]], groups: Sequence[str], *, seed: int = 0) -> dict[str, Any]:
     """The figures of N `Pointing`s as mappings, each with n and a 95 % interval by group; {} for none.
 
-    `pointing_game` and `pointing_game_near` are shares of hits; `lesion_overlap`, `inside_lesion` and `lesion_area`
-    means. JSON-able.
+    `pointing_game` and `pointing_game_near` are shares of hits, `lesion_area` and `lesion_near_area` those that blind
+    pointing would get; `lesion_overlap` and `inside_lesion` are means. JSON-able.
     """
-    from ct_xception.explain.faithfulness import mean_figure
-
     if not pointings:
         return {}
     index = group_indices(groups, len(groups))
@@ -91,6 +94,7 @@ def pointing_figures(pointings: Sequence[Mapping[str, Any]], groups: Sequence[st
         for name, field in _SHARES.items()
     }
     means = {
-        name: mean_figure([float(one[field]) for one in pointings], groups, seed=seed) for name, field in _MEANS.items()
+        name: mean_figure([float(one[field]) for one in pointings], groups, "no lesion", seed=seed).to_dict()
+        for name, field in _MEANS.items()
     }
     return {**shares, **means}

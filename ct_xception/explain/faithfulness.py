@@ -365,8 +365,9 @@ class Pointing:
     """How a map (H, W) fares against a lesion's mask.
 
     `hit`: its strongest pixel lies in the lesion; `near`: within `tolerance` pixels of it. `distance` in pixels, 0
-    inside. `inside` is the share of positive attribution in the lesion and `area` the lesion's share of the slice;
-    `overlap` the intersection over union of the lesion with as many of the map's strongest pixels.
+    inside. `inside` is the share of positive attribution in the lesion. `area` and `near_area` are the shares of the
+    slice in the lesion and within the tolerance: what blind pointing would hit. `overlap` is the intersection over
+    union of the lesion with as many of the map's strongest pixels.
     """
 
     hit: bool
@@ -374,6 +375,7 @@ class Pointing:
     distance: float
     inside: float
     area: float
+    near_area: float
     overlap: float
 
 
@@ -401,62 +403,6 @@ def point(heat: np.ndarray, lesion: np.ndarray, *, tolerance: float = 0.0) -> Po
         distance=distance,
         inside=float(positive[lesion].sum()) / total,
         area=float(lesion.mean()),
+        near_area=float((distances <= tolerance).mean()),
         overlap=both / int((strongest | lesion.ravel()).sum()),
     )
-
-
-# Many maps
-
-
-def summarise(
-    records: Sequence[Mapping[str, Any]], *, groups: Sequence[str] | None = None, seed: int = 0
-) -> dict[str, Any]:
-    """Means over a model's maps, as JSON takes them: `n`, and each of `evidence`'s figures with a 95 % interval.
-
-    `groups` name each item's patient: intervals resample patients, as their slices are alike.
-    """
-    figures: dict[str, dict[str, Any]] = {}
-    for name, read in _SUMMARISED.items():
-        figures[name] = mean_figure([read(record) for record in records], groups, seed=seed)
-    for method in COMPARED:
-        values = [record["agreement"].get(method, {}).get("rank_correlation") for record in records]
-        figures[f"agreement_{method}"] = mean_figure(values, groups, seed=seed)
-    return {"n": len(records), **figures}
-
-
-_SUMMARISED: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
-    "deletion_area": lambda record: record["deletion"]["area"],
-    "deletion_random_area": lambda record: record["deletion"]["random_area"],
-    "insertion_area": lambda record: record["insertion"]["area"],
-    "insertion_random_area": lambda record: record["insertion"]["random_area"],
-    "inside_body": lambda record: record["grounds"]["inside_body"]["share"],
-    "inside_body_area": lambda record: record["grounds"]["inside_body"]["area"],
-    "inside_lungs": lambda record: record["grounds"]["inside_lungs"]["share"],
-    "inside_lungs_area": lambda record: record["grounds"]["inside_lungs"]["area"],
-    "infidelity": lambda record: record["infidelity"],
-    "sensitivity": lambda record: record["sensitivity"],
-    "randomised_rank_correlation": lambda record: record["randomisation"]["rank_correlation"],
-}
-
-
-def mean_figure(
-    values: Sequence[float | None], groups: Sequence[str] | None = None, *, resamples: int = 1000, seed: int = 0
-) -> dict[str, Any]:
-    """A mean with its `n` and a 95 % percentile bootstrap over groups, in the form of metrics.json's figures.
-
-    Values that are None are left out. `low` and `high` are None for fewer than two groups.
-    """
-    names = list(groups) if groups is not None else [str(index) for index in range(len(values))]
-    pairs = [(value, name) for value, name in zip(values, names, strict=True) if value is not None]
-    if not pairs:
-        return {"value": None, "n": 0, "low": None, "high": None, "method": None}
-    numbers = np.array([value for value, _ in pairs], dtype=np.float64)
-    index = np.unique([name for _, name in pairs], return_inverse=True)[1]
-    sums, counts = np.bincount(index, numbers), np.bincount(index)
-    figure: dict[str, Any] = {"value": float(numbers.mean()), "n": len(pairs), "low": None, "high": None}
-    if len(counts) < 2:
-        return {**figure, "method": None}
-    drawn = np.random.default_rng(seed).integers(0, len(counts), (resamples, len(counts)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    figure["low"], figure["high"] = (float(value) for value in np.quantile(means, (0.025, 0.975)))
-    return {**figure, "method": "bootstrap_by_group"}

@@ -9,16 +9,19 @@ refused. Nothing here asks the network.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.errors import InputError
 from ct_xception.files import write_atomically
+from ct_xception.publish.checklists import checklist_slots
+from ct_xception.publish.endpoint import HANDLER
 from ct_xception.publish.evidence import Evidence, read_evidence
 from ct_xception.publish.model_index import INDEXED, eval_results
 from ct_xception.publish.slots import card_slots
+from ct_xception.publish.tables import code, plain
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
@@ -74,11 +77,13 @@ def render_card(
     template: str | None = None,
     license: str = LICENSE,
     evidence: Evidence | None = None,
+    handler: bool | None = None,
 ) -> str:
     """The card of a checkpoint folder, from its files alone.
 
     `repo_id` goes into the code to paste; `template` replaces the packaged model_card.md; `evidence` is the folder's,
-    where it was read already. Raises CheckpointError where the folder's figures, weights and split do not belong
+    where it was read already; `handler` is whether the code for Inference Endpoints goes with it, None for whether it
+    lies in the folder. Raises CheckpointError where the folder's figures, weights and split do not belong
     together, InputError for a template that holds a figure or an unknown slot, and for words that a research model may
     not say.
     """
@@ -86,11 +91,15 @@ def render_card(
 
     template = packaged_template() if template is None else template
     check_template(template)
+    check_words(template)
     evidence = read_evidence(model_dir) if evidence is None else evidence
     data = card_data(evidence, repo_id=repo_id, license=license)
     slots = card_slots(evidence, repo_id=repo_id, license=license)
+    slots["handler"] = (Path(model_dir) / HANDLER).is_file() if handler is None else handler
+    slots |= checklist_slots(evidence, slots)  # which tell of the handler, too
     text = fill_template(template, {"card_data": data.to_yaml(), **slots})
-    check_words(text.replace(slots["corpus_name"], ""))  # a name is no claim
+    slugs = [str(result.dataset_type) for result in data.eval_results or []]
+    check_words(text, [*outside_texts(evidence), *slugs])
     ModelCard(text)  # raises where the Hub could not read the header
     return text
 
@@ -111,11 +120,45 @@ def check_template(template: str) -> None:
         )
 
 
-def check_words(text: str) -> None:
-    """Refuse what a research model may not say of itself."""
-    found = re.search("|".join(BANNED_WORDS), text, flags=re.IGNORECASE)
-    if found:
+def check_words(text: str, outside: Iterable[str] = ()) -> None:
+    """Refuse what a research model may not say of itself; what others say in the texts from `outside` is no claim."""
+    claim = re.compile("|".join(BANNED_WORDS), re.IGNORECASE)
+    # Longest first: a note may hold the name of a class. Only a text that makes the claim all by itself is taken out:
+    # our own words are read with the names beside them, such as "detects" before a class called cancer.
+    for one in sorted(outside, key=len, reverse=True):
+        if claim.search(" ".join(one.split())):
+            text = re.sub(_as_shown(one), "…", text)
+    if found := claim.search(text):
         raise InputError(f"The card says {found.group()!r}, which a research model may not; mend the wording.")
+
+
+def _as_shown(text: str) -> str:
+    """A pattern for text from outside as a card shows it: as Markdown, as code, or in the header, where lines break."""
+    forms = {r"\s+".join(map(re.escape, form.split())) for form in (text, plain(text), code(text).strip("`"))}
+    return rf"(?<!\w)(?:{'|'.join(forms)})(?!\w)"
+
+
+def outside_texts(evidence: Evidence) -> list[str]:
+    """What a card only repeats: names of corpora, classes, groups and versions, notes, findings, the command."""
+    provenance = evidence.provenance
+    versions = [provenance, *provenance.get("lineage", [])]
+    replayed = [old for version in versions for old in (version.get("replay") or {}).get("corpora", [])]
+    corpora = [one.get("corpus", {}) for one in [*versions, *replayed]]
+    sources = [str(corpus.get("source", "")).rstrip("/\\") for corpus in corpora]
+    names = [*sources, *(re.split(r"[/\\]", source)[-1] for source in sources)]
+    names += [str(one.get("name", "")) for one in [provenance.get("went_on_from", {}), *versions]]
+    own = provenance.get("corpus", {})
+    return [
+        *evidence.config["label_names"],
+        *evidence.metrics.get("class_groups", {}),
+        *names,
+        *(name.partition("@")[0] for name in names),
+        str(own.get("groups", {}).get("origin") or ""),  # such as a column's name
+        *(str(note).rstrip(".") for note in own.get("notes", [])),
+        *(str(finding["title"]) for finding in (evidence.audit or {}).get("findings", [])),
+        str(provenance.get("initial_weights", "")),
+        str(provenance.get("command", "")).replace("`", "'"),
+    ]
 
 
 def _tidy(text: str) -> str:

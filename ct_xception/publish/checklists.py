@@ -18,6 +18,7 @@ _FIGURES, _LIMITS, _USE, _TRAINING = "[Figures](#figures)", "[Limits](#limits)",
     "[Training](#training)"
 )  # fmt: skip
 _EXPLAINED = "what speaks for and against some of them: [Heat maps](#heat-maps)"
+_HANDLER = "code for Inference Endpoints (`handler.py`, `ct_xception/`), none of which transformers runs"
 _PROVENANCE, _HIDES, _MISTAKES = "[Provenance](#provenance)", "[Leaks and shortcuts](#leaks-and-shortcuts)", (
     "[Mistakes](#mistakes)"
 )  # fmt: skip
@@ -144,6 +145,7 @@ def _chai_warnings(slots: dict[str, Any]) -> list[Item]:
 
 
 def _chai_facts(evidence: Evidence, slots: dict[str, Any]) -> list[Item]:
+    code = _HANDLER if slots.get("handler") else "no code in this repository"
     return [
         ("", "Outcome and output", f"a probability for each of {slots['class_list']}"),
         ("", "Model type", f"convolutional network, `{slots['architecture']}`"),
@@ -152,7 +154,7 @@ def _chai_facts(evidence: Evidence, slots: dict[str, Any]) -> list[Item]:
         ("", "Development data", _TRAINING),
         ("", "Bias mitigation", f"the predictor {slots['input_steps']}; coloured ink does not reach the network"),
         ("", "Ongoing maintenance", None),
-        ("", "Security", "no code in this repository; a SHA-256 of every file in `ct_xception.json`"),
+        ("", "Security", f"{code}; a SHA-256 of every file in `ct_xception.json`"),
         ("", "Funding, stakeholders consulted", None),
         ("", "Third-party information", slots["corpus_name"]),
     ]

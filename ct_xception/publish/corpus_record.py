@@ -4,7 +4,7 @@
 
 An image is named by the SHA-256 of its file: who holds the corpus can make the same splits again, and who does not
 learns nothing from it, since file names and patient identifiers stay here. The images themselves go along only if
-asked, and never as DICOM.
+asked, as they are, and neither as DICOM nor with texts beside their pixels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 ROWS = 256  # images held in memory at a time
-_SAYING = ("exif", "xmp", "comment", "Comment", "Description", "Title", "Author")  # texts beside the pixels
+# What a file may hold beside its pixels: the tags of a TIFF and the segments of a JPEG by which those are stored and
+# shown. Whatever else there is may be text.
+_TIFF_TAGS = frozenset(
+    {
+        *range(254, 260), 262, 263, 266, 273, 274, *range(277, 285), *range(290, 294), 296, 297, *range(317, 326),
+        *range(338, 342), 347, *range(512, 522), *range(529, 533), 34675,
+    }
+)  # fmt: skip
+_JPEG_SEGMENTS = (b"JFIF\0", b"Adobe", b"ICC_PROFILE\0")
+_ASCII = 2  # a TIFF tag's type
 _RECORD = ("config.json", "corpus.json", "split.json")
 
 
@@ -39,7 +48,7 @@ def write_corpus_record(run: str | Path, folder: Path, *, images: bool = False) 
 
     data/SPLIT.parquet with the columns sha256, label and group (numbered), and image if `images`; splits.json,
     audit.json where there is one, and README.md. Raises InputError where `run` is no run folder, its corpus is not what
-    it was, or `images` are DICOM.
+    it was, or `images` are DICOM or carry texts.
     """
     run = Path(run)
     if not is_run(run):
@@ -112,23 +121,48 @@ def _content(cell: Mapping[str, Any]) -> bytes:
 
 
 def _image(content: bytes, digest: str) -> dict[str, Any]:
-    """A cell of an Image column under a name that tells nothing, with none of the texts that its file may carry."""
+    """A cell of an Image column under a name that tells nothing; a file that carries texts is refused."""
     from PIL import Image
 
     check_no_dicom({f"image {digest[:12]}…": content})
     try:
         with Image.open(io.BytesIO(content), formats=["PNG", "JPEG", "TIFF", "BMP", "WEBP"]) as picture:
-            kind, said = str(picture.format).lower(), sorted(name for name in _SAYING if name in picture.info)
-    except OSError as error:
+            kind, said = str(picture.format).lower(), _texts(picture)
+    except Exception as error:  # Pillow raises a dozen classes on damaged files
         raise InputError(
-            f"image {digest[:12]}…: is no PNG, JPEG, TIFF, BMP or WebP; publish the record without --images."
+            f"image {digest[:12]}…: is no whole PNG, JPEG, TIFF, BMP or WebP; publish the record without --images."
         ) from error
     if said:
         raise InputError(
-            f"image {digest[:12]}…: carries texts ({', '.join(said)}) that may name a patient; take them out, or leave "
-            "--images away."
+            f"image {digest[:12]}…: carries texts ({printable(', '.join(said))}) that may name a patient; take them "
+            "out, or leave --images away."
         )
     return {"bytes": content, "path": f"{digest}.{kind}"}
+
+
+def _texts(picture: Any) -> list[str]:
+    """Where a picture says, or may say, something beside its pixels; what a PNG names as its program does not count."""
+    found: set[str] = set()
+    if picture.format == "PNG":
+        found |= picture.text.keys() - {"Software"}  # decodes all of it: a text may follow the pixels
+        found |= {chunk[0].decode("ascii", "replace") for chunk in picture.private_chunks}
+    elif picture.format == "TIFF":
+        for page in range(picture.n_frames):
+            picture.seek(page)
+            types = picture.tag_v2.tagtype
+            found |= {_tag_name(tag) for tag, kind in types.items() if tag not in _TIFF_TAGS or kind == _ASCII}
+    elif picture.format in ("JPEG", "MPO"):
+        found |= {name for name, data in picture.applist if not data.startswith(_JPEG_SEGMENTS)}
+    if picture.format in ("PNG", "WEBP"):  # the others' are among their tags and segments
+        found |= picture.info.keys() & {"exif", "xmp"}
+    return sorted(found)
+
+
+def _tag_name(tag: int) -> str:
+    from PIL import TiffTags
+
+    name = TiffTags.lookup(tag).name
+    return f"tag {tag}" if name == "unknown" else name
 
 
 def _public_split(corpus: Mapping[str, Any], split: Mapping[str, Any]) -> dict[str, Any]:

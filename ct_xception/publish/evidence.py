@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     import pandas
 
 FORMAT = 2  # of metrics.json
-REMEDY = "evaluate the checkpoint again (ct-xception evaluate … --output CHECKPOINT/evaluation) and make the card then"
+REMEDY = (
+    "remove its evaluation folder and let its run measure it again (train_hf.py … --resume auto), or fetch it again"
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,11 +18,12 @@ _BESIDE = {
     "deletion_area": ("Probability left while the strongest pixels are blackened first", "deletion_random_area"),
     "insertion_area": ("Probability reached while the strongest pixels are put back first", "insertion_random_area"),
     "pointing_game": ("Strongest pixel lies in the lesion, on right answers", "lesion_area"),
-    "pointing_game_near": ("Strongest pixel lies within 5 % of the picture's side of the lesion", "lesion_area"),
+    "pointing_game_near": ("Strongest pixel lies within 5 % of the picture's side of the lesion", "lesion_near_area"),
     "inside_lesion": ("Evidence for the class that lies inside the lesion", "lesion_area"),
 }
 _BESIDE_TITLE = {
     "lesion_area": "the lesion's share of the picture",
+    "lesion_near_area": "the share of the picture that is so near",
     "inside_body_area": "the body's share of the picture",
     "inside_lungs_area": "the lungs' share of the picture",
     "deletion_random_area": "in random order; less is better",
@@ -89,5 +90,5 @@ def _rows(block: Mapping[str, Any]) -> list[list[str]]:
 
 def _figure(block: Mapping[str, Any], name: str) -> str:
     """Shares in per cent, all else as it is; `sensitivity` is not that of a class here."""
-    share = name.startswith(("inside", "pointing")) or name == "lesion_area"
+    share = name.startswith(("inside", "pointing")) or name.startswith("lesion") and name.endswith("area")
     return figure_text("coverage" if share else "heat map", block[name])

@@ -107,9 +107,20 @@ def _write_files(
     if INT8 in runtimes:
         assert slices.calibration is not None
         files[INT8] = staging / "model_int8.onnx"
-        batches = _batches(classifier, slices.calibration, "calibrating int8" if progress else None)
-        quantise_onnx(files["onnx"], files[INT8], (batch.values for batch in batches), description)
+        batches = _batches(classifier, slices, slices.calibration, "calibrating int8" if progress else None)
+        quantise_onnx(files["onnx"], files[INT8], _calibrating(classifier, batches), description)
     return {name: path for name, path in files.items() if name in runtimes}
+
+
+def _calibrating(classifier: Classifier, batches: Iterator[_Batch]) -> Iterator[np.ndarray]:
+    """What int8 is calibrated on; refused where that is nothing, which onnxruntime would end in a traceback."""
+    first = next(batches, None)
+    if first is None:
+        raise CheckpointError(
+            f"{classifier.name}: none of the training slices that int8 is calibrated on could be read; give the "
+            "--window and --frame of training."
+        )
+    return (batch.values for batch in itertools.chain([first], batches))
 
 
 def _network(runtime: str, path: Path) -> Network:
@@ -127,21 +138,25 @@ class _Batch:
     values: np.ndarray
 
 
-def _batches(classifier: Classifier, items: Dataset, title: str | None) -> Iterator[_Batch]:
-    """The items as the network takes them; what the reader refuses is left out."""
+def _batches(classifier: Classifier, slices: ExportSlices, items: Dataset, title: str | None) -> Iterator[_Batch]:
+    """Items of `slices` as the network takes them; what the reader refuses is left out."""
     from tqdm import tqdm
 
-    prepared = _prepared(classifier, tqdm(items, title, unit="slice", dynamic_ncols=True, disable=title is None))
+    shown = tqdm(items, title, unit="slice", dynamic_ncols=True, disable=title is None)
+    prepared = _prepared(classifier, shown, slices.options)
     while batch := list(itertools.islice(prepared, _BATCH)):
         yield _Batch([row for row, _ in batch], np.stack([values for _, values in batch]))
 
 
-def _prepared(classifier: Classifier, items: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, np.ndarray]]:
+def _prepared(
+    classifier: Classifier, items: Iterable[Mapping[str, Any]], options: CorpusOptions
+) -> Iterator[tuple[int, np.ndarray]]:
     from ct_xception.evaluation.answers import file_of
 
+    asked: dict[str, Any] = {"window": options.window, "frame": options.frame}
     for row, item in enumerate(items):
         try:
-            slice_ = classifier.read(file_of(item), name=str(item["source"]))
+            slice_ = classifier.read(file_of(item), **asked, name=str(item["source"]))
         except SliceError:
             continue
         yield row, classifier.prepare(slice_).values
@@ -174,7 +189,7 @@ def _measure(
 ) -> _Measured:
     """Ask the network and every file about the same slices."""
     measured = _Measured()
-    for batch in _batches(classifier, slices.checked, "checking" if progress else None):
+    for batch in _batches(classifier, slices, slices.checked, "checking" if progress else None):
         measured.rows += batch.rows
         wanted = classifier.network(batch.values)
         measured.add("torch", wanted, wanted)

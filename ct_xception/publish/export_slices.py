@@ -30,7 +30,7 @@ class ExportSlices:
 
     `calibration` are training items, None where the corpus is not the checkpoint's. `title` says what `checked` are.
     `sources` are the names of all items of the corpus, which are published only if not `anonymous`; `split` is the
-    name of its split, `label_names` are its classes.
+    name of its split, `label_names` are its classes. `options` hold the window and frame that all are read with.
     """
 
     checked: Dataset
@@ -41,6 +41,7 @@ class ExportSlices:
     split: str | None
     anonymous: bool
     label_names: list[str]
+    options: CorpusOptions
 
 
 def find_slices(
@@ -65,27 +66,27 @@ def find_slices(
     loaded = load_corpus(source, options)
     same = trained.get("hash") in (None, loaded.report["hash"]) and loaded.label_names == list(label_names)
     if same and (drawn or corpus is not None):
-        return _of_training(loaded, provenance, drawn)
+        return _of_training(loaded, provenance, options, drawn)
     if calibrate:
         raise InputError(
             f"{printable(source)}: is not the corpus that the checkpoint was trained on, whose training slices int8 is "
             "calibrated on; name that one with --corpus and the options of training."
         )
-    return _of_another(loaded, f"slices of {printable(source)}")
+    return _of_another(loaded, options, f"slices of {printable(source)}")
 
 
-def _of_another(corpus: Corpus, title: str) -> ExportSlices:
+def _of_another(corpus: Corpus, options: CorpusOptions, title: str) -> ExportSlices:
     from datasets import concatenate_datasets
 
     items = concatenate_datasets(list(corpus.dataset.values()))
     chosen = _spread(items, CHECKED)
-    return ExportSlices(chosen, 0, None, title, tuple(chosen["source"]), None, True, corpus.label_names)
+    return ExportSlices(chosen, 0, None, title, tuple(chosen["source"]), None, True, corpus.label_names, options)
 
 
-def _of_training(corpus: Corpus, provenance: Mapping[str, Any], drawn: bool) -> ExportSlices:
+def _of_training(corpus: Corpus, provenance: Mapping[str, Any], options: CorpusOptions, drawn: bool) -> ExportSlices:
     from datasets import concatenate_datasets
 
-    splits, split = _split_as_training_did(corpus, provenance)
+    splits, split = _split_as_training_did(corpus, provenance, options)
     tested = len(splits["test"])
     every = concatenate_datasets([splits[name] for name in ("test", "validation", "train")])
     checked = every.select(range(min(len(every), max(tested, CHECKED))))
@@ -93,10 +94,12 @@ def _of_training(corpus: Corpus, provenance: Mapping[str, Any], drawn: bool) -> 
     sources = tuple(source for names in split["sources"].values() for source in names)
     calibration = _spread(splits["train"], CALIBRATED)
     names = corpus.label_names
-    return ExportSlices(checked, tested, calibration, title, sources, split["name"], not drawn, names)
+    return ExportSlices(checked, tested, calibration, title, sources, split["name"], not drawn, names, options)
 
 
-def _split_as_training_did(corpus: Corpus, provenance: Mapping[str, Any]) -> tuple[DatasetDict, dict[str, Any]]:
+def _split_as_training_did(
+    corpus: Corpus, provenance: Mapping[str, Any], options: CorpusOptions
+) -> tuple[DatasetDict, dict[str, Any]]:
     """The splits with the name that the checkpoint states; an audit is run only where they cannot be had without."""
     from ct_xception.corpus.audit import audit_corpus
     from ct_xception.corpus.split import PSEUDO_PATIENTS, split_corpus
@@ -106,7 +109,8 @@ def _split_as_training_did(corpus: Corpus, provenance: Mapping[str, Any]) -> tup
     splits, split, _ = split_corpus(corpus, None, **how)
     wanted = stated.get("name", split["name"])
     if split["name"] != wanted and stated.get("groups_origin") == PSEUDO_PATIENTS:
-        splits, split, _ = split_corpus(corpus, audit_corpus(corpus).patients, **how)
+        audit = audit_corpus(corpus, window=options.window, frame=options.frame)
+        splits, split, _ = split_corpus(corpus, audit.patients, **how)
     if split["name"] != wanted:
         raise InputError(
             "--corpus: its split cannot be made again as training made it, so its test slices may have been trained "

@@ -106,7 +106,7 @@ def _card(imported: Imported, side: Mapping[str, Any]) -> str:
         "provenance_table": pairs_table(_rows(side)),
     }
     text = fill_template(packaged_template(TEMPLATE), slots)
-    check_words(text)
+    check_words(text, imported.model.label_names)
     ModelCard(text)  # raises where the Hub could not read the header
     return text
 

@@ -51,7 +51,7 @@ def release_checkpoint(
         files = without_handler(files) | handler_files()
         side["manifest"] = {name: side["manifest"][name] for name in files if name in side["manifest"]} | code
     check_checkpoint(files, phantom=phantom, quotable=_FILE_NAMES.findall(packaged_template()), code=code)
-    card = _card(folder, repo_id, new_card).encode()
+    card = _card(folder, repo_id, new_card, handler).encode()
     side["manifest"][CARD] = hashlib.sha256(card).hexdigest()
     return {**files, CARD: card, SIDE_FILE: _as_json(side)}
 
@@ -71,18 +71,18 @@ def _read_side(folder: Path) -> dict[str, Any]:
     return side
 
 
-def _card(folder: Path, repo_id: str, new_card: bool) -> str:
+def _card(folder: Path, repo_id: str, new_card: bool, handler: bool) -> str:
     """The card for `repo_id`, after the folder's own is found to be what its files give under the name it has now."""
     evidence = read_evidence(folder)
     if new_card or not (folder / CARD).is_file():
-        return render_card(folder, repo_id=repo_id, evidence=evidence)
+        return render_card(folder, repo_id=repo_id, evidence=evidence, handler=handler)
     text = (folder / CARD).read_text(encoding="utf-8")
     known, license = card_address(text)
     if text != render_card(folder, repo_id=known, license=license, evidence=evidence):
         raise CheckpointError(
             f"{printable(folder)}: {CARD} is not the card that its files give; push with --new_card to write it anew."
         )
-    return render_card(folder, repo_id=repo_id, license=license, evidence=evidence)
+    return render_card(folder, repo_id=repo_id, license=license, evidence=evidence, handler=handler)
 
 
 def _as_json(value: Any) -> bytes:

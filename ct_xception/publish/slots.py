@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ct_xception.corpus.split import PSEUDO_PATIENTS
 from ct_xception.publish import tables
 from ct_xception.publish.checklists import checklist_slots
 from ct_xception.publish.evidence import Evidence
@@ -112,7 +113,7 @@ def _groups_origin(evidence: Evidence) -> str:
 
 def _groups_known(evidence: Evidence) -> bool:
     """Whether the corpus said which images are of one patient; look-alikes that were grouped are only a guess."""
-    return bool(_groups_origin(evidence)) and "pseudo" not in _groups_origin(evidence)
+    return bool(_groups_origin(evidence)) and not _groups_origin(evidence).startswith(PSEUDO_PATIENTS)
 
 
 def _group_statement(evidence: Evidence) -> str:

@@ -125,6 +125,15 @@ def test_copies_are_counted_beyond_the_first() -> None:
     )
 
 
+def test_pixel_copies_are_counted_beside_byte_copies() -> None:
+    survey = make_survey(
+        ["train"] * 10, [0] * 10, pixels=list("aaaabbbcde"), byte_hash=["a", "a", "a", "a", *"bxycde"]
+    )  # three more files of the bytes of one, and two other files of the pixels of another
+    found = by_kind(find_copies(survey, make_twins(survey)))["duplicates_pixels"]
+    assert found.title.startswith("2 of 10 images repeat another pixel for pixel, in another file")
+    assert found.title.endswith("in 1 groups: 5 are distinct.")
+
+
 def test_unreadable_images_are_copies_of_nothing() -> None:
     survey = make_survey(["train", "test"], [0, 0], pixels=["", ""], failed={"train/cancer/0.png": "x"})
     survey.failed["test/cancer/1.png"] = "x"

@@ -175,3 +175,40 @@ def test_metadata_without_labels_gives_the_groups(grow):
 def test_options_are_checked_at_once(options: dict, words: str):
     with pytest.raises(InputError, match=words):
         CorpusOptions(**options)
+
+
+def test_a_split_to_be_ignored_is_ignored_in_a_table_too(grow):
+    root = grow({"i": 3})
+    (root / "t.csv").write_text("path,label,split\ni/0.png,x,train\ni/1.png,y,test\ni/2.png,y,dev\n")
+    listing = list_table(root / "t.csv", CorpusOptions(split_map={"test": "ignore", "dev": "validation"}))
+    assert [(item.source, item.split) for item in listing.items] == [("i/0.png", "train"), ("i/2.png", "validation")]
+
+
+@pytest.mark.parametrize("names", [("a/0.png", "a/1.png", "b/2.png"), ("0.png", "1.png", "2.png")])
+def test_a_table_beside_class_folders_names_files_by_path_or_by_names_of_their_own(grow, names: tuple[str, ...]):
+    root = grow({"a": 2, "b": 3})
+    for taken in ("0.png", "1.png"):
+        (root / "b" / taken).unlink()
+    (root / "metadata.csv").write_text("".join(f"{row}\n" for row in ("file_name,patient", *(f"{n},p" for n in names))))
+    listing = list_folder(root, CorpusOptions())
+    assert [item.group for item in listing.items] == ["p"] * 3 and listing.group_origin == "column patient"
+
+
+def test_a_table_that_names_no_image_is_no_source_of_patients(grow):
+    root = grow({"a": 2, "b": 1})
+    (root / "metadata.csv").write_text("file_name,patient\nx.png,p\n0.png,q\n")  # two images are called 0.png
+    listing = list_folder(root, CorpusOptions())
+    assert not listing.group_origin and not any(item.group for item in listing.items)
+    assert (
+        "metadata.csv names none of the images (it has 'x.png' where they are 'a/0.png') and is left out"
+        in listing.notes
+    )
+    problems = list_folder(root, CorpusOptions(group_column="patient")).problems
+    assert problems == [
+        "metadata.csv names none of the images (it has 'x.png' where they are 'a/0.png'); give paths relative to it"
+    ]
+    (problem,) = list_folder(root, CorpusOptions(mask_column="roi", group_column="patient")).problems[:1]
+    assert problem == "metadata.csv has no column 'roi' (--mask_column); it has file_name, patient"
+    (root / "metadata.csv").write_text("file_name,patient\na/0.png,p\n")
+    listing = list_folder(root, CorpusOptions())
+    assert "metadata.csv names 1 of 3 images" in listing.notes and listing.group_origin == "column patient"

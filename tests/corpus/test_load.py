@@ -319,3 +319,16 @@ def test_the_reference_corpus(reference_corpus: Path):
     assert len({row["class"] for row in corpus.report["class_table"]}) == 4
     assert len({row["found"] for row in corpus.report["class_table"]}) == 7
     assert "test/large.cell.carcinoma is 'large cell carcinoma' (51 images)" in corpus_summary(corpus.report)
+
+
+def test_a_class_folder_whose_name_is_not_utf8(grow, tmp_path: Path):
+    root = grow({"train/malignant": 1})
+    strange = os.path.join(os.fsencode(root), b"train", b"b\xe9nin")
+    try:
+        os.mkdir(strange)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    os.link(root / "train/malignant/0.png", os.path.join(strange, b"0.png"))
+    corpus = load_corpus(root)
+    assert len(corpus.label_names) == 2 and all(name.encode() for name in corpus.label_names)
+    assert len(corpus.report["hash"]) == 64

@@ -56,6 +56,7 @@ def hits(n: int, wrong: int) -> np.ndarray:
         (hits(400, 20), hits(400, 40), 0.0, NO_WORSE),  # better
         (hits(400, 22), hits(400, 20), 0.05, NO_WORSE),  # half a point: the interval reaches 0
         (hits(8, 2), hits(8, 2), 0.05, NOT_SHOWN),  # four patients tell nothing
+        (hits(8, 0), hits(8, 1), 0.05, NOT_SHOWN),  # and no more where one of them got better
         (hits(8, 8), hits(8, 0), 1.0, WORSE),
     ],
 )

@@ -62,7 +62,7 @@ def test_figures_are_those_of_the_records(found: dict[int, dict], picture_split:
     assert figures["deletion_area"]["value"] == pytest.approx(np.mean(areas)) and figures["deletion_area"]["n"] == 2
     assert figures["warned"]["value"] == np.mean([bool(found[row]["warnings"]) for row in (1, 4)])
     assert "lesions" not in stated and "pointing_game" not in figures
-    pointings = {4: Pointing(True, True, 0.0, 0.4, 0.1, 0.3), 1: Pointing(False, True, 2.0, 0.2, 0.1, 0.1)}
+    pointings = {4: Pointing(True, True, 0.0, 0.4, 0.1, 0.2, 0.3), 1: Pointing(False, True, 2.0, 0.2, 0.1, 0.2, 0.1)}
     stated = json.loads(json.dumps(describe(Checked(found, pointings), items, LABEL_NAMES, names)))
     assert [(lesion["source"], lesion["hit"]) for lesion in stated["lesions"]] == [
         ("item 000001", False),

@@ -11,6 +11,7 @@ from ct_xception.evaluation.intervals import (
     describe_figure,
     effective_size,
     group_indices,
+    mean_figure,
     proportion_figure,
     wilson_interval,
 )
@@ -66,6 +67,31 @@ class TestEffectiveSize:
         assert plain <= 0.88 * 300
 
 
+class TestFewGroups:
+    """Twenty items a group, and groups that differ: both intervals must cover about as often as they say."""
+
+    @pytest.mark.parametrize(
+        ("groups", "least_share", "least_mean"), [(5, 0.91, 0.88), (8, 0.91, 0.9), (20, 0.91, 0.91)]
+    )
+    def test_intervals_cover(self, groups: int, least_share: float, least_mean: float) -> None:
+        rng = np.random.default_rng(5)
+        group, share, mean = np.repeat(np.arange(groups), 20), 0, 0
+        for trial in range(300):
+            hits = rng.random(len(group)) < rng.beta(1.2, 0.8, groups)[group]  # 0.6 of the items on average
+            figure = proportion_figure(hits, group, "")
+            share += figure.low <= 0.6 <= figure.high
+            figure = mean_figure(hits.astype(float).tolist(), group.tolist(), "", seed=trial)
+            mean += figure.low is not None and figure.low <= 0.6 <= figure.high
+        assert share >= least_share * 300 and mean >= least_mean * 300
+
+    def test_many_groups_are_left_as_they_were(self) -> None:
+        hits = np.tile([True, True, True, False], 500)
+        group = np.repeat(np.arange(1000), 2)
+        figure = proportion_figure(hits, group, "")
+        size = effective_size(hits, group)
+        assert (figure.low, figure.high) == pytest.approx(wilson_interval(0.75, size), abs=2e-4)
+
+
 class TestProportion:
     def test_no_item_gives_the_reason(self) -> None:
         figure = proportion_figure(np.array([], bool), np.array([], int), "nothing there")
@@ -118,6 +144,14 @@ class TestBootstrap:
         figure = bootstrap_figure(np.ones(100), 30, np.arange(30), "")
         assert (figure.value, figure.low, figure.high) == (1.0, None, None)
         assert figure.reason == "every resample gives the same figure"
+
+    def test_a_mean_leaves_out_what_is_none_and_keeps_patients_whole(self) -> None:
+        figure = mean_figure([1.0, 1.0, 0.0, None], ["a", "a", "b", "b"], "").to_dict()
+        assert figure["value"] == pytest.approx(2 / 3) and figure["n"] == 3
+        assert (figure["low"], figure["high"]) == (0, 1) and figure["method"] == "bootstrap_by_group"
+        assert mean_figure([1.0, 0.0], ["a", "a"], "").reason == "one group only: nothing to resample"
+        assert mean_figure([0.5, 0.5], None, "").reason == "every resample gives the same figure"
+        assert mean_figure([None], None, "no map").to_dict()["reason"] == "no map"
 
     def test_one_group_cannot_be_resampled(self) -> None:
         figure = bootstrap_figure(np.full(10, 0.5), 4, np.zeros(4, int), "")

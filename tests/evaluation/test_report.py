@@ -103,6 +103,14 @@ class TestRoc:
         assert "class 2: no figure" in texts_of(figure)
         assert len(figure.axes[0].lines[3].get_xdata()) == 0
 
+    def test_a_name_with_dollars_is_no_formula(self) -> None:
+        scores, labels, names = make_answers(50, 2)
+        names = ["stage $IIb_$", "normal"]
+        figures = classification_metrics(scores, labels, names, resamples=50)
+        areas = {name: one["auroc"] for name, one in figures["per_class"].items()}
+        for figure in (roc_figure(scores, labels, names, areas), confusion_figure(np.array([[9, 1], [2, 8]]), names)):
+            assert any("stage $IIb_$" in text for text in texts_of(figure))
+
     def test_good_classifiers_get_their_corner_enlarged(self) -> None:
         scores, labels, names = make_answers(100, 2, skill=6)
         figure = roc_figure(scores, labels, names, dict.fromkeys(names, {"value": 0.99, "low": None, "high": None}))

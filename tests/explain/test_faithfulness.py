@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from ct_xception.evaluation.explanations import evidence_figures
 from ct_xception.explain.account import explanation_record, explanation_sentences
 from ct_xception.explain.attribution import Attribution, attribute
 from ct_xception.explain.faithfulness import (
@@ -20,12 +21,10 @@ from ct_xception.explain.faithfulness import (
     evidence,
     infidelity,
     insertion,
-    mean_figure,
     point,
     randomisation,
     rank_correlation,
     sensitivity,
-    summarise,
     top_overlap,
 )
 from ct_xception.explain.methods import Cancelled
@@ -127,8 +126,8 @@ def test_everything_of_a_map_is_json_and_words(network_case: Explained) -> None:
     sentences = " ".join(explanation_sentences(network_case, found))
     for words in ("in the lungs", "mm)", "Blackening the strongest", "rank correlation", "Invisible noise"):
         assert words in sentences, words
-    summary = summarise([found, found], groups=["one", "two"])
-    assert summary["n"] == 2 and summary["deletion_area"]["value"] == pytest.approx(found["deletion"]["area"])
+    figures = evidence_figures([found, found], ["one", "two"])
+    assert figures["n"] == 2 and figures["deletion_area"]["value"] == pytest.approx(found["deletion"]["area"])
 
 
 def test_gathering_evidence_can_be_stopped(network_case: Explained) -> None:
@@ -183,14 +182,6 @@ def test_a_flat_peak_counts_at_its_middle_and_an_empty_map_misses() -> None:
     assert not empty.hit and empty.inside == 0 and empty.overlap == 0
     with pytest.raises(ValueError, match="needs a lesion mask of that size with something in it"):
         point(heat, np.zeros((40, 50), dtype=bool))
-
-
-def test_means_have_intervals_over_patients() -> None:
-    figure = mean_figure([1.0, 1.0, 0.0, None], ["a", "a", "b", "b"])
-    assert figure["value"] == pytest.approx(2 / 3) and figure["n"] == 3
-    assert (figure["low"], figure["high"]) == (0, 1) and figure["method"] == "bootstrap_by_group"
-    assert mean_figure([1.0, 0.0], ["a", "a"])["low"] is None
-    assert mean_figure([None])["value"] is None
 
 
 def test_an_explanation_of_nothing_says_so() -> None:

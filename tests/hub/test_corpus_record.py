@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
 from huggingface_hub import DatasetCard
+from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from ct_xception.cli import main
 from ct_xception.corpus.load import CorpusOptions, load_corpus
@@ -52,6 +56,16 @@ def run_folder(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
+def run_of(source: Path, run: Path, **options: Any) -> Path:
+    """A run's record of a corpus without an audit; the options are those of train_hf.py."""
+    config = config_from_mapping({"corpus": str(source), "weights": "none", **options})
+    corpus = load_corpus(config.corpus, config.corpus_options)
+    write_json(run / "config.json", config.mapping)
+    write_json(run / "corpus.json", corpus.report)
+    write_json(run / "split.json", make_splits(corpus.dataset)[1])
+    return run
+
+
 @pytest.fixture(scope="module")
 def record(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("record")
@@ -87,8 +101,6 @@ class TestWithoutImages:
         assert "- critical: 2 of 8 test images have a twin in train" in text
 
     def test_another_corpus_under_the_same_name(self, run_folder: Path, tmp_path: Path) -> None:
-        import shutil
-
         other = Path(shutil.copytree(run_folder, tmp_path / "run"))
         report = json.loads((other / "corpus.json").read_text())
         write_json(other / "corpus.json", report | {"hash": "0" * 64})
@@ -98,6 +110,102 @@ class TestWithoutImages:
     def test_no_run(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="is no run folder"):
             write_corpus_record(tmp_path, tmp_path / "record")
+
+
+def saved(kind: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.linear_gradient("L").resize((96, 96)).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def png(*, after_idat: bool = False, **texts: str) -> bytes:
+    info = PngImagePlugin.PngInfo()
+    for name, text in texts.items():
+        info.add(b"tEXt", f"{name}\0{text}".encode(), after_idat)
+    return saved("PNG", pnginfo=info)
+
+
+def compressed(*, international: bool) -> bytes:
+    info = PngImagePlugin.PngInfo()
+    if international:
+        info.add_itxt("PatientName", "DOE^JOHN", "de", zip=True)
+    else:
+        info.add_text("PatientName", "DOE^JOHN", zip=True)
+    return saved("PNG", pnginfo=info)
+
+
+def private() -> bytes:
+    info = PngImagePlugin.PngInfo()
+    info.add(b"paTi", b"DOE^JOHN")
+    return saved("PNG", pnginfo=info)
+
+
+def tiff(tag: int, value: Any, kind: int) -> bytes:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[tag], tags.tagtype[tag] = value, kind
+    return saved("TIFF", tiffinfo=tags)
+
+
+def second_page() -> bytes:
+    first, second = (Image.linear_gradient("L").resize((96, 96)) for _ in range(2))
+    second.encoderinfo = {"tiffinfo": {270: "DOE^JOHN"}}  # type: ignore[attr-defined]
+    stream = io.BytesIO()
+    first.save(stream, "TIFF", save_all=True, append_images=[second])
+    return stream.getvalue()
+
+
+def with_segment(marker: int, data: bytes) -> bytes:
+    content = saved("JPEG")
+    return content[:2] + bytes([0xFF, marker]) + (len(data) + 2).to_bytes(2, "big") + data + content[2:]
+
+
+def with_exif(kind: str) -> bytes:
+    exif = Image.Exif()
+    exif[0x010E] = "DOE^JOHN"
+    return saved(kind, exif=exif)
+
+
+class TestTextsBesideThePixels:
+    def test_pictures_without_any_go_byte_for_byte(self, tiny_corpus: Path, tmp_path: Path) -> None:
+        corpus = Path(shutil.copytree(tiny_corpus, tmp_path / "corpus"))
+        plain = [png(Software="matplotlib"), saved("TIFF", dpi=(72, 72), compression="tiff_lzw"), saved("JPEG"),
+                 saved("PNG", icc_profile=b"colours"), saved("BMP")]  # fmt: skip
+        for path, content in zip(sorted((corpus / "train").rglob("*.png")), plain, strict=False):
+            path.write_bytes(content)
+        files = write_corpus_record(run_of(corpus, tmp_path / "run"), tmp_path / "record", images=True)
+        tables = [pandas.read_parquet(str(file)) for name, file in files.items() if name.endswith(".parquet")]
+        published = {cell["bytes"] for table in tables for cell in table["image"]}
+        assert published == {path.read_bytes() for path in corpus.glob("[tv]*/*/*.png")}
+        assert set(plain) < published
+
+    @pytest.mark.parametrize(
+        ("content", "named"),
+        [
+            (png(PatientName="DOE^JOHN"), "PatientName"),
+            (png(PatientName="DOE^JOHN", after_idat=True), "PatientName"),
+            (compressed(international=False), "PatientName"),
+            (compressed(international=True), "PatientName"),
+            (private(), "paTi"),
+            (with_exif("PNG"), "exif"),
+            (tiff(270, "DOE^JOHN", 2), "ImageDescription"),
+            (tiff(305, "DOE^JOHN", 2), "Software"),
+            (tiff(315, "DOE^JOHN", 2), "Artist"),
+            (tiff(700, b"<x:xmpmeta/>", 1), "XMP"),
+            (tiff(65000, b"DOE^JOHN", 7), "tag 65000"),
+            (second_page(), "ImageDescription"),
+            (with_exif("JPEG"), "APP1"),
+            (with_segment(0xFE, b"DOE^JOHN"), "COM"),
+            (with_segment(0xED, b"Photoshop 3.0\0DOE^JOHN"), "APP13"),
+        ],
+    )
+    def test_a_picture_that_carries_some_is_refused(
+        self, tiny_corpus: Path, tmp_path: Path, content: bytes, named: str
+    ) -> None:
+        corpus = Path(shutil.copytree(tiny_corpus, tmp_path / "corpus"))
+        min((corpus / "train").rglob("*.png")).write_bytes(content)
+        run = run_of(corpus, tmp_path / "run", frame=0)
+        with pytest.raises(InputError, match=rf"carries texts \({named}\) that may name a patient; take them out"):
+            write_corpus_record(run, tmp_path / "record", images=True)
 
 
 @pytest.mark.usefixtures("log_in")
@@ -126,12 +234,7 @@ class TestOnTheHub:
         from ct_xception.corpus.phantom import generate_phantom
 
         source = generate_phantom(tmp_path / "dicom", patients=12, slices_per_patient=1, size=64, dicom=True)
-        config = config_from_mapping({"corpus": str(source), "weights": "none"})
-        corpus, run = load_corpus(config.corpus, CorpusOptions()), tmp_path / "run"
-        for name, record in (
-            ("config", config.mapping), ("corpus", corpus.report), ("split", make_splits(corpus.dataset)[1]),
-        ):  # fmt: skip
-            write_json(run / f"{name}.json", record)
+        run = run_of(source, tmp_path / "run")
         assert main(["push", str(run), "alice/dicom", "--dataset", "--images"]) == 2
         assert "holds a DICOM file, whose header may name a patient" in capsys.readouterr().err
         assert ("datasets", "alice/dicom") not in hub.repositories

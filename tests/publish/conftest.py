@@ -309,7 +309,7 @@ class Folder:
         answered = rows[["source", "group", "label", "predicted"]].rename(columns={"predicted": "target"})
         records = [{**row, **explained(number, count)} for number, row in enumerate(answered.to_dict(orient="records"))]
         right = rows[rows["predicted"] == rows["label"]][["source", "group", "label"]].to_dict(orient="records")
-        pointing = {"near": True, "inside": 0.3, "area": 0.02, "overlap": 0.25}
+        pointing = {"near": True, "inside": 0.3, "area": 0.02, "near_area": 0.09, "overlap": 0.25}
         lesions = [
             {**row, **pointing, "hit": number != 1, "distance": 3.0 * (number == 1)} for number, row in enumerate(right)
         ]

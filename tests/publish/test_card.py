@@ -196,6 +196,10 @@ class TestCases:
         assert "Groups (patients or series) are known from column patient" in text
         assert "Without patient identifiers" not in text and "partitions are disjoint | groups |" in text
 
+    def test_a_column_of_pseudonyms_names_patients(self, make_model_dir: MakeModelDir) -> None:
+        text = render_card(make_model_dir(groups={"count": 60, "origin": "column pseudonym"}))
+        assert "known from column pseudonym" in text and "Without patient identifiers" not in text
+
     def test_look_alikes_are_not_known_patients(self, make_model_dir: MakeModelDir) -> None:
         text = render_card(make_model_dir(groups={"origin": "pseudo-patients from look-alike slices"}))
         assert "look-alike slices count as one patient" in text and "Without patient identifiers" in text

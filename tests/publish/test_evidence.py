@@ -26,7 +26,7 @@ class TestRefusals:
     def test_other_weights(self, make_model_dir: MakeModelDir) -> None:
         folder = make_model_dir()
         (folder / "model.safetensors").write_bytes(b"other")
-        with pytest.raises(CheckpointError, match=r"metrics\.json speaks of weights 277089d91c0b, but model.*evaluate"):
+        with pytest.raises(CheckpointError, match=r"metrics\.json speaks of weights 277089d91c0b, but model.*remove"):
             read_evidence(folder)
 
     def test_weights_that_training_did_not_leave(self, make_model_dir: MakeModelDir) -> None:
@@ -81,7 +81,7 @@ class TestRefusals:
     def test_an_older_format(self, make_model_dir: MakeModelDir) -> None:
         folder = make_model_dir()
         edit_json(folder / "evaluation/metrics.json", lambda metrics: metrics.update(format=1))
-        with pytest.raises(CheckpointError, match=r"is of format 1, and a card needs format 2; evaluate .* again"):
+        with pytest.raises(CheckpointError, match=r"is of format 1, and a card needs format 2; remove .* again"):
             read_evidence(folder)
 
     def test_predictions_of_something_else(self, make_model_dir: MakeModelDir) -> None:
@@ -194,7 +194,7 @@ class TestFullFolder:
         change, told = TAMPERED[what]
         folder = full_folder.write()
         edit_json(folder / "evaluation/metrics.json", change)
-        with pytest.raises(CheckpointError, match=f"{told}.*; evaluate the checkpoint again"):
+        with pytest.raises(CheckpointError, match=f"{told}.*; remove its evaluation folder and let its run"):
             read_evidence(folder)
 
     def test_a_group_in_two_folds(self, full_folder: Folder) -> None:

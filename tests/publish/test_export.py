@@ -15,20 +15,25 @@ import onnx
 import pandas
 import pytest
 from onnx import numpy_helper
+from PIL import Image
 
 from ct_xception.cli import main
 from ct_xception.corpus.load import CorpusOptions
-from ct_xception.errors import CheckpointError, InputError
+from ct_xception.corpus.split import PSEUDO_PATIENTS
+from ct_xception.errors import CheckpointError, InputError, SliceError
 from ct_xception.files import read_json, sha256_file, write_json
+from ct_xception.imaging.slices import Window
 from ct_xception.publish import export, export_slices
 from ct_xception.publish.card import render_card
 from ct_xception.publish.clearance import check_checkpoint
 from ct_xception.publish.export import export_checkpoint, missed_bars
 from ct_xception.publish.export_slices import find_slices
 from ct_xception.publish.exports import EXPORT, INT8, INT8_ANSWERS, int8_figures
+from ct_xception.publish.manifest import seal
 from ct_xception.publish.onnx_texts import onnx_texts
 from ct_xception.publish.release import release_checkpoint
 from ct_xception.serving.catalogue import RUNTIMES
+from ct_xception.serving.predictor import Classifier
 from tests.publish.conftest import Folder, edit_json
 from tests.sealed import copy_checkpoint
 
@@ -252,6 +257,77 @@ class TestRefusals:
         export_checkpoint(copy_of, ["onnx"], corpus=str(tiny_corpus), progress=False)
         assert not (copy_of / "openvino/model.xml").exists()  # nobody's record knew it
         assert "onnx/model.onnx" in release_checkpoint(copy_of, "someone/ct")
+
+
+class TestReading:
+    """Slices are read with the window and the frame that were asked for, as training read them."""
+
+    @pytest.fixture
+    def paged(self, tiny_corpus: Path, tmp_path: Path) -> Path:
+        """The tiny corpus with two pages in every file, of which the second is the slice."""
+        folder = Path(shutil.copytree(tiny_corpus, tmp_path / "paged"))
+        for path in set(folder.rglob("*.png")) - set(
+            folder.glob("masks/**/*.png")
+        ):  # what a file is, its first bytes say
+            with Image.open(path) as picture:
+                slice_ = picture.convert("L")
+            Image.new("L", slice_.size).save(path, "TIFF", save_all=True, append_images=[slice_])
+        return folder
+
+    def test_pages_of_a_file(
+        self, copy_of: Path, paged: Path, rewrite: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rewrite()
+        monkeypatch.setattr(export, "LEAST_AGREEMENT", 0.0)
+        monkeypatch.setattr(export, "MOST_LOST", dict.fromkeys(export.MOST_LOST, 1.0))
+        edit_json(copy_of / "ct_xception.json", lambda side: side["provenance"]["corpus"].pop("hash"))
+        seal(copy_of)  # of the same slices, in other files
+        assert main(["export", str(copy_of), "--onnx", "--int8", "--corpus", str(paged), "--frame", "1"]) == 0
+        record = read_json(copy_of / EXPORT)["files"]
+        assert record["onnx"]["difference"]["n"] == 48
+        # The card that the export wrote holds the answers against the evaluation of the tiny corpus itself.
+        assert record[INT8]["figures"]["n"] == len(pandas.read_parquet(copy_of / INT8_ANSWERS))
+
+    def test_a_window_for_deep_pictures(
+        self, copy_of: Path, sample_slices: list[Path], rewrite: Callable[..., None], tmp_path: Path
+    ) -> None:
+        rewrite()
+        for number, path in enumerate(sample_slices):
+            folder = tmp_path / "deep" / ("normal" if number % 2 else "tumour")
+            folder.mkdir(parents=True, exist_ok=True)
+            with Image.open(path) as picture:
+                deep = np.asarray(picture.convert("L")).astype(np.uint16) + 1000  # 12 bits stored in 16
+            Image.fromarray(deep).save(folder / f"{number}.png")
+        words = ["--onnx", "--corpus", str(tmp_path / "deep"), "--window", "1128/256"]
+        assert main(["export", str(copy_of), *words]) == 0
+        assert read_json(copy_of / EXPORT)["files"]["onnx"]["difference"]["n"] == len(sample_slices)
+
+    def test_pseudo_patients_are_those_of_the_same_slices(
+        self, tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: dict[str, Any] = {}
+
+        def audit(corpus: object, **options: Any) -> Any:
+            asked.update(options)
+            raise InputError("that is enough")
+
+        monkeypatch.setattr("ct_xception.corpus.audit.audit_corpus", audit)
+        trained = {"split": {"name": "another", "groups_origin": PSEUDO_PATIENTS}}
+        options = CorpusOptions(window=Window(40, 400), frame=0)
+        with pytest.raises(InputError, match="that is enough"):
+            find_slices(trained, LABEL_NAMES, str(tiny_corpus), options, calibrate=True)
+        assert (asked["window"], asked["frame"]) == (Window(40, 400), 0)
+
+    def test_nothing_to_calibrate_on(
+        self, copy_of: Path, tiny_corpus: Path, rewrite: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise SliceError("slice", "gone", "bring it back")
+
+        rewrite()
+        monkeypatch.setattr(Classifier, "read", refuse)
+        with pytest.raises(CheckpointError, match="none of the training slices that int8 is calibrated on could be"):
+            export_checkpoint(copy_of, [INT8], corpus=str(tiny_corpus), progress=False)
 
 
 class TestSlices:

@@ -106,11 +106,22 @@ class TestPublishing:
 
     def test_what_was_asked_for_goes_and_is_sealed(self, sealed: Path) -> None:
         stock, files = release_checkpoint(sealed, "someone/ct"), release_checkpoint(sealed, "someone/ct", handler=True)
-        assert without_handler(files).keys() == stock.keys() and files["README.md"] == stock["README.md"]
+        assert without_handler(files).keys() == stock.keys()
         side = json.loads(files["ct_xception.json"])  # type: ignore[arg-type]
         assert set(side["manifest"]) == set(files) - {"ct_xception.json"}
         source = files[HANDLER]
         assert isinstance(source, Path) and side["manifest"][HANDLER] == hashlib.sha256(source.read_bytes()).hexdigest()
+
+    def test_the_card_tells_of_it(self, sealed: Path) -> None:
+        stock, card = (
+            bytes(release_checkpoint(sealed, "someone/ct", handler=asked)["README.md"]).decode()  # type: ignore[arg-type]
+            for asked in (False, True)
+        )
+        assert "no code in this repository has to be trusted." in stock and "| Security | no code in this" in stock
+        assert HANDLER not in stock
+        assert "checkpoint: the code in this repository (`handler.py`, `ct_xception/`) is for Inference" in card
+        assert "| Security | code for Inference Endpoints (`handler.py`, `ct_xception/`)" in card
+        assert "no code" not in card
 
     def test_a_copy_with_a_handler_goes_again_with_it_and_not_without(self, sealed: Path) -> None:
         for name, content in release_checkpoint(sealed, "someone/ct", handler=True).items():
