@@ -159,7 +159,8 @@ class Page:
         if window is None:
             return {self.outputs.status: words.status("Ready.")}
         data = {**data, self.inputs.centre: window.centre, self.inputs.width: window.width}
-        moved = {self.inputs.centre: window.centre, self.inputs.width: window.width}
+        case: Case | None = data[self.outputs.kept]
+        moved = self._move_sliders(window, None if case is None else case.view.prediction.slice)
         return {**moved, **self._draw_through(request, data)}
 
     def draw_window(self, request: gr.Request, data: Data) -> Shown:
@@ -326,14 +327,20 @@ class Page:
             reason = f"{slice_.bit_depth}-bit picture: its window is fixed"
             rest = gr.update(interactive=False)
             return {ask.preset: gr.update(info=reason, interactive=False), ask.centre: rest, ask.width: rest}
-        centres, widths = layout.CENTRES, layout.WIDTHS
-        if not slice_.is_hu:
-            centres, widths = (0, 2**slice_.bit_depth), (1, 2**slice_.bit_depth)
-        lowest, highest = min(centres[0], window.centre), max(centres[1], window.centre)
+        units = "in HU" if slice_.is_hu else "in stored units"
+        return {ask.preset: gr.update(info=units, interactive=True), **self._move_sliders(window, slice_)}
+
+    def _move_sliders(self, window: Window, slice_: Slice | None) -> Shown:
+        """The sliders at a window, their ends wide enough for it: gradio refuses a value beyond them."""
+        (lowest, highest), widest = layout.CENTRES, layout.WIDTHS[1]
+        if slice_ is not None and not slice_.is_hu:
+            lowest, highest, widest = 0, 2**slice_.bit_depth, 2**slice_.bit_depth
+        ends = {"minimum": min(lowest, window.centre), "maximum": max(highest, window.centre)}
         return {
-            ask.preset: gr.update(info="in HU" if slice_.is_hu else "in stored units", interactive=True),
-            ask.centre: gr.update(minimum=lowest, maximum=highest, value=window.centre, interactive=True),
-            ask.width: gr.update(minimum=1, maximum=max(widths[1], window.width), value=window.width, interactive=True),
+            self.inputs.centre: gr.update(**ends, value=window.centre, interactive=True),
+            self.inputs.width: gr.update(
+                minimum=1, maximum=max(widest, window.width), value=window.width, interactive=True
+            ),
         }
 
     def _show_choice(self, case: Case) -> Any:

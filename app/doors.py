@@ -134,7 +134,8 @@ class Api:
 
         Args:
             file: a CT slice as PNG, JPEG, TIFF or DICOM
-            window: lung, mediastinal, bone, or CENTRE/WIDTH in HU such as -600/1500; empty for the file's own
+            window: lung, mediastinal, bone, or CENTRE/WIDTH in HU such as -600/1500; empty for the
+                model's, else the file's own
             frame: of a file with several, from 0
         """
         return self._record(self.classifier(self._read(file, window, frame)))
@@ -158,7 +159,8 @@ class Api:
             target: the class to explain; empty for the one answered
             method: how the map is computed
             budget: how much work a method other than gradcam and cam may do
-            window: lung, mediastinal, bone, or CENTRE/WIDTH in HU such as -600/1500; empty for the file's own
+            window: lung, mediastinal, bone, or CENTRE/WIDTH in HU such as -600/1500; empty for the
+                model's, else the file's own
             frame: of a file with several, from 0
         """
         slice_ = self._read(file, window, frame)

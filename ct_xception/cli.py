@@ -780,7 +780,8 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--window",
         metavar="PRESET|CENTRE/WIDTH",
-        help="lung, mediastinal, bone, or HU such as -600/1500; for DICOM and deep images (default: the file's own)",
+        help="lung, mediastinal, bone, or HU such as -600/1500; for DICOM and deep images (default: that of "
+        "training, else the file's own)",
     )
     parser.add_argument("--frame", type=int, metavar="N", help="frame or page of a file with several, from 0")
 

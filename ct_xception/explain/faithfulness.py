@@ -265,7 +265,7 @@ def infidelity(explained: Explained, *, patches: int = 60, seed: int = 0) -> flo
 
     def score(batch: torch.Tensor) -> torch.Tensor:
         explained.look_up()
-        values = _logits(explained.model, batch)[:, explained.target].clone()
+        values = _logits(explained.model, batch)[:, explained.target].clone().cpu()  # as the pixels that captum holds
         changes.append(values)
         return values
 

@@ -51,6 +51,7 @@ SLOPES = (1e-6, 1e4)  # of rescale: CT has 1, PET a small fraction
 MAX_INTERCEPT = 1e6
 BEYOND_METAL = 20_000  # HU: gold fillings stay below, two's complement read as unsigned does not
 TISSUE = (-900, 3000)  # HU: a padding value in here would punch holes into the body
+_RESCALING = "PixelValueTransformationSequence"
 REMEDY = "export it again, uncompressed if your software offers that"
 
 
@@ -305,17 +306,22 @@ def _rescale(stored: np.ndarray, tags: _Tags, label: str) -> tuple[np.ndarray, b
     """Values in HU where the file says so (PS3.3 C.11.1), else stored values as they are; whether HU; notes."""
     if tags.dataset.get("ModalityLUTSequence"):
         raise SliceError(label, "a modality lookup table, which CT images do not have", "give the original CT image")
-    group = "PixelValueTransformationSequence"
-    slope, intercept = (_number(tags.get(key, group)) for key in ("RescaleSlope", "RescaleIntercept"))
+    slope, intercept = _rescaling(tags)
     if slope is None or intercept is None:
         return stored, False, ["no rescale slope and intercept: stored values, not HU"]
     if not SLOPES[0] <= slope <= SLOPES[1]:  # NaN fails too
         raise SliceError(label, f"a rescale slope of {slope:g}", "give the original image")
     if not abs(intercept) <= MAX_INTERCEPT:
         raise SliceError(label, f"a rescale intercept of {intercept:g}", "give the original image")
-    unit = str(tags.get("RescaleType", group) or "HU").strip().upper()
+    unit = str(tags.get("RescaleType", _RESCALING) or "HU").strip().upper()
     is_hu = unit == "HU" and _text(tags.dataset, "Modality") == "CT"
     return stored * slope + intercept, is_hu, [] if is_hu else ["rescaled, but not to HU"]
+
+
+def _rescaling(tags: _Tags) -> tuple[float | None, float | None]:
+    """Slope and intercept; None for what is not there."""
+    slope, intercept = (_number(tags.get(key, _RESCALING)) for key in ("RescaleSlope", "RescaleIntercept"))
+    return slope, intercept
 
 
 def _padding(stored: np.ndarray, values: np.ndarray, tags: _Tags, is_hu: bool) -> tuple[np.ndarray, list[str]]:
@@ -364,8 +370,11 @@ def _choose_window(
         return window, notes
     if is_hu:
         return WINDOWS["lung"], [*notes, f"no window in the file: lung {WINDOWS['lung']} shown"]
-    signed = tags.dataset.PixelRepresentation == 1
-    return whole_range(stored, bits, signed, label), [*notes, f"no window: the whole {bits}-bit range shown"]
+    whole = whole_range(stored, bits, tags.dataset.PixelRepresentation == 1, label)
+    slope, intercept = _rescaling(tags)  # the window is of the values, which may be rescaled without being HU
+    if slope is not None and intercept is not None:
+        whole = Window(whole.centre * slope + intercept, whole.width * slope)
+    return whole, [*notes, f"no window: the whole {bits}-bit range shown"]
 
 
 def _file_window(tags: _Tags) -> tuple[Window | None, list[str]]:

@@ -74,6 +74,18 @@ def open_checkpoint(source: str | Path, network: Sequence[str] = (WEIGHTS,)) -> 
     """
     folder, revision = _locate(source, network)
     name = printable(source)
+    try:
+        return _open(folder, revision, name, network)
+    except InputError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # JSON of another shape than ours
+        raise CheckpointError(
+            f"{name}: {CONFIG} or {SIDE_FILE} is not of the form that a checkpoint has ({printable(str(error))}); "
+            "fetch the checkpoint again."
+        ) from error
+
+
+def _open(folder: Path, revision: str | None, name: str, network: Sequence[str]) -> Checkpoint:
     config = _read_config(folder, name)
     for file in network:
         _check_present(folder, name, file)

@@ -74,7 +74,7 @@ def read_json_request(body: bytes) -> tuple[bytes, Asked]:
     """The file and the wishes in a JSON body. Raises InputError where it is no such request."""
     try:
         request = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"the body is not JSON, as its content type says ({printable(error)}); mend it.") from error
     if not isinstance(request, Mapping) or "inputs" not in request:
         raise InputError('the JSON has no "inputs"; put the file there, in base64.')

@@ -196,7 +196,11 @@ def load_network(
     """
     if runtime == "torch":
         model = load_model(checkpoint)
-        model.to(device)  # type: ignore[arg-type]
+        try:
+            model.to(device)  # type: ignore[arg-type]
+        except (RuntimeError, AssertionError) as error:  # torch's, for a name that it does not know or a driver
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"device {device}: cannot be used here ({reason}); use cpu.") from error
         return TorchNetwork(model)
     if device != "cpu":
         raise InputError(f"device {device}: runtime {runtime} answers on the CPU; use cpu, or runtime torch.")

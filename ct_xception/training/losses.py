@@ -47,10 +47,14 @@ def _cross_entropy(logits: torch.Tensor) -> torch.Tensor:
     return functional.log_softmax(logits, dim=1)
 
 
+SURE = 1e-6  # the least distance of a probability from 1 that the focal loss tells
+
+
 def _focal(gamma: float) -> Callable[[torch.Tensor], torch.Tensor]:
     def term(logits: torch.Tensor) -> torch.Tensor:
         log_probability = functional.log_softmax(logits, dim=1)
-        return (1 - log_probability.exp()) ** gamma * log_probability
+        # Below 1 the power's slope at 0 is infinite, and a sure answer would make its gradient infinity times 0.
+        return (1 - log_probability.exp()).clamp(min=SURE) ** gamma * log_probability
 
     return term
 

@@ -126,7 +126,7 @@ def test_a_slider_redraws_at_once_what_the_reader_would_show(page: Page, sample_
     expected = read_slice(sample_series[0], window=Window(-500, 900)).to_pil()
     assert np.array_equal(np.asarray(drawn["value"]), np.asarray(expected))
     moved = page.choose_preset(REQUEST, told(page, sample_series[0], kept=case, preset="lung"))
-    assert (moved[page.inputs.centre], moved[page.inputs.width]) == (-600, 1500)
+    assert (moved[page.inputs.centre]["value"], moved[page.inputs.width]["value"]) == (-600, 1500)
     assert moved[page.outputs.slice]["label"] == "Slice, window -600/1500 HU, not yet answered"
 
 
@@ -134,6 +134,10 @@ def test_stored_units_get_their_own_range(page: Page, tmp_path: Path) -> None:
     Image.fromarray(np.arange(10_000, dtype=np.uint16).reshape(100, 100) * 6).save(tmp_path / "deep.png")
     shown = answer(page, tmp_path / "deep.png")
     assert shown[page.inputs.centre]["maximum"] == 65536 and shown[page.inputs.preset]["info"] == "in stored units"
+    assert shown[page.inputs.centre]["minimum"] == 0
+    moved = page.choose_preset(REQUEST, told(page, tmp_path / "deep.png", kept=shown[page.outputs.kept], preset="lung"))
+    ends = {key: moved[page.inputs.centre][key] for key in ("minimum", "value", "maximum")}
+    assert ends == {"minimum": -600, "value": -600, "maximum": 65536}  # gradio refuses a value below the minimum
 
 
 def test_a_bad_file_is_refused_in_the_reader_s_words_and_escaped(page: Page, tmp_path: Path) -> None:

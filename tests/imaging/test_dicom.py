@@ -110,6 +110,14 @@ def test_without_rescale_it_is_not_hu(missing: str) -> None:
         read_slice(content)
 
 
+@pytest.mark.parametrize("tags", [{"Modality": "OT"}, {"RescaleType": "US"}])
+def test_without_hu_and_window_the_whole_range_is_shown_after_the_rescale(tags: dict[str, str]) -> None:
+    stored = np.array([[0, 1024, 2048, 4095]], dtype=np.uint16)
+    slice_ = read_slice(ct(stored, BitsStored=12, HighBit=11, RescaleSlope=2, RescaleIntercept=-1024, **tags))
+    assert slice_.pixels.tolist() == [[0, 64, 128, 255]] and not slice_.is_hu
+    assert slice_.window == Window(2 * 2048 - 1024, 2 * 4096) and noted(slice_, "the whole 12-bit range shown")
+
+
 def test_stored_values_that_the_window_misses_are_refused() -> None:
     with pytest.raises(SliceError, match="-600/1500 leaves nothing of its values, 1000 to 1100"):
         read_slice(ct(np.array([[1000, 1100]], dtype=np.uint16), RescaleSlope=None), window=Window(-600, 1500))

@@ -110,6 +110,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
         ({"model_args": {"checkpoint_path": "/x.bin"}}, "model_args in config.json holds checkpoint_path"),
         ({"label_names": ["one"]}, "no choice between two or more classes"),
         ({"problem_type": "multi_label_classification"}, "no choice between two or more classes"),
+        ({"pretrained_cfg": None}, "is not of the form that a checkpoint has .*; fetch the checkpoint again"),
     ],
 )
 def test_a_config_that_cannot_be_trusted_is_refused(checkpoint: Path, values: dict[str, Any], words: str) -> None:
@@ -137,6 +138,9 @@ def test_pickled_weights_are_never_read(checkpoint: Path) -> None:
     [
         ({"format": 2}, "has format 2, this version reads 1; update ct-xception"),
         ({"input": {"body_crop": True, "denoise": 3}}, r"unknown input steps in ct_xception.json \(denoise\)"),
+        ({"manifest": None}, "is not of the form that a checkpoint has"),
+        ({"input": None}, "is not of the form that a checkpoint has"),
+        ({"input": {"window": {"center": 1, "width": 2}}}, "is not of the form that a checkpoint has .*centre"),
     ],
 )
 def test_a_side_file_of_a_later_version_is_refused(checkpoint: Path, side: dict[str, Any], words: str) -> None:

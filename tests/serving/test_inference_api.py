@@ -91,6 +91,7 @@ def test_a_file_in_base64_comes_back_byte_for_byte() -> None:
     ("body", "words"),
     [
         (b"{", "the body is not JSON, as its content type says"),
+        (b"[" * 100_000, "the body is not JSON, as its content type says"),
         (b"[1]", 'the JSON has no "inputs"'),
         (b'{"inputs": 7}', '"inputs" is int, not text'),
         (b'{"inputs": "/etc/passwd!"}', '"inputs" is not base64; encode the file'),

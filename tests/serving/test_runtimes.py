@@ -153,6 +153,8 @@ class TestRefusals:
             Classifier.from_pretrained(exported_checkpoint, "tensorrt")
         with pytest.raises(InputError, match="device cuda: runtime onnx answers on the CPU"):
             Classifier.from_pretrained(exported_checkpoint, "onnx", device="cuda")
+        with pytest.raises(InputError, match="device gpu: cannot be used here .*; use cpu"):
+            Classifier.from_pretrained(exported_checkpoint, device="gpu")
 
     @pytest.mark.parametrize("runtime", EXPORTED)
     def test_a_checkpoint_without_exports(self, tiny_checkpoint: Path, runtime: str) -> None:

@@ -35,6 +35,12 @@ def test_focal_by_hand_and_without_focus_is_cross_entropy() -> None:
     )
 
 
+def test_focal_of_a_sure_answer_has_a_gradient() -> None:
+    logits = torch.tensor([[30.0, 0.0, 0.0], [0.0, 1.0, 0.0]], requires_grad=True)
+    make_loss("focal", 3, gamma=0.5, smoothing=0.1)(logits, torch.eye(3)[:2]).backward()
+    assert logits.grad is not None and torch.isfinite(logits.grad).all() and logits.grad[1].abs().sum() > 0
+
+
 def test_bce_of_two_classes_is_torchs_on_the_difference_and_equals_cross_entropy() -> None:
     logits, labels = LOGITS[:, :2], torch.tensor([0, 1])
     targets = functional.one_hot(labels, 2).float()
