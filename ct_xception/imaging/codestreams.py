@@ -13,6 +13,9 @@ from typing import BinaryIO
 
 CHUNK = 2**20
 MAX_TILES = 4096  # of one JPEG 2000 image: each costs a decoder memory, whatever its size
+MAX_BOXES = 1024  # before a JP2 file's codestream, of which writers put a handful
+JP2_SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"  # T.800 I.5.1, the first box
+SOC_SIZ = b"\xff\x4f\xff\x51"  # how a JPEG 2000 codestream begins (T.800 A.2)
 # Start-of-frame markers (ITU-T T.81 table B.1; T.87 adds JPEG-LS's F7); C4, C8 and CC mean other things.
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 
@@ -30,10 +33,10 @@ def coded_size(codestream: bytes) -> CodedSize:
     """The size in a JPEG, JPEG-LS or JPEG 2000 codestream's header. Raises ValueError where there is none."""
     if codestream[:2] == b"\xff\xd8":
         return _jpeg_size(codestream)
-    start = codestream[:4096].find(b"\xff\x4f\xff\x51")  # SOC, SIZ; boxes may come first
-    if start < 0:
+    start = _jp2_codestream(codestream) if codestream.startswith(JP2_SIGNATURE) else 0
+    if not codestream.startswith(SOC_SIZ, start):
         raise ValueError("neither a JPEG nor a JPEG 2000 codestream")
-    return _jpeg2000_size(codestream[start + 4 :])
+    return _jpeg2000_size(codestream[start + 4 : start + 42])
 
 
 def _jpeg_size(codestream: bytes) -> CodedSize:
@@ -51,6 +54,27 @@ def _jpeg_size(codestream: bytes) -> CodedSize:
             return CodedSize(rows, columns, samples)
         position += 2 + max(2, struct.unpack_from(">H", codestream, position + 2)[0])
     raise ValueError("a JPEG without a frame header")
+
+
+def _jp2_codestream(content: bytes) -> int:
+    """Walk a JP2 file's boxes (T.800 I.4) to the first codestream, as decoders do, and tell where it starts.
+
+    What merely looks like a codestream, inside another box, must not be believed.
+    """
+    position = len(JP2_SIGNATURE)
+    for _ in range(MAX_BOXES):
+        if position + 8 > len(content):
+            break
+        length, kind = struct.unpack_from(">I4s", content, position)
+        head = 8
+        if length == 1 and position + 16 <= len(content):  # the length follows in 64 bits
+            length, head = struct.unpack_from(">Q", content, position + 8)[0], 16
+        if kind == b"jp2c":
+            return position + head
+        if length < head:  # 0 says that the box reaches to the end
+            break
+        position += length
+    raise ValueError("a JP2 file without a codestream in its boxes")
 
 
 def _jpeg2000_size(siz: bytes) -> CodedSize:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # an open list lets 37 plug-ins, some of them programs, at hostile bytes
 COLOUR_TOLERANCE = 16  # grey levels between channels: JPEG's chroma noise stays below
+MAX_PAGES = 4_000  # of one TIFF: Pillow parses every page on the way, and looks back at all of them for loops
 FILLED = 0.25  # of the declared range that a deep picture without a window must span
 ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 0x0112, 258, 262, 339
 MIN_IS_WHITE, SIGNED = 0, 2
@@ -56,7 +57,10 @@ def read_picture(stream: BinaryIO, label: str, *, window: Window | None, frame: 
 
 
 def read_picture_place(stream: BinaryIO, label: str) -> Place:
-    """The size of an open picture file and how many slices it holds: the pages of a TIFF, else 1. Raises SliceError."""
+    """The size of an open picture file and how many slices it holds: the pages of a TIFF, else 1. Raises SliceError.
+
+    More than MAX_PAGES are refused.
+    """
     from PIL import Image, UnidentifiedImageError
 
     with refusing(label):
@@ -64,8 +68,8 @@ def read_picture_place(stream: BinaryIO, label: str) -> Place:
             image = Image.open(stream, formats=FORMATS)
         except UnidentifiedImageError:
             return Place()  # reading it will say what is wrong
-        frames = int(getattr(image, "n_frames", 1)) if image.format == "TIFF" else 1
-        return Place(frames, size=(image.height, image.width))
+        size = (image.height, image.width)  # of the first page, which counting leaves
+        return Place(_count_pages(image, label), size=size)
 
 
 def slice_from_picture(image: Image.Image, label: str, *, window: Window | None, frame: int | None) -> Slice:
@@ -120,11 +124,28 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _turn_to_page(image: Image.Image, label: str, frame: int | None) -> None:
-    pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1  # elsewhere an animation or a thumbnail
     if frame is None and image.tell() > 0:
         return  # the caller turned the page
+    pages = _count_pages(image, label, None if frame is None or frame < 0 else frame + 1)
     image.seek(choose_frame(pages, frame, label))
     check_pixels(image.height, image.width, label)
+
+
+def _count_pages(image: Image.Image, label: str, enough: int | None = None) -> int:
+    """The pages of a TIFF, counted no further than `enough`; of any other format 1. Leaves the picture at one of them.
+
+    More than MAX_PAGES are refused: Pillow's own `n_frames` has no bound.
+    """
+    if image.format != "TIFF":
+        return 1  # what follows is an animation or a thumbnail
+    for page in range(MAX_PAGES + 1):
+        if page == enough:
+            return page
+        try:
+            image.seek(page)  # one at a time: a longer leap past the end makes Pillow believe in pages it never saw
+        except EOFError:
+            return page
+    raise SliceError(label, f"a TIFF of more than {MAX_PAGES} pages", "split it and give a part of it")
 
 
 def _upright(image: Image.Image) -> tuple[Image.Image, list[str]]:
@@ -144,7 +165,8 @@ def _grey_of_deep(
         values = values.view(np.uint32)
     if image.mode == "F" and not (finite := np.isfinite(values)).all():
         notes.append(f"{np.count_nonzero(~finite)} pixels without a finite value set to black")
-        values = np.where(finite, values, -np.inf)
+        # Black is the highest value where the lowest is white: the inversion below turns the window's top to 0.
+        values = np.where(finite, values, np.inf if stored.min_is_white else -np.inf)
     if window is None:
         window = whole_range(values, stored.bits, stored.signed, label)
         notes.append(f"no window given: the whole {stored.bits}-bit range shown")

@@ -9,6 +9,7 @@ probability, as calibration, prediction sets and operating points were fitted on
 
 from __future__ import annotations
 
+import lzma
 import re
 import zipfile
 import zlib
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ct_xception.errors import InputError, SliceError, printable
+from ct_xception.imaging.pictures import MAX_PAGES
 from ct_xception.imaging.places import Place, read_place
 from ct_xception.imaging.slices import DICOM_SUFFIXES, IMAGE_SUFFIXES, Slice, Window
 from ct_xception.serving.gate import REFUSED
@@ -28,15 +30,19 @@ if TYPE_CHECKING:
     from ct_xception.serving.predictor import Classifier, Prediction
 
 MAX_SLICES = 400  # answered of one series: a chest at 1 mm
-MAX_FRAMES = 4_000  # of one file
+MAX_FRAMES = MAX_PAGES  # of one file
 MAX_ENTRIES = 2_000  # of one archive, folders and other files counted
 MAX_ENTRY = 64 * 2**20  # bytes of one entry, unpacked
 MAX_UNPACKED = 2**30  # bytes of all entries that are read
 BATCH = 8  # slices at a time
 LEAST = 1e-12  # of a probability before its logarithm is taken
+MAX_DIGITS = 64  # of a number in a name, as long as a whole UID; Python itself refuses to read 4,301
 
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _CLUTTER = ("__MACOSX/", ".")
+_BROKEN = (  # what zipfile and its decompressors raise on hostile bytes
+    zipfile.BadZipFile, NotImplementedError, OSError, EOFError, zlib.error, lzma.LZMAError, RuntimeError, ValueError,
+)  # fmt: skip
 
 
 class Stopped(Exception):
@@ -131,7 +137,9 @@ def _look_into(path: Path, name: str) -> tuple[list[Member], list[str]]:
             entries = archive.infolist()
             _check_archive(entries, name)
             kept = [index for index, entry in enumerate(entries) if _may_be_slice(archive, entry)]
-    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, zlib.error, RuntimeError, ValueError) as error:
+    except SliceError:
+        raise
+    except _BROKEN as error:
         raise SliceError(name, f"a zip that cannot be opened ({printable(error)})", "zip the series again") from error
     unpacked = sum(entries[index].file_size for index in kept)
     if unpacked > MAX_UNPACKED:
@@ -150,6 +158,11 @@ def _check_archive(entries: Sequence[zipfile.ZipInfo], name: str) -> None:
         raise SliceError(name, f"a zip of {len(entries)} entries", f"give one of at most {MAX_ENTRIES}")
     if any(entry.flag_bits & 1 for entry in entries):
         raise SliceError(name, "a zip with a password", "zip the series without one")
+    # bzip2 and LZMA expand a thousandfold and more, and take memory that the entry itself chooses.
+    methods = {entry.compress_type for entry in entries} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+    if methods:
+        found = f"a zip packed by method {min(methods)}, neither stored nor deflated"
+        raise SliceError(name, found, "zip the series again by deflate, as is usual")
 
 
 def _may_be_slice(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
@@ -180,7 +193,9 @@ def _unpack(path: Path, index: int, name: str) -> bytes:
                 content = stream.read(MAX_ENTRY + 1)
     except FileNotFoundError as error:
         raise SliceError(name, "an upload that is no longer kept", "upload it again") from error
-    except (zipfile.BadZipFile, NotImplementedError, OSError, EOFError, zlib.error, RuntimeError) as error:
+    except SliceError:
+        raise
+    except _BROKEN as error:
         raise SliceError(name, f"cannot be unpacked ({printable(error)})", "zip the series again") from error
     if len(content) > MAX_ENTRY:
         raise SliceError(name, "an entry larger than the zip says", "zip the series again")
@@ -201,29 +216,49 @@ def _tell_apart(found: Sequence[Member]) -> tuple[list[list[Placed]], list[Membe
 
 
 def _arrange(placed: Sequence[Placed], unreadable: Sequence[Member], name: str, notes: Sequence[str]) -> Series:
-    """One series in order, a member for each frame, and what holds no image behind them. Raises InputError."""
+    """One series in order, a member for each frame answered, and what holds no image behind. Raises InputError."""
     keys, order = _order([place for _, place in placed], [member.name for member, _ in placed])
     if len(placed) + len(unreadable) == 1:
         order = "as stored in the file"
     ranked = [placed[index] for index in sorted(range(len(placed)), key=lambda index: keys[index])]
-    members = [each for member, place in ranked for each in _frames_of(member, place.frames)]
-    facts = _describe(len(members), [place for _, place in ranked])
-    members, thinned = _thin(members)
+    members, count = _members_of(ranked)
+    facts = _describe(count, [place for _, place in ranked])
+    thinned = _thinned(len(members), count)
     members += sorted(unreadable, key=lambda member: _natural(member.name))
     odd = order == "by position" and len(set(keys)) < len(keys)
     more = ["several slices lie at one position: this may be more than one series"] if odd else []
     return Series(tuple(members), order, (*notes, *more, *thinned), name, facts)
 
 
-def _thin(members: list[Member]) -> tuple[list[Member], list[str]]:
-    """At most MAX_SLICES, evenly through the series, and a clause on what was passed over."""
-    step = -(-len(members) // MAX_SLICES)
-    if step <= 1:
-        return members, []
-    kept = members[::step]
-    return kept, [
-        f"one slice in {step} is answered, {len(kept)} of {len(members)}: a series is thinned to {MAX_SLICES}"
-    ]
+def _members_of(ranked: Sequence[Placed]) -> tuple[list[Member], int]:
+    """At most MAX_SLICES members, evenly through the series, and how many slices it has. Raises InputError.
+
+    Thinned by index, before they are made: headers of a few bytes can claim millions of frames.
+    """
+    for member, place in ranked:
+        if place.frames > MAX_FRAMES:
+            raise InputError(f"{member.name} has {place.frames} frames, more than {MAX_FRAMES}; give a part of it.")
+    count = sum(max(1, place.frames) for _, place in ranked)
+    step = max(1, -(-count // MAX_SLICES))
+    members, before = list[Member](), 0
+    for member, place in ranked:
+        frames = max(1, place.frames)
+        chosen = range(-before % step, frames, step)
+        members += [member for _ in chosen] if frames == 1 else [_frame_of(member, frame) for frame in chosen]
+        before += frames
+    return members, count
+
+
+def _frame_of(member: Member, frame: int) -> Member:
+    return Member(f"{member.name}, frame {frame}", member.path, member.entry, frame)  # from 0, as on the command line
+
+
+def _thinned(kept: int, count: int) -> list[str]:
+    """A clause on the slices passed over, where there are any."""
+    if kept == count:
+        return []
+    step = -(-count // MAX_SLICES)
+    return [f"one slice in {step} is answered, {kept} of {count}: a series is thinned to {MAX_SLICES}"]
 
 
 def _describe(count: int, places: Sequence[Place]) -> str:
@@ -258,17 +293,13 @@ def _order(places: Sequence[Place], names: Sequence[str]) -> tuple[list[tuple[An
 
 def _natural(name: str) -> tuple[Any, ...]:
     """Names with their numbers as numbers: slice 9 before slice 10."""
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name.lower()))
+    parts = re.split(r"([0-9]+)", name.lower())
+    return tuple((0, int(part), "") if _is_number(part) else (1, 0, part) for part in parts)
 
 
-def _frames_of(member: Member, frames: int) -> list[Member]:
-    if frames <= 1:
-        return [member]
-    if frames > MAX_FRAMES:
-        raise InputError(f"{member.name} has {frames} frames, more than {MAX_FRAMES}; give a part of it.")
-    return [
-        Member(f"{member.name}, frame {frame}", member.path, member.entry, frame) for frame in range(frames)
-    ]  # from 0, as on the command line
+def _is_number(part: str) -> bool:
+    """Whether `int` surely reads it: a superscript is a digit to `str.isdigit` alone."""
+    return part.isascii() and part.isdecimal() and len(part) <= MAX_DIGITS
 
 
 # Each slice's answer

@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ct_xception.imaging.codestreams import CodedSize, coded_size, inflated_size, run_length_size
+from ct_xception.imaging.codestreams import (
+    JP2_SIGNATURE,
+    SOC_SIZ,
+    CodedSize,
+    coded_size,
+    inflated_size,
+    run_length_size,
+)
 from tests.imaging.builders import encode
 
 
@@ -29,7 +36,52 @@ def test_tiles_are_capped() -> None:
         coded_size(content)
 
 
-@given(st.binary(max_size=80), st.sampled_from([b"", b"\xff\xd8", b"\xff\xd8\xff\xc0", b"\xff\x4f\xff\x51"]))
+def box(kind: bytes, content: bytes, *, extended: bool = False) -> bytes:
+    if extended:
+        return struct.pack(">I4sQ", 1, kind, 16 + len(content)) + content
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+SMALL = encode(Image.new("L", (8, 8)), "JPEG2000", no_jp2=True)
+LARGE = encode(Image.new("L", (30, 20)), "JPEG2000", no_jp2=True)
+
+
+@pytest.mark.parametrize("extended", [False, True])
+@pytest.mark.parametrize("decoy", [b"uuid", b"free", b"xml "])
+def test_a_codestream_inside_another_box_is_not_believed(decoy: bytes, extended: bool) -> None:
+    """Pillow's decoder, too, reads the codestream of the boxes."""
+    whole = encode(Image.new("L", (30, 20)), "JPEG2000")
+    start = whole.index(b"jp2c") - 4
+    content = whole[:start] + box(decoy, b"u" * 16 + box(b"jp2c", SMALL), extended=extended) + whole[start:]
+    assert coded_size(content) == CodedSize(20, 30, 1)
+    decoded = Image.open(io.BytesIO(content))
+    decoded.load()
+    assert decoded.size == (30, 20)
+
+
+def test_the_codestream_box_may_be_open_ended_or_extended() -> None:
+    for last in (struct.pack(">I4s", 0, b"jp2c") + LARGE, box(b"jp2c", LARGE, extended=True)):
+        assert coded_size(JP2_SIGNATURE + box(b"ftyp", b"jp2 ") + last) == CodedSize(20, 30, 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\0" + LARGE,
+        box(b"jp2c", LARGE),
+        JP2_SIGNATURE + struct.pack(">I4s", 0, b"uuid") + box(b"jp2c", LARGE),
+        JP2_SIGNATURE + struct.pack(">I4s", 7, b"uuid") + box(b"jp2c", LARGE),
+        JP2_SIGNATURE + struct.pack(">I4sQ", 1, b"uuid", 15) + box(b"jp2c", LARGE),
+        JP2_SIGNATURE + box(b"free", b"") * 1024 + box(b"jp2c", LARGE),
+        JP2_SIGNATURE + box(b"jp2c", b"\0" + LARGE),
+    ],
+)
+def test_a_codestream_anywhere_else_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match="neither a JPEG nor|without a codestream in its boxes"):
+        coded_size(content)
+
+
+@given(st.binary(max_size=80), st.sampled_from([b"", b"\xff\xd8", b"\xff\xd8\xff\xc0", SOC_SIZ, JP2_SIGNATURE]))
 def test_any_bytes_give_a_size_or_value_error(data: bytes, magic: bytes) -> None:
     try:
         size = coded_size(magic + data)

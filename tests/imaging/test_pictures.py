@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from ct_xception.errors import SliceError
+from ct_xception.imaging import pictures
+from ct_xception.imaging.places import read_place
 from ct_xception.imaging.slices import Slice, Window, read_slice
 from tests.imaging.builders import FLOAT, SIGNED, encode, tiff
 
@@ -162,6 +165,13 @@ def test_float_needs_a_window_and_nan_is_black() -> None:
         read_slice(content)
 
 
+def test_what_is_not_finite_is_black_where_the_lowest_is_white_too() -> None:
+    stored = np.array([[-1000, 0, 1000, np.nan, np.inf, -np.inf]], dtype=np.float32)
+    slice_ = read_slice(tiff(stored, sample_format=FLOAT, photometric=0), window=Window(40, 400))
+    assert slice_.pixels.tolist() == [[255, 153, 0, 0, 0, 0]]
+    assert noted(slice_, "3 pixels without a finite value set to black") and noted(slice_, "inverted")
+
+
 def test_signed_8_bit_is_refused() -> None:
     with pytest.raises(SliceError, match="signed 8-bit"):
         read_slice(tiff(GREY.astype(np.int8), sample_format=SIGNED))
@@ -222,10 +232,51 @@ def test_pages() -> None:
         read_slice(encode(Image.fromarray(GREY)), frame=1)
 
 
+def test_pages_are_counted_and_sought_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "MAX_PAGES", 4)
+    visited: list[int] = []
+    seek = TiffImagePlugin.TiffImageFile._seek
+
+    def counted(self: TiffImagePlugin.TiffImageFile, page: int) -> None:
+        visited.append(page)
+        seek(self, page)
+
+    monkeypatch.setattr(TiffImagePlugin.TiffImageFile, "_seek", counted)
+    assert read_place(pages(4)).frames == 4 and read_slice(pages(4), frame=3).pixels[0, 0] == 3
+    visited.clear()
+    many = pages(9)
+    for read in (read_place, read_slice, lambda content: read_slice(content, frame=4)):
+        with pytest.raises(SliceError, match="a TIFF of more than 4 pages; split it and give a part of it"):
+            read(many)
+    assert max(visited) == 4
+    visited.clear()
+    assert read_slice(many, frame=1).pixels[0, 0] == 1 and max(visited) == 1
+
+
+def test_the_first_picture_of_what_is_no_tiff() -> None:
+    first, second = Image.fromarray(GREY), Image.fromarray(GREY[::-1].copy())
+    more = {"save_all": True, "append_images": [second]}
+    for kind, options in (("GIF", {}), ("WEBP", {"lossless": True}), ("MPO", {"quality": 95}), ("PNG", {})):
+        content = encode(first, kind, **more, **options)
+        image: Any = Image.open(io.BytesIO(content))
+        assert image.n_frames == 2, kind
+        assert read_slice(image).pixels.shape == GREY.shape
+        with pytest.raises(SliceError, match="no frame 1: it has 1"):
+            read_slice(image, frame=1)
+        image.seek(1)
+        if kind != "MPO":  # whose JPEG loses too much to compare
+            assert np.array_equal(read_slice(image).pixels, GREY[::-1])
+        if kind in ("MPO", "PNG"):
+            assert read_place(content).frames == 1
+
+
 def test_callers_picture_stays_at_its_page() -> None:
-    image = Image.open(io.BytesIO(pages()))
+    image: Any = Image.open(io.BytesIO(pages()))
     assert read_slice(image, frame=2).pixels[0, 0] == 2
     assert image.tell() == 0
+    with pytest.raises(SliceError, match="no frame 7: it has 3"):
+        read_slice(image, frame=7)
+    assert image.tell() == 0 and image.n_frames == 3  # a leap past the end would have made it 8
     image.seek(1)
     assert read_slice(image).pixels[0, 0] == 1
     assert image.tell() == 1

@@ -8,6 +8,7 @@ import stat
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from ct_xception.errors import InputError, SliceError
 from ct_xception.serving import series as module
 from ct_xception.serving.predictor import Classifier
 from ct_xception.serving.series import (
+    Member,
     Series,
     SliceAnswer,
     Stopped,
@@ -156,12 +158,66 @@ def test_a_long_series_is_thinned_evenly_and_says_so(tmp_path: Path, monkeypatch
         gather([tmp_path / "five.tif"])
 
 
+def test_frames_are_thinned_before_members_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Member] = []
+
+    def counted(*values: Any, **named: Any) -> Member:
+        made.append(Member(*values, **named))
+        return made[-1]
+
+    frames = np.zeros((4, 96, 96), np.uint16)
+    content = {f"{number}.dcm": ct(frames, InstanceNumber=number) for number in range(5)}
+    content["2.dcm"] = dicom(InstanceNumber=2)
+    path = zipped(tmp_path / "claims.zip", content)
+    monkeypatch.setattr(module, "Member", counted)
+    monkeypatch.setattr(module, "MAX_SLICES", 6)
+    (series,) = gather([path])
+    # Of slices 0 to 16, 8 alone in its file, one in 3: 0, 3 | 6 | - | 9, 12 | 15.
+    kept = [(member.entry, member.frame) for member in series.members]
+    assert kept == [(0, 0), (0, 3), (1, 2), (3, 0), (3, 3), (4, 2)]
+    assert names(series)[2] == "1.dcm, frame 2" and series.facts.startswith("17 slices of 96")
+    assert series.notes == ("one slice in 3 is answered, 6 of 17: a series is thinned to 6",)
+    assert len(made) == 5 + 6
+
+
+@pytest.mark.parametrize("odd, rank", [("9\u00b29", 1), ("\u0663", 2), ("9" * 5000, 2)])
+def test_a_number_that_is_none_is_ordered_as_text(tmp_path: Path, odd: str, rank: int) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(encode(Image.fromarray(disc())))
+    given = [f"slice{number}.png" for number in (odd, "10", "9")]
+    ordered = ["slice9.png", "slice10.png"]
+    ordered.insert(rank, given[0])
+    assert names(gather([path] * 3, names=given)[0]) == ordered
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_zip_packed_by_a_rarer_method_is_refused(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "odd.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("1", dicom())
+    found = f"a zip packed by method {method}, neither stored nor deflated"
+    with pytest.raises(SliceError, match=rf"^odd.zip: {found}; zip the series again by deflate, as is usual\.$"):
+        gather([path])
+
+
+def test_damaged_lzma_is_answered_with_a_sentence(tmp_path: Path) -> None:
+    """An upload may be exchanged between the look into it and the reading of its entry."""
+    path = tmp_path / "odd.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("1.dcm", dicom())
+    content = bytearray(path.read_bytes())
+    content[39:44] = b"\xff" * 5  # after the header of 35 bytes and LZMA's own of 4: its properties
+    path.write_bytes(content)
+    with pytest.raises(SliceError, match=r"^1\.dcm: cannot be unpacked \("):
+        Member("1.dcm", path, 0).source()
+
+
 def test_bombs_and_broken_zips_are_refused_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = encode(Image.fromarray(disc()))
     path = zipped(tmp_path / "a.zip", {"1.png": picture, "2.png": picture, "3.png": picture})
     with monkeypatch.context() as patch:
         patch.setattr(module, "MAX_ENTRIES", 2)
-        with pytest.raises(SliceError, match=r"a.zip: a zip of 3 entries; give one of at most 2\."):
+        with pytest.raises(SliceError, match=r"^a.zip: a zip of 3 entries; give one of at most 2\."):
             gather([path])
     with monkeypatch.context() as patch:
         patch.setattr(module, "MAX_ENTRIES", 3)
