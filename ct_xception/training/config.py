@@ -174,7 +174,9 @@ class TrainConfig:
 
 # Options that do not change the weights a run ends with: a resumed run may differ in them. (The audit and the folds may
 # change a split; that is told by the split's own name.)
-EVIDENCE = frozenset({"audit", "protocols", "folds", "only_fold", "class_groups", "coverage", "explained", "margin"})
+EVIDENCE = frozenset(
+    {"mask_column", "audit", "protocols", "folds", "only_fold", "class_groups", "coverage", "explained", "margin"}
+)
 FREE_TO_DIFFER = frozenset({"output_dir", "resume", "workers", "trackers", "push_to_hub", "private"}) | EVIDENCE
 
 _RANGES: dict[str, tuple[float, float]] = {
