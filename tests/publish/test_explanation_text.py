@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ct_xception.evaluation.explanations import explanation_figures
 from ct_xception.publish.evidence import read_evidence
 from ct_xception.publish.explanation_text import explanation_slots
 from ct_xception.publish.tables import figure_text
@@ -21,10 +22,19 @@ def test_a_card_without_checked_heat_maps_says_nothing_of_them(make_model_dir: C
 def test_every_figure_stands_beside_what_it_is_held_against(full_folder: Folder) -> None:
     slots = explanation_slots(read_evidence(full_folder.write()))
     rows = [line.split(" | ") for line in slots["explanation_table"].splitlines()[2:]]
-    assert len(rows) == 9 and all(row[1] == "6" for row in rows)
+    assert len(rows) == 13 and all(row[1] == "6" for row in rows)
     assert rows[2][2].startswith("0.242 (") and rows[2][3].startswith("0.400 (")  # deletion, random deletion
+    assert rows[5][2:] == ["100.0 % (13.9–100.0)", "9.0 % (no interval), the share of the picture that is so near |"]
+    assert "The corpus says where its lesions are: the maps of all 6 right answers" in slots["explanation_statement"]
     assert "16.7 % (2.6–59.7) of these maps fail a check" in slots["explanation_statement"]
     assert "on 6 images of the corpus's own test split" in slots["explanation_statement"]
+
+
+def test_without_known_lesions_nothing_is_said_of_them(full_folder: Folder) -> None:
+    del full_folder.explanations["lesions"]
+    full_folder.metrics["explanations"] = explanation_figures(full_folder.explanations)
+    slots = explanation_slots(read_evidence(full_folder.write()))
+    assert len(slots["explanation_table"].splitlines()) == 2 + 9 and "lesion" not in str(slots)
 
 
 @pytest.mark.parametrize(
