@@ -13,8 +13,8 @@ class Method:
     """`title` is its name in print, `sentence` what it does.
 
     `signed`: the map also shows what speaks against the class. `complete`: its values sum to the change of the class's
-    score from the baseline to the slice, so that the sum can be checked. `coarse`: as fine as
-    the last feature map with its last stride undone, a cell every 16 of the network's pixels.
+    score from the baseline to the slice, so that the sum can be checked. `coarse`: with a
+    cell every 16 of the network's pixels.
     """
 
     title: str
@@ -26,10 +26,14 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "gradcam": Method(
-        "Grad-CAM", "Weighs the last feature map by the gradient of the class's score; quick and coarse.", coarse=True
+        "Grad-CAM",
+        "Weighs the middle flow's feature map by the gradient of the class's score; quick and coarse.",
+        coarse=True,
     ),
     "cam": Method(
-        "class activation map", "Grad-CAM's closed form for this network, without a gradient; quickest.", coarse=True
+        "class activation map",
+        "Grad-CAM's closed form on the last feature map, without a gradient; on small inputs it may miss the place.",
+        coarse=True,
     ),
     "guided_gradcam": Method(
         "Guided Grad-CAM", "Grad-CAM times guided backpropagation: fine detail, partly the picture's own edges.", True

@@ -6,12 +6,15 @@ head's weight / (h w), so Grad-CAM equals the class activation map (Zhou et al. 
 factor 1 / (h w), which scaling to a peak of 1 removes. The one is computed by Captum, the other in closed form: each
 checks the other.
 
-Only the head lies between the features and the score. Captum is therefore given the head alone, behind a layer that
-does nothing: it never differentiates through, or hangs hooks on, the network itself. That makes a map cost no more than
-a prediction, keeps in-place ReLUs out of the graph, and lets other threads use the same network meanwhile.
+Of the last map only the head lies between the features and the score. Captum is then given the head alone, behind a
+layer that does nothing: it never differentiates through, or hangs hooks on, the network itself. That makes a map cost
+no more than a prediction, keeps in-place ReLUs out of the graph, and lets other threads use the same network meanwhile.
 
-The last feature map has a cell every 32 pixels, which is too coarse to point at a nodule. `fine_map` therefore reads
-it from a copy whose last stride is undone: the same cells and, between them, those of the picture moved by 16 pixels.
+The last feature map has a cell every 32 pixels, which is too coarse to point at a nodule, and where it has few cells
+each of them has seen the whole picture: on small inputs its peak need not lie where the evidence does. `fine_map`
+therefore gives Grad-CAM of the last map before the last stride, with a cell every 16 pixels, whose gradient runs
+through the exit flow. The closed form knows the last map alone, and is read from a copy whose last stride is undone:
+the same cells and, between them, those of the picture moved by 16 pixels.
 """
 
 from __future__ import annotations
@@ -24,16 +27,33 @@ import torch
 from torch import nn
 
 from ct_xception.errors import InputError
-from ct_xception.explain.copies import finer_copy
+from ct_xception.explain.copies import finer_copy, private_copy
 
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification as Network
 
 
 def fine_map(model: Network, pixel_values: torch.Tensor, target: int, method: str = "gradcam") -> torch.Tensor:
-    """Grad-CAM or its closed form of one picture (3, S, S), a cell every 16 pixels: (h, w) on the CPU, not negative."""
-    compute = gradcam if method == "gradcam" else class_activation_map
-    return compute(finer_copy(model), pixel_values[None], target)[0].float().cpu()
+    """Grad-CAM or the closed form of one picture (3, S, S), a cell every 16 pixels: (h, w) on the CPU, not negative."""
+    compute = fine_gradcam if method == "gradcam" else _fine_closed_form
+    return compute(model, pixel_values[None], target)[0].float().cpu()
+
+
+def fine_gradcam(model: Network, pixel_values: torch.Tensor, target: int) -> torch.Tensor:
+    """Grad-CAM by Captum on the last feature map before the last stride: (B, h, w) float32, not negative."""
+    from captum.attr import LayerGradCam
+
+    twin = private_copy(model)  # Captum's hooks and gradients stay out of the network that others ask
+    parameter = next(twin.parameters())
+    with torch.inference_mode(False):
+        pixels = pixel_values.detach().clone().to(parameter.device, parameter.dtype)
+        scores = LayerGradCam(lambda batch: twin.classify(twin.features(batch)), twin.before_last_stride())
+        maps = scores.attribute(pixels, target, relu_attributions=True)
+    return maps[:, 0].detach()
+
+
+def _fine_closed_form(model: Network, pixel_values: torch.Tensor, target: int) -> torch.Tensor:
+    return class_activation_map(finer_copy(model), pixel_values, target)
 
 
 def logits_and_maps(model: Network, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

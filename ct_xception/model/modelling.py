@@ -142,6 +142,21 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
             if isinstance(module, nn.ReLU):
                 module.inplace = in_place
 
+    def _parts(self) -> tuple[list[nn.Module], int]:
+        """Stem, blocks and what follows, in the order in which they are run, and which of them strides last."""
+        parts = [
+            part
+            for child in self.timm_model.children()
+            for part in (child if isinstance(child, nn.Sequential) else [child])
+        ]
+        strided = [any(_stride(layer) > 1 for layer in _windows(part)) for part in parts]
+        return parts, max(index for index, strides in enumerate(strided) if strides)
+
+    def before_last_stride(self) -> nn.Module:
+        """The block whose output is the last feature map with a cell every 16 pixels, in Xception the middle flow's."""
+        parts, last = self._parts()
+        return parts[last - 1]
+
     def undo_last_stride(self) -> None:
         """Make the last feature map twice as fine, (B, 2048, S/16, S/16); its even cells stay as they were.
 
@@ -150,16 +165,10 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
         "à trous" algorithm; Chen et al. 2015, arXiv:1412.7062). For maps, not for answers: the head was trained on the
         mean over the even cells.
         """
-        parts = [
-            part
-            for child in self.timm_model.children()
-            for part in (child if isinstance(child, nn.Sequential) else [child])
-        ]
-        windows = [[layer for layer in part.modules() if isinstance(layer, nn.Conv2d | nn.MaxPool2d)] for part in parts]
-        last = max(index for index, layers in enumerate(windows) if any(_stride(layer) > 1 for layer in layers))
-        for layer in windows[last]:
+        parts, last = self._parts()
+        for layer in _windows(parts[last]):
             layer.stride = (1, 1)
-        for layer in itertools.chain.from_iterable(windows[last + 1 :]):
+        for layer in itertools.chain.from_iterable(map(_windows, parts[last + 1 :])):
             if layer.kernel_size != (1, 1):
                 layer.padding = layer.dilation = (2, 2)  # of a 3 x 3 window, whose padding was 1
 
@@ -191,6 +200,10 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
         """
         state = {key: value.contiguous() for key, value in self.timm_model.state_dict().items()}
         super().save_pretrained(save_directory, **{"state_dict": state, "save_original_format": False, **kwargs})
+
+
+def _windows(part: nn.Module) -> list[nn.Conv2d | nn.MaxPool2d]:
+    return [layer for layer in part.modules() if isinstance(layer, nn.Conv2d | nn.MaxPool2d)]
 
 
 def _stride(layer: nn.Conv2d | nn.MaxPool2d) -> int:

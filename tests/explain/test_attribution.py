@@ -27,6 +27,7 @@ class ConstantNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.channels = nn.Identity()
         self.head = nn.Linear(2, 2)
         self.head.weight = nn.Parameter(torch.tensor([[1.0, -1.0], [0.0, 2.0]]))
         self.head.bias = nn.Parameter(torch.tensor([0.5, -7.0]))
@@ -34,13 +35,16 @@ class ConstantNet(nn.Module):
         self.config = SimpleNamespace(pretrained_cfg=SQUASH)
 
     def features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return pixel_values[:, :2]
+        return self.channels(pixel_values[:, :2])
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         return self.head(features.mean(dim=(2, 3)))
 
     def undo_last_stride(self) -> None:
         """It has none."""
+
+    def before_last_stride(self) -> nn.Module:
+        return self.channels
 
     class_activation_map = CTXceptionForImageClassification.class_activation_map
 
@@ -96,12 +100,31 @@ def test_a_fine_map_holds_the_coarse_one_in_every_second_cell(architecture: str,
     net = CTXceptionForImageClassification.from_backbone(architecture, ["a", "b"], side, seed=3).eval()
     pixels = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(2))
     coarse = class_activation_map(net, pixels, 1)[0]
-    for method in ("cam", "gradcam"):
-        fine = fine_map(net, pixels[0], 1, method)
-        assert fine.shape[0] >= 2 * coarse.shape[0] - 1
-        even = fine[::2, ::2][: coarse.shape[0], : coarse.shape[1]]
-        assert torch.allclose(even / even.max(), coarse / coarse.max(), rtol=0, atol=1e-4)
+    fine = fine_map(net, pixels[0], 1, "cam")
+    assert fine.shape[0] >= 2 * coarse.shape[0] - 1
+    even = fine[::2, ::2][: coarse.shape[0], : coarse.shape[1]]
+    assert torch.allclose(even / even.max(), coarse / coarse.max(), rtol=0, atol=1e-4)
     assert torch.equal(class_activation_map(net, pixels, 1)[0], coarse)  # the network itself is as it was
+
+
+@pytest.mark.parametrize("architecture", ["legacy_xception", "xception41", "xception41p"])
+def test_the_default_map_is_grad_cam_before_the_last_stride(architecture: str) -> None:
+    net = CTXceptionForImageClassification.from_backbone(architecture, ["a", "b"], 96, seed=3).eval()
+    nn.init.normal_(net.head.weight, generator=torch.Generator().manual_seed(1))
+    net.set_relus_in_place(True)
+    pixels = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(2))
+    answer, found = net(pixels).logits, fine_map(net, pixels[0], 1)
+    kept: list[torch.Tensor] = []
+    net.set_relus_in_place(False)
+    hook = net.before_last_stride().register_forward_hook(lambda _, __, output: kept.append(output))
+    score = net(pixels).logits[0, 1]
+    hook.remove()
+    (gradient,) = torch.autograd.grad(score, kept[-1])
+    by_hand = (kept[-1] * gradient.mean(dim=(2, 3), keepdim=True)).sum(dim=1).relu()[0].detach()  # the paper's words
+    assert found.shape == by_hand.shape == fine_map(net, pixels[0], 1, "cam").shape and by_hand.max() > 0
+    assert torch.allclose(found / found.max(), by_hand / by_hand.max(), rtol=0, atol=1e-4)
+    assert torch.allclose(net(pixels).logits, answer, rtol=0, atol=1e-5)
+    assert all(parameter.grad is None for parameter in net.parameters())
 
 
 def test_the_cells_between_are_those_of_the_picture_moved_by_half_a_cell() -> None:

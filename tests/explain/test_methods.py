@@ -44,6 +44,9 @@ class LinearNet(nn.Module):
     def undo_last_stride(self) -> None:
         """It has none."""
 
+    def before_last_stride(self) -> nn.Module:
+        return self.relu
+
 
 def linear_case() -> tuple[LinearNet, torch.Tensor]:
     """A network for which the upper left quarter speaks for class 0 and the lower right one against it."""
