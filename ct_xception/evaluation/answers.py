@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from PIL.Image import Image
 
-    from ct_xception.imaging.slices import Window
-    from ct_xception.serving.predictor import Prediction
+    from ct_xception.imaging.slices import Slice, Window
+    from ct_xception.serving.predictor import Classifier, Prediction
 
 PREDICTOR, STOCK_PIPELINE = "predictor", "stock_pipeline"
 
@@ -114,6 +114,23 @@ def answer_items(
             answer = answer.probabilities
         rows.append(unknown if isinstance(answer, str) else [answer[name] for name in label_names])
     return Answers(np.asarray(rows, dtype=np.float64).reshape(-1, len(label_names)), refused, verdicts)
+
+
+def read_rows(
+    classifier: Classifier,
+    dataset: Dataset,
+    rows: Sequence[int],
+    *,
+    window: Window | None = None,
+    frame: int | None = None,
+    progress: str | None = None,
+) -> Iterator[tuple[int, Item, Slice]]:
+    """Some rows of a split with their slices as the classifier wants them; a file that cannot be read is left out."""
+    for row, item in zip(rows, with_bar(dataset.select(rows), progress), strict=True):
+        try:
+            yield row, item, classifier.read(file_of(item), window=window, frame=frame, name=str(item["source"]))
+        except SliceError:
+            continue
 
 
 def _answered(items: Iterable[Item], answer_batch: AnswerBatch, batch_size: int) -> Iterator[tuple[Item, Answer]]:

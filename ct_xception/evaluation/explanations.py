@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.errors import SliceError
-from ct_xception.evaluation.answers import Answers, Items, file_of, with_bar
+from ct_xception.evaluation.answers import Answers, Items, read_rows
 from ct_xception.evaluation.intervals import group_indices, mean_figure, proportion_figure
 from ct_xception.evaluation.pointing import lesion_rows, point_items, pointing_figures
 from ct_xception.evaluation.predictions import Names
@@ -108,14 +107,8 @@ def explain_items(
     if not len(rows):
         return {}
     classifier = Classifier.from_pretrained(checkpoint, device=device, gate=False)
-    found = {}
-    for row, item in zip(rows, with_bar(dataset.select(rows), progress), strict=True):
-        try:
-            slice_ = classifier.read(file_of(item), window=window, frame=frame, name=str(item["source"]))
-        except SliceError:
-            continue
-        found[row] = _evidence(classifier, slice_, seed)
-    return found
+    read = read_rows(classifier, dataset, rows, window=window, frame=frame, progress=progress)
+    return {row: _evidence(classifier, slice_, seed) for row, _, slice_ in read}
 
 
 def explain_slice(classifier: Classifier, slice_: Slice, seed: int = 0) -> Explained:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ct_xception.corpus.inspection import read_mask
 from ct_xception.errors import SliceError
-from ct_xception.evaluation.answers import Answers, Items, file_of, with_bar
+from ct_xception.evaluation.answers import Answers, Items, read_rows
 from ct_xception.evaluation.intervals import group_indices, mean_figure, proportion_figure
 
 if TYPE_CHECKING:
@@ -68,9 +68,8 @@ def point_items(
         return {}
     classifier = Classifier.from_pretrained(checkpoint, device=device, gate=False)
     found = {}
-    for row, item in zip(rows, with_bar(dataset.select(rows), progress), strict=True):
+    for row, item, slice_ in read_rows(classifier, dataset, rows, window=window, frame=frame, progress=progress):
         try:
-            slice_ = classifier.read(file_of(item), window=window, frame=frame, name=str(item["source"]))
             lesion = read_mask(Path(item["mask"]))
         except SliceError:
             continue
