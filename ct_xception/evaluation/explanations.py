@@ -60,6 +60,7 @@ def check_heat_maps(
     *,
     share: tuple[int, int] = (0, 1),
     progress: bool = False,
+    device: str = "cpu",
     **options: Any,
 ) -> Checked:
     """Gather the evidence of `count` maps, and point at the lesions that are known; 0 does neither.
@@ -67,15 +68,18 @@ def check_heat_maps(
     `share` is (this process, of how many): each looks at its part. `options` are those of `explain_items`, without its
     `progress`.
     """
+    from ct_xception.serving.predictor import Classifier
+
     if not count:
         return Checked()
+    classifier = Classifier.from_pretrained(checkpoint, device=device, gate=False)
     own = slice(share[0], None, share[1])
     rows = sample(Items.of(dataset).labels, answers.answered, count, options.get("seed", 0))[own]
     lesions = lesion_rows(dataset, answers)[own]
     titles = ("heat maps", "lesions") if progress else (None, None)
     return Checked(
-        explain_items(checkpoint, dataset, rows, progress=titles[0], **options),
-        point_items(checkpoint, dataset, lesions, progress=titles[1], **options),
+        explain_items(classifier, dataset, rows, progress=titles[0], **options),
+        point_items(classifier, dataset, lesions, progress=titles[1], **options),
     )
 
 
@@ -88,11 +92,10 @@ def sample(labels: NDArray[np.intp], answered: NDArray[np.bool_], count: int, se
 
 
 def explain_items(
-    checkpoint: str | Path,
+    classifier: Classifier,
     dataset: Dataset,
     rows: Sequence[int],
     *,
-    device: str = "cpu",
     window: Window | None = None,
     frame: int | None = None,
     seed: int = 0,
@@ -102,11 +105,6 @@ def explain_items(
 
     `progress` is the title of a bar, None shows none.
     """
-    from ct_xception.serving.predictor import Classifier
-
-    if not len(rows):
-        return {}
-    classifier = Classifier.from_pretrained(checkpoint, device=device, gate=False)
     read = read_rows(classifier, dataset, rows, window=window, frame=frame, progress=progress)
     return {row: _evidence(classifier, slice_, seed) for row, _, slice_ in read}
 

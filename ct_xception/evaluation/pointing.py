@@ -1,7 +1,7 @@
 """Whether heat maps point at the lesions, where a corpus says where those are: the pointing game and overlap.
 
     rows = lesion_rows(dataset, answers)
-    pointings = point_items(folder, dataset, rows)
+    pointings = point_items(classifier, dataset, rows)
 
 It is played on every slice with a lesion that the predictor answered right, with Grad-CAM of that class: on a wrong
 answer the map of the class put first has nothing to point at.
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from ct_xception.explain.faithfulness import Pointing
     from ct_xception.imaging.slices import Window
+    from ct_xception.serving.predictor import Classifier
 
 NEAR = 0.05  # of the slice's shorter side: so far from a lesion still is near it
 _SHARES = {"pointing_game": "hit", "pointing_game_near": "near"}
@@ -46,11 +47,10 @@ def lesion_rows(dataset: Dataset, answers: Answers) -> list[int]:
 
 
 def point_items(
-    checkpoint: str | Path,
+    classifier: Classifier,
     dataset: Dataset,
     rows: Sequence[int],
     *,
-    device: str = "cpu",
     window: Window | None = None,
     frame: int | None = None,
     seed: int = 0,
@@ -62,11 +62,7 @@ def point_items(
     """
     from ct_xception.evaluation.explanations import explain_slice
     from ct_xception.explain.faithfulness import point
-    from ct_xception.serving.predictor import Classifier
 
-    if not len(rows):
-        return {}
-    classifier = Classifier.from_pretrained(checkpoint, device=device, gate=False)
     found = {}
     for row, item, slice_ in read_rows(classifier, dataset, rows, window=window, frame=frame, progress=progress):
         try:

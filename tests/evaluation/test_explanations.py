@@ -33,7 +33,7 @@ def test_the_sample_is_even_over_classes_answered_and_seeded() -> None:
 
 @pytest.fixture(scope="module")
 def found(tiny_checkpoint: Path, picture_split: Dataset) -> dict[int, dict]:
-    return explain_items(tiny_checkpoint, picture_split, [1, 4])
+    return explain_items(Classifier.from_pretrained(tiny_checkpoint, gate=False), picture_split, [1, 4])
 
 
 def test_what_is_kept_is_of_the_class_put_first_and_holds_no_place(
@@ -74,8 +74,8 @@ def test_figures_are_those_of_the_records(found: dict[int, dict], picture_split:
 
 def test_a_file_that_is_gone_is_left_out(tiny_checkpoint: Path, picture_split: Dataset) -> None:
     torn = make_split([b"torn", picture_split[0]["image"]["bytes"]], [0, 1])
-    assert list(explain_items(tiny_checkpoint, torn, [0])) == []
-    assert explain_items(tiny_checkpoint, torn, []) == {}
+    assert list(explain_items(Classifier.from_pretrained(tiny_checkpoint, gate=False), torn, [0])) == []
+    assert explain_items(Classifier.from_pretrained(tiny_checkpoint, gate=False), torn, []) == {}
 
 
 def test_an_evaluation_checks_as_many_as_asked_and_none_without(

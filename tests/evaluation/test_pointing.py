@@ -42,7 +42,7 @@ def test_right_answers_with_a_lesion_are_played_on(phantom_test: Dataset) -> Non
 
 def test_a_map_is_held_against_its_own_mask(tiny_checkpoint: Path, phantom_test: Dataset, tmp_path: Path) -> None:
     rows = lesion_rows(phantom_test, answers_of(list(phantom_test["label"])))[:2]
-    found = point_items(tiny_checkpoint, phantom_test, rows)
+    found = point_items(Classifier.from_pretrained(tiny_checkpoint, gate=False), phantom_test, rows)
     assert list(found) == rows
     classifier = Classifier.from_pretrained(tiny_checkpoint, gate=False)
     for row, pointing in found.items():
@@ -60,8 +60,8 @@ def test_masks_that_went_bad_are_left_out(tiny_checkpoint: Path, phantom_test: D
     for name in ("empty", "small", "torn", "gone"):
         masks = [str(tmp_path / f"{name}.png")] * len(phantom_test)
         split = phantom_test.remove_columns("mask").add_column("mask", masks)
-        assert point_items(tiny_checkpoint, split, [row]) == {}, name
-    assert point_items(tiny_checkpoint, phantom_test, []) == {}
+        assert point_items(Classifier.from_pretrained(tiny_checkpoint, gate=False), split, [row]) == {}, name
+    assert point_items(Classifier.from_pretrained(tiny_checkpoint, gate=False), phantom_test, []) == {}
 
 
 def test_every_process_looks_at_its_share(tiny_checkpoint: Path, phantom_test: Dataset, monkeypatch) -> None:
