@@ -98,8 +98,8 @@ def pictures(corpus: str, folder: Path, count: int) -> list[Path]:
 
 def exported(checkpoint: Path, side: int, files: Sequence[Path], folder: Path) -> Path:
     """The checkpoint with every runtime's file, for square inputs of `side` pixels."""
-    from ct_xception.publish.onnx_file import describe, quantise_onnx, write_onnx, write_openvino
-    from ct_xception.serving.predictor import Classifier
+    from ct_xception.formats.onnx import describe, quantise_onnx, write_onnx, write_openvino
+    from ct_xception.serving.classifier import Classifier
 
     folder.mkdir()
     shutil.copy(checkpoint / WEIGHTS, folder)
@@ -180,7 +180,7 @@ def _answerer(name: str, checkpoint: str, threads: int) -> Callable[[str], Any]:
         from transformers import pipeline
 
         return pipeline("image-classification", model=checkpoint, device="cpu")
-    from ct_xception.serving.predictor import Classifier
+    from ct_xception.serving.classifier import Classifier
 
     return Classifier.from_pretrained(checkpoint, name, threads=threads)
 

@@ -22,18 +22,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ct_xception import __version__
 from ct_xception.errors import InputError, SliceError, printable
-from ct_xception.wording import RESEARCH_USE, percent
+from ct_xception.text import RESEARCH_USE, percent
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-    from ct_xception.corpus.audit import Audit
+    from ct_xception.audit.audit import Audit
     from ct_xception.corpus.load import Corpus, CorpusOptions
     from ct_xception.evaluation.protocols import Protocols
     from ct_xception.explain.faithfulness import Explained
-    from ct_xception.imaging.slices import Window
+    from ct_xception.imaging.windows import Window
     from ct_xception.publish.hub import Pushed
-    from ct_xception.serving.predictor import Classifier, Prediction
+    from ct_xception.serving.classifier import Classifier, Prediction
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -118,7 +118,7 @@ def _add_audit(commands: Commands) -> None:
 def _audit(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from ct_xception.corpus.audit import audit_corpus, audit_summary, write_audit
+    from ct_xception.audit.audit import audit_corpus, audit_summary, write_audit
     from ct_xception.corpus.load import load_corpus
 
     window, output = _window(arguments), Path(arguments.output)
@@ -170,7 +170,7 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 def _find_files(inputs: Sequence[str], refused: list[SliceError]) -> Iterator[Path]:
     """The files named, and the readable ones in the folders named, sorted; what is neither goes to `refused`."""
-    from ct_xception.imaging.slices import is_readable_name
+    from ct_xception.imaging.source import is_readable_name
 
     for name in inputs:
         path, found = Path(name), False
@@ -299,7 +299,7 @@ def _print_explanation(
     arguments: argparse.Namespace, classifier: Classifier, prediction: Prediction, explained: Explained
 ) -> None:
     """The map in JSON or in sentences, with what was asked for of the evidence."""
-    from ct_xception.explain import account
+    from ct_xception.explain import summary as account
     from ct_xception.explain.faithfulness import evidence
     from ct_xception.serving.text import answer_record, describe_gate
 
@@ -370,10 +370,10 @@ def _add_evaluate(commands: Commands) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from ct_xception.evaluation.evaluator import ErrorPage, evaluate_checkpoint
     from ct_xception.evaluation.figures import Outputs
+    from ct_xception.evaluation.measure import ErrorPage, evaluate_checkpoint
     from ct_xception.evaluation.predictions import SOURCES
-    from ct_xception.evaluation.text import evaluation_summary
+    from ct_xception.evaluation.summary import evaluation_summary
     from ct_xception.serving.catalogue import WEIGHTS
     from ct_xception.serving.checkpoint import open_checkpoint, read_provenance
 
@@ -455,7 +455,7 @@ def _audit_for(arguments: argparse.Namespace, corpus: Corpus, window: Window | N
     """The audit that tells twins, and the pseudo-patients that splits are made by; None where it is not wanted."""
     if not arguments.audit:
         return None
-    from ct_xception.corpus.audit import audit_corpus
+    from ct_xception.audit.audit import audit_corpus
 
     return audit_corpus(corpus, window=window, frame=arguments.frame, seed=arguments.seed)
 
@@ -512,7 +512,7 @@ def _add_compare(commands: Commands) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from ct_xception.evaluation.comparison import compare_evaluations, describe_comparison
+    from ct_xception.statistics.comparison import compare_evaluations, describe_comparison
 
     options = {"path": arguments.path, "without_twins": arguments.without_twins, "seed": arguments.seed}
     found = compare_evaluations(arguments.first, arguments.second, **options)
@@ -549,7 +549,7 @@ def _add_phantom(commands: Commands) -> None:
 
 
 def _phantom(arguments: argparse.Namespace) -> int:
-    from ct_xception.corpus.phantom import generate_phantom
+    from ct_xception.phantom.corpus import generate_phantom
 
     folder = generate_phantom(
         arguments.directory,
@@ -642,8 +642,8 @@ def _add_import_keras(commands: Commands) -> None:
 
 
 def _import_keras(arguments: argparse.Namespace) -> int:
-    from ct_xception.evaluation.padding import padding_figures, padding_statement
-    from ct_xception.model.keras_import import import_keras
+    from ct_xception.formats.keras.convert import import_keras
+    from ct_xception.formats.keras.padding import padding_figures, padding_statement
     from ct_xception.publish.imported import check_new_folder, write_imported_checkpoint
 
     output, labels = Path(arguments.output), arguments.labels
@@ -787,7 +787,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
 
 
 def _window(arguments: argparse.Namespace) -> Window | None:
-    from ct_xception.imaging.slices import parse_window
+    from ct_xception.imaging.windows import parse_window
 
     return None if arguments.window is None else parse_window(arguments.window)
 
@@ -828,7 +828,7 @@ def _add_no_gate(parser: argparse.ArgumentParser) -> None:
 
 def _load_classifier(checkpoint: str | None, runtime: str = "torch", *, gate: bool = True) -> Classifier:
     path = _checkpoint(checkpoint)
-    from ct_xception.serving.predictor import Classifier
+    from ct_xception.serving.classifier import Classifier
 
     if runtime == "torch":  # the others start without transformers, and draw no bars
         _hide_loading_bars()

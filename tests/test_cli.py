@@ -16,9 +16,9 @@ from PIL import Image
 
 from ct_xception.cli import main
 from ct_xception.corpus.load import load_corpus
-from ct_xception.corpus.phantom import generate_phantom
 from ct_xception.errors import InputError
-from ct_xception.wording import RESEARCH_USE
+from ct_xception.phantom.corpus import generate_phantom
+from ct_xception.text import RESEARCH_USE
 from tests.gates import add_gate
 
 
@@ -308,7 +308,7 @@ def test_validation_is_what_training_carved_or_refused(
     def measure(*_: object, **__: object) -> None:
         raise InputError("measured.")
 
-    monkeypatch.setattr("ct_xception.evaluation.evaluator.evaluate_checkpoint", measure)
+    monkeypatch.setattr("ct_xception.evaluation.measure.evaluate_checkpoint", measure)
     assert run("evaluate", checkpoint, *options, "--split", "test") == 2  # a published test split is what it is
     assert "measured" in capsys.readouterr().err
 
@@ -327,7 +327,7 @@ def test_an_interrupt_exits_130_without_a_traceback(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ct_xception.corpus.phantom.generate_phantom", interrupt)
+    monkeypatch.setattr("ct_xception.phantom.corpus.generate_phantom", interrupt)
     assert run("phantom", "anywhere") == 130
     assert capsys.readouterr().err == "ct-xception: interrupted\n"
 

@@ -206,7 +206,7 @@ def _image_cell(content: Path | bytes) -> dict[str, Any]:
 
 def _phantom_folder(name: str) -> Path:
     """The cached phantom of a source such as `phantom:patients=40,classes=benign+malignant,plant=leaks:20`."""
-    from ct_xception.corpus import phantom
+    from ct_xception.phantom import corpus as phantom
 
     given = _phantom_options(name)
     options = phantom.PhantomOptions(**given)
@@ -224,7 +224,7 @@ def _phantom_folder(name: str) -> Path:
 
 
 def _phantom_options(name: str) -> dict[str, Any]:
-    from ct_xception.corpus.phantom import REFERENCE_CLASSES, class_names
+    from ct_xception.phantom.corpus import REFERENCE_CLASSES, class_names
 
     numbers = {"patients": "patients", "slices": "slices_per_patient", "size": "size", "seed": "seed"}
     options: dict[str, Any] = {"classes": REFERENCE_CLASSES}

@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.corpus.overlap import sentences
+from ct_xception.audit.overlap import sentences
 from ct_xception.evaluation.answers import Answers, Items, file_of
-from ct_xception.evaluation.comparison import compare
-from ct_xception.evaluation.intervals import CONFIDENCE, describe_figure, group_indices, wilson_interval
 from ct_xception.files import atomic_path, write_json
+from ct_xception.statistics.comparison import compare
+from ct_xception.statistics.intervals import CONFIDENCE, describe_figure, group_indices, wilson_interval
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from pandas import DataFrame
 
-    from ct_xception.corpus.overlap import Overlap, SplitCorpus
+    from ct_xception.audit.overlap import Overlap, SplitCorpus
 
 RECORD, ANSWERS = "continuity.json", "continuity.parquet"
 WITHOUT_TWINS = "new, deduplicated"  # the one trial that is part of another

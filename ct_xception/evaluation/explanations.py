@@ -19,16 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.evaluation.answers import Answers, Items, read_rows
-from ct_xception.evaluation.intervals import group_indices, mean_figure, proportion_figure
 from ct_xception.evaluation.pointing import lesion_rows, point_items, pointing_figures
 from ct_xception.evaluation.predictions import Names
+from ct_xception.statistics.intervals import group_indices, mean_figure, proportion_figure
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from ct_xception.explain.faithfulness import Explained, Pointing
-    from ct_xception.imaging.slices import Slice, Window
-    from ct_xception.serving.predictor import Classifier
+    from ct_xception.imaging.slice import Slice
+    from ct_xception.imaging.windows import Window
+    from ct_xception.serving.classifier import Classifier
 
 EXPLANATIONS = "explanations.json"
 FORMAT = 1
@@ -68,7 +69,7 @@ def check_heat_maps(
     `share` is (this process, of how many): each looks at its part. `options` are those of `explain_items`, without its
     `progress`.
     """
-    from ct_xception.serving.predictor import Classifier
+    from ct_xception.serving.classifier import Classifier
 
     if not count:
         return Checked()

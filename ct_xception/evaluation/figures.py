@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.errors import InputError, SliceError
-from ct_xception.evaluation import report
+from ct_xception.evaluation import plots as report
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items, file_of
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _draw_answers(items: Items, answers: Answers, metrics: Mapping[str, Any]) ->
 
 def _draw_examples(dataset: Dataset, items: Items, answers: Answers, metrics: Mapping[str, Any]) -> Figure | None:
     """A figure of chosen items as the reader shows them; None when none can be read."""
-    from ct_xception.imaging.slices import read_slice
+    from ct_xception.imaging.reader import read_slice
 
     names, examples = metrics["label_names"], []
     for row in choose_examples(answers.probabilities, items.labels, seed=metrics["intervals"]["seed"]):

@@ -34,7 +34,6 @@ from numpy.typing import NDArray
 
 from ct_xception.errors import SliceError
 from ct_xception.evaluation.answers import Item, file_of, with_bar
-from ct_xception.evaluation.intervals import group_indices, proportion_figure
 from ct_xception.files import read_json, write_atomically, write_json
 from ct_xception.serving.gate import (
     ACCEPTED,
@@ -49,11 +48,13 @@ from ct_xception.serving.gate import (
     describe,
     has_lungs,
 )
+from ct_xception.statistics.intervals import group_indices, proportion_figure
 
 if TYPE_CHECKING:
     from ct_xception.imaging.body import BodyCrop
-    from ct_xception.imaging.slices import Slice, Window
-    from ct_xception.serving.predictor import Classifier
+    from ct_xception.imaging.slice import Slice
+    from ct_xception.imaging.windows import Window
+    from ct_xception.serving.classifier import Classifier
 
 SIDE_FILE = "ct_xception.json"
 MOST = 2_000  # training slices looked at: more would not move a Gaussian

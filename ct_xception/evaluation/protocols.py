@@ -23,7 +23,7 @@ from ct_xception.files import read_json
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-    from ct_xception.corpus.audit import Audit
+    from ct_xception.audit.audit import Audit
 
 DEDUPLICATED, GROUPED = "deduplicated", "grouped"
 TITLES = {
@@ -120,7 +120,7 @@ def twin_mask(audit: Audit, splits: DatasetDict) -> NDArray[np.bool_]:
 
     The audit saw the splits that the corpus came with; a split that was carved since is told to it here.
     """
-    from ct_xception.corpus.twins import twin_of_other_split
+    from ct_xception.audit.twins import twin_of_other_split
 
     split_of = {source: split for split, part in splits.items() for source in part["source"]}
     survey = dataclasses.replace(audit.survey, splits=[split_of[source] for source in audit.survey.sources])

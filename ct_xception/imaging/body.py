@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ct_xception.imaging.slices import Slice
+from ct_xception.imaging.slice import Slice
 
 MIN_THRESHOLD = 8  # grey levels: below, JPEG noise in the air counts as body
 MIN_AREA = 0.02  # of the image: a smaller thing is a table or a letter, not a body

@@ -28,7 +28,7 @@ from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint
 from ct_xception.serving.decisions import Decisions
 from ct_xception.serving.gate import GATE_FILE
 from ct_xception.serving.runtimes import OnnxNetwork, load_network
-from ct_xception.wording import RESEARCH_USE
+from ct_xception.text import RESEARCH_USE
 
 PAGE = Path(__file__).resolve().parent / "browser"
 RECORD = "checkpoint.json"

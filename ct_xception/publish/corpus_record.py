@@ -19,7 +19,7 @@ from ct_xception.errors import InputError, printable
 from ct_xception.files import read_json, write_atomically, write_json
 from ct_xception.publish.clearance import Content, check_no_dicom
 from ct_xception.publish.tables import markdown_table, pairs_table, plain
-from ct_xception.wording import RESEARCH_USE
+from ct_xception.text import RESEARCH_USE
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -71,7 +71,7 @@ def _load(run: Path, corpus: Mapping[str, Any]) -> DatasetDict:
     """The corpus of a run, read again as the run read it, found to be the same, with the groups that the run used."""
     from ct_xception.corpus.load import load_corpus
     from ct_xception.corpus.split import PSEUDO_PATIENTS, settle_groups
-    from ct_xception.training.config import config_from_mapping
+    from ct_xception.training.options import config_from_mapping
 
     config = config_from_mapping(read_json(run / "config.json"))
     loaded = load_corpus(config.corpus, config.corpus_options)

@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 
 from ct_xception.errors import CheckpointError, SliceError, printable
 from ct_xception.files import atomic_path, read_json, sha256_file, write_json
+from ct_xception.formats.onnx import describe, quantise_onnx, write_onnx, write_openvino
 from ct_xception.publish.clearance import list_files
 from ct_xception.publish.export_slices import ExportSlices, find_slices
 from ct_xception.publish.exports import EXPORT, FORMAT, INT8, INT8_ANSWERS, exported_names, int8_figures
 from ct_xception.publish.manifest import SIDE_FILE, check_seal, seal
-from ct_xception.publish.onnx_file import describe, quantise_onnx, write_onnx, write_openvino
 from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint
-from ct_xception.serving.predictor import Classifier, softmax
+from ct_xception.serving.classifier import Classifier, softmax
 from ct_xception.serving.runtimes import Network, OnnxNetwork, OpenVinoNetwork, load_network
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ def _groups(folder: Path, sources: Sequence[str], groups: Sequence[str]) -> list
     """The groups of the checkpoint's own evaluation, or numbers for the corpus's."""
     import pandas
 
-    from ct_xception.evaluation.intervals import group_indices
+    from ct_xception.statistics.intervals import group_indices
 
     path = folder / "evaluation/predictions.parquet"
     if path.is_file():

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ct_xception.evaluation.intervals import describe_figure
 from ct_xception.publish import tables
 from ct_xception.publish.evidence import Evidence
 from ct_xception.publish.exports import INT8
 from ct_xception.publish.tables import code, figure_text, plain, points_text
 from ct_xception.serving.catalogue import RUNTIMES
+from ct_xception.statistics.intervals import describe_figure
 
 TITLES = {"onnx": "ONNX, float32", INT8: "ONNX, int8", "openvino": "OpenVINO, float32"}
 

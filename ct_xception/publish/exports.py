@@ -36,7 +36,7 @@ def exported_names(names: Iterable[str]) -> set[str]:
 
 def int8_figures(table: pandas.DataFrame, label_names: Sequence[str]) -> dict[str, Any]:
     """The figures of an int8 file from its table: source, group, label, `p <class>` and `reference p <class>`."""
-    from ct_xception.evaluation.agreement import agreement_figures
+    from ct_xception.statistics.agreement import agreement_figures
 
     names = list(label_names)
     labels = np.array([names.index(label) for label in table["label"]], np.intp)

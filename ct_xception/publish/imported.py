@@ -21,10 +21,10 @@ from ct_xception.files import sha256_file, write_atomically, write_json
 from ct_xception.publish.card import check_words, fill_template, packaged_template
 from ct_xception.publish.manifest import SIDE_FILE, seal
 from ct_xception.publish.tables import code, pairs_table, plain
-from ct_xception.wording import RESEARCH_USE
+from ct_xception.text import RESEARCH_USE
 
 if TYPE_CHECKING:
-    from ct_xception.model.keras_import import Imported
+    from ct_xception.formats.keras.convert import Imported
 
 TEMPLATE = "imported_card.md"
 
@@ -86,7 +86,7 @@ def _side_file(folder: Path, imported: Imported, padding: Mapping[str, Any]) -> 
 def _card(imported: Imported, side: Mapping[str, Any]) -> str:
     from huggingface_hub import ModelCard, ModelCardData
 
-    from ct_xception.evaluation.padding import padding_statement
+    from ct_xception.formats.keras.padding import padding_statement
 
     config, origin = imported.model.config, side["provenance"]["imported"]
     data = ModelCardData(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ct_xception.corpus.overlap import Overlap, SplitCorpus
+    from ct_xception.audit.overlap import Overlap, SplitCorpus
     from ct_xception.evaluation.answers import Answers
     from ct_xception.publish.evidence import Evidence
     from ct_xception.serving.checkpoint import Checkpoint
@@ -236,7 +236,7 @@ def _statement(provenance: Mapping[str, Any], judged: Mapping[str, Any]) -> str:
 
 def _shared(judged: Mapping[str, Any]) -> str:
     """What one corpus's test shares with another's training, and what became of it."""
-    from ct_xception.corpus.overlap import sentences
+    from ct_xception.audit.overlap import sentences
     from ct_xception.evaluation.continuity import WITHOUT_TWINS
 
     left_out = sum(one["left_out"]["seen"] for name, one in judged["protocols"].items() if name != WITHOUT_TWINS)

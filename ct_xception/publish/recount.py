@@ -108,7 +108,7 @@ class Recount:
         )
 
     def _questions(self, protocol: str) -> dict[str, Any]:
-        from ct_xception.evaluation.questions import question_figures
+        from ct_xception.statistics.class_groups import question_figures
 
         probabilities, labels, groups = self._answered(protocol)
         names = self.metrics["label_names"]
@@ -116,7 +116,7 @@ class Recount:
 
     def _calibration(self, stated: Mapping[str, Any]) -> dict[str, Any]:
         """Before and after: the answers are those after scaling, and the temperature is undone for those before."""
-        from ct_xception.evaluation.calibration import apply_temperature, calibration_figures
+        from ct_xception.statistics.calibration import apply_temperature, calibration_figures
 
         after, labels, groups = self._answered(self.metrics["protocol"])
         before = apply_temperature(after, 1 / stated["temperature"])
@@ -128,7 +128,7 @@ class Recount:
         }
 
     def _conformal(self, protocol: str) -> dict[str, Any]:
-        from ct_xception.evaluation.conformal import conformal_figures
+        from ct_xception.statistics.conformal import conformal_figures
 
         probabilities, labels, groups = self._answered(protocol)
         rule = self.metrics["conformal"]["rule"]
@@ -136,7 +136,7 @@ class Recount:
 
     def _decided(self) -> dict[str, Any]:
         """The figures of the thresholds in ct_xception.json, as far as metrics.json has any."""
-        from ct_xception.evaluation.operating import abstention_figures, operating_figures
+        from ct_xception.statistics.operating import abstention_figures, operating_figures
 
         wanted = [name for name in ("operating_points", "abstention") if self.metrics.get(name)]
         if not wanted:
@@ -216,7 +216,7 @@ class Recount:
                 raise self._not_those(f"the {route.replace('_', ' ')} figures", protocol)
 
     def _measure(self, rows: pandas.DataFrame) -> dict[str, Any]:
-        from ct_xception.evaluation.metrics import classification_metrics
+        from ct_xception.statistics.metrics import classification_metrics
 
         known = rows[rows["refused"].isna()]
         if known.empty:

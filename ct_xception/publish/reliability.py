@@ -9,7 +9,7 @@ from ct_xception.publish import tables
 from ct_xception.publish.evidence import Evidence
 from ct_xception.publish.results import protocol_title
 from ct_xception.publish.tables import figure_text, plain
-from ct_xception.wording import percent
+from ct_xception.text import percent
 
 CALIBRATION = {
     "ece": "Expected calibration error, fixed bins",

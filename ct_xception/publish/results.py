@@ -169,7 +169,7 @@ def _refusals(metrics: Mapping[str, Any]) -> list[str]:
 
 def question_table(evidence: Evidence) -> str:
     """A row a question on the headline's images: which group, and which class within it. Nothing without groups."""
-    from ct_xception.evaluation.questions import partition_classes
+    from ct_xception.statistics.class_groups import partition_classes
 
     block = evidence.metrics.get("questions", {}).get(evidence.headline)
     if block is None:

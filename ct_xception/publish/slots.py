@@ -16,7 +16,7 @@ from ct_xception.publish.lineage import lineage_slots
 from ct_xception.publish.reliability import reliability_slots
 from ct_xception.publish.results import result_slots
 from ct_xception.publish.tables import code, plain
-from ct_xception.wording import RESEARCH_USE
+from ct_xception.text import RESEARCH_USE
 
 EXAMPLES = "examples.png"
 _FIGURES = {

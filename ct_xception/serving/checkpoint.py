@@ -17,7 +17,7 @@ from typing import Any
 
 from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.files import sha256_file
-from ct_xception.imaging.slices import Window
+from ct_xception.imaging.windows import Window
 from ct_xception.serving.catalogue import WEIGHTS
 from ct_xception.serving.decisions import Decisions
 from ct_xception.serving.gate import GATE_FILE, Gate

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.imaging.body import BodyCrop, body_mask
 from ct_xception.imaging.lungs import lung_mask
-from ct_xception.imaging.slices import Slice, Window
+from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.windows import Window
 from ct_xception.serving.catalogue import WEIGHTS
 
 GATE_FILE = "gate.safetensors"

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
     from ct_xception.training.cache import CachedSlices
-    from ct_xception.training.config import TrainConfig
+    from ct_xception.training.options import TrainConfig
 
 PLAN, FOLD, PREDICTIONS = "folds.json", "fold.json", "predictions.parquet"
 

@@ -33,7 +33,11 @@ from ct_xception.training.batches import (
     training_loader,
 )
 from ct_xception.training.cache import CachedSlices
-from ct_xception.training.checkpoints import (
+from ct_xception.training.losses import balanced_weights, make_loss
+from ct_xception.training.optimisation import make_average, make_optimizer, make_schedule
+from ct_xception.training.options import FREE_TO_DIFFER, TrainConfig, augment_config, option_defaults
+from ct_xception.training.start import continue_head
+from ct_xception.training.state import (
     BEST,
     Progress,
     latest_checkpoint,
@@ -41,10 +45,6 @@ from ct_xception.training.checkpoints import (
     read_progress,
     save_checkpoint,
 )
-from ct_xception.training.config import FREE_TO_DIFFER, TrainConfig, augment_config, option_defaults
-from ct_xception.training.losses import balanced_weights, make_loss
-from ct_xception.training.optimisation import make_average, make_optimizer, make_schedule
-from ct_xception.training.start import continue_head
 from ct_xception.training.validation import is_better, validation_figures
 
 

@@ -15,8 +15,8 @@ from ct_xception.errors import CheckpointError
 from ct_xception.files import read_json, sha256_file, write_json
 from ct_xception.model.modelling import CTXceptionForImageClassification
 from ct_xception.model.weights import load_backbone_weights
-from ct_xception.training.config import TrainConfig
 from ct_xception.training.loop import Trained
+from ct_xception.training.options import TrainConfig
 
 SIDE_FILE = "ct_xception.json"
 _PACKAGES = ("ct-xception", "torch", "timm", "transformers", "datasets", "accelerate", "numpy", "pillow", "pydicom")

@@ -9,10 +9,10 @@ from ct_xception.errors import CheckpointError
 from ct_xception.files import read_json
 from ct_xception.model.configuration import make_config
 from ct_xception.model.weights import find_weights
-from ct_xception.training.config import TrainConfig
 from ct_xception.training.loop import CHANGED_SPLIT, binding_options, check_same_options
 from ct_xception.training.losses import make_loss
 from ct_xception.training.optimisation import check_optimizer
+from ct_xception.training.options import TrainConfig
 from ct_xception.training.start import check_classes
 
 

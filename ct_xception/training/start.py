@@ -18,7 +18,7 @@ from ct_xception.files import read_json
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification
     from ct_xception.serving.checkpoint import Checkpoint
-    from ct_xception.training.config import TrainConfig
+    from ct_xception.training.options import TrainConfig
 
 _OUR_LEVELS = [0.5, 0.5, 0.5]  # mean and std of every checkpoint of ours: grey levels in [-1, 1]
 

@@ -27,9 +27,9 @@ from starlette.routing import Route
 
 from ct_xception.explain.attribution import attribute
 from ct_xception.files import sha256_file
+from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.gate import GateVerdict
-from ct_xception.serving.predictor import Classifier
-from ct_xception.wording import RESEARCH_USE
+from ct_xception.text import RESEARCH_USE
 from tests.serving.test_inference_api import Doorkeeper
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,7 +117,7 @@ class TestGradioApi:
             assert record["notes"] == list(expected.notes)
 
     def test_the_window_asked_for_is_the_one_read_with(self, client: Client, classifier: Classifier) -> None:
-        from ct_xception.imaging.slices import WINDOWS
+        from ct_xception.imaging.windows import WINDOWS
 
         record = client.predict(handle_file(DICOM), window="bone", api_name="/predict")
         expected = classifier(DICOM, window=WINDOWS["bone"])
@@ -256,7 +256,7 @@ class TestInferenceRoute:
             assert found.headers["x-notice"] == RESEARCH_USE and found.headers["cache-control"] == "no-store"
 
     def test_the_window_asked_for(self, url: str, classifier: Classifier) -> None:
-        from ct_xception.imaging.slices import Window
+        from ct_xception.imaging.windows import Window
 
         found = httpx.post(f"{url}{doors.INFERENCE}?window=40/400&top_k=1", content=DICOM.read_bytes()).json()
         expected = classifier(DICOM, window=Window(40, 400))

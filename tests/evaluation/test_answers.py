@@ -85,7 +85,7 @@ class TestBothPaths:
     def test_predictor_equals_the_classifier_and_names_what_it_refuses(
         self, tiny_checkpoint: Path, ours: AnswerBatch, picture_split: Dataset
     ) -> None:
-        from ct_xception.serving.predictor import Classifier
+        from ct_xception.serving.classifier import Classifier
 
         broken = make_split([picture_split[0]["image"]["bytes"], b"not a picture"], [0, 1])
         answers = answer_items(broken, ours, LABEL_NAMES)

@@ -12,11 +12,11 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict
 
-from ct_xception.corpus.survey import Survey, survey_corpus
+from ct_xception.audit.survey import Survey, survey_corpus
 from ct_xception.evaluation import frozen_features as module
 from ct_xception.evaluation.frozen_features import frozen_features
 from ct_xception.serving.checkpoint import InputContract
-from ct_xception.serving.predictor import Classifier
+from ct_xception.serving.classifier import Classifier
 
 Compute = Callable[..., tuple[Any, dict[str, str]]]
 

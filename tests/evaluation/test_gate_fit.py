@@ -22,9 +22,11 @@ from ct_xception.evaluation.gate_fit import (
     write_gate,
 )
 from ct_xception.files import write_json
-from ct_xception.imaging.slices import Slice, Window, read_slice
+from ct_xception.imaging.reader import read_slice
+from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.windows import Window
+from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.gate import GATE_FILE, Gate, Signs
-from ct_xception.serving.predictor import Classifier
 
 
 def make_seen(n: int, seed: int = 0, **columns: Any) -> Seen:

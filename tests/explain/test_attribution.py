@@ -13,8 +13,8 @@ from torch import nn
 
 from ct_xception.errors import InputError
 from ct_xception.explain.attribution import attribute
-from ct_xception.explain.copies import finer_copy
 from ct_xception.explain.gradcam import class_activation_map, fine_map, gradcam
+from ct_xception.explain.network_copies import finer_copy
 from ct_xception.explain.placement import Region, place_in_slice, seen_region
 from ct_xception.imaging.body import Box
 from ct_xception.model.modelling import CTXceptionForImageClassification

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from ct_xception.evaluation.explanations import evidence_figures
-from ct_xception.explain.account import explanation_record, explanation_sentences
 from ct_xception.explain.attribution import Attribution, attribute
 from ct_xception.explain.faithfulness import (
     EFFORTS,
@@ -28,8 +27,9 @@ from ct_xception.explain.faithfulness import (
     top_overlap,
 )
 from ct_xception.explain.methods import Cancelled
+from ct_xception.explain.summary import explanation_record, explanation_sentences
 from ct_xception.imaging.body import Box
-from ct_xception.imaging.slices import Slice
+from ct_xception.imaging.slice import Slice
 from ct_xception.model.modelling import CTXceptionForImageClassification as Network
 from tests.explain.test_methods import SIDE, linear_case
 from tests.networks import enliven

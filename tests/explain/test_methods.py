@@ -12,9 +12,9 @@ from torch import nn
 
 from ct_xception.explain.attribution import attribute
 from ct_xception.explain.catalogue import BUDGETS, METHODS
-from ct_xception.explain.copies import private_copy, randomised_copy
 from ct_xception.explain.gradcam import class_activation_map, gradcam, logits_and_maps
 from ct_xception.explain.methods import Cancelled, Completeness, Scorer, pixel_attribution, superpixels
+from ct_xception.explain.network_copies import private_copy, randomised_copy
 from ct_xception.imaging.body import Box
 from ct_xception.model.modelling import CTXceptionForImageClassification as Network
 from tests.networks import enliven

@@ -112,7 +112,7 @@ print(json.dumps({"logits": logits, "answer": answer, "class": type(model).__nam
 def test_stock_transformers_answers_in_a_process_without_the_package(saved, pixel_values: torch.Tensor) -> None:
     from PIL import Image
 
-    from ct_xception.imaging.slices import read_slice
+    from ct_xception.imaging.reader import read_slice
     from ct_xception.imaging.transforms import EvalTransform
 
     folder, model = saved

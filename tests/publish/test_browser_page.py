@@ -23,12 +23,14 @@ import safetensors.numpy
 from PIL import Image, PngImagePlugin
 
 from ct_xception.cli import main
-from ct_xception.corpus.phantom import phantom_slice
 from ct_xception.errors import InputError
 from ct_xception.files import write_json
 from ct_xception.imaging.body import crop_body, otsu_threshold
 from ct_xception.imaging.preprocessing import INTERPOLATIONS, Preprocessing
-from ct_xception.imaging.slices import Slice, Window, apply_window, read_slice
+from ct_xception.imaging.reader import read_slice
+from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.windows import Window, apply_window
+from ct_xception.phantom.corpus import phantom_slice
 from ct_xception.publish.browser_space import (
     HUB_STORAGE,
     ORT_CDN,
@@ -38,10 +40,10 @@ from ct_xception.publish.browser_space import (
     site_files,
     write_site,
 )
+from ct_xception.serving.classifier import Classifier, Prediction
 from ct_xception.serving.gate import has_lungs
-from ct_xception.serving.predictor import Classifier, Prediction
 from ct_xception.serving.text import describe_decision
-from ct_xception.wording import RESEARCH_USE, percent
+from ct_xception.text import RESEARCH_USE, percent
 from tests.sealed import copy_checkpoint
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

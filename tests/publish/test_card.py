@@ -27,7 +27,7 @@ from ct_xception.publish.card import (
     render_card,
     write_card,
 )
-from ct_xception.wording import RESEARCH_USE
+from ct_xception.text import RESEARCH_USE
 from tests.publish.conftest import FINDINGS, Folder, write_audit
 
 ROOT = Path(__file__).resolve().parents[2]

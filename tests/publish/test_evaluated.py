@@ -13,7 +13,7 @@ import pytest
 
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
-from ct_xception.evaluation.evaluator import write_evaluation
+from ct_xception.evaluation.measure import write_evaluation
 from ct_xception.evaluation.protocols import OutOfFold, Part, Protocols
 from ct_xception.evaluation.rules import fit_rules
 from ct_xception.files import write_json
@@ -96,7 +96,7 @@ def evaluate(folder: Path, side: dict[str, Any], n: int = 60) -> dict[str, Any]:
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluated") / "model"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ct_xception.evaluation.evaluator.draw_evaluation", draw_nothing)
+        patch.setattr("ct_xception.evaluation.measure.draw_evaluation", draw_nothing)
         evaluate(folder, write_checkpoint(folder))
     return folder
 

@@ -18,7 +18,7 @@ from ct_xception.publish.clearance import check_checkpoint
 from ct_xception.publish.endpoint import HANDLER, REQUIREMENTS, handler_files, handler_hashes, without_handler
 from ct_xception.publish.handler import EndpointHandler
 from ct_xception.publish.release import release_checkpoint
-from ct_xception.serving.predictor import Classifier
+from ct_xception.serving.classifier import Classifier
 
 ROOT = Path(__file__).resolve().parents[2]
 DICOM = ROOT / "app" / "examples" / "normal.dcm"
@@ -74,7 +74,7 @@ def test_every_form_of_input_gets_the_predictor_s_answer(
 
 
 def test_dicom_and_its_window(handler: EndpointHandler, classifier: Classifier) -> None:
-    from ct_xception.imaging.slices import Window
+    from ct_xception.imaging.windows import Window
 
     inputs = base64.b64encode(DICOM.read_bytes()).decode()
     answer = handler({"inputs": inputs, "parameters": {"window": "40/400", "top_k": 3}})
@@ -135,7 +135,7 @@ class TestPublishing:
         ("name", "content"),
         [
             (HANDLER, b"import os\n"),
-            ("ct_xception/serving/predictor.py", b"import os\n"),
+            ("ct_xception/serving/classifier.py", b"import os\n"),
             ("pipeline.py", b""),
             (REQUIREMENTS, b"torch\nevil\n"),
         ],

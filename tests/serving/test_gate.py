@@ -13,7 +13,9 @@ from sklearn.decomposition import PCA
 
 from ct_xception.errors import CheckpointError
 from ct_xception.imaging.body import BodyCrop, Box, crop_body
-from ct_xception.imaging.slices import Slice, Window, read_slice
+from ct_xception.imaging.reader import read_slice
+from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.windows import Window
 from ct_xception.serving.gate import ARRAYS, GATE_FILE, Distance, Gate, GateVerdict, Signs, describe, has_lungs
 
 MEAN = np.array([1, 0, 0.6, 0.8], np.float32)

@@ -17,7 +17,7 @@ from ct_xception.cli import main
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.files import read_json, write_json
 from ct_xception.serving.catalogue import RUNTIMES
-from ct_xception.serving.predictor import Classifier, softmax
+from ct_xception.serving.classifier import Classifier, softmax
 from ct_xception.serving.runtimes import Description, OnnxNetwork, OpenVinoNetwork, Outputs, TorchNetwork
 from tests.sealed import copy_checkpoint
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ct_xception.errors import InputError, SliceError
 from ct_xception.serving import series as module
-from ct_xception.serving.predictor import Classifier
+from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.series import (
     Member,
     Series,

@@ -1,0 +1,152 @@
+"""The stages in order, from the command line to the finished checkpoint."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ct_xception.errors import InputError, printable
+from ct_xception.pipeline.learning import cross_validate, make_checkpoint
+from ct_xception.pipeline.measuring import compare_with_start, evaluate
+from ct_xception.pipeline.splitting import load_and_split, look_across
+from ct_xception.text import RESEARCH_USE
+from ct_xception.training.options import TrainConfig, parse_config
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the build river; the exit code."""
+    try:
+        config = parse_config(arguments)
+        from ct_xception.training.loop import TrainingError
+
+        try:
+            build(config, _command(sys.argv[1:] if arguments is None else arguments))
+        except (TrainingError, *_failures()) as error:  # type: ignore[misc]  # mypy does not see through the star
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            print(f"train_hf.py: {reason}", file=sys.stderr)
+            return 1
+    except InputError as error:
+        if int(os.environ.get("RANK", "0")) == 0:
+            print(f"train_hf.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ntrain_hf.py: interrupted; this run's --output_dir and --resume auto go on from here.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def build(config: TrainConfig, command: str) -> None:
+    """The stages, in order, on one process or many."""
+    from ct_xception.publish.hub import check_access
+    from ct_xception.training.loop import make_accelerator, share_cores
+    from ct_xception.training.preflight import check_before_reading, is_complete
+
+    _quieten()
+    share_cores(config)
+    run = _open_run(config)
+    accelerator = make_accelerator(config, run)
+    check_before_reading(config, run)
+    if config.push_to_hub:
+        check_access(config.push_to_hub, private=config.private)
+    several = f"   ({accelerator.num_processes} processes)" if accelerator.num_processes > 1 else ""
+    accelerator.print(f"run folder: {run}{several}")
+    if is_complete(config, run):
+        accelerator.print(f"{run / 'model'} is complete already; nothing is left to train or measure.")
+        if accelerator.is_main_process:
+            push(config, run)
+        return
+    river = look_across(load_and_split(config, run, accelerator, command))
+    if config.only_fold is None:
+        make_checkpoint(river)
+    if "grouped" in config.protocols:
+        cross_validate(river)
+    if config.only_fold is None:
+        metrics = evaluate(river)
+        compare_with_start(river)
+        if accelerator.is_main_process:
+            publish(run, metrics)
+            push(config, run)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+def publish(run: Path, metrics: dict[str, Any]) -> None:
+    """Write the card, seal the folder, put it in place, and say what came out."""
+    from ct_xception.evaluation.summary import evaluation_summary
+    from ct_xception.publish.card import write_card
+    from ct_xception.publish.manifest import seal
+    from ct_xception.training.model_folder import replace_model_folder
+
+    folder = run / "model.partial"
+    write_card(folder)
+    seal(folder)
+    replace_model_folder(folder, run / "model")
+    print(f"\n{evaluation_summary(metrics)}")
+    print(f"checkpoint: {run / 'model'}   (card: README.md, figures: evaluation/)")
+    print(f"ask it:     ct-xception predict FILE --model {run / 'model'}")
+    print(f"{RESEARCH_USE}")
+
+
+def push(config: TrainConfig, run: Path) -> None:
+    """Publish the finished checkpoint where --push_to_hub asks for it; --resume auto makes a failed push again."""
+    from ct_xception.publish.hub import push_checkpoint
+
+    if config.push_to_hub:
+        pushed = push_checkpoint(run / "model", config.push_to_hub, private=config.private)
+        print(f"published:  {pushed.url}   (commit {pushed.commit[:12]})")
+
+
+def _open_run(config: TrainConfig) -> Path:
+    """The run folder, the same on every process; not made yet."""
+    from accelerate.utils import broadcast_object_list
+
+    from ct_xception.training.distributed import join_processes
+    from ct_xception.training.model_folder import recover_model_folder
+
+    state = join_processes()
+    name = re.sub(r"[^\w.-]+", "-", Path(config.corpus.partition(":")[0]).name or "corpus").strip("-.")
+    default = str(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    run = Path(broadcast_object_list([config.output_dir or default])[0])
+    if run.exists() and not run.is_dir():
+        raise InputError(f"--output_dir: {printable(run)} is a file; name a folder.")
+    held = run.is_dir() and any(run.iterdir())
+    if state.is_main_process:
+        recover_model_folder(run / "model")
+    state.wait_for_everyone()
+    if held and config.resume != "auto":
+        raise InputError(
+            f"--output_dir: {printable(run)} holds a run already; go on with it (--resume auto) or name another folder."
+        )
+    return run
+
+
+def _quieten() -> None:
+    """Leave the terminal to our own progress: transformers would draw a bar for every file that it reads or writes."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """The command for the checkpoint's record. That is published: of a path elsewhere it has the last part alone."""
+    shown = []
+    for argument in arguments:
+        option, sign, value = argument.rpartition("=")
+        private = os.path.isabs(value) or value.startswith(("..", "~"))
+        shown.append(f"{option}{sign}{Path(value).name if private else value}")
+    return shlex.join(["accelerate", "launch", "train_hf.py", *shown])
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What a machine may refuse in the middle of the work: disk, files, memory."""
+    import torch
+    from safetensors import SafetensorError
+
+    return (OSError, SafetensorError, torch.OutOfMemoryError)
