@@ -77,7 +77,7 @@ def read_picture(stream: BinaryIO, label: str, *, window: Window | None, frame: 
     with refusing(label):
         kind = _kind(stream)
         if kind is None:
-            found = f"neither DICOM nor NIfTI nor one of {', '.join(FORMATS)}, or damaged at its start"
+            found = f"neither DICOM nor one of {', '.join(FORMATS)}, NIfTI, or damaged at its start"
             raise SliceError(label, found, "convert or download it again")
         enough = None if frame is None or frame < 0 else frame + 1
         told = _inspect(stream, kind, label, whole=True, enough=enough)
