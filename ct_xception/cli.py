@@ -611,13 +611,12 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _export_networks(arguments: argparse.Namespace, runtimes: Sequence[str]) -> int:
-    from ct_xception.publish.export import export_checkpoint
-    from ct_xception.publish.export_text import export_summary
+    from ct_xception.publish.export import describe_export, export_checkpoint
 
     options = _corpus_options(arguments, _window(arguments))
     _hide_loading_bars()
     record = export_checkpoint(arguments.checkpoint, runtimes, corpus=arguments.corpus, options=options)
-    print(export_summary(record))
+    print(describe_export(record))
     return FAILED if any(name in record["kept_out"] for name in runtimes) else DONE
 
 
