@@ -370,11 +370,10 @@ def _add_evaluate(commands: Commands) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    from ct_xception.checkpoint import SOURCES, WEIGHTS
     from ct_xception.evaluation.figures import Outputs
     from ct_xception.evaluation.measure import ErrorPage, evaluate_checkpoint
-    from ct_xception.evaluation.predictions import SOURCES
     from ct_xception.evaluation.summary import evaluation_summary
-    from ct_xception.serving.catalogue import WEIGHTS
     from ct_xception.serving.checkpoint import open_checkpoint, read_provenance
 
     window, folder = _window(arguments), open_checkpoint(arguments.checkpoint).folder
@@ -591,7 +590,7 @@ def _add_export(commands: Commands) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from ct_xception.serving.catalogue import ONNX, ONNX_INT8
+    from ct_xception.checkpoint import ONNX, ONNX_INT8
 
     _check_goes_with(arguments, "ort", "browser")
     asked = {"onnx": arguments.onnx, "onnx-int8": arguments.int8, "openvino": arguments.openvino}

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ct_xception.checkpoint import CARD, EVALUATION, MODEL, seal
 from ct_xception.errors import InputError, printable
 from ct_xception.pipeline.learning import cross_validate, make_checkpoint
 from ct_xception.pipeline.measuring import compare_with_start, evaluate
@@ -80,15 +81,14 @@ def publish(run: Path, metrics: dict[str, Any]) -> None:
     """Write the card, seal the folder, put it in place, and say what came out."""
     from ct_xception.evaluation.summary import evaluation_summary
     from ct_xception.publish.card import write_card
-    from ct_xception.publish.manifest import seal
     from ct_xception.training.model_folder import replace_model_folder
 
     folder = run / "model.partial"
     write_card(folder)
     seal(folder)
-    replace_model_folder(folder, run / "model")
+    replace_model_folder(folder, run / MODEL)
     print(f"\n{evaluation_summary(metrics)}")
-    print(f"checkpoint: {run / 'model'}   (card: README.md, figures: evaluation/)")
+    print(f"checkpoint: {run / 'model'}   (card: {CARD}, figures: {EVALUATION}/)")
     print(f"ask it:     ct-xception predict FILE --model {run / 'model'}")
     print(f"{RESEARCH_USE}")
 
@@ -98,7 +98,7 @@ def push(config: TrainConfig, run: Path) -> None:
     from ct_xception.publish.hub import push_checkpoint
 
     if config.push_to_hub:
-        pushed = push_checkpoint(run / "model", config.push_to_hub, private=config.private)
+        pushed = push_checkpoint(run / MODEL, config.push_to_hub, private=config.private)
         print(f"published:  {pushed.url}   (commit {pushed.commit[:12]})")
 
 
@@ -117,7 +117,7 @@ def _open_run(config: TrainConfig) -> Path:
         raise InputError(f"--output_dir: {printable(run)} is a file; name a folder.")
     held = run.is_dir() and any(run.iterdir())
     if state.is_main_process:
-        recover_model_folder(run / "model")
+        recover_model_folder(run / MODEL)
     state.wait_for_everyone()
     if held and config.resume != "auto":
         raise InputError(
