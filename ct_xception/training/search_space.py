@@ -1,11 +1,11 @@
 """The space that a search of hyperparameters walks: a YAML file of plain words, an option of `TrainConfig` a line.
 
-    learning_rate: {from: 1e-4, to: 1e-2, log: true}
-    optimizer: [adamw, adam, rmsprop]                     # a list is a choice
-    loss: [cross_entropy, focal]
-    focal_gamma: {from: 1, to: 4, when: {loss: focal}}    # asked only where the loss is focal
-    augment.rotation: {from: 0, to: 30, step: 5}          # one augmentation of --augment
-    epochs: 8                                             # a plain value is fixed
+learning_rate: {from: 1e-4, to: 1e-2, log: true}
+optimizer: [adamw, adam, rmsprop]                     # a list is a choice
+loss: [cross_entropy, focal]
+focal_gamma: {from: 1, to: 4, when: {loss: focal}}    # asked only where the loss is focal
+augment.rotation: {from: 0, to: 30, step: 5}          # one augmentation of --augment
+epochs: 8                                             # a plain value is fixed
 """
 
 from __future__ import annotations

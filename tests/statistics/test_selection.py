@@ -53,7 +53,9 @@ def test_a_true_gain_is_seen_and_a_chance_one_is_not() -> None:
     coins = [guesses(rng, labels, 0.6) for _ in range(6)]
     without = judge_selection(coins, labels, groups, "accuracy", reference=0, resamples=400)
     assert not without.beats_reference
-    better = judge_selection([*coins, guesses(rng, labels, 0.85)], labels, groups, "accuracy", reference=0, resamples=400)
+    better = judge_selection(
+        [*coins, guesses(rng, labels, 0.85)], labels, groups, "accuracy", reference=0, resamples=400
+    )
     assert better.best == 6
     assert better.beats_reference
     assert better.corrected.value == pytest.approx(0.85, abs=0.05)

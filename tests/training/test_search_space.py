@@ -90,7 +90,11 @@ def test_mistakes_are_named(table: dict[str, Any], words: str) -> None:
 
 def test_grids_hold_the_ends_and_whole_numbers() -> None:
     space = parse_space(
-        {"learning_rate": {"from": 1e-4, "to": 1e-2, "log": True}, "batch_size": {"from": 4, "to": 10}, "loss": ["bce"]},
+        {
+            "learning_rate": {"from": 1e-4, "to": 1e-2, "log": True},
+            "batch_size": {"from": 4, "to": 10},
+            "loss": ["bce"],
+        },
         "grid",
     )
     grid = space.grid(3)
