@@ -97,7 +97,8 @@ def judge_selection(
     apparent = bootstrap_figure(chosen_by[best], n, group, "no item to score")
     worth = np.take_along_axis(quoted, choice[None], axis=0)[0, 1:]  # (R,)
     corrected = _figure_of(worth, n, group)
-    flattery = sign * (apparent.value - corrected.value) if corrected.value is not None else float("nan")
+    known = apparent.value is not None and corrected.value is not None
+    flattery = sign * (apparent.value - corrected.value) if known else float("nan")  # type: ignore[operator]
     gain = None if reference is None else _figure_of(sign * (worth - quoted[reference, 1:]), n, group)
     return Selection(best, score, apparent, corrected, float(flattery), gain)
 

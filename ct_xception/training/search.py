@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from optuna.trial import FrozenTrial, Trial
 
+Direction = Literal["minimize", "maximize"]
 SAMPLERS = ("tpe", "random", "grid", "cmaes", "qmc")
 PRUNERS = ("median", "hyperband", "none")
 OBJECTIVES = (*METRICS, "calibration_error", "parameters")
@@ -76,7 +77,7 @@ class SearchOptions:
             raise InputError("--sampler cmaes: knows one objective alone; take tpe, random or qmc for several.")
 
     @property
-    def directions(self) -> list[str]:
+    def directions(self) -> list[Direction]:
         """Which way each objective is better, in Optuna's words."""
         return ["minimize" if name in SMALLER_IS_BETTER else "maximize" for name in self.objectives]
 

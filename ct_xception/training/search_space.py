@@ -118,7 +118,9 @@ class Space:
         """The space as the record of a search keeps it."""
         plain = {}
         for one in self.dimensions:
-            parts = {"choices": list(one.choices)} if one.choices else {"from": one.low, "to": one.high, "log": one.log}
+            parts: dict[str, Any] = (
+                {"choices": list(one.choices)} if one.choices else {"from": one.low, "to": one.high, "log": one.log}
+            )
             parts |= {"step": one.step} if one.step else {}
             plain[one.name] = parts | ({"when": {k: list(v) for k, v in one.when.items()}} if one.when else {})
         return plain | dict(self.fixed)
