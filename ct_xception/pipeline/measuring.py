@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.pipeline.answering import ask, predictor
@@ -135,6 +134,4 @@ def compare_with_start(river: River) -> None:
         stated |= {"has_twin": has_twin, "overlaps": river.overlaps}
         why = settle_version(river.folder, river.run, start, tests, answers, replay, **stated)
     if why := broadcast_object_list([why])[0]:
-        if not river.accelerator.is_main_process:
-            sys.exit(1)  # one process says why
         raise TrainingError(why)

@@ -21,7 +21,7 @@ from accelerate.utils import broadcast, broadcast_object_list, set_seed
 from torch import nn
 from tqdm.auto import tqdm
 
-from ct_xception.errors import CheckpointError, InputError
+from ct_xception.errors import CheckpointError, InputError, WorkError
 from ct_xception.files import write_atomically
 from ct_xception.imaging.transforms import EvalTransform, TrainTransform
 from ct_xception.model.modelling import CTXceptionForImageClassification
@@ -48,7 +48,7 @@ from ct_xception.training.state import (
 from ct_xception.training.validation import is_better, validation_figures
 
 
-class TrainingError(RuntimeError):
+class TrainingError(WorkError):
     """Training that cannot go on, though its input was good: exit code 1."""
 
 
