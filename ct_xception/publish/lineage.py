@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.checkpoint import EVALUATION, SIDE_FILE
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.evaluation.continuity import (
     describe_judgement,
@@ -21,7 +22,6 @@ from ct_xception.evaluation.continuity import (
     write_judgement,
 )
 from ct_xception.files import read_json, write_json
-from ct_xception.publish.manifest import SIDE_FILE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,7 @@ def settle_version(
     judged, table = judge(trials, names, margin=margin, seed=seed)
     judged["weights_sha256"] = _provenance(folder)["weights_sha256"]
     judged["overlaps"] = None if overlaps is None else [one.summary() for one in overlaps]
-    write_judgement(folder / "evaluation", judged, table)
+    write_judgement(folder / EVALUATION, judged, table)
     note_version(folder, start, judged, replay)
     print("\n".join(["against the version before:", *describe_judgement(judged)]), flush=True)
     if judged["passed"]:

@@ -25,7 +25,6 @@ from ct_xception.statistics.class_groups import partition_classes
 from ct_xception.text import RESEARCH_USE
 
 Metric = Mapping[str, Any]
-EXAMPLES = "examples.png"
 _SHOWN_FINDINGS, _SHOWN_POINTS = 6, 8
 _SEVERITIES = ("critical", "warning", "note")
 
