@@ -55,11 +55,10 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from ct_xception.checkpoint import SOURCES, WEIGHTS
     from ct_xception.evaluation.figures import Outputs
     from ct_xception.evaluation.measure import ErrorPage, evaluate_checkpoint
-    from ct_xception.evaluation.predictions import SOURCES
     from ct_xception.evaluation.summary import evaluation_summary
-    from ct_xception.serving.catalogue import WEIGHTS
     from ct_xception.serving.checkpoint import open_checkpoint, read_provenance
 
     window, folder = window_of(arguments), open_checkpoint(checkpoint_of(arguments.checkpoint)).folder

@@ -43,7 +43,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from ct_xception.serving.catalogue import ONNX, ONNX_INT8
+    from ct_xception.checkpoint import ONNX, ONNX_INT8
 
     check_goes_with(arguments, "ort", "browser")
     arguments.checkpoint = checkpoint_of(arguments.checkpoint)

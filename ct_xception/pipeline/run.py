@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ct_xception.checkpoint import CARD, EVALUATION, MODEL, seal
 from ct_xception.command_line import run_program
 from ct_xception.errors import InputError, WorkError, printable
 from ct_xception.pipeline.learning import cross_validate, make_checkpoint
@@ -89,15 +90,14 @@ def publish(run: Path, metrics: dict[str, Any]) -> None:
     """Write the card, seal the folder, put it in place, and say what came out."""
     from ct_xception.evaluation.summary import evaluation_summary
     from ct_xception.publish.card import write_card
-    from ct_xception.publish.manifest import seal
     from ct_xception.training.model_folder import replace_model_folder
 
     folder = run / "model.partial"
     write_card(folder)
     seal(folder)
-    replace_model_folder(folder, run / "model")
+    replace_model_folder(folder, run / MODEL)
     print(f"\n{evaluation_summary(metrics)}")
-    print(f"checkpoint: {run / 'model'}   (card: README.md, figures: evaluation/)")
+    print(f"checkpoint: {run / 'model'}   (card: {CARD}, figures: {EVALUATION}/)")
     print(f"ask it:     ct-xception predict FILE --model {run / 'model'}")
     print(f"{RESEARCH_USE}")
 
@@ -107,7 +107,7 @@ def push(config: TrainConfig, run: Path) -> None:
     from ct_xception.publish.hub import push_checkpoint
 
     if config.push_to_hub:
-        pushed = push_checkpoint(run / "model", config.push_to_hub, private=config.private)
+        pushed = push_checkpoint(run / MODEL, config.push_to_hub, private=config.private)
         print(f"published:  {pushed.url}   (commit {pushed.commit[:12]})")
 
 
@@ -143,7 +143,7 @@ def _enter_run(config: TrainConfig, run: Path, held: contextlib.ExitStack) -> No
             f"--output_dir: {printable(run)} holds a run already; go on with it (--resume auto) or name another folder."
         )
     held.enter_context(run_lock(run if config.only_fold is None else run / "folds" / str(config.only_fold)))
-    recover_model_folder(run / "model")
+    recover_model_folder(run / MODEL)
 
 
 def _foreign_locks(config: TrainConfig, run: Path) -> list[Path]:

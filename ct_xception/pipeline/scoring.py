@@ -197,7 +197,7 @@ def _prepare(options: argparse.Namespace, device: str) -> tuple[Scoring, Classif
 
 def _identity(classifier: Classifier) -> str:
     """What decides a checkpoint's answers: its weights, config and side file."""
-    from ct_xception.serving.checkpoint import CONFIG, SIDE_FILE, WEIGHTS
+    from ct_xception.checkpoint import CONFIG, SIDE_FILE, WEIGHTS
 
     assert classifier.checkpoint is not None
     folder = classifier.checkpoint.folder

@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from ct_xception import __version__
+from ct_xception.checkpoint import GATE, ONNX_INT8, WEIGHTS
 from ct_xception.errors import InputError, printable
 from ct_xception.files import read_json, sha256_file
 from ct_xception.imaging.preprocessing import Preprocessing
 from ct_xception.publish.clearance import Content
 from ct_xception.publish.space import package_folder
-from ct_xception.serving.catalogue import ONNX_INT8, RUNTIMES, WEIGHTS
+from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint
 from ct_xception.serving.decisions import Decisions
-from ct_xception.serving.gate import GATE_FILE
 from ct_xception.serving.runtimes import OnnxNetwork, load_network
 from ct_xception.text import RESEARCH_USE
 
@@ -147,7 +147,7 @@ def site_files(
     network = RUNTIMES[runtime][0]
     files: dict[str, Content] = {Path(network).name: checkpoint.folder / network}
     if checkpoint.gate is not None:
-        files[GATE_FILE] = checkpoint.folder / GATE_FILE
+        files[GATE] = checkpoint.folder / GATE
     found = _Runtime.of(ort)
     files |= found.files
     examples = _examples(checkpoint.config["label_names"])
@@ -322,8 +322,8 @@ def _gate(checkpoint: Checkpoint) -> dict[str, Any] | None:
         "refused": gate.refused,
         "signs": {name: signs[name] for name in GATE_SIGNS},
     }
-    path = checkpoint.folder / GATE_FILE
-    return {"file": GATE_FILE, "bytes": path.stat().st_size, "sha256": sha256_file(path), "rule": rule}
+    path = checkpoint.folder / GATE
+    return {"file": GATE, "bytes": path.stat().st_size, "sha256": sha256_file(path), "rule": rule}
 
 
 # What the visitor is told

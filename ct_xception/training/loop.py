@@ -21,6 +21,7 @@ from accelerate.utils import broadcast, broadcast_object_list, set_seed
 from torch import nn
 from tqdm.auto import tqdm
 
+from ct_xception.checkpoint import BEST
 from ct_xception.errors import CheckpointError, InputError, WorkError
 from ct_xception.files import write_atomically
 from ct_xception.imaging.transforms import EvalTransform, TrainTransform
@@ -38,7 +39,6 @@ from ct_xception.training.optimisation import make_average, make_optimizer, make
 from ct_xception.training.options import FREE_TO_DIFFER, TrainConfig, augment_config, option_defaults
 from ct_xception.training.start import continue_head
 from ct_xception.training.state import (
-    BEST,
     Progress,
     latest_checkpoint,
     load_checkpoint,

@@ -386,7 +386,7 @@ def parse_config(arguments: Sequence[str] | None = None) -> TrainConfig:
     from ct_xception.training.start import settle_start
 
     file = given.pop("config", None)
-    return config_from_mapping(settle_start((_read_yaml(Path(file)) if file else {}) | given))
+    return config_from_mapping(settle_start((read_yaml(Path(file)) if file else {}) | given))
 
 
 def config_from_mapping(values: Mapping[str, Any]) -> TrainConfig:
@@ -429,16 +429,17 @@ def _named_texts(name: str, table: dict[Any, Any]) -> dict[str, str]:
     return {str(key): str(value) for key, value in table.items()}
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, option: str = "--config") -> dict[str, Any]:
+    """A YAML file of one NAME: VALUE a line. Raises InputError, naming the option that asked for it."""
     import yaml
 
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"--config: {printable(path)} cannot be read ({error.strerror}); give a YAML file.") from error
+        raise InputError(f"{option}: {printable(path)} cannot be read ({error.strerror}); give a YAML file.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"--config: {printable(path)} is not YAML ({reason}); write one NAME: VALUE a line.") from None
+        raise InputError(f"{option}: {printable(path)} is not YAML ({reason}); write one NAME: VALUE a line.") from None
     if not isinstance(values, dict):
-        raise InputError(f"--config: {printable(path)} holds no options; write one NAME: VALUE a line.")
+        raise InputError(f"{option}: {printable(path)} holds no options; write one NAME: VALUE a line.")
     return values
