@@ -45,6 +45,29 @@ def test_limits_by_hand() -> None:
     assert fit_limits(wide)["refused"] == fit_limits(wide)["doubtful"] == pytest.approx(1.1 + 0.8 * 7.9)
 
 
+def test_features_that_hardly_ever_fire_leave_a_gate() -> None:
+    """As of a network most of whose features are dead: fewer directions vary than components are asked for."""
+    columns = make_seen(80).features
+    columns[:, 3:] = 0
+    columns[0, 15] = 1e-4
+    train = Seen(columns, *make_seen(80)._columns())
+    rule, arrays = fit_gate(train, train, weights_sha256="x")
+    gate = Gate.read(rule, arrays)
+    assert len(gate.distance.components) < 12 and gate.usual > 0
+    inside = gate.distance(columns)
+    assert np.isfinite(inside).all() and (inside < gate.refused).mean() >= 0.95
+    foreign = np.zeros((1, 16), np.float32)
+    foreign[0, 9] = 2.0
+    assert gate.distance(foreign)[0] > gate.refused
+
+
+@pytest.mark.parametrize("value", [0.0, 0.7])
+def test_there_is_no_gate_where_the_network_makes_the_same_of_everything(value: float) -> None:
+    seen = Seen(np.full((40, 16), value, np.float32), *make_seen(40)._columns())
+    rule, arrays = fit_gate(seen, seen, weights_sha256="x")
+    assert rule["method"] is None and "the same of every slice" in rule["reason"] and not arrays
+
+
 def test_signs_by_hand() -> None:
     train = make_seen(
         4,

@@ -29,9 +29,9 @@ from ct_xception.publish.card import render_card
 from ct_xception.publish.clearance import check_checkpoint
 from ct_xception.publish.export import export_checkpoint, missed_bars
 from ct_xception.publish.export_slices import find_slices
-from ct_xception.publish.exports import EXPORT, INT8, INT8_ANSWERS, int8_figures
 from ct_xception.publish.onnx_texts import onnx_texts
 from ct_xception.publish.release import release_checkpoint
+from ct_xception.publish.verify import EXPORT, INT8, INT8_ANSWERS, int8_figures
 from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.classifier import Classifier
 from tests.closeness import ROUNDING
