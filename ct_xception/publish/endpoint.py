@@ -37,7 +37,9 @@ def handler_files() -> dict[str, Content]:
 @cache
 def _imported(start: Path) -> tuple[tuple[Path, ...], frozenset[str]]:
     """The modules of this package that a file imports, directly or not, and the other top-level names."""
-    seen, foreign, waiting = set(), set(), [start]
+    seen: set[Path] = set()
+    foreign: set[str] = set()
+    waiting = [start]
     while waiting:
         path = waiting.pop()
         for name in _names(ast.parse(path.read_text(encoding="utf-8"))):
