@@ -272,7 +272,7 @@ class Told:
         self.search, self.started, self.done = search, time.monotonic(), 0
 
     def __call__(self, study: optuna.Study) -> None:
-            trials = counted(study)
+        trials = counted(study)
         if not trials:
             return
         self.done += 1
