@@ -17,7 +17,8 @@ FLOORS = {
     for floor, rooms in enumerate(
         (
             ("errors", "files", "html", "text"),
-            ("checkpoint", "hub_download", "statistics"),
+            ("checkpoint", "command_line", "hub_download"),
+            ("statistics",),
             ("imaging",),
             ("phantom", "model"),
             ("corpus", "serving"),

@@ -34,6 +34,7 @@ from ct_xception.audit.findings import (
 from ct_xception.audit.foreign import Oddity, WindowTable, find_foreign, window_table
 from ct_xception.audit.leaks import LEAKS, find_conflicts, find_copies, find_leaks
 from ct_xception.audit.shortcuts import FAMILIES, Shift, Shortcut, find_shifts, find_shortcuts
+from ct_xception.checkpoint import AUDIT
 from ct_xception.corpus.summary import left_out
 from ct_xception.files import write_atomically, write_json
 
@@ -399,5 +400,5 @@ def write_audit(audit: Audit, folder: str | Path) -> None:
     from ct_xception.audit.page import audit_page
 
     folder = Path(folder)
-    write_json(folder / "audit.json", audit.to_dict())
+    write_json(folder / AUDIT, audit.to_dict())
     write_atomically(folder / "audit.html", audit_page(audit))

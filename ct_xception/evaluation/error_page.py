@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint import ERRORS, WEIGHTS
 from ct_xception.errors import InputError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.baselines import nearest_neighbours
@@ -35,7 +36,6 @@ from ct_xception.evaluation.subgroups import (
 )
 from ct_xception.files import sha256_file, write_atomically
 from ct_xception.html import image_uri, render_page
-from ct_xception.serving.checkpoint import WEIGHTS
 from ct_xception.statistics.intervals import group_indices, proportion_figure
 from ct_xception.statistics.metrics import confusion_matrix
 from ct_xception.text import RESEARCH_USE
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
     from ct_xception.imaging.windows import Window
 
-ERRORS = "errors.html"  # the page, and in this room its template
 SURE = 0.9  # probability from which a mistake is called sure
 _TITLES = TITLES | {
     "published": "the test split as the corpus was published",

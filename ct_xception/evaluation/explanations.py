@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint import EXPLANATIONS_FORMAT
 from ct_xception.evaluation.answers import Answers, Items, read_rows
 from ct_xception.evaluation.pointing import lesion_rows, point_items, pointing_figures
 from ct_xception.evaluation.predictions import Names
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from ct_xception.imaging.windows import Window
     from ct_xception.serving.classifier import Classifier
 
-EXPLANATIONS = "explanations.json"
-FORMAT = 1
 METHOD, BUDGET = "gradcam", "fast"
 _KEPT = ("deletion", "insertion", "grounds", "agreement", "infidelity", "sensitivity", "randomisation", "warnings")
 _CURVES = ("deletion", "insertion")
@@ -141,7 +140,7 @@ def describe(checked: Checked, items: Items, label_names: Sequence[str], names: 
         return {"source": names[items.sources[row]], "group": f"group {groups[row]:06d}", "label": label}
 
     records = [item(row) | dict(found) for row, found in sorted(checked.evidence.items())]
-    stated = {"format": FORMAT, "method": METHOD, "budget": BUDGET, "records": records}
+    stated = {"format": EXPLANATIONS_FORMAT, "method": METHOD, "budget": BUDGET, "records": records}
     if checked.pointings:
         stated["lesions"] = [item(row) | asdict(pointing) for row, pointing in sorted(checked.pointings.items())]
     return stated

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint import GATE, SIDE_FILE
 from ct_xception.errors import SliceError
 from ct_xception.evaluation.answers import Item, file_of, with_bar
 from ct_xception.files import read_json, write_atomically, write_json
@@ -39,7 +40,6 @@ from ct_xception.serving.gate import (
     ACCEPTED,
     ARRAYS,
     DOUBTFUL,
-    GATE_FILE,
     METHOD,
     REFUSED,
     Distance,
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from ct_xception.imaging.windows import Window
     from ct_xception.serving.classifier import Classifier
 
-SIDE_FILE = "ct_xception.json"
 MOST = 2_000  # training slices looked at: more would not move a Gaussian
 FEWEST = {"training": 12, "validation": 4}  # slices from which there is something to fit
 COMPONENTS = 96
@@ -217,7 +216,7 @@ def write_gate(folder: Path, rule: Mapping[str, Any], arrays: Mapping[str, Float
     """Put a fitted gate into a checkpoint folder: the arrays, then the rule in its side file."""
     from safetensors.numpy import save
 
-    path = folder / GATE_FILE
+    path = folder / GATE
     if arrays:
         write_atomically(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
     else:

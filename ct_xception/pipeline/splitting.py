@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.checkpoint import CORPUS, OPTIONS, SPLIT
 from ct_xception.errors import InputError, printable
 from ct_xception.files import write_json
 from ct_xception.pipeline.context import River
@@ -37,7 +38,7 @@ def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, com
     splits, split, report = split_corpus(corpus, patients, fractions=fractions, seed=config.seed)
     check_corpus(config, run, corpus.label_names, split)
     if accelerator.is_main_process:
-        _write_record(run, {"config.json": config.mapping, "corpus.json": report, "split.json": split})
+        _write_record(run, {OPTIONS: config.mapping, CORPUS: report, SPLIT: split})
         print(corpus_summary(report), flush=True)
         if audit is not None:
             _write_audit(run, audit)

@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.checkpoint import CARD, METRICS, evaluated
 from ct_xception.errors import InputError
 from ct_xception.files import write_atomically
 from ct_xception.publish.checklists import checklist_slots
@@ -40,7 +41,7 @@ BANNED_WORDS = (
 
 def write_card(model_dir: str | Path, **options: Any) -> Path:
     """Render the card into the checkpoint's README.md; the options are `render_card`'s. Returns the file."""
-    path = Path(model_dir) / "README.md"
+    path = Path(model_dir) / CARD
     write_atomically(path, render_card(model_dir, **options))
     return path
 
@@ -51,9 +52,9 @@ def refresh_card(model_dir: str | Path) -> None:
     Raises as `render_card` does.
     """
     folder = Path(model_dir)
-    if not (folder / "evaluation/metrics.json").is_file():
+    if not (folder / evaluated(METRICS)).is_file():
         return
-    path = folder / "README.md"
+    path = folder / CARD
     repo_id, license = card_address(path.read_text(encoding="utf-8")) if path.is_file() else (PLACEHOLDER_REPO, LICENSE)
     write_card(folder, repo_id=repo_id, license=license)
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.checkpoint import AUDIT, CORPUS, MODEL, OPTIONS, SPLIT, evaluated
 from ct_xception.corpus.summary import is_generated, public_name
 from ct_xception.errors import InputError, printable
 from ct_xception.files import read_json, write_atomically, write_json
@@ -36,7 +37,7 @@ _TIFF_TAGS = frozenset(
 )  # fmt: skip
 _JPEG_SEGMENTS = (b"JFIF\0", b"Adobe", b"ICC_PROFILE\0")
 _ASCII = 2  # a TIFF tag's type
-_RECORD = ("config.json", "corpus.json", "split.json")
+_RECORD = (OPTIONS, CORPUS, SPLIT)
 
 
 def is_run(folder: Path) -> bool:
@@ -54,16 +55,16 @@ def write_corpus_record(run: str | Path, folder: Path, *, images: bool = False) 
     run = Path(run)
     if not is_run(run):
         raise InputError(f"{printable(run)}: is no run folder ({', '.join(_RECORD)}); give the one of train_hf.py.")
-    corpus, split = read_json(run / "corpus.json"), read_json(run / "split.json")
+    corpus, split = read_json(run / CORPUS), read_json(run / SPLIT)
     splits = _splits(_load(run, corpus), split)
     groups: dict[str, str] = {}
     (folder / "data").mkdir(parents=True)
     for name, dataset in splits.items():
         _write_split(folder / "data" / f"{name}.parquet", dataset, groups, images)
     write_json(folder / "splits.json", _public_split(corpus, split))
-    audit = next((read_json(path) for path in (run / "model/evaluation/audit.json",) if path.is_file()), None)
+    audit = next((read_json(path) for path in (run / MODEL / evaluated(AUDIT),) if path.is_file()), None)
     if audit is not None:
-        write_json(folder / "audit.json", audit)
+        write_json(folder / AUDIT, audit)
     write_atomically(folder / "README.md", corpus_card(corpus, split, audit, images=images))
     return {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
 
@@ -74,14 +75,14 @@ def _load(run: Path, corpus: Mapping[str, Any]) -> DatasetDict:
     from ct_xception.corpus.split import PSEUDO_PATIENTS, settle_groups
     from ct_xception.training.options import config_from_mapping
 
-    config = config_from_mapping(read_json(run / "config.json"))
+    config = config_from_mapping(read_json(run / OPTIONS))
     loaded = load_corpus(config.corpus, config.corpus_options)
     if loaded.report["hash"] != corpus["hash"]:
         raise InputError(
             f"{printable(config.corpus)}: is no longer the corpus that {printable(run)} was trained on; give that one."
         )
-    if corpus["groups"]["origin"] == PSEUDO_PATIENTS and (run / "audit.json").is_file():
-        return settle_groups(loaded.dataset, read_json(run / "audit.json")["patients"])
+    if corpus["groups"]["origin"] == PSEUDO_PATIENTS and (run / AUDIT).is_file():
+        return settle_groups(loaded.dataset, read_json(run / AUDIT)["patients"])
     return loaded.dataset
 
 

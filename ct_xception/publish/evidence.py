@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.checkpoint import AUDIT, CONFIG, METRICS, METRICS_FORMAT, SIDE_FILE, WEIGHTS, evaluated
 from ct_xception.errors import CheckpointError
 from ct_xception.files import sha256_file
 from ct_xception.publish.exports import read_exports
@@ -21,10 +22,11 @@ from ct_xception.publish.recount import Recount, protocols_of
 if TYPE_CHECKING:
     import pandas
 
-FORMAT = 2  # of metrics.json
 REMEDY = (
     "remove its evaluation folder and let its run measure it again (train_hf.py … --resume auto), or fetch it again"
 )
+
+_METRICS, _AUDIT = evaluated(METRICS), evaluated(AUDIT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,14 +68,14 @@ def read_evidence(model_dir: str | Path) -> Evidence:
     the most pessimistic protocol that ran.
     """
     folder = Path(model_dir)
-    config, side = _read(folder, "config.json"), _read(folder, "ct_xception.json")
-    metrics = _read(folder, "evaluation/metrics.json")
-    if metrics.get("format") != FORMAT:
+    config, side = _read(folder, CONFIG), _read(folder, SIDE_FILE)
+    metrics = _read(folder, _METRICS)
+    if metrics.get("format") != METRICS_FORMAT:
         raise CheckpointError(
-            f"{folder}: evaluation/metrics.json is of format {metrics.get('format')}, and a card needs format "
-            f"{FORMAT}; {REMEDY}."
+            f"{folder}: {_METRICS} is of format {metrics.get('format')}, and a card needs format "
+            f"{METRICS_FORMAT}; {REMEDY}."
         )
-    audit = _read(folder, "evaluation/audit.json") if (folder / "evaluation/audit.json").is_file() else None
+    audit = _read(folder, _AUDIT) if (folder / _AUDIT).is_file() else None
     evidence = Evidence(config, side, metrics, audit)
     _check_weights(folder, evidence)
     _check_split(folder, evidence)
@@ -96,17 +98,16 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _check_weights(folder: Path, evidence: Evidence) -> None:
-    if not (folder / "model.safetensors").is_file():
-        raise CheckpointError(f"{folder}: model.safetensors is missing; give a whole checkpoint folder.")
-    weights = sha256_file(folder / "model.safetensors")
+    if not (folder / WEIGHTS).is_file():
+        raise CheckpointError(f"{folder}: {WEIGHTS} is missing; give a whole checkpoint folder.")
+    weights = sha256_file(folder / WEIGHTS)
     for name, stated in (
-        ("evaluation/metrics.json", evidence.metrics.get("weights_sha256")),
-        ("ct_xception.json", evidence.provenance.get("weights_sha256")),
+        (_METRICS, evidence.metrics.get("weights_sha256")),
+        (SIDE_FILE, evidence.provenance.get("weights_sha256")),
     ):
         if stated != weights:
             raise CheckpointError(
-                f"{folder}: {name} speaks of weights {_short(stated)}, but model.safetensors is {_short(weights)}; "
-                f"{REMEDY}."
+                f"{folder}: {name} speaks of weights {_short(stated)}, but {WEIGHTS} is {_short(weights)}; {REMEDY}."
             )
 
 
@@ -127,13 +128,13 @@ def _check_split(folder: Path, evidence: Evidence) -> None:
 def _check_corpus(folder: Path, evidence: Evidence) -> None:
     """Figures and audit are of the corpus that the network was trained on, where both say which."""
     trained = evidence.provenance.get("corpus", {}).get("hash")
-    told = {"metrics.json": evidence.metrics.get("corpus", {}).get("hash")}
+    told = {METRICS: evidence.metrics.get("corpus", {}).get("hash")}
     if evidence.audit is not None:
-        told["audit.json"] = evidence.audit.get("corpus_hash", evidence.audit.get("corpus"))
+        told[AUDIT] = evidence.audit.get("corpus_hash", evidence.audit.get("corpus"))
     for name, found in told.items():
         if trained is not None and isinstance(found, str) and found != trained:
             raise CheckpointError(
-                f"{folder}: evaluation/{name} is of corpus {_short(found)}, but the network was trained on corpus "
+                f"{folder}: {evaluated(name)} is of corpus {_short(found)}, but the network was trained on corpus "
                 f"{_short(trained)}; {REMEDY}."
             )
 
@@ -150,8 +151,7 @@ def _check_rules(folder: Path, evidence: Evidence) -> None:
     for name, value in measured.items():
         if value is not None and value != side.get(name):
             raise CheckpointError(
-                f"{folder}: evaluation/metrics.json measured another {name.replace('_', ' ')} than ct_xception.json "
-                f"holds; {REMEDY}."
+                f"{folder}: {_METRICS} measured another {name.replace('_', ' ')} than {SIDE_FILE} holds; {REMEDY}."
             )
     fitted = (side.get("gate") or {}).get("weights_sha256")
     if fitted is not None and fitted != metrics["weights_sha256"]:

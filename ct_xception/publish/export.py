@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint import CARD, EXPORT_FORMAT, PREDICTIONS, SIDE_FILE, check_seal, evaluated, seal
 from ct_xception.errors import CheckpointError, SliceError, printable
 from ct_xception.files import atomic_path, read_json, sha256_file, write_json
 from ct_xception.formats.onnx import describe, quantise_onnx, write_onnx, write_openvino
 from ct_xception.publish.clearance import list_files
 from ct_xception.publish.export_slices import ExportSlices, find_slices
-from ct_xception.publish.exports import EXPORT, FORMAT, INT8, INT8_ANSWERS, exported_names, int8_figures
-from ct_xception.publish.manifest import SIDE_FILE, check_seal, seal
+from ct_xception.publish.exports import EXPORT, INT8, INT8_ANSWERS, exported_names, int8_figures
 from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint
 from ct_xception.serving.classifier import Classifier, softmax
@@ -85,7 +85,7 @@ def _opened(folder: Path) -> Checkpoint:
         files = list_files(folder)
         ignored = exported_names([*files, *checkpoint.manifest])
         if EXPORT in files and sha256_file(files[EXPORT]) != checkpoint.manifest.get(EXPORT):
-            ignored.add("README.md")  # an export that was cut off had written the card, but no seal
+            ignored.add(CARD)  # an export that was cut off had written the card, but no seal
         check_seal(folder, files, checkpoint.manifest, ignored=ignored)
     return checkpoint
 
@@ -270,7 +270,7 @@ def _groups(folder: Path, sources: Sequence[str], groups: Sequence[str]) -> list
 
     from ct_xception.statistics.intervals import group_indices
 
-    path = folder / "evaluation/predictions.parquet"
+    path = folder / evaluated(PREDICTIONS)
     if path.is_file():
         table = pandas.read_parquet(path, columns=["source", "group", "path"])
         known = table[table["path"] == "predictor"].set_index("source")["group"]
@@ -317,8 +317,8 @@ def _install(
 def _earlier(folder: Path, weights: str, files: Mapping[str, Path]) -> dict[str, Any]:
     """The record to go on from: of the same weights, without what is being made anew; files of other weights go."""
     found = read_json(folder / EXPORT) if (folder / EXPORT).is_file() else {}
-    same = found.get("weights_sha256") == weights and found.get("format") == FORMAT
-    record: dict[str, Any] = {"format": FORMAT, "weights_sha256": weights, "files": {}, "kept_out": {}}
+    same = found.get("weights_sha256") == weights and found.get("format") == EXPORT_FORMAT
+    record: dict[str, Any] = {"format": EXPORT_FORMAT, "weights_sha256": weights, "files": {}, "kept_out": {}}
     for name in (name for name in RUNTIMES if name != "torch" and name not in files):
         for where in ("files", "kept_out"):
             if same and name in found.get(where, {}):

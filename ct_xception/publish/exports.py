@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ct_xception.checkpoint import EXPORT as EXPORT_NAME
+from ct_xception.checkpoint import EXPORT_FORMAT, ONNX_FOLDER, OPENVINO_FOLDER, PREDICTIONS_INT8, evaluated
 from ct_xception.errors import CheckpointError
 from ct_xception.files import read_json, sha256_file
 from ct_xception.publish.clearance import list_files
@@ -22,10 +24,9 @@ from ct_xception.publish.recount import agree
 if TYPE_CHECKING:
     import pandas
 
-FORMAT = 1
-EXPORT, INT8_ANSWERS = "evaluation/export.json", "evaluation/predictions_int8.parquet"
+EXPORT, INT8_ANSWERS = evaluated(EXPORT_NAME), evaluated(PREDICTIONS_INT8)
 INT8 = "onnx-int8"
-_FOLDERS = ("onnx/", "openvino/")
+_FOLDERS = (f"{ONNX_FOLDER}/", f"{OPENVINO_FOLDER}/")
 _REMEDY = "export it again (ct-xception export)"
 
 
@@ -55,7 +56,7 @@ def read_exports(folder: Path, metrics: Mapping[str, Any], answers: pandas.DataF
             raise _refusal(folder, f"{min(files)} has no figures in {EXPORT}")
         return None
     record = read_json(folder / EXPORT)
-    if record.get("format") != FORMAT or record.get("weights_sha256") != metrics["weights_sha256"]:
+    if record.get("format") != EXPORT_FORMAT or record.get("weights_sha256") != metrics["weights_sha256"]:
         raise _refusal(folder, f"{EXPORT} speaks of other weights, or is of another format")
     stated = {name: digest for one in record["files"].values() for name, digest in one["sha256"].items()}
     if files != set(stated):

@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.checkpoint import CARD, SIDE_FILE, WEIGHTS, seal
 from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.files import sha256_file, write_atomically, write_json
 from ct_xception.publish.card import check_words, fill_template, packaged_template
-from ct_xception.publish.manifest import SIDE_FILE, seal
 from ct_xception.publish.tables import code, pairs_table, plain
 from ct_xception.text import RESEARCH_USE
 
@@ -44,7 +44,7 @@ def write_imported_checkpoint(folder: str | Path, imported: Imported, padding: M
         imported.model.save_pretrained(temporary)
         side = _side_file(temporary, imported, padding)
         write_json(temporary / SIDE_FILE, side)
-        write_atomically(temporary / "README.md", _card(imported, side))
+        write_atomically(temporary / CARD, _card(imported, side))
         seal(temporary)
         os.replace(temporary, folder)
     finally:
@@ -76,7 +76,7 @@ def _side_file(folder: Path, imported: Imported, padding: Mapping[str, Any]) -> 
         "temperature": 1.0,
         "provenance": {
             "imported": {**imported.record, "figures": "none were measured", "padding": dict(padding)},
-            "weights_sha256": sha256_file(folder / "model.safetensors"),
+            "weights_sha256": sha256_file(folder / WEIGHTS),
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
         },
         "manifest": {},

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.checkpoint import CONTINUITY, CONTINUITY_ANSWERS, EVALUATION, SIDE_FILE
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.files import read_json, write_json
-from ct_xception.publish.manifest import SIDE_FILE
 from ct_xception.publish.tables import code, markdown_table, plain, points_text
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def settle_version(
     judged, table = judge(trials, names, margin=margin, seed=seed)
     judged["weights_sha256"] = _provenance(folder)["weights_sha256"]
     judged["overlaps"] = None if overlaps is None else [one.summary() for one in overlaps]
-    write_judgement(folder / "evaluation", judged, table)
+    write_judgement(folder / EVALUATION, judged, table)
     note_version(folder, start, judged, replay)
     print("\n".join(["against the version before:", *describe_judgement(judged)]), flush=True)
     if judged["passed"]:
@@ -135,15 +135,15 @@ def check_lineage(folder: Path, side: Mapping[str, Any], remedy: str) -> None:
     """Raise `CheckpointError` where a version's comparison was not passed, or is not what its answers give."""
     import pandas
 
-    from ct_xception.evaluation.continuity import ANSWERS, NO_WORSE, RECORD, judge_table
+    from ct_xception.evaluation.continuity import NO_WORSE, judge_table
     from ct_xception.publish.recount import agree
 
     stated = side.get("provenance", {}).get("judged")
     if stated is None:
         return
     try:
-        record = read_json(folder / "evaluation" / RECORD)
-        table = pandas.read_parquet(folder / "evaluation" / ANSWERS)
+        record = read_json(folder / EVALUATION / CONTINUITY)
+        table = pandas.read_parquet(folder / EVALUATION / CONTINUITY_ANSWERS)
         seed, weights = record["seed"], record["weights_sha256"]
         same = agree(_summary(record), stated) and weights == side["provenance"]["weights_sha256"]
         found = {name: table[table["protocol"] == name] for name in record["protocols"]}
@@ -156,7 +156,8 @@ def check_lineage(folder: Path, side: Mapping[str, Any], remedy: str) -> None:
         again = judge_table(rows, margin=record["margin"], seed=seed)
         if not (same and agree(again, {key: own[key] for key in again})):
             raise CheckpointError(
-                f"{printable(folder)}: the comparison with the version before is not what {ANSWERS} gives; {remedy}."
+                f"{printable(folder)}: the comparison with the version before is not what {CONTINUITY_ANSWERS} gives; "
+                f"{remedy}."
             )
         if own["verdict"] != NO_WORSE:
             raise CheckpointError(f"{printable(folder)}: {own['title']} is {own['verdict']}; it is no new version.")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ct_xception.checkpoint import CONFUSION, CURVES, EXAMPLES, RELIABILITY, ROC, evaluated
 from ct_xception.corpus.split import PSEUDO_PATIENTS
 from ct_xception.publish import tables
 from ct_xception.publish.checklists import checklist_slots
@@ -18,13 +19,11 @@ from ct_xception.publish.results import result_slots
 from ct_xception.publish.tables import code, plain
 from ct_xception.text import RESEARCH_USE
 
-EXAMPLES = "examples.png"
 _FIGURES = {
-    "confusion_matrix.png": "Confusion matrix of the ct-xception predictor on the test split",
-    "roc.png": "ROC curves of the ct-xception predictor, each class against the rest, with AUROC and interval",
-    "curves.png": "Accuracy and loss by epoch on the training and validation splits",
-    "reliability.png": "Reliability diagram: how often the network is right against how sure it is, before and after "
-    "scaling",
+    CONFUSION: "Confusion matrix of the ct-xception predictor on the test split",
+    ROC: "ROC curves of the ct-xception predictor, each class against the rest, with AUROC and interval",
+    CURVES: "Accuracy and loss by epoch on the training and validation splits",
+    RELIABILITY: "Reliability diagram: how often the network is right against how sure it is, before and after scaling",
     EXAMPLES: "Hits and the surest mistakes of the test split, with the network's answers",
 }
 
@@ -81,7 +80,7 @@ def _corpus_slots(evidence: Evidence) -> dict[str, Any]:
 
 def _figure(evidence: Evidence, name: str) -> str:
     """A figure of the evaluation as Markdown; nothing where it was not drawn."""
-    return f"![{_FIGURES[name]}](evaluation/{name})" if name in evidence.metrics["figures"] else ""
+    return f"![{_FIGURES[name]}]({evaluated(name)})" if name in evidence.metrics["figures"] else ""
 
 
 def corpus_name(evidence: Evidence) -> str:

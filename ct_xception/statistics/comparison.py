@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ct_xception.checkpoint import METRICS, PREDICTIONS
 from ct_xception.errors import InputError, printable
 from ct_xception.files import read_json
 from ct_xception.statistics.intervals import (
@@ -148,15 +149,13 @@ def _read_evaluation(folder: Path, path: str) -> tuple[dict[str, Any], DataFrame
     import pandas
 
     try:
-        metrics = read_json(folder / "metrics.json")
-        table = pandas.read_parquet(folder / "predictions.parquet")
+        metrics = read_json(folder / METRICS)
+        table = pandas.read_parquet(folder / PREDICTIONS)
         own = table[table["path"] == path].set_index("source")
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{printable(folder)}: is no evaluation folder ({printable(error)}).") from error
     if not own.index.is_unique:
-        raise InputError(
-            f"{printable(folder)}: predictions.parquet holds an item twice; evaluate the checkpoint again."
-        )
+        raise InputError(f"{printable(folder)}: {PREDICTIONS} holds an item twice; evaluate the checkpoint again.")
     if own.empty:
         known = ", ".join(sorted(set(table["path"])))
         raise InputError(f"{printable(folder)}: holds no answers of {path!r}; it has {known}.")

@@ -21,7 +21,8 @@ from accelerate.utils import broadcast, broadcast_object_list, set_seed
 from torch import nn
 from tqdm.auto import tqdm
 
-from ct_xception.errors import CheckpointError, InputError
+from ct_xception.checkpoint import BEST
+from ct_xception.errors import CheckpointError, InputError, WorkError
 from ct_xception.files import write_atomically
 from ct_xception.imaging.transforms import EvalTransform, TrainTransform
 from ct_xception.model.modelling import CTXceptionForImageClassification
@@ -38,7 +39,6 @@ from ct_xception.training.optimisation import make_average, make_optimizer, make
 from ct_xception.training.options import FREE_TO_DIFFER, TrainConfig, augment_config, option_defaults
 from ct_xception.training.start import continue_head
 from ct_xception.training.state import (
-    BEST,
     Progress,
     latest_checkpoint,
     load_checkpoint,
@@ -48,7 +48,7 @@ from ct_xception.training.state import (
 from ct_xception.training.validation import is_better, validation_figures
 
 
-class TrainingError(RuntimeError):
+class TrainingError(WorkError):
     """Training that cannot go on, though its input was good: exit code 1."""
 
 

@@ -14,12 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.command_line import Parser
 from ct_xception.errors import InputError, printable
+from ct_xception.text import RESEARCH_USE, did_you_mean
 
 if TYPE_CHECKING:
     from ct_xception.corpus.load import CorpusOptions
     from ct_xception.training.cache import Reading
 
+EXAMPLES = """\
+  accelerate launch train_hf.py --corpus DIR --weights hub --output_dir runs/mine
+  accelerate launch train_hf.py --corpus phantom --weights none --epochs 3
+  accelerate launch --multi_gpu --num_processes 4 train_hf.py --config recipe.yaml --resume auto"""
 LOSSES = ("cross_entropy", "focal", "bce")
 SCHEDULES = ("cosine", "linear", "polynomial", "cosine_with_restarts", "constant")
 METRICS = ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc")
@@ -44,6 +50,10 @@ class TrainConfig:
     )
     class_map: dict[str, str] = option({}, "folder or label name = class name, where they differ", "corpus")
     split_map: dict[str, str] = option({}, "folder or split name = train, validation, test or ignore", "corpus")
+    exclude: list[str] = option([], "folders and labels to leave out, by name, path or pattern", "corpus")
+    class_level: int | None = option(
+        None, "class folders lie so many folders below the corpus's own (default: told by their names)", "corpus"
+    )
     image_column: str | None = option(None, "column of file paths or images (default: found by name)", "corpus")
     label_column: str | None = option(None, "column of labels (default: found by name)", "corpus")
     group_column: str | None = option(None, "column of patient identifiers (default: found by name)", "corpus")
@@ -51,6 +61,10 @@ class TrainConfig:
     split_column: str | None = option(None, "column of split names (default: found by name)", "corpus")
     mask_column: str | None = option(
         None, "column of pictures of the lesions, for the evidence of heat maps (default: found by name)", "corpus"
+    )
+    image_root: str | None = option(None, "folder that a table's paths are relative to (default: its own)", "corpus")
+    image_template: str | None = option(
+        None, "path of an image by the columns of a table, for example {id}.png", "corpus"
     )
     group_pattern: str | None = option(None, "regular expression whose first group in a path is the patient", "corpus")
     valid_fraction: float = option(0.15, "share of groups for validation where the corpus has none", "corpus")
@@ -155,6 +169,10 @@ class TrainConfig:
         return CorpusOptions(
             class_map=self.class_map,
             split_map=self.split_map,
+            exclude=tuple(self.exclude),
+            class_level=self.class_level,
+            image_root=self.image_root,
+            image_template=self.image_template,
             group_pattern=self.group_pattern,
             window=self.reading.window,
             frame=self.frame,
@@ -212,7 +230,8 @@ _RANGES: dict[str, tuple[float, float]] = {
 def _check_choice(field: dataclasses.Field, value: Any) -> None:
     choices = field.metadata["choices"]
     if choices and value is not None and value not in choices:
-        raise InputError(f"--{field.name}: {value!r} is not one of {', '.join(choices)}.")
+        guess = did_you_mean(str(value), choices)
+        raise InputError(f"--{field.name}: {value!r} is not one of {', '.join(choices)}{guess or '.'}")
 
 
 def _check_ranges(config: TrainConfig) -> None:
@@ -299,22 +318,28 @@ def augment_config(config: TrainConfig) -> Any:
     return AugmentConfig(**values)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line: an option for every field, in the groups of the dataclass."""
-    parser = argparse.ArgumentParser(
+def build_parser() -> Parser:
+    """The command line of train_hf.py."""
+    parser = Parser(
         prog="accelerate launch train_hf.py",
-        description="Fine-tune a timm Xception on a labelled CT corpus, evaluate it and write a Hub-ready checkpoint.",
-        epilog="For research use only. Example: accelerate launch train_hf.py --corpus DIR --weights hub",
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
+        usage="accelerate launch train_hf.py --corpus SOURCE [OPTION …]",
+        description="Fine-tune a timm Xception on a labelled CT corpus, evaluate it and write a Hub-ready checkpoint. "
+        + RESEARCH_USE,
+        epilog=f"examples:\n{EXAMPLES}",
     )
+    add_options(parser)
+    return parser
+
+
+def add_options(parser: Parser) -> None:
+    """An option for every field, in the groups of the dataclass; what is not given is absent from what is parsed."""
+    parser.argument_default, parser.wants_options = argparse.SUPPRESS, True
     parser.add_argument("--config", metavar="FILE.yaml", help="options from a YAML file; the command line wins")
     groups: dict[str, Any] = {}
     for field in dataclasses.fields(TrainConfig):
         group = field.metadata["group"]
         groups.setdefault(group, parser.add_argument_group(group))
         groups[group].add_argument(f"--{field.name}", **_argument(field))
-    return parser
 
 
 def _argument(field: dataclasses.Field) -> dict[str, Any]:
@@ -373,7 +398,7 @@ def parse_config(arguments: Sequence[str] | None = None) -> TrainConfig:
     from ct_xception.training.start import settle_start
 
     file = given.pop("config", None)
-    return config_from_mapping(settle_start((_read_yaml(Path(file)) if file else {}) | given))
+    return config_from_mapping(settle_start((read_yaml(Path(file)) if file else {}) | given))
 
 
 def config_from_mapping(values: Mapping[str, Any]) -> TrainConfig:
@@ -381,7 +406,8 @@ def config_from_mapping(values: Mapping[str, Any]) -> TrainConfig:
     kinds = _types()
     unknown = [name for name in values if name not in kinds]
     if unknown:
-        raise InputError(f"configuration: unknown option {', '.join(map(str, unknown))}; see --help for the names.")
+        guess = did_you_mean(str(unknown[0]), kinds) or "; see --help for the names."
+        raise InputError(f"configuration: unknown option {', '.join(map(str, unknown))}{guess}")
     return TrainConfig(**{name: _typed(name, value, kinds[name]) for name, value in values.items()})
 
 
@@ -415,16 +441,17 @@ def _named_texts(name: str, table: dict[Any, Any]) -> dict[str, str]:
     return {str(key): str(value) for key, value in table.items()}
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, option: str = "--config") -> dict[str, Any]:
+    """A YAML file of one NAME: VALUE a line. Raises InputError, naming the option that asked for it."""
     import yaml
 
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"--config: {printable(path)} cannot be read ({error.strerror}); give a YAML file.") from error
+        raise InputError(f"{option}: {printable(path)} cannot be read ({error.strerror}); give a YAML file.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"--config: {printable(path)} is not YAML ({reason}); write one NAME: VALUE a line.") from None
+        raise InputError(f"{option}: {printable(path)} is not YAML ({reason}); write one NAME: VALUE a line.") from None
     if not isinstance(values, dict):
-        raise InputError(f"--config: {printable(path)} holds no options; write one NAME: VALUE a line.")
+        raise InputError(f"{option}: {printable(path)} holds no options; write one NAME: VALUE a line.")
     return values

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ct_xception.checkpoint import GATE
 from ct_xception.evaluation.gate_fit import (
     MOST,
     Seen,
@@ -26,7 +27,7 @@ from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.classifier import Classifier
-from ct_xception.serving.gate import GATE_FILE, Gate, Signs
+from ct_xception.serving.gate import Gate, Signs
 
 
 def make_seen(n: int, seed: int = 0, **columns: Any) -> Seen:
@@ -92,10 +93,10 @@ def test_too_little_to_fit_is_said_and_no_gate(train: int, validation: int, reas
     rule, arrays = fit_gate(make_seen(train), make_seen(validation), weights_sha256="abc")
     assert rule["method"] is None and rule["reason"] == reason and not arrays
     write_json(tmp_path / "ct_xception.json", {"provenance": {"weights_sha256": "abc"}})
-    (tmp_path / GATE_FILE).write_bytes(b"of other weights")
+    (tmp_path / GATE).write_bytes(b"of other weights")
     write_gate(tmp_path, rule, arrays)
     side = json.loads((tmp_path / "ct_xception.json").read_text())
-    assert has_gate(side) and Gate.of(side, tmp_path) is None and not (tmp_path / GATE_FILE).exists()
+    assert has_gate(side) and Gate.of(side, tmp_path) is None and not (tmp_path / GATE).exists()
     assert gate_figures(side["gate"], [None] * 3, ["a", "b", "c"]) == {"rule": rule}
 
 

@@ -17,6 +17,7 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
+from ct_xception.checkpoint import seal
 from ct_xception.cli import main
 from ct_xception.corpus.load import CorpusOptions
 from ct_xception.corpus.split import PSEUDO_PATIENTS
@@ -29,7 +30,6 @@ from ct_xception.publish.clearance import check_checkpoint
 from ct_xception.publish.export import export_checkpoint, missed_bars
 from ct_xception.publish.export_slices import find_slices
 from ct_xception.publish.exports import EXPORT, INT8, INT8_ANSWERS, int8_figures
-from ct_xception.publish.manifest import seal
 from ct_xception.publish.onnx_texts import onnx_texts
 from ct_xception.publish.release import release_checkpoint
 from ct_xception.serving.catalogue import RUNTIMES

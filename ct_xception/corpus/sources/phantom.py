@@ -27,7 +27,7 @@ def _phantom_folder(name: str) -> Path:
     given = _phantom_options(name)
     options = phantom.PhantomOptions(**given)
     # Another version of the code that draws would give other images under the same options.
-    code = "".join(path.read_text("utf-8") for path in sorted(Path(phantom.__file__).parent.glob("*.py")))
+    code = "".join(file.read_text("utf-8") for file in sorted(Path(phantom.__file__).parent.glob("*.py")))
     key = hashlib.sha256(f"{options!r}{code}".encode()).hexdigest()[:16]
     folder = _cache() / f"phantom-{key}"
     if not (folder / "metadata.csv").is_file():

@@ -718,6 +718,34 @@ def test_no_other_host_is_followed_to(
 # What is written
 
 
+def test_a_page_that_cannot_come_leaves_the_one_before(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site"
+    write_site(exported, site)
+    before = {path: path.read_bytes() for path in site.rglob("*") if path.is_file()}
+    rename = Path.rename
+
+    def fail_on_the_new(path: Path, target: Path) -> Path:
+        if path.name == "new":
+            raise PermissionError(13, "Permission denied")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail_on_the_new)
+    with pytest.raises(InputError, match="the page cannot be put there .*Permission denied.*; name another folder"):
+        write_site(exported, site)
+    assert {path: path.read_bytes() for path in site.rglob("*") if path.is_file()} == before
+
+
+def test_a_damaged_int8_file_is_no_absent_one(exported_checkpoint: Path, tmp_path: Path) -> None:
+    folder = copy_checkpoint(exported_checkpoint, tmp_path / "model")
+    (folder / "onnx/model_int8.onnx").unlink()
+    (folder / "onnx/model_int8.onnx").write_bytes(b"\x08")
+    with pytest.raises(InputError, match="onnx/model_int8.onnx differs from the SHA-256"):
+        write_site(folder, tmp_path / "site")
+    assert not (tmp_path / "site").exists()
+
+
 def test_the_files_and_the_record(exported: Path, ort: Path) -> None:
     files = site_files(exported, ort=ort)
     record = json.loads(files["checkpoint.json"])
