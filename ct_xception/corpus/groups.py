@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
+from ct_xception.corpus.columns import named
 from ct_xception.corpus.inspection import Inspected
 from ct_xception.corpus.listing import Item, Listing
 from ct_xception.errors import printable
@@ -16,7 +18,7 @@ from ct_xception.errors import printable
 # What stands in the place of an identifier that was taken away.
 _NOBODY = re.compile(
     r"(anon|anonymous|anonymi[sz]ed|anon[\s^_-]*patient|unknown|none|null|nan|n/?a|de-?identified|removed|redacted|blank|"
-    r"no[\s_-]*(id|name)|patient|subject|test|dummy|x+|0+|[-?._]+)?",
+    r"no[\s_-]*(id|name)|patient|subject|test|dummy|xx+|000+|[-?._]+)?",
     re.IGNORECASE,
 )
 # A file's name that begins with a patient: a word for one and a number, or a long number, and then one of its slices.
@@ -36,6 +38,8 @@ def settle_groups(listing: Listing, inspected: Sequence[Inspected]) -> None:
         if _NOBODY.fullmatch(item.group):
             item.group = ""
     _drop_the_same(listing, listing.group_origin)
+    for name in named({name: None for item in items for name in item.others}, "group"):
+        _take(listing, f"column {name}", partial(_other, name))
     ways: tuple[tuple[str, Callable[[Item], str]], ...] = (
         ("DICOM PatientID", lambda item: told[item].patient),
         ("folders like patients'", lambda item: item.folder),
@@ -51,6 +55,10 @@ def settle_groups(listing: Listing, inspected: Sequence[Inspected]) -> None:
         _hint_at_names(listing, alone)
     for item in items:
         item.group = item.group or item.source
+
+
+def _other(name: str, item: Item) -> str:
+    return item.others.get(name, "")
 
 
 def _drop_the_same(listing: Listing, origin: str) -> None:

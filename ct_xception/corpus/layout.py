@@ -41,6 +41,7 @@ _PATIENT = re.compile(
     re.IGNORECASE,
 )
 _MOST_NAMED = 4
+MOST_GRADES = 6  # folders called by numbers, which may be grades or stages; more of them count patients
 
 
 @dataclass(eq=False)
@@ -107,7 +108,7 @@ def _drop_masks(folder: Folder, options: CorpusOptions, listing: Listing) -> Non
     for name in masks if images else ():
         listing.passed_over["masks"] += folder.folders[name].count()
         if folder.folders[name].count():
-            listing.ignored_folders.append("/".join([*folder.parts, name]))
+            listing.ignored_folders += [name] if name not in listing.ignored_folders else []
         del folder.folders[name]
     files = _mask_files(folder.files)
     if files:
@@ -151,10 +152,9 @@ def list_folders(inner: Folder, top: Path, options: CorpusOptions, listing: List
     """Fill a listing with the images below `inner`, the folder at `top`, by the names of the folders above them."""
     routes = list(_routes(inner, inner, None, (), options, listing))
     images = [route for route in routes if route.path is not None]
-    level = _class_place(images, inner, options, listing)
-    if level is None:
+    place = None if listing.problems else _class_place(images, options, listing)
+    if place is None:
         return
-    place: Callable[[Route], int | None] = level
     loose = [route for route in images if place(route) is None]
     _leave_loose(loose, images, options, listing)
     for route in images:
@@ -273,7 +273,7 @@ def _ask_for_twins_of_splits(folder: Folder, splits: Mapping[str, str], listing:
 
 
 def _class_place(
-    images: Sequence[Route], inner: Folder, options: CorpusOptions, listing: Listing
+    images: Sequence[Route], options: CorpusOptions, listing: Listing
 ) -> Callable[[Route], int | None] | None:
     """A function that says which of a way's levels is its class; None where that has to be asked."""
     if options.class_level is not None:
@@ -332,7 +332,8 @@ def _depth(images: Sequence[Route], at: int) -> int:
 def _like_patients(names: Sequence[str] | set[str]) -> bool:
     """Whether four of five names look like those of patients, studies or series."""
     told = [name for name in names if looks_like_patient(name)]
-    return bool(names) and len(told) * 5 >= len(names) * 4
+    counted = len(names) > MOST_GRADES and all(name.isdigit() for name in names)
+    return counted or (bool(names) and len(told) * 5 >= len(names) * 4)
 
 
 def looks_like_patient(name: str) -> bool:
@@ -357,8 +358,9 @@ def _leave_loose(loose: Sequence[Route], images: Sequence[Route], options: Corpu
 def _item(route: Route, at: int, top: Path) -> Item:
     assert route.path is not None
     split, found = route.split or "train", route.levels[at][1]
-    others = [name for place, (_, name) in enumerate(route.levels) if place != at]
-    patient = next((name for name in others if looks_like_patient(name)), "")
+    others = [(place, name) for place, (_, name) in enumerate(route.levels) if place != at]
+    told = (name for place, name in others if looks_like_patient(name) or (place > at and name.isdigit()))
+    patient = next(told, "")
     if re.fullmatch(r"\d{1,3}", patient):  # a counter that begins anew in every folder
         patient = "/".join([split, found, patient])
     return Item(printable(route.path.relative_to(top).as_posix()), split, found, path=route.path, folder=patient)

@@ -18,6 +18,7 @@ from ct_xception.imaging.source import DICOM_SUFFIXES, IMAGE_SUFFIXES, find_file
 if TYPE_CHECKING:
     import pandas
 
+MOST_SPLITS = 12
 SAMPLE = 200  # cells looked at to tell what a column holds
 
 
@@ -69,6 +70,10 @@ def list_rows(table: pandas.DataFrame, path: Path, options: CorpusOptions, kind:
     if not rows.root.is_dir():
         listing.problems.append(f"--image_root {printable(options.image_root or '')}: no such folder; name another")
         return listing
+    for name in re.findall(r"\{([^{}]+)\}", options.image_template or ""):
+        if name not in rows.columns:
+            shown = ", ".join(map(printable, rows.columns))
+            listing.problems.append(f"--image_template: {rows.name} has no column {printable(name)!r}; it has {shown}")
     roles = find_roles(rows, listing)
     labels = _labels(rows, roles.get("label"), listing)
     if listing.problems:
@@ -159,7 +164,7 @@ def _split_like(rows: Rows) -> list[str]:
     texts = [name for name in rows.columns if not _holds_bytes(rows, name)]
     return [
         name for name in texts
-        if (values := set(rows.text(name))) and len(values) <= 12
+        if (values := set(rows.text(name))) and len(values) <= MOST_SPLITS
         and all(split_of(value, rows.options.split_map) for value in values)
     ]  # fmt: skip
 
@@ -174,12 +179,26 @@ def _check_splits(rows: Rows, found: Mapping[str, str], listing: Listing) -> Non
         if several and "split" in found:
             both = " and ".join(printable(name) for name in [found["split"], *several])
             listing.problems.append(f"{rows.name} has several columns of splits, {both}; name one with --split_column")
+        _name_half_splits(rows, found, listing)
         folds = [name for name in named(rows.columns, "split") if name != found.get("split") and _numbers(rows, name)]
         for name in folds:
             values = sorted({value for value in rows.text(name) if value}, key=lambda value: (len(value), value))[:12]
             listing.untaken.append(
                 f"the column {printable(name)} looks like splits ({', '.join(map(printable, values))}) and is not "
                 f"used; use it with --split_column {printable(name)} --split_map {values[0]}=test and so on"
+            )
+
+
+def _name_half_splits(rows: Rows, found: Mapping[str, str], listing: Listing) -> None:
+    """Columns some of whose few values are names of splits."""
+    for name in rows.columns:
+        values = sorted(set(rows.text(name))) if name not in found.values() and not _holds_bytes(rows, name) else []
+        told = [value for value in values if split_of(value, rows.options.split_map)]
+        if told and len(told) < len(values) <= MOST_SPLITS:
+            other = next(value for value in values if value not in told)
+            listing.untaken.append(
+                f"the column {printable(name)} looks like splits ({', '.join(map(printable, values))}) and is not "
+                f"used; use it with --split_column {printable(name)} --split_map '{printable(other)}=test' and so on"
             )
 
 

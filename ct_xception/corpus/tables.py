@@ -37,6 +37,8 @@ def read_table(path: Path) -> pandas.DataFrame:
         if path.suffix.lower() == ".jsonl":
             return _read_lines(text)
         return _read_list(text) if path.suffix.lower() == ".txt" else _read_csv(text)
+    except CorpusError:
+        raise
     except (OSError, ValueError, csv.Error) as error:  # pandas' and Arrow's parsing errors are ValueErrors
         reason = printable(" ".join(str(error).split()))[:200]
         problem = f"{printable(path)} cannot be read as a table ({reason}); save it as CSV in UTF-8"
@@ -48,7 +50,7 @@ def _check_file(path: Path) -> None:
         raise ValueError(f"it has more than {MOST_BYTES // 2**20} MiB")
     with open(path, "rb") as stream:
         if stream.read(len(LFS)) == LFS:
-            raise ValueError("it is a pointer of Git LFS: fetch the file itself with git lfs pull")
+            raise CorpusError([f"{printable(path)} is a pointer of Git LFS; fetch the file itself with git lfs pull"])
 
 
 def _decode(content: bytes) -> str:

@@ -6,6 +6,7 @@ images are, and, with a column of labels, what they are. Another table at the to
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from ct_xception.imaging.source import FoundFiles, find_files
 if TYPE_CHECKING:
     import pandas
 
+MASK_FOLDERS = ("masks", "mask")
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
@@ -37,12 +39,17 @@ def list_folder(name: str | Path, options: CorpusOptions) -> Listing:
     inner = tree if found.root in {path.parent for path in tables} else unwrap(tree, options)
     top = found.root.joinpath(*inner.parts)
     labelled = {path: table for path, table in tables.items() if _has_labels(table, options)}
-    if labelled and set(labelled) == set(tables):
-        _list_labelled(labelled, found, options, listing)
-        used = list(tables)
-    else:
+    if not labelled or set(labelled) != set(tables):
+        before = listing.passed_over.copy()
         list_folders(inner, top, options, listing)
+        labelled = {} if listing.items else _labelled_beside(found, top, options)
+        listing = Listing(SOURCE.kind, passed_over=before) if labelled else listing
+    if labelled:
+        _list_labelled(labelled, found, options, listing)
+        used = list(labelled)
+    else:
         used = _join_tables(tables, found, top, options, listing)
+    _count_masks(listing)
     for kind, paths in found.passed_over.items():
         if number := sum(path not in used for path in paths):
             listing.passed_over[kind] += number
@@ -64,6 +71,25 @@ def _has_labels(table: pandas.DataFrame, options: CorpusOptions) -> bool:
     return options.label_column is not None or find_column(table.columns, "label", None) is not None
 
 
+def _labelled_beside(found: FoundFiles, top: Path, options: CorpusOptions) -> dict[Path, pandas.DataFrame]:
+    """Tables beside images that lie in no class folders, which say what they are: one, or one for each split."""
+    tables = {}
+    for path in _tables_beside(found, top):
+        with contextlib.suppress(CorpusError):  # no table after all
+            tables[path] = read_table(path)
+    told = {path: table for path, table in tables.items() if _has_labels(table, options)}
+    splits = [split_of(path.stem, options.split_map) for path in told]
+    return told if len(told) == 1 or (None not in splits and len(set(splits)) == len(splits)) else {}
+
+
+def _count_masks(listing: Listing) -> None:
+    """Masks that a table names are used, and no longer among what is left out."""
+    named = sum(item.mask is not None for item in listing.items)
+    if named and named >= listing.passed_over["masks"]:
+        del listing.passed_over["masks"]
+        listing.ignored_folders = [name for name in listing.ignored_folders if name not in MASK_FOLDERS]
+
+
 def _list_labelled(
     tables: Mapping[Path, pandas.DataFrame], found: FoundFiles, options: CorpusOptions, listing: Listing
 ) -> None:
@@ -71,7 +97,8 @@ def _list_labelled(
     listing.exact_labels = True
     for path, table in tables.items():
         above = path.parent.relative_to(found.root)
-        told = [split for part in above.parts if (split := split_of(part, options.split_map))]
+        parts = above.parts if path.name in METADATA else (*above.parts, path.stem)
+        told = [split for part in parts if (split := split_of(part, options.split_map))]
         rows = list_rows(table, path, options, SOURCE.kind, split=told[-1] if told else "")
         for item in rows.items:
             item.source = (above / item.source).as_posix()
@@ -84,7 +111,8 @@ def _list_labelled(
     used = {item.path for item in listing.items}
     unnamed = sum(path not in used for path in found.files)
     listing.passed_over["images that the metadata does not name"] += unnamed
-    listing.notes.append(f"labels are those of {' and '.join(names)}; files that it does not name are left out")
+    others = f"files that {'it does' if len(names) == 1 else 'they do'} not name are left out"
+    listing.notes.append(f"labels are those of {' and '.join(names)}; {others}")
 
 
 def _join_tables(
