@@ -411,7 +411,7 @@ def config_from_mapping(values: Mapping[str, Any]) -> TrainConfig:
     return TrainConfig(**{name: _typed(name, value, kinds[name]) for name, value in values.items()})
 
 
-_OPTIONAL = ("window", "frame", "init", "output_dir", "group_pattern", "mixed_precision", "only_fold", "push_to_hub")
+_OPTIONAL = frozenset(field.name for field in dataclasses.fields(TrainConfig) if field.default is None)
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:
@@ -424,8 +424,8 @@ def _typed(name: str, value: Any, kind: type) -> Any:
         value = "no"  # YAML 1.1 reads a bare no as false
     if kind is dict and isinstance(value, dict):
         return _named_texts(name, value)
-    optional = name in _OPTIONAL or name.endswith("_column")
-    if (value is None and optional) or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
+    fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    if fits or (value is None and name in _OPTIONAL):
         return value
     wanted = {str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
     raise InputError(f"--{name}: {value!r} is not {wanted.get(kind, 'a table of NAME: VALUE')}.")
