@@ -52,13 +52,18 @@ def public_report(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def public_name(report: Mapping[str, Any]) -> str:
     """What a corpus is called where others read it."""
-    source = source_of(report["kind"])
-    return str(report["source"]) if source is not None and source.public else Path(report["source"]).name
+    return str(report["source"]) if is_public(report) else Path(report["source"]).name
+
+
+def is_public(report: Mapping[str, Any]) -> bool:
+    """Whether a corpus goes by a name that means the same to everybody, rather than by a path of one machine."""
+    source = source_of(str(report.get("kind")))
+    return source is not None and source.public
 
 
 def is_generated(report: Mapping[str, Any]) -> bool:
     """Whether a corpus's images were drawn by a program, so that they belong to nobody."""
-    source = source_of(report["kind"])
+    source = source_of(str(report.get("kind")))
     return source is not None and source.generated
 
 
