@@ -18,7 +18,7 @@ from ct_xception.errors import printable
 # What stands in the place of an identifier that was taken away.
 _NOBODY = re.compile(
     r"(anon|anonymous|anonymi[sz]ed|anon[\s^_-]*patient|unknown|none|null|nan|n/?a|de-?identified|removed|redacted|blank|"
-    r"no[\s_-]*(id|name)|patient|subject|test|dummy|xx+|000+|[-?._]+)?",
+    r"no[\s_-]*(id|name)|patient|subject|test|dummy|xx+|[-?._]+)?",
     re.IGNORECASE,
 )
 # A file's name that begins with a patient: a word for one and a number, or a long number, and then one of its slices.

@@ -36,8 +36,8 @@ _MASK_FIRST = re.compile(r"(?:mask|seg|segmentation|label|gt)s?[\s_-]+(?P<image>
 # Names of people's files: a word for a patient with a number, a long number, or a UID.
 _PATIENT = re.compile(
     r"(p|pat|pt|patient|subject|subj|sub|case|person|participant|id|mrn)s?[\s_.#-]*0*\d+\D{0,2}|"
-    r"(?!class|grade|stage|label|type|category|birads|rads|covid|cls)[a-z]{0,12}[\s_.-]*\d{3,}[\w.-]*|[\d.]{9,}|"
-    r"[0-9a-f]{16,}",
+    r"(?!class|grade|stage|label|type|category|birads|rads|covid|cls)[a-z][a-z _.-]{0,20}\d{3,}[\w.-]*|"
+    r"\d{3,}[\w.-]*|[\d.]{9,}|[0-9a-f]{16,}",
     re.IGNORECASE,
 )
 _MOST_NAMED = 4

@@ -42,7 +42,7 @@ def sources() -> tuple[Source, ...]:
 
 def find_source(name: str) -> Source:
     """The kind of source that a name means. Raises InputError for a name that means none."""
-    found = next((source for source in sources() if source.recognises(name)), None)
+    found = next((source for source in sources() if name.strip() and source.recognises(name)), None)
     if found is None:
         wanted = ", ".join(source.wanted for source in sources())
         raise InputError(f"{printable(name)}: no such folder or file; give {wanted}.")
