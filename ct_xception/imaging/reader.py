@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ct_xception.imaging.decoded import decoded_once
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import Source, is_dicom, name_of, open_source
 from ct_xception.imaging.windows import Window
@@ -36,11 +37,15 @@ def read_slice(
     if isinstance(source, Image.Image):
         return slice_from_picture(source, label, window=window, frame=frame)
     with open_source(source, label) as stream:
-        if is_dicom(stream):
-            from ct_xception.imaging.dicom import read_dicom
 
-            return read_dicom(stream, label, window=window, frame=frame)
-        return read_picture(stream, label, window=window, frame=frame)
+        def decode() -> Slice:
+            if is_dicom(stream):
+                from ct_xception.imaging.dicom import read_dicom
+
+                return read_dicom(stream, label, window=window, frame=frame)
+            return read_picture(stream, label, window=window, frame=frame)
+
+        return decoded_once(stream, label, (window, frame), decode)
 
 
 def read_place(source: Source, *, name: str | None = None) -> Place:

@@ -131,6 +131,13 @@ def test_a_loss_that_is_not_finite_names_the_files_and_keeps_the_checkpoint(slic
     assert (tmp_path / "checkpoints" / "epoch-0000" / "progress.json").is_file()
 
 
+def test_training_images_that_are_all_the_same_are_refused_before_an_epoch(slices, tmp_path: Path) -> None:
+    same = slices | {"train": slices["train"].take([3] * 20)}
+    with pytest.raises(InputError, match="corpus: all 20 training images are the same to the network"):
+        make(tmp_path, same)
+    make(tmp_path, slices | {"train": slices["train"].take([3] * 19 + [4])})
+
+
 def test_answers_that_are_not_finite_stop_the_run(slices, tmp_path: Path, monkeypatch) -> None:
     training = make(tmp_path, slices, ema=0.0)
     monkeypatch.setattr(training, "_train_epoch", lambda epoch, bar: (1.0, 0.5, 8))
