@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from ct_xception.checkpoint import CARD, SIDE_FILE, check_seal
+from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import CheckpointError, printable
-from ct_xception.publish.card import card_address, packaged_template, render_card
+from ct_xception.publish.card import card_address, render_card
 from ct_xception.publish.clearance import Content, check_checkpoint, list_files
 from ct_xception.publish.endpoint import handler_files, handler_hashes, without_handler
-from ct_xception.publish.evidence import read_evidence
 from ct_xception.publish.imported import refuse_imported
 from ct_xception.publish.lineage import refuse_unfit
+from ct_xception.publish.markdown import packaged_template
+from ct_xception.publish.verify import read_evidence
 
 _FILE_NAMES = re.compile(r"[\w./-]+\.\w+")
 
@@ -44,7 +46,7 @@ def release_checkpoint(
     refuse_imported(folder, side)
     refuse_unfit(folder, side)
     check_seal(folder, files, side.get("manifest") or {})
-    phantom = side.get("provenance", {}).get("corpus", {}).get("kind") == "phantom"
+    phantom = is_generated(side.get("provenance", {}).get("corpus", {}))
     code = handler_hashes() if handler else {}
     if handler:
         files = without_handler(files) | handler_files()

@@ -28,6 +28,7 @@ from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.gate import Gate, Signs
+from tests.closeness import assert_near
 
 
 def make_seen(n: int, seed: int = 0, **columns: Any) -> Seen:
@@ -166,7 +167,7 @@ def test_slices_are_seen_as_the_predictor_sees_them(tiny_checkpoint: Path, sampl
     seen = see_items(classifier, [items[0], torn, *items[1:]], batch_size=2)
     answers = classifier(sample_slices)
     expected = np.stack([answer.outputs.features for answer in answers if answer.outputs])
-    assert seen.features == pytest.approx(expected, abs=1e-5)
+    assert_near(seen.features, expected)
     assert seen.heights == (96,) * 5 and seen.widths == (112,) * 5 and all(seen.lungs)
     slice_: Slice = read_slice(sample_slices[0])
     box = classifier.prepare(slice_).crop.box
