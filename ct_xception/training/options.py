@@ -50,6 +50,10 @@ class TrainConfig:
     )
     class_map: dict[str, str] = option({}, "folder or label name = class name, where they differ", "corpus")
     split_map: dict[str, str] = option({}, "folder or split name = train, validation, test or ignore", "corpus")
+    exclude: list[str] = option([], "folders and labels to leave out, by name, path or pattern", "corpus")
+    class_level: int | None = option(
+        None, "class folders lie so many folders below the corpus's own (default: told by their names)", "corpus"
+    )
     image_column: str | None = option(None, "column of file paths or images (default: found by name)", "corpus")
     label_column: str | None = option(None, "column of labels (default: found by name)", "corpus")
     group_column: str | None = option(None, "column of patient identifiers (default: found by name)", "corpus")
@@ -57,6 +61,10 @@ class TrainConfig:
     split_column: str | None = option(None, "column of split names (default: found by name)", "corpus")
     mask_column: str | None = option(
         None, "column of pictures of the lesions, for the evidence of heat maps (default: found by name)", "corpus"
+    )
+    image_root: str | None = option(None, "folder that a table's paths are relative to (default: its own)", "corpus")
+    image_template: str | None = option(
+        None, "path of an image by the columns of a table, for example {id}.png", "corpus"
     )
     group_pattern: str | None = option(None, "regular expression whose first group in a path is the patient", "corpus")
     valid_fraction: float = option(0.15, "share of groups for validation where the corpus has none", "corpus")
@@ -161,6 +169,10 @@ class TrainConfig:
         return CorpusOptions(
             class_map=self.class_map,
             split_map=self.split_map,
+            exclude=tuple(self.exclude),
+            class_level=self.class_level,
+            image_root=self.image_root,
+            image_template=self.image_template,
             group_pattern=self.group_pattern,
             window=self.reading.window,
             frame=self.frame,
@@ -404,7 +416,7 @@ def config_from_mapping(values: Mapping[str, Any]) -> TrainConfig:
     return TrainConfig(**{name: _typed(name, value, kinds[name]) for name, value in values.items()})
 
 
-_OPTIONAL = ("window", "frame", "init", "output_dir", "group_pattern", "mixed_precision", "only_fold", "push_to_hub")
+_OPTIONAL = frozenset(field.name for field in dataclasses.fields(TrainConfig) if field.default is None)
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:
@@ -417,8 +429,8 @@ def _typed(name: str, value: Any, kind: type) -> Any:
         value = "no"  # YAML 1.1 reads a bare no as false
     if kind is dict and isinstance(value, dict):
         return _named_texts(name, value)
-    optional = name in _OPTIONAL or name.endswith("_column")
-    if (value is None and optional) or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
+    fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    if fits or (value is None and name in _OPTIONAL):
         return value
     wanted = {str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
     raise InputError(f"--{name}: {value!r} is not {wanted.get(kind, 'a table of NAME: VALUE')}.")

@@ -62,7 +62,8 @@ def _load(
     from ct_xception.corpus.split import split_corpus
 
     # The names of classes and splits that the options settle are the new corpus's.
-    corpus = load_corpus(source, replace(config.corpus_options, class_map={}, split_map={}))
+    own = replace(config.corpus_options, class_map={}, split_map={}, exclude=(), class_level=None)
+    corpus = load_corpus(source, own)
     if list(corpus.label_names) != list(label_names):
         raise InputError(
             f"--replay: {printable(source)} has the classes {', '.join(corpus.label_names)}, and --corpus has "
