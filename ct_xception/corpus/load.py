@@ -34,6 +34,7 @@ from ct_xception.corpus.listing import (
 )
 from ct_xception.corpus.summary import corpus_report, corpus_summary, public_report
 from ct_xception.errors import CorpusError, InputError, printable
+from ct_xception.files import cache_folder
 
 if TYPE_CHECKING:
     import datasets
@@ -212,7 +213,7 @@ def _phantom_folder(name: str) -> Path:
     # Another version of the code that draws would give other images under the same options.
     code = "".join(file.read_text("utf-8") for file in sorted(Path(phantom.__file__).parent.glob("*.py")))
     key = hashlib.sha256(f"{options!r}{code}".encode()).hexdigest()[:16]
-    folder = _cache() / f"phantom-{key}"
+    folder = cache_folder() / f"phantom-{key}"
     if not (folder / "metadata.csv").is_file():
         try:
             phantom.generate_phantom(folder, **given)
@@ -239,11 +240,6 @@ def _phantom_options(name: str) -> dict[str, Any]:
             known = "patients=N, slices=N, size=N, seed=N, classes=N or A+B+C, plant=KIND:N+KIND"
             raise InputError(f"{printable(name)}: {printable(part)!r} is no option of the phantom; it takes {known}.")
     return options
-
-
-def _cache() -> Path:
-    own, shared = os.environ.get("CT_XCEPTION_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    return Path(own) if own else (Path(shared) if shared else Path.home() / ".cache") / "ct-xception"
 
 
 def _is_hub_id(name: str) -> bool:
