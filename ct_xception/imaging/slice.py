@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 MAX_PIXELS = 36_000_000  # one frame, decoded: 6,000 x 6,000, where CT is 512 x 512 and film scans reach 4,000
 
 
-
 @dataclass(frozen=True, eq=False)
 class Slice:
     """One 2-D image and where it came from.

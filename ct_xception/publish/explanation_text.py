@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ct_xception.explain.catalogue import COMPARED, METHODS, RANDOMISED_BELOW
+from ct_xception.explain.method import COMPARED, RANDOMISED_BELOW
+from ct_xception.explain.methods import METHODS
 from ct_xception.publish import tables
 from ct_xception.publish.evidence import Evidence
 from ct_xception.publish.results import protocol_title
