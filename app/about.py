@@ -6,8 +6,9 @@ import base64
 import re
 from pathlib import Path
 
+from ct_xception.checkpoint import CARD
 from ct_xception.errors import CheckpointError
-from ct_xception.serving.checkpoint import CARD, fetch_card
+from ct_xception.serving.checkpoint import fetch_card
 from ct_xception.serving.classifier import Classifier
 
 MAX_FIGURE = 2**20  # bytes; a card's figures have a tenth of that

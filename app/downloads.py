@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception import __version__
+from ct_xception.checkpoint import WEIGHTS
 from ct_xception.files import sha256_file
 from ct_xception.html import image_uri, render_page
-from ct_xception.serving.catalogue import WEIGHTS
 from ct_xception.serving.gate import REFUSED
 from ct_xception.serving.series import AGGREGATIONS, SeriesAnswer, SliceAnswer
 from ct_xception.serving.text import describe_decision

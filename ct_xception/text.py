@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 RESEARCH_USE = "For research use only. Not a medical device: no answer here is a diagnosis."
 
 
@@ -24,3 +26,12 @@ def describe_window(window: object | None, bit_depth: int, is_hu: bool) -> str:
     if window is None:
         return f"{bit_depth}-bit picture, no HU"
     return f"window {window} {'HU' if is_hu else 'in stored units'}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean NAME?` for the known name that a word is most like, nothing where it is like none."""
+    from difflib import get_close_matches
+
+    names = {name.lower(): name for name in known}
+    near = get_close_matches(word.lower(), names, n=1)
+    return f"; did you mean {names[near[0]]}?" if near else ""

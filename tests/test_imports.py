@@ -17,7 +17,8 @@ FLOORS = {
     for floor, rooms in enumerate(
         (
             ("errors", "files", "html", "text"),
-            ("checkpoint", "hub_download", "statistics"),
+            ("checkpoint", "command_line", "hub_download"),
+            ("statistics",),
             ("imaging",),
             ("phantom", "model"),
             ("corpus", "serving"),
@@ -33,7 +34,7 @@ FLOORS = {
 OWNERS = {
     "captum": ("ct_xception/explain/",),
     "accelerate": ("ct_xception/training/", "ct_xception/pipeline/"),
-    "optuna": ("ct_xception/training/",),
+    "optuna": ("ct_xception/training/", "ct_xception/pipeline/"),
     "pydicom": ("ct_xception/imaging/dicom.py", "ct_xception/phantom/dicom.py"),
     "gradio": ("app/",),
 }

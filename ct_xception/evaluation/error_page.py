@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint import ERRORS, WEIGHTS
 from ct_xception.errors import InputError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.baselines import nearest_neighbours
@@ -35,7 +36,6 @@ from ct_xception.evaluation.subgroups import (
 )
 from ct_xception.files import sha256_file, write_atomically
 from ct_xception.html import image_uri, render_page
-from ct_xception.serving.checkpoint import WEIGHTS
 from ct_xception.statistics.intervals import group_indices, proportion_figure
 from ct_xception.statistics.metrics import confusion_matrix
 from ct_xception.text import RESEARCH_USE
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
     from ct_xception.imaging.windows import Window
 
-ERRORS = "errors.html"  # the page, and in this room its template
 SURE = 0.9  # probability from which a mistake is called sure
 _TITLES = TITLES | {
     "published": "the test split as the corpus was published",
@@ -213,7 +212,7 @@ def _section(
         n=len(known.sources),
         n_groups=len(set(known.groups)),
         accuracy=proportion_figure(~wrong, group, "no file was read").to_dict(),
-        matrix=confusion_matrix(known.labels, predicted, len(names)).astype(int).tolist(),
+        matrix=confusion_matrix(known.labels, predicted, len(names)).tolist(),
         confusions=confusions_of(known.labels[wrong], predicted[wrong], names),
         sure=int((wrong & (scores.max(axis=1, initial=0) >= SURE)).sum()),
         recalls=[

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint import EXPLANATIONS_FORMAT
 from ct_xception.corpus.inspection import read_mask
 from ct_xception.errors import SliceError
 from ct_xception.evaluation.answers import Answers, Item, Items, read_rows
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification as Network
     from ct_xception.serving.classifier import Classifier
 
-EXPLANATIONS = "explanations.json"
-FORMAT = 1
 NEAR = 0.05  # of the slice's shorter side: so far from a lesion still is near it
 _KEPT = ("deletion", "insertion", "grounds", "agreement", "infidelity", "sensitivity", "randomisation", "warnings")
 _CURVES = ("deletion", "insertion")
@@ -179,7 +178,7 @@ def describe(checked: Checked, items: Items, label_names: Sequence[str], names: 
         return {"source": names[items.sources[row]], "group": f"group {groups[row]:06d}", "label": label}
 
     records = [item(row) | dict(found) for row, found in sorted(checked.evidence.items())]
-    stated = {"format": FORMAT, "method": DEFAULT_METHOD, "budget": DEFAULT_BUDGET, "records": records}
+    stated = {"format": EXPLANATIONS_FORMAT, "method": DEFAULT_METHOD, "budget": DEFAULT_BUDGET, "records": records}
     if checked.pointings:
         stated["lesions"] = [item(row) | asdict(pointing) for row, pointing in sorted(checked.pointings.items())]
     return stated

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint import CONFUSION, CURVES, EXAMPLES, RELIABILITY, ROC
 from ct_xception.errors import InputError, SliceError
 from ct_xception.evaluation import plots as report
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items, file_of
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from matplotlib.figure import Figure
 
-CONFUSION, ROC, CURVES, EXAMPLES = "confusion_matrix.png", "roc.png", "curves.png", "examples.png"
-RELIABILITY = "reliability.png"
 EXAMPLES_SHOWN = 12
 _DPI = 200
 

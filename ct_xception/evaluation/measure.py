@@ -16,6 +16,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.checkpoint import (
+    AUDIT,
+    BASELINES,
+    CONFIG,
+    EVALUATION,
+    EXPLANATIONS,
+    METRICS,
+    METRICS_FORMAT,
+    PREDICTIONS,
+    PREDICTIONS_GROUPED,
+    SIDE_FILE,
+    WEIGHTS,
+)
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.evaluation.answers import (
     PREDICTOR,
@@ -26,7 +39,7 @@ from ct_xception.evaluation.answers import (
     predictor_answers,
     stock_answers,
 )
-from ct_xception.evaluation.explanations import EXPLANATIONS, Checked, check_heat_maps, describe, explanation_figures
+from ct_xception.evaluation.explanations import Checked, check_heat_maps, describe, explanation_figures
 from ct_xception.evaluation.figures import Outputs, draw_evaluation, is_phantom
 from ct_xception.evaluation.predictions import Names, write_predictions
 from ct_xception.evaluation.protocols import DEDUPLICATED, GROUPED, TITLES, Part, Protocols
@@ -40,10 +53,6 @@ if TYPE_CHECKING:
 
     from ct_xception.audit.survey import Survey
     from ct_xception.imaging.windows import Window
-
-FORMAT = 2
-METRICS, PREDICTIONS = "metrics.json", "predictions.parquet"
-PREDICTIONS_GROUPED, BASELINES, AUDIT = "predictions_grouped.parquet", "baselines.parquet", "audit.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +147,7 @@ def write_evaluation(
     """
     checkpoint = Path(checkpoint)
     label_names = check_split(checkpoint, dataset, split, split_name)
-    folder = outputs.folder or checkpoint / "evaluation"
+    folder = outputs.folder or checkpoint / EVALUATION
     items = Items.of(dataset)
     metrics = _describe(checkpoint, items, label_names, split, corpus, split_name, seed)
     names = _names(items, split, protocols, metrics["corpus"])
@@ -284,11 +293,11 @@ def check_split(
 
 def _class_names(checkpoint: Path) -> list[str]:
     try:
-        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((checkpoint / CONFIG).read_text(encoding="utf-8"))
         return list(config["label_names"])
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"{checkpoint}: config.json with label_names cannot be read ({error}); give a checkpoint folder."
+            f"{checkpoint}: {CONFIG} with label_names cannot be read ({error}); give a checkpoint folder."
         ) from error
 
 
@@ -302,12 +311,12 @@ def _describe(
     seed: int,
 ) -> dict[str, Any]:
     """What the figures are figures of: the head of metrics.json."""
-    weights = checkpoint / "model.safetensors"
+    weights = checkpoint / WEIGHTS
     if not weights.is_file():
-        raise CheckpointError(f"{checkpoint}: model.safetensors is missing; give a checkpoint folder.")
+        raise CheckpointError(f"{checkpoint}: {WEIGHTS} is missing; give a checkpoint folder.")
     split, corpus = split or {}, corpus or {}
     return {
-        "format": FORMAT,
+        "format": METRICS_FORMAT,
         "protocol": split.get("protocol", "unstated"),
         "split": split_name,
         "split_hash": split.get("name"),
@@ -324,7 +333,7 @@ def _describe(
 
 def _side_file(checkpoint: Path) -> dict[str, Any]:
     """What ct_xception.json says; {} where there is none."""
-    side = checkpoint / "ct_xception.json"
+    side = checkpoint / SIDE_FILE
     return read_json(side) if side.is_file() else {}
 
 

@@ -19,8 +19,6 @@ from ct_xception.evaluation.protocols import Part
 from ct_xception.files import atomic_path
 from ct_xception.statistics.intervals import group_indices
 
-SOURCES = "evaluation_sources.json"
-
 
 class Names:
     """What a published file calls each item: "item 000123" by the order of all `sources`, or its own name."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint import FOLD_PLAN, PREDICTIONS
 from ct_xception.corpus.split import deduplicated_test
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
@@ -23,7 +24,7 @@ from ct_xception.files import read_json
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-    from ct_xception.audit.audit import Audit
+    from ct_xception.audit.report import Audit
 
 DEDUPLICATED, GROUPED = "deduplicated", "grouped"
 TITLES = {
@@ -167,8 +168,8 @@ def read_out_of_fold(folder: Path, label_names: Sequence[str]) -> OutOfFold:
     import pyarrow.parquet
 
     try:
-        record = read_json(folder / "folds.json")
-        table = pyarrow.parquet.read_table(folder / "predictions.parquet").to_pydict()
+        record = read_json(folder / FOLD_PLAN)
+        table = pyarrow.parquet.read_table(folder / PREDICTIONS).to_pydict()
         probabilities = np.array([table[f"p {name}"] for name in label_names], dtype=float).T  # None becomes NaN
         labels = np.array([list(label_names).index(label) for label in table["label"]], np.intp)
     except (OSError, ValueError, KeyError) as error:

@@ -171,7 +171,8 @@ def _curve(
         taken = ranks[which] < shares.to(start).view(-1, 1, 1, 1)
         return _probability(explanation, torch.where(taken, end, start))
 
-    curves = settled_curves(ask, len(orders), effort.steps)
+    # A random order is only a mark to be held against: a quarter of the steps finds its area.
+    curves = settled_curves(ask, [effort.steps, *[max(4, effort.steps // 4)] * effort.orders])
     areas = [float(np.trapezoid(list(curve.values()), list(curve))) for curve in curves]
     return {
         "shares": list(curves[0]),
@@ -182,23 +183,25 @@ def _curve(
 
 
 def settled_curves(
-    ask: Callable[[Sequence[tuple[int, float]]], np.ndarray], count: int, steps: int
+    ask: Callable[[Sequence[tuple[int, float]]], np.ndarray], steps: Sequence[int]
 ) -> list[dict[float, float]]:
-    """`count` curves over [0, 1] with common ends, each {share: value} in order, by halving a quarter where it moves.
+    """Curves over [0, 1] with common ends, each {share: value} in order, by halving its quarters where it moves.
 
     `ask` gives the values (N,) at N pairs (number of the curve, share), _BATCH or fewer at a time. A piece is halved
-    until its change times its width is SETTLED, or it is a step wide.
+    until its change times its width is SETTLED, or it is one of that curve's `steps` wide.
     """
     ends = [float(value) for value in ask([(0, 0.0), (0, 1.0)])]
-    curves = [dict(zip((0.0, 1.0), ends, strict=True)) for _ in range(count)]
-    pending = [(number, share) for number in range(count) for share in (0.25, 0.5, 0.75) if steps > 1]
+    curves = [dict(zip((0.0, 1.0), ends, strict=True)) for _ in steps]
+    pending = [(number, share) for number in range(len(steps)) for share in (0.25, 0.5, 0.75)]
     while pending:
         for first in range(0, len(pending), _BATCH):
             batch = pending[first : first + _BATCH]
             for (number, share), value in zip(batch, ask(batch), strict=True):
                 curves[number][share] = float(value)
         curves = [dict(sorted(curve.items())) for curve in curves]
-        pending = [(number, middle) for number, curve in enumerate(curves) for middle in _unsettled(curve, steps)]
+        pending = [
+            (number, middle) for number, curve in enumerate(curves) for middle in _unsettled(curve, steps[number])
+        ]
     return curves
 
 

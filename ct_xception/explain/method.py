@@ -48,7 +48,7 @@ BUDGETS: dict[str, Budget] = {
     "thorough": Budget(steps=96, samples=64, windows=22, segments=120, mixtures=900),
 }
 # Maps that are only compared with others, on a grid of 16 cells a side: finer work would not be seen there.
-COMPARISON = Budget(steps=6, samples=6, windows=5, segments=24, mixtures=40, doublings=0)
+COMPARISON = Budget(steps=4, samples=6, windows=5, segments=24, mixtures=40, doublings=0)
 
 
 @dataclass(frozen=True)

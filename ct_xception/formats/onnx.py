@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception import __version__
+from ct_xception.checkpoint import WEIGHTS
 from ct_xception.errors import InputError
 from ct_xception.files import sha256_file
 from ct_xception.imaging.preprocessing import Preprocessing
-from ct_xception.serving.catalogue import WEIGHTS
 from ct_xception.serving.checkpoint import Checkpoint
 from ct_xception.serving.runtimes import INPUT, OUTPUTS, needed
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.checkpoint import MODEL, SIDE_FILE
 from ct_xception.files import read_json
 from ct_xception.pipeline.answering import ask, predictor
 from ct_xception.pipeline.context import River
@@ -24,9 +25,9 @@ def make_checkpoint(river: River) -> None:
 
     config, run, folder, accelerator = river.config, river.run, river.folder, river.accelerator
     records: dict[str, Any] = {"corpus": river.corpus, "split": river.split}
-    if (run / "model").exists():
+    if (run / MODEL).exists():
         if accelerator.is_main_process:
-            reopen_model_folder(run / "model", folder, **records)
+            reopen_model_folder(run / MODEL, folder, **records)
     else:
         trained = train(river)
         if accelerator.is_main_process:
@@ -75,7 +76,7 @@ def calibrate(river: River, folder: Path, splits: DatasetDict) -> None:
     from ct_xception.training.model_folder import calibrate_model_folder
 
     config = river.config
-    side = read_json(folder / "ct_xception.json")
+    side = read_json(folder / SIDE_FILE)
     groups = config.class_group_lists or side.get("class_groups", {})
     calibrated = "calibration" in side
     river.accelerator.wait_for_everyone()  # every process has read the side file before the main one changes it
@@ -94,7 +95,7 @@ def fit_gate(river: River, folder: Path) -> None:
     """The input gate, from what the network makes of training and validation slices; a gate of these weights stays."""
     from ct_xception.evaluation import gate_fit
 
-    side = read_json(folder / "ct_xception.json")
+    side = read_json(folder / SIDE_FILE)
     river.accelerator.wait_for_everyone()  # as in `calibrate`
     if gate_fit.has_gate(side):
         return

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.checkpoint import FOLDS, PREDICTIONS, SOURCES
 from ct_xception.pipeline.answering import ask, predictor
 from ct_xception.pipeline.context import River
 
@@ -21,7 +21,6 @@ def evaluate(river: River) -> dict[str, Any]:
     from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, stock_answers
     from ct_xception.evaluation.figures import Outputs
     from ct_xception.evaluation.measure import write_evaluation
-    from ct_xception.evaluation.predictions import SOURCES
 
     folder, run, test = river.folder, river.run, river.splits["test"]
     paths = {
@@ -63,7 +62,7 @@ def _protocols(river: River) -> Protocols:
     from ct_xception.evaluation.protocols import find_protocols
     from ct_xception.serving.checkpoint import open_checkpoint
 
-    config, audit, folds = river.config, river.audit, river.run / "folds"
+    config, audit, folds = river.config, river.audit, river.run / FOLDS
     features, skipped = None, dict[str, str]()
     if audit is not None:
         features, skipped = frozen_features(
@@ -78,7 +77,7 @@ def _protocols(river: River) -> Protocols:
             batch_size=config.batch_size,
             device=str(river.accelerator.device),
         )
-    done = folds if (folds / "predictions.parquet").is_file() else None
+    done = folds if (folds / PREDICTIONS).is_file() else None
     stated: dict[str, Any] = {"folds": done, "features": features, "skipped": skipped, "seed": config.seed}
     if river.overlaps is not None:
         stated["elsewhere"] = river.overlaps[0].mask(river.splits["test"]["source"])
@@ -135,6 +134,4 @@ def compare_with_start(river: River) -> None:
         stated |= {"has_twin": has_twin, "overlaps": river.overlaps}
         why = settle_version(river.folder, river.run, start, tests, answers, replay, **stated)
     if why := broadcast_object_list([why])[0]:
-        if not river.accelerator.is_main_process:
-            sys.exit(1)  # one process says why
         raise TrainingError(why)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -11,45 +12,54 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ct_xception.errors import InputError, printable
+from ct_xception.checkpoint import CARD, EVALUATION, MODEL, seal
+from ct_xception.command_line import run_program
+from ct_xception.errors import InputError, WorkError, printable
 from ct_xception.pipeline.learning import cross_validate, make_checkpoint
+from ct_xception.pipeline.lock import LOCK, refuse_if_held, run_lock
 from ct_xception.pipeline.measuring import compare_with_start, evaluate
 from ct_xception.pipeline.splitting import load_and_split, look_across
 from ct_xception.text import RESEARCH_USE
 from ct_xception.training.options import TrainConfig, parse_config
 
+REMEDY = "; this run's --output_dir and --resume auto go on from here."
 
-def main(arguments: Sequence[str] | None = None) -> int:
+
+def main(arguments: Sequence[str] | None = None, *, name: str = "train_hf.py") -> int:
     """Run the build river; the exit code."""
-    try:
-        config = parse_config(arguments)
-        from ct_xception.training.loop import TrainingError
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return run_program(name, lambda: train(words), remedy=REMEDY)
 
-        try:
-            build(config, _command(sys.argv[1:] if arguments is None else arguments))
-        except (TrainingError, *_failures()) as error:  # type: ignore[misc]  # mypy does not see through the star
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            print(f"train_hf.py: {reason}", file=sys.stderr)
-            return 1
-    except InputError as error:
-        if int(os.environ.get("RANK", "0")) == 0:
-            print(f"train_hf.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ntrain_hf.py: interrupted; this run's --output_dir and --resume auto go on from here.", file=sys.stderr)
-        return 130
-    return 0
+
+def train(words: Sequence[str]) -> None:
+    """Build what the command line asks for. Raises `WorkError` also for what a machine refuses in the middle of it."""
+    config = parse_config(words)
+    if config.output_dir and os.environ.get("RANK", "0") == "0":
+        for folder in _foreign_locks(config, Path(config.output_dir)):
+            refuse_if_held(folder)  # at once, before anything slow is imported
+    try:
+        build(config, _command(words))
+    except _failures() as error:
+        raise WorkError((str(error).strip() or type(error).__name__).splitlines()[0]) from error
 
 
 def build(config: TrainConfig, command: str) -> None:
-    """The stages, in order, on one process or many."""
-    from ct_xception.publish.hub import check_access
-    from ct_xception.training.loop import make_accelerator, share_cores
-    from ct_xception.training.preflight import check_before_reading, is_complete
+    """The stages, in order, on one process or many. Raises `InputError` where another run is in the run folder."""
+    from ct_xception.training.loop import share_cores
+    from ct_xception.training.memory import keep_freed_memory
 
     _quieten()
     share_cores(config)
-    run = _open_run(config)
+    keep_freed_memory()
+    with contextlib.ExitStack() as held:
+        _build(config, _open_run(config, held), command)
+
+
+def _build(config: TrainConfig, run: Path, command: str) -> None:
+    from ct_xception.publish.hub import check_access
+    from ct_xception.training.loop import make_accelerator
+    from ct_xception.training.preflight import check_before_reading, is_complete
+
     accelerator = make_accelerator(config, run)
     check_before_reading(config, run)
     if config.push_to_hub:
@@ -80,15 +90,14 @@ def publish(run: Path, metrics: dict[str, Any]) -> None:
     """Write the card, seal the folder, put it in place, and say what came out."""
     from ct_xception.evaluation.summary import evaluation_summary
     from ct_xception.publish.card import write_card
-    from ct_xception.publish.manifest import seal
     from ct_xception.training.model_folder import replace_model_folder
 
     folder = run / "model.partial"
     write_card(folder)
     seal(folder)
-    replace_model_folder(folder, run / "model")
+    replace_model_folder(folder, run / MODEL)
     print(f"\n{evaluation_summary(metrics)}")
-    print(f"checkpoint: {run / 'model'}   (card: README.md, figures: evaluation/)")
+    print(f"checkpoint: {run / 'model'}   (card: {CARD}, figures: {EVALUATION}/)")
     print(f"ask it:     ct-xception predict FILE --model {run / 'model'}")
     print(f"{RESEARCH_USE}")
 
@@ -98,32 +107,50 @@ def push(config: TrainConfig, run: Path) -> None:
     from ct_xception.publish.hub import push_checkpoint
 
     if config.push_to_hub:
-        pushed = push_checkpoint(run / "model", config.push_to_hub, private=config.private)
+        pushed = push_checkpoint(run / MODEL, config.push_to_hub, private=config.private)
         print(f"published:  {pushed.url}   (commit {pushed.commit[:12]})")
 
 
-def _open_run(config: TrainConfig) -> Path:
-    """The run folder, the same on every process; not made yet."""
+def _open_run(config: TrainConfig, held: contextlib.ExitStack) -> Path:
+    """The run folder, the same on every process, and `held` by the main one."""
     from accelerate.utils import broadcast_object_list
 
     from ct_xception.training.distributed import join_processes
-    from ct_xception.training.model_folder import recover_model_folder
 
     state = join_processes()
     name = re.sub(r"[^\w.-]+", "-", Path(config.corpus.partition(":")[0]).name or "corpus").strip("-.")
     default = str(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    run = Path(broadcast_object_list([config.output_dir or default])[0])
+    run, problem = Path(broadcast_object_list([config.output_dir or default])[0]), None
+    if state.is_main_process:
+        try:
+            _enter_run(config, run, held)
+        except InputError as error:
+            problem = str(error)
+    if problem := broadcast_object_list([problem])[0]:
+        raise InputError(problem)
+    return run
+
+
+def _enter_run(config: TrainConfig, run: Path, held: contextlib.ExitStack) -> None:
+    from ct_xception.training.model_folder import recover_model_folder
+
     if run.exists() and not run.is_dir():
         raise InputError(f"--output_dir: {printable(run)} is a file; name a folder.")
-    held = run.is_dir() and any(run.iterdir())
-    if state.is_main_process:
-        recover_model_folder(run / "model")
-    state.wait_for_everyone()
-    if held and config.resume != "auto":
+    for folder in _foreign_locks(config, run):
+        refuse_if_held(folder)
+    if config.resume != "auto" and run.is_dir() and any(file.name != LOCK for file in run.iterdir()):
         raise InputError(
             f"--output_dir: {printable(run)} holds a run already; go on with it (--resume auto) or name another folder."
         )
-    return run
+    held.enter_context(run_lock(run if config.only_fold is None else run / "folds" / str(config.only_fold)))
+    recover_model_folder(run / MODEL)
+
+
+def _foreign_locks(config: TrainConfig, run: Path) -> list[Path]:
+    """The folders that another run must not hold: machines may train a fold each (--only_fold), and nothing beside."""
+    if config.only_fold is None:
+        return [run, *sorted(path.parent for path in run.glob(f"folds/*/{LOCK}"))]
+    return [run, run / "folds" / str(config.only_fold)]
 
 
 def _quieten() -> None:
@@ -145,8 +172,8 @@ def _command(arguments: Sequence[str]) -> str:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What a machine may refuse in the middle of the work: disk, files, memory."""
+    """What libraries call a file that cannot be written, or memory that is not there."""
     import torch
     from safetensors import SafetensorError
 
-    return (OSError, SafetensorError, torch.OutOfMemoryError)
+    return (SafetensorError, torch.OutOfMemoryError)

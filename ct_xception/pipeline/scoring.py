@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import sys
 import time
@@ -26,6 +25,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.command_line import DONE, SOME_REFUSED, Parser, run_program
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.files import atomic_path, read_json, sha256_file, write_json
 from ct_xception.text import RESEARCH_USE
@@ -104,29 +104,26 @@ class Scoring:
         return {**known, **self.options}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Score, and return the exit code: 0 done (refused files are rows), 2 bad input or usage, 130 interrupted."""
-    try:
-        options = _parser().parse_args(arguments)
-        score(options)
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    except InputError as error:
-        if int(os.environ.get("RANK", "0")) == 0:
-            print(f"scoring: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("scoring: interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+REMEDY = "; the same command goes on."
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def main(arguments: Sequence[str] | None = None, *, name: str = "scoring") -> int:
+    """Score; the exit code. That files were refused is in their rows: to a launcher the work is done."""
+    parser = Parser(
         prog="accelerate launch -m ct_xception.pipeline.scoring",
         description="Answer every slice of a folder or a corpus into one Parquet file; the same command resumes.",
         epilog=RESEARCH_USE,
     )
+    add_options(parser)
+
+    def work() -> None:
+        score(parser.parse_args(arguments))
+
+    return run_program(name, work, remedy=REMEDY)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a scoring."""
     parser.add_argument("--model", required=True, metavar="CHECKPOINT", help="folder or Hub id (user/repo[@revision])")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--folder", metavar="DIR", help="image and DICOM files, searched in depth")
@@ -136,16 +133,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--frame", type=int, metavar="N", help="frame or page of files with several, from 0")
     parser.add_argument("--batch_size", type=int, default=16, metavar="N", help="slices at a time (default: 16)")
     parser.add_argument("--shard_size", type=int, default=512, metavar="N", help="rows lost by a kill (default: 512)")
-    return parser
 
 
-def score(options: argparse.Namespace) -> None:
-    """Do one process's share; the main one joins the shards when all are there. Raises InputError."""
+def score(options: argparse.Namespace) -> int:
+    """Do one process's share; the main one joins the shards when all are there. Raises InputError.
+
+    Gives the exit code of a process that is alone: SOME_REFUSED where rows say why there is no answer in them.
+    """
     state = join_processes()
     scoring, classifier = _prepare(options, str(state.device))
     if _is_done(scoring):
         _say(state, f"{printable(scoring.output)}: scored already, nothing is left to do.")
-        return
+        return SOME_REFUSED if _refused(scoring) else DONE
     if state.is_main_process:
         _open_shards(scoring)
     state.wait_for_everyone()
@@ -161,7 +160,9 @@ def score(options: argparse.Namespace) -> None:
         _join(scoring)
         scored = sum(len(scoring.rows(shard)) for shard in missing)
         _report(scoring, scored, time.monotonic() - started, state.num_processes)
+    state.wait_for_everyone()
     state.destroy_process_group()
+    return SOME_REFUSED if _refused(scoring) else DONE
 
 
 def _say(state: PartialState, sentence: str) -> None:
@@ -196,7 +197,7 @@ def _prepare(options: argparse.Namespace, device: str) -> tuple[Scoring, Classif
 
 def _identity(classifier: Classifier) -> str:
     """What decides a checkpoint's answers: its weights, config and side file."""
-    from ct_xception.serving.checkpoint import CONFIG, SIDE_FILE, WEIGHTS
+    from ct_xception.checkpoint import CONFIG, SIDE_FILE, WEIGHTS
 
     assert classifier.checkpoint is not None
     folder = classifier.checkpoint.folder
@@ -359,10 +360,16 @@ def _join(scoring: Scoring) -> None:
     shutil.rmtree(scoring.shards)
 
 
-def _report(scoring: Scoring, scored: int, seconds: float, processes: int) -> None:
+def _refused(scoring: Scoring) -> int:
+    """How many rows of the finished output have no answer."""
     from pyarrow import parquet
 
-    refused = len(scoring.work.sources) - parquet.read_table(scoring.output, columns=["refused"])["refused"].null_count
+    said = parquet.read_table(scoring.output, columns=["refused"])["refused"]
+    return len(said) - said.null_count
+
+
+def _report(scoring: Scoring, scored: int, seconds: float, processes: int) -> None:
+    refused = _refused(scoring)
     workers = "1 process" if processes == 1 else f"{processes} processes"
     print(f"{scored} slices in {seconds:.1f} s: {scored / max(seconds, 1e-9):.1f} slices/s, {workers}.")
     if refused:

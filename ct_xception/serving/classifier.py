@@ -27,6 +27,7 @@ from ct_xception.serving.checkpoint import Checkpoint, InputContract, open_check
 from ct_xception.serving.decisions import Decision, Decisions
 from ct_xception.serving.gate import Gate, GateVerdict
 from ct_xception.serving.runtimes import Network, Outputs, TorchNetwork, load_network
+from ct_xception.text import did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -174,7 +175,8 @@ class Classifier:
     def label_index(self, label: str) -> int:
         """The index of a class name; raises InputError with the names there are."""
         if label not in self.label_names:
-            raise InputError(f"class {label!r} is unknown; this checkpoint knows {', '.join(self.label_names)}.")
+            known, guess = ", ".join(self.label_names), did_you_mean(label, self.label_names)
+            raise InputError(f"class {label!r} is unknown; this checkpoint knows {known}{guess or '.'}")
         return self.label_names.index(label)
 
     @overload

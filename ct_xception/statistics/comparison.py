@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ct_xception.checkpoint import METRICS, PREDICTIONS
 from ct_xception.errors import InputError, printable
 from ct_xception.files import read_json
 from ct_xception.statistics.intervals import (
     RESAMPLES,
-    bootstrap_figure,
-    bootstrap_weights,
+    bootstrap_mean,
     describe_figure,
     group_indices,
     proportion_figure,
@@ -52,14 +52,13 @@ def compare(
     hits = [classes == truth for classes in chosen]
     group = group_indices(groups, truth.size)
     apart = hits[0].astype(float) - hits[1]  # (N,) in -1, 0, 1
-    draws = [weights @ apart / weights.sum(axis=1) for weights in bootstrap_weights(group, resamples, seed)]
     grouped = int(group.max()) + 1 < truth.size
     return {
         "n": int(truth.size),
         "n_groups": int(group.max()) + 1,
         "first": proportion_figure(hits[0], group, "no item").to_dict(),
         "second": proportion_figure(hits[1], group, "no item").to_dict(),
-        "difference": bootstrap_figure(np.concatenate(draws), truth.size, group, "no item").to_dict(),
+        "difference": bootstrap_mean(apart, group, "no item", seed=seed, resamples=resamples).to_dict(),
         "mcnemar": mcnemar(hits[0], hits[1]),
         "by_group": swap_test(apart, group, seed=seed) if grouped else None,
     }
@@ -148,15 +147,13 @@ def _read_evaluation(folder: Path, path: str) -> tuple[dict[str, Any], DataFrame
     import pandas
 
     try:
-        metrics = read_json(folder / "metrics.json")
-        table = pandas.read_parquet(folder / "predictions.parquet")
+        metrics = read_json(folder / METRICS)
+        table = pandas.read_parquet(folder / PREDICTIONS)
         own = table[table["path"] == path].set_index("source")
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{printable(folder)}: is no evaluation folder ({printable(error)}).") from error
     if not own.index.is_unique:
-        raise InputError(
-            f"{printable(folder)}: predictions.parquet holds an item twice; evaluate the checkpoint again."
-        )
+        raise InputError(f"{printable(folder)}: {PREDICTIONS} holds an item twice; evaluate the checkpoint again.")
     if own.empty:
         known = ", ".join(sorted(set(table["path"])))
         raise InputError(f"{printable(folder)}: holds no answers of {path!r}; it has {known}.")

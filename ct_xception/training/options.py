@@ -14,12 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.command_line import Parser
 from ct_xception.errors import InputError, printable
+from ct_xception.text import RESEARCH_USE, did_you_mean
 
 if TYPE_CHECKING:
     from ct_xception.corpus.load import CorpusOptions
     from ct_xception.training.cache import Reading
 
+EXAMPLES = """\
+  accelerate launch train_hf.py --corpus DIR --weights hub --output_dir runs/mine
+  accelerate launch train_hf.py --corpus phantom --weights none --epochs 3
+  accelerate launch --multi_gpu --num_processes 4 train_hf.py --config recipe.yaml --resume auto"""
 LOSSES = ("cross_entropy", "focal", "bce")
 SCHEDULES = ("cosine", "linear", "polynomial", "cosine_with_restarts", "constant")
 METRICS = ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc")
@@ -212,7 +218,8 @@ _RANGES: dict[str, tuple[float, float]] = {
 def _check_choice(field: dataclasses.Field, value: Any) -> None:
     choices = field.metadata["choices"]
     if choices and value is not None and value not in choices:
-        raise InputError(f"--{field.name}: {value!r} is not one of {', '.join(choices)}.")
+        guess = did_you_mean(str(value), choices)
+        raise InputError(f"--{field.name}: {value!r} is not one of {', '.join(choices)}{guess or '.'}")
 
 
 def _check_ranges(config: TrainConfig) -> None:
@@ -299,22 +306,28 @@ def augment_config(config: TrainConfig) -> Any:
     return AugmentConfig(**values)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line: an option for every field, in the groups of the dataclass."""
-    parser = argparse.ArgumentParser(
+def build_parser() -> Parser:
+    """The command line of train_hf.py."""
+    parser = Parser(
         prog="accelerate launch train_hf.py",
-        description="Fine-tune a timm Xception on a labelled CT corpus, evaluate it and write a Hub-ready checkpoint.",
-        epilog="For research use only. Example: accelerate launch train_hf.py --corpus DIR --weights hub",
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
+        usage="accelerate launch train_hf.py --corpus SOURCE [OPTION …]",
+        description="Fine-tune a timm Xception on a labelled CT corpus, evaluate it and write a Hub-ready checkpoint. "
+        + RESEARCH_USE,
+        epilog=f"examples:\n{EXAMPLES}",
     )
+    add_options(parser)
+    return parser
+
+
+def add_options(parser: Parser) -> None:
+    """An option for every field, in the groups of the dataclass; what is not given is absent from what is parsed."""
+    parser.argument_default, parser.wants_options = argparse.SUPPRESS, True
     parser.add_argument("--config", metavar="FILE.yaml", help="options from a YAML file; the command line wins")
     groups: dict[str, Any] = {}
     for field in dataclasses.fields(TrainConfig):
         group = field.metadata["group"]
         groups.setdefault(group, parser.add_argument_group(group))
         groups[group].add_argument(f"--{field.name}", **_argument(field))
-    return parser
 
 
 def _argument(field: dataclasses.Field) -> dict[str, Any]:
@@ -369,11 +382,16 @@ def _default(field: dataclasses.Field) -> Any:
 
 def parse_config(arguments: Sequence[str] | None = None) -> TrainConfig:
     """Read the command line, and the YAML file it names, into a checked `TrainConfig`."""
-    given = vars(build_parser().parse_args(arguments))
+    return config_from_given(vars(build_parser().parse_args(arguments)))
+
+
+def config_from_given(given: Mapping[str, Any]) -> TrainConfig:
+    """A checked `TrainConfig` from the options of a command line, with those of the YAML file that `config` names."""
     from ct_xception.training.start import settle_start
 
-    file = given.pop("config", None)
-    return config_from_mapping(settle_start((_read_yaml(Path(file)) if file else {}) | given))
+    own = {name: value for name, value in given.items() if name != "config"}
+    file = given.get("config")
+    return config_from_mapping(settle_start((read_yaml(Path(file)) if file else {}) | own))
 
 
 def config_from_mapping(values: Mapping[str, Any]) -> TrainConfig:
@@ -381,7 +399,8 @@ def config_from_mapping(values: Mapping[str, Any]) -> TrainConfig:
     kinds = _types()
     unknown = [name for name in values if name not in kinds]
     if unknown:
-        raise InputError(f"configuration: unknown option {', '.join(map(str, unknown))}; see --help for the names.")
+        guess = did_you_mean(str(unknown[0]), kinds) or "; see --help for the names."
+        raise InputError(f"configuration: unknown option {', '.join(map(str, unknown))}{guess}")
     return TrainConfig(**{name: _typed(name, value, kinds[name]) for name, value in values.items()})
 
 
@@ -415,16 +434,17 @@ def _named_texts(name: str, table: dict[Any, Any]) -> dict[str, str]:
     return {str(key): str(value) for key, value in table.items()}
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, option: str = "--config") -> dict[str, Any]:
+    """A YAML file of one NAME: VALUE a line. Raises InputError, naming the option that asked for it."""
     import yaml
 
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"--config: {printable(path)} cannot be read ({error.strerror}); give a YAML file.") from error
+        raise InputError(f"{option}: {printable(path)} cannot be read ({error.strerror}); give a YAML file.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"--config: {printable(path)} is not YAML ({reason}); write one NAME: VALUE a line.") from None
+        raise InputError(f"{option}: {printable(path)} is not YAML ({reason}); write one NAME: VALUE a line.") from None
     if not isinstance(values, dict):
-        raise InputError(f"--config: {printable(path)} holds no options; write one NAME: VALUE a line.")
+        raise InputError(f"{option}: {printable(path)} holds no options; write one NAME: VALUE a line.")
     return values

@@ -19,10 +19,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ct_xception.checkpoint import BEST, PROGRESS, STATE
 from ct_xception.errors import CheckpointError
 from ct_xception.files import write_json
-
-STATE, BEST, PROGRESS = "state.safetensors", "best.safetensors", "progress.json"
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from ct_xception.explain.summary import explanation_record, explanation_sentence
 from ct_xception.imaging.body import Box
 from ct_xception.imaging.slice import Slice
 from ct_xception.model.modelling import CTXceptionForImageClassification as Network
+from tests.closeness import ROUNDING
 from tests.explain.test_methods import SIDE, linear_case
 from tests.networks import enliven
 
@@ -71,7 +72,7 @@ def test_curves_begin_and_end_at_the_whole_and_the_blackened_picture() -> None:
         ]
     )
     ends = logits.softmax(dim=1)[:, 0].tolist()
-    assert (curve["probabilities"][0], curve["probabilities"][-1]) == pytest.approx(tuple(ends), abs=1e-5)
+    assert (curve["probabilities"][0], curve["probabilities"][-1]) == pytest.approx(tuple(ends), abs=ROUNDING)
 
 
 def test_a_curve_is_asked_about_where_it_moves_and_its_area_stays_right() -> None:
@@ -82,7 +83,7 @@ def test_a_curve_is_asked_about_where_it_moves_and_its_area_stays_right() -> Non
         assert len(points) <= 8
         return np.array([1 / (1 + math.exp((share - 0.2) / 0.04)) for _, share in points])
 
-    (curve,) = settled_curves(ask, 1, 64)
+    (curve,) = settled_curves(ask, [64])
     assert len(asked) == len(set(asked)) == len(curve) < 20 and min(np.diff(list(curve))) >= 1 / 64
     assert max(share for share in curve if share % 0.25) < 0.5  # flat from there on
     exact = 0.04 * (math.log(1 + math.exp(0.2 / 0.04)) - math.log(1 + math.exp(-0.8 / 0.04)))

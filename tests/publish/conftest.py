@@ -15,12 +15,12 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
+from ct_xception.checkpoint import seal
 from ct_xception.evaluation.baselines import baseline_figures
 from ct_xception.evaluation.explanations import explanation_figures
 from ct_xception.evaluation.gate_fit import gate_figures
 from ct_xception.files import sha256_file, write_json
 from ct_xception.publish.card import write_card
-from ct_xception.publish.manifest import seal
 from ct_xception.statistics.calibration import apply_temperature, calibration_figures
 from ct_xception.statistics.class_groups import question_figures
 from ct_xception.statistics.conformal import conformal_figures

@@ -1,4 +1,8 @@
-"""The seal of a checkpoint folder: the SHA-256 of every file in it, kept in ct_xception.json."""
+"""The checkpoint folder and the run folder around it: the name of every file, format numbers, and the seal.
+
+A checkpoint folder is a Hub repository: stock files (`CONFIG`, `WEIGHTS`), one side file with what they cannot say
+(`SIDE_FILE`), the input gate's arrays, the card, exports, and the figures in `EVALUATION`. Nothing else names them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,34 @@ from pathlib import Path
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.files import sha256_file, write_json
 
-SIDE_FILE = "ct_xception.json"
+# A checkpoint folder
+CONFIG, WEIGHTS, SIDE_FILE, GATE = "config.json", "model.safetensors", "ct_xception.json", "gate.safetensors"
+CARD, EVALUATION = "README.md", "evaluation"
+ONNX_FOLDER, OPENVINO_FOLDER = "onnx", "openvino"
+ONNX, ONNX_INT8 = f"{ONNX_FOLDER}/model.onnx", f"{ONNX_FOLDER}/model_int8.onnx"
+OPENVINO = (f"{OPENVINO_FOLDER}/model.xml", f"{OPENVINO_FOLDER}/model.bin")
+
+# In its folder EVALUATION, or in the folder that `ct-xception evaluate` is given
+METRICS, PREDICTIONS, PREDICTIONS_GROUPED = "metrics.json", "predictions.parquet", "predictions_grouped.parquet"
+PREDICTIONS_INT8, BASELINES = "predictions_int8.parquet", "baselines.parquet"
+AUDIT, EXPLANATIONS, EXPORT = "audit.json", "explanations.json", "export.json"
+CONTINUITY, CONTINUITY_ANSWERS = "continuity.json", "continuity.parquet"
+CONFUSION, ROC, CURVES, EXAMPLES = "confusion_matrix.png", "roc.png", "curves.png", "examples.png"
+RELIABILITY = "reliability.png"
+
+# A run folder, which holds the checkpoint in MODEL and the folds of cross-validation in FOLDS
+MODEL, FOLDS = "model", "folds"
+OPTIONS, CORPUS, SPLIT = "config.json", "corpus.json", "split.json"
+STATE, BEST, PROGRESS = "state.safetensors", "best.safetensors", "progress.json"
+FOLD_PLAN, FOLD = "folds.json", "fold.json"
+SOURCES, ERRORS = "evaluation_sources.json", "errors.html"
+
+SIDE_FORMAT, METRICS_FORMAT, EXPORT_FORMAT, EXPLANATIONS_FORMAT = 1, 2, 1, 1
+
+
+def evaluated(name: str) -> str:
+    """The path in a checkpoint folder of a file of its evaluation."""
+    return f"{EVALUATION}/{name}"
 
 
 def seal(folder: Path) -> dict[str, str]:
