@@ -136,7 +136,9 @@ def examine(
     side = classifier.network.pretrained_cfg["input_size"][-1]
     networks = EFFORTS[DEFAULT_BUDGET].networks if rows else 0
     random = random_networks(classifier.model, side, networks, seed)
-    wanted, found, pointings = sorted({*rows, *lesions}), dict[int, Mapping[str, Any]](), dict[int, Pointing]()
+    wanted = sorted({*rows, *lesions})
+    found: dict[int, Mapping[str, Any]] = {}
+    pointings: dict[int, Pointing] = {}
     for row, item, slice_ in read_rows(classifier, dataset, wanted, window=window, frame=frame, progress=progress):
         explanation = explain(classifier, slice_, seed=seed)
         if row in rows:
