@@ -9,11 +9,11 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from ct_xception.corpus.listing import CorpusOptions, Item
 from ct_xception.errors import SliceError
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.source import is_dicom, open_source
+
+if TYPE_CHECKING:
+    import datasets
 
 BLOCK = 2**20
 CT_SLICE, NO_IMAGE = "CT slice", "no image"
@@ -78,7 +81,7 @@ def _inspect(item: Item, read: Reader, options: CorpusOptions) -> Inspected:
         if options.decode and one.kind != NO_IMAGE:
             slice_ = read_slice(content, window=options.window, frame=options.frame, name=item.source)
             if item.mask is not None and not mask_missing:
-                mask_problem = _mask_problem(item, item.mask, slice_.pixels.shape)
+                mask_problem = _mask_problem(item.source, item.mask, slice_.pixels.shape)
         return replace(one, mask_problem=mask_problem, mask_missing=mask_missing)
     except SliceError as error:
         return Inspected(problem=str(error).rstrip("."))
@@ -86,18 +89,18 @@ def _inspect(item: Item, read: Reader, options: CorpusOptions) -> Inspected:
         return Inspected(problem=f"{item.source}: cannot be read ({error.strerror}); mend or remove it")
 
 
-def _mask_problem(item: Item, mask: Path, shape: tuple[int, ...]) -> str:
+def _mask_problem(source: str, mask: Path, shape: tuple[int, ...]) -> str:
     try:
         str(mask).encode()
         found = read_mask(mask).shape
     except UnicodeEncodeError:
-        return f"the mask of {item.source} has a name that is not UTF-8; rename it"
+        return f"the mask of {source} has a name that is not UTF-8; rename it"
     except (SliceError, OSError) as error:
-        return f"the mask of {item.source} cannot be read: {str(error).rstrip('.')}"
+        return f"the mask of {source} cannot be read: {str(error).rstrip('.')}"
     if found == shape:
         return ""
     sizes = " pixels and its image ".join(f"{columns} x {rows}" for rows, columns in (found, shape))
-    return f"the mask of {item.source} has {sizes}; give masks of the images' own size"
+    return f"the mask of {source} has {sizes}; give masks of the images' own size"
 
 
 def _identify(content: Path | bytes, name: str) -> Inspected:
@@ -152,6 +155,26 @@ def file_problems(items: Sequence[Item], inspected: Sequence[Inspected]) -> list
             where = " (--image_root, --image_template)" if what == "images" else ""
             problems.append(f"{named}; mend the paths{where} or remove the {'rows' if what == 'images' else 'column'}")
     return problems
+
+
+def problems_of_survey(
+    dataset: Mapping[str, datasets.Dataset], failed: Mapping[str, str], sizes: Mapping[str, tuple[int, int]]
+) -> list[str]:
+    """As `file_problems`, of a corpus that was loaded undecoded and surveyed since.
+
+    `failed` {source: reason} could not be read, `sizes` {source: (rows, columns)} are those of all the others.
+    """
+    unreadable = [f"{source}: {reason.rstrip('.')}" for source, reason in failed.items()]
+    problems = _shortened(unreadable, "images that cannot be read")
+    masks = []
+    for part in dataset.values():
+        named = part.select_columns(["source", "mask"]) if "mask" in part.column_names else ()
+        masks += [(row["source"], row["mask"]) for row in named if row["mask"] and row["source"] in sizes]
+    told = [
+        _mask_problem(source, Path(mask), sizes[source][::-1]) and _mask_problem(source, Path(mask), sizes[source])
+        for source, mask in masks  # a picture that says how it lies is turned when it is read
+    ]
+    return problems + _shortened([one for one in told if one], "masks that cannot be used")
 
 
 def _shortened(problems: list[str], what: str) -> list[str]:
