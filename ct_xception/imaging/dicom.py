@@ -22,7 +22,7 @@ from ct_xception.imaging.elements import REMEDY, Elements, walk_elements
 from ct_xception.imaging.orientation import turn_of
 from ct_xception.imaging.pictures import is_flat, refusing, slice_from_picture, span, whole_range
 from ct_xception.imaging.position import Place
-from ct_xception.imaging.slice import Slice, check_pixels, choose_frame
+from ct_xception.imaging.slice import Slice, blank_rows, check_pixels, choose_frame
 from ct_xception.imaging.source import is_dicom, name_of, open_source
 from ct_xception.imaging.windows import WINDOWS, Window, apply_window
 
@@ -56,6 +56,7 @@ MIDDLE = (0.5, 99.5)  # percentiles that such an image is shown between where it
 KINDS = ("CT slice", "localizer", "secondary capture", "no image", "other modality")
 # Of HU: air is -1000 and dense bone 1,500. A share of a whole slice beyond these is none of a patient.
 DENSE, DENSE_SHARE, BEYOND_BONE, LEAST_JUDGED = 700, 0.15, 2500, 1024
+TISSUELESS = -500
 OUTSIDE_THE_CIRCLE = -1500  # HU: scanners pad a round field of view with -2000, -3024 and the like
 
 
@@ -249,9 +250,10 @@ def _grey_slice(stored: np.ndarray, tags: _Tags, label: str, option: Window | No
     stored, turned = _upright(stored, tags)
     values, is_hu, notes = _rescale(stored, tags, label)
     padding, more = _padding(stored, values, tags, is_hu)
-    notes = [*_kind_notes(tags.dataset), *turned, *notes, *more]
+    notes = [*_kind_notes(tags.dataset), *turned, *notes, *more, *blank_rows(stored)]
     shown = values[~padding] if padding.any() else values
     _check_hu(shown, tags, is_hu, label)
+    notes += _doubts(values) if is_hu else []
     window, more = _choose_window(stored, shown, tags, is_hu, option, label)
     pixels = apply_window(values, window)
     if not is_hu and is_flat(pixels) and not is_flat(values):
@@ -270,8 +272,11 @@ def _upright(stored: np.ndarray, tags: _Tags) -> tuple[np.ndarray, list[str]]:
     """The stored values as a reader of CT expects them, and notes on orientation, position and shape of pixels."""
     turn = turn_of(_numbers(tags.get("ImageOrientationPatient", "PlaneOrientationSequence"), 6))
     notes = turn.notes()
-    if _text(tags.dataset, "PatientPosition").upper().endswith("P"):
+    position = _text(tags.dataset, "PatientPosition").upper()
+    if position.endswith("P"):
         notes.append("the patient lies prone: the table is at the top")
+    elif position[2:3] == "D":
+        notes.append("the patient lies on one side: the table is at a side")
     spacing = _spacing(tags) or _pair(_value(tags.dataset, "PixelAspectRatio"))
     if spacing is not None and abs(spacing[0] / spacing[1] - 1) > 0.01:
         notes.append(f"pixels are not square ({spacing[0]:g} x {spacing[1]:g}), shown as stored")
@@ -375,6 +380,19 @@ def _check_hu(values: np.ndarray, tags: _Tags, is_hu: bool, label: str) -> None:
         share, limit = (beyond, BEYOND_BONE) if beyond > DENSE_SHARE else (dense, DENSE)
         found = f"values that cannot be HU: {100 * share:.0f} % of it above {limit}, {span(values)}"
         raise SliceError(label, found, "give the original image, or correct its rescale or PixelRepresentation")
+
+
+def _doubts(values: np.ndarray) -> list[str]:
+    """What makes values in HU doubtful, though a slice may be so: all of it light as air, or its air cut off."""
+    if values.size < LEAST_JUDGED:
+        return []
+    low, high = values.min(), values.max()
+    if high - low > 400 and np.count_nonzero(values > TISSUELESS) < 0.02 * values.size:
+        return [f"hardly anything denser than {TISSUELESS} HU: no body in it, or a wrong rescale"]
+    floor = np.count_nonzero(values == low) / values.size
+    if low > -200 and low < high and floor > 0.3:
+        return [f"no air: {100 * floor:.0f} % of it at its lowest value, {low:g} HU; masked, or not HU"]
+    return []
 
 
 def _choose_window(

@@ -98,6 +98,27 @@ def test_values_that_no_patient_has(change: Any, words: str) -> None:
     assert read_slice(ct(BODY)).is_hu
 
 
+def test_doubtful_hu_is_said() -> None:
+    doubled = read_slice(ct(BODY, RescaleIntercept=-2048))
+    assert noted(doubled, "hardly anything denser than -500 HU")
+    assert noted(read_slice(ct(np.maximum(BODY, 1024))), "no air: ")
+    assert not read_slice(ct(BODY, WindowCenter=40, WindowWidth=400)).notes
+
+
+@pytest.mark.parametrize("start, end", [(0, 20), (20, 40), (44, 64)])
+def test_zeroed_rows_of_plain_pixels_are_said(start: int, end: int) -> None:
+    stored = noise(64).astype(np.int16) + 1000
+    window = {"WindowCenter": 40, "WindowWidth": 400}
+    assert not read_slice(ct(stored, **window)).notes
+    stored[start:end] = 0
+    assert noted(read_slice(ct(stored, **window)), f"rows {start} to {end - 1} of 64 hold one value")
+    grey = noise(64)
+    grey[start:end] = 0
+    for kind in ("TIFF", "BMP"):
+        assert noted(read_slice(encode(Image.fromarray(grey), kind)), f"rows {start} to {end - 1} of 64")
+    assert not noted(read_slice(ct(BODY)), "hold one value")
+
+
 def test_metal_bone_and_pure_air_are_hu() -> None:
     metal = BODY.copy()
     metal[:8, :8] = 4000
