@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ct_xception.audit.findings import (
+    MOST_NAMED,
     Finding,
     Severity,
     class_counts,
+    enumerate_some,
     images,
     in_order,
     name_classes,
@@ -33,6 +35,7 @@ from ct_xception.audit.leaks import find_conflicts, find_copies, find_leaks
 from ct_xception.audit.report import Audit
 from ct_xception.audit.shortcuts import FAMILIES, Shift, Shortcut, find_shifts, find_shortcuts, surely
 from ct_xception.checkpoint import AUDIT
+from ct_xception.corpus.summary import left_out
 from ct_xception.files import write_atomically, write_json
 
 if TYPE_CHECKING:
@@ -118,6 +121,7 @@ def judge(
         *(_shift(shift) for shift in find_shifts(survey, twins.patients, seed=seed)),
         *find_copies(survey, twins),
         *_class_names(corpus.report),
+        *_not_taken(corpus.report),
         *(_foreign(survey, oddity) for oddity in find_foreign(survey, seed)),
         *_windows(survey, windows),
         *_balance(survey),
@@ -188,7 +192,9 @@ def _shift(shift: Shift) -> Finding:
 
 
 def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    if not 1 < len(names) <= MOST_NAMED:
+        return enumerate_some(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _class_names(report: Mapping[str, Any]) -> list[Finding]:
@@ -206,6 +212,17 @@ def _class_names(report: Mapping[str, Any]) -> list[Finding]:
     return [Finding("class_names", "warning", title, renamed, report["images"], (), {"names": names})]
 
 
+def _not_taken(report: Mapping[str, Any]) -> list[Finding]:
+    """What looks like patients or splits and was not taken, and what lies in the corpus and was not read."""
+    total, said = report["images"], report["untaken"]
+    findings = [Finding("identity_not_taken", "warning", f"{one[:1].upper()}{one[1:]}.", total, total) for one in said]
+    passed = sum(report["passed_over"].values())
+    if passed:
+        title = f"{passed:,} other files lie in the corpus and are left out: {left_out(report)}."
+        findings.append(Finding("passed_over", "note", title, passed, passed + total))
+    return findings
+
+
 def _foreign(survey: Survey, oddity: Oddity) -> Finding:
     n, total = len(oddity.items), len(survey.sources)
     counts = oddity.detail["classes"]
@@ -220,10 +237,11 @@ def _windows(survey: Survey, table: WindowTable) -> list[Finding]:
     if len(kinds) < 2:
         return []
     how = "seem to have been shown" if table.guessed else "are shown"
-    by_class = "; ".join(
+    told = [
         f"{name}: {', '.join(f'{number:,} {kind}' for kind, number in counts.items())}"
         for name, counts in table.counts.items() if counts
-    )  # fmt: skip
+    ]  # fmt: skip
+    by_class = enumerate_some(told, "; ")
     title = f"The images {how} in {len(kinds)} windows ({by_class})."
     severity: Severity = "warning" if table.gap >= 0.5 else "note"
     return [
@@ -249,13 +267,14 @@ def _balance(survey: Survey) -> list[Finding]:
         title = f"There are no images of {_listed(absent)}."
         findings.append(Finding("class_absent", "warning", title, len(absent), total, (), {"counts": counts}))
     if few:
-        title = f"Some classes have fewer than {FEW} images in a split, too few for a figure: {', '.join(few)}."
+        title = f"Some classes have fewer than {FEW} images in a split, too few for a figure: {enumerate_some(few)}."
         findings.append(Finding("class_few", "note", title, len(few), total, (), {"counts": counts}))
     sizes = np.bincount(survey.labels, minlength=len(survey.label_names))
     ratio = float(sizes.max() / max(sizes.min(), 1))
     said = "; ".join(
-        f"{split}: {', '.join(f'{number:,} {name}' for name, number in row.items())}" for split, row in counts.items()
-    )  # noqa: E501
+        f"{split}: {enumerate_some([f'{number:,} {name}' for name, number in row.items()])}"
+        for split, row in counts.items()
+    )
     severity: Severity = "warning" if ratio >= RATIO else "note"
     title = f"The largest class has {ratio:.1f} times the images of the smallest ({said})."
     return [*findings, Finding("class_balance", severity, title, int(sizes.min()), total, (), {"counts": counts})]
