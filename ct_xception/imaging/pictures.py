@@ -447,7 +447,7 @@ def _grey_by_bands(image: Image.Image) -> tuple[np.ndarray, float, bool]:
         band, alpha = _split_alpha(image.crop((0, top, width, bottom)))
         if band.mode not in ("1", "L"):
             band = band.convert("RGB")
-            coloured += _coloured_count(np.asarray(band))
+            coloured += int(np.count_nonzero(coloured_pixels(np.asarray(band))))
         levels = np.asarray(band.convert("L"))
         if alpha is not None:
             levels = np.rint(levels * (alpha / np.float32(255))).astype(np.uint8)
@@ -468,11 +468,11 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
     return image.convert("RGB"), None if opaque else np.asarray(alpha)
 
 
-def _coloured_count(rgb: np.ndarray) -> int:
-    """How many pixels (H, W, 3) uint8 have channels that differ by more than COLOUR_TOLERANCE."""
+def coloured_pixels(rgb: np.ndarray) -> np.ndarray:
+    """Where (H, W) bool the channels of pixels (H, W, 3) uint8 differ by more than COLOUR_TOLERANCE: ink, or colour."""
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    return int(np.count_nonzero(spread > COLOUR_TOLERANCE))
+    return spread > COLOUR_TOLERANCE
 
 
 def _colour_note(coloured: float) -> list[str]:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.command_line import Parser
 from ct_xception.errors import InputError, printable
 from ct_xception.text import RESEARCH_USE, did_you_mean
+from ct_xception.training.losses import LOSSES
+from ct_xception.training.start import settle_start
 
 if TYPE_CHECKING:
     from ct_xception.corpus.load import CorpusOptions
@@ -26,7 +28,6 @@ EXAMPLES = """\
   accelerate launch train_hf.py --corpus DIR --weights hub --output_dir runs/mine
   accelerate launch train_hf.py --corpus phantom --weights none --epochs 3
   accelerate launch --multi_gpu --num_processes 4 train_hf.py --config recipe.yaml --resume auto"""
-LOSSES = ("cross_entropy", "focal", "bce")
 SCHEDULES = ("cosine", "linear", "polynomial", "cosine_with_restarts", "constant")
 METRICS = ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc")
 TRACKERS = ("tensorboard", "trackio", "wandb")
@@ -77,7 +78,7 @@ class TrainConfig:
     filters: list[str] = option([], "filters on each slice, in order: median, clahe", "corpus")
 
     backbone: str = option("legacy_xception", "legacy_xception or xception41, 65, 71, 41p, 65p", "network")
-    weights: str = option("hub", "first weights: hub, none (random), a safetensors file or a checkpoint", "network")
+    weights: str = option("hub", "first weights: hub, none (random), checkpoint, safetensors or Keras file", "network")
     image_size: int = option(192, "side of the square input in pixels", "network")
     dropout: float = option(0.3, "share of pooled features dropped before the head", "network")
 
@@ -107,7 +108,7 @@ class TrainConfig:
         None, "arithmetic of the forward pass (default: accelerate's)", "training", ("no", "fp16", "bf16")
     )
 
-    loss: str = option("cross_entropy", "loss; bce is for two classes", "loss", LOSSES)
+    loss: str = option("cross_entropy", "loss; bce is for two classes", "loss", tuple(LOSSES))
     label_smoothing: float = option(0.1, "share of each label spread over all classes", "loss")
     focal_gamma: float = option(2.0, "focusing exponent of the focal loss", "loss")
     class_weights: str = option("none", "weigh the loss by inverse class frequency", "loss", ("none", "balanced"))
@@ -399,7 +400,6 @@ def parse_config(arguments: Sequence[str] | None = None) -> TrainConfig:
 
 def config_from_given(given: Mapping[str, Any]) -> TrainConfig:
     """A checked `TrainConfig` from the options of a command line, with those of the YAML file that `config` names."""
-    from ct_xception.training.start import settle_start
 
     own = {name: value for name, value in given.items() if name != "config"}
     file = given.get("config")

@@ -17,7 +17,6 @@ import numpy as np
 from ct_xception.audit.overlap import SplitCorpus
 from ct_xception.errors import InputError, printable
 from ct_xception.training.cache import CachedSlices, prepare_slices
-from ct_xception.training.start import open_start
 
 if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
@@ -42,9 +41,10 @@ def load_old(config: TrainConfig, label_names: Sequence[str], cache: Path) -> tu
     """
     if not config.replay:
         return ()
-    from ct_xception.serving.checkpoint import read_provenance
+    from ct_xception.serving.checkpoint import open_checkpoint, read_provenance
 
-    past = known_splits(read_provenance(open_start(config).folder))
+    assert config.init is not None  # --replay is refused without it
+    past = known_splits(read_provenance(open_checkpoint(config.init).folder))
     return tuple(_load(config, source, label_names, past, cache) for source in config.replay)
 
 
