@@ -21,7 +21,7 @@ from ct_xception.explain.attribution import Cancelled, attribute
 from ct_xception.explain.faithfulness import Explained, evidence
 from ct_xception.explain.overlay import draw_figure, overlay, readable
 from ct_xception.explain.whereabouts import find_ink
-from ct_xception.imaging.body import body_mask
+from ct_xception.imaging.body import body_of
 from ct_xception.imaging.slices import Slice, Window
 from ct_xception.serving.downloads import Findings, Origin, is_refused, operating_sentence
 from ct_xception.serving.predictor import Classifier, Prediction
@@ -247,7 +247,7 @@ def _has_ink(slice_: Slice) -> bool:
     """Whether letters seem to stand beside the body: several bright marks there, above its lower third (the table)."""
     from scipy import ndimage
 
-    body = body_mask(slice_.pixels)
+    body = body_of(slice_)
     rows = np.flatnonzero(body.any(axis=1))
     if body.all() or not rows.size:
         return False

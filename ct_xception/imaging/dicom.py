@@ -21,6 +21,7 @@ from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.imaging.codestreams import coded_size, inflated_size, run_length_size
 from ct_xception.imaging.pictures import is_flat, refusing, slice_from_picture, span, whole_range
 from ct_xception.imaging.places import Place
+from ct_xception.imaging.outline import outline_in_hu
 from ct_xception.imaging.slices import Slice, check_pixels, choose_frame, is_dicom, name_of, open_source
 from ct_xception.imaging.windows import WINDOWS, Window, apply_window
 
@@ -280,6 +281,8 @@ def _grey_slice(stored: np.ndarray, tags: _Tags, label: str, option: Window | No
     pixels[padding] = 0
     bits, modality = tags.dataset.BitsStored, _text(tags.dataset, "Modality")
     read: dict[str, Any] = {"modality": modality, "is_localizer": _is_localizer(tags.dataset)}
+    if is_hu and not read["is_localizer"]:
+        read["body"] = outline_in_hu(np.where(padding, -np.inf, values))
     return Slice(pixels, label, bits, is_hu, window, _spacing(tags), (*notes, *more), **read)
 
 
