@@ -157,7 +157,7 @@ def warnings_of(found: Mapping[str, Any]) -> list[str]:
 def describe_grounds(explained: Explained) -> dict[str, Any]:
     shape = explained.slice.pixels.shape
     seen = seen_mask(seen_region(explained.model.config.pretrained_cfg, explained.box), explained.box, shape)
-    shares = ground_shares(explained.attribution.map, find_grounds(explained.slice.pixels), seen)
+    shares = ground_shares(explained.attribution.map, find_grounds(explained.slice.pixels, explained.slice.body), seen)
     record: dict[str, Any] = {name: {"share": item.share, "area": item.area} for name, item in shares.items()}
     return {**record, "warning": whereabouts_warning(shares)}
 

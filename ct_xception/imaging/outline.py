@@ -26,7 +26,7 @@ DIRECTIONS = 72  # around a body's middle; DOWN of them, straight down, may show
 DOWN = 34
 SPECK = 6  # pixels: a smaller thing beyond a body is noise
 LEAST_AREA, SPARSE = 0.03, 0.85  # of the picture; of a rim's directions that are lit
-SOLID, RAGGED = (0.86, 0.925), 0.05  # of the convex hull: less is no body, or none if more than RAGGED lies beside it
+SOLID, RAGGED = (0.86, 0.925), 0.06  # of the convex hull: less is no body, or none if more than RAGGED lies beside it
 ASPECTS = (0.55, 4.0)  # width / height
 CUT = (0.55, 0.63)  # of the picture's edge: a body that covers more is cut on all sides; a smooth one
 AROUND = 0.15  # of the directions: two arms may lie beyond a body; a skin around muscle fills more
@@ -34,8 +34,9 @@ BEYOND = (0.15, 0.35)  # of the body's area that may lie lit beside it: anywhere
 WHITE = 245  # grey level of a rim whose window is white from fat on
 SURROUNDED, GRAIN = 0.6, 0.05  # of the directions, of the body's area, lit beyond a white rim: fat as grain
 LAYERS = 1.25  # times the rim's spread that what lies deeper is brighter: muscle under fat
-WALL = 0.56  # of the wall lit in a body whose fat is lit
+WALL, SOLID_WALL, LIT = 0.56, 0.66, 0.58  # of the wall, of the whole, lit in a body whose fat is lit
 THIN_WALL, THIN = 0.35, 0.45  # of the wall, of the whole, lit where the window is white from muscle on only
+FULL = 0.97  # of the whole lit: no black flesh anywhere
 CLOTHED = 0.78  # of the directions that clothes and a blanket fill
 UNEVEN = 0.262  # spread of the rim over its level: less is no grain
 SMOOTH, LINE = 0.965, 0.55  # of the hull, of a closed skin's pixels that are lit: less is muscle and grain
@@ -212,6 +213,11 @@ def _fat(scene: Scene, shape: _Shape, around: float) -> str:
         return "black" if thin or (around > SURROUNDED and shape.beyond > GRAIN) else "lit"
     spread = max(1.0, float(scene.pixels[rim].std()))
     if muscle - fat > LAYERS * spread and lit[wall].mean() > WALL:
+        return "lit"
+    share = lit[shape.mask].mean()
+    if around <= AROUND and lit[wall].mean() > SOLID_WALL and share > LIT:
+        return "lit"
+    if around <= CLOTHED and share > FULL:
         return "lit"
     return "even" if spread <= UNEVEN * fat else "black"
 
