@@ -20,6 +20,7 @@ FRAME_EVEN, FRAME_STEP = 16, 12  # grey levels: a frame's line varies by less, a
 PADDING = 4  # grey levels above the darkest corner that are padding still
 ROUND = 0.012  # of its radius: a circle's outline strays less, a body's more
 SMALLEST_CIRCLE = 0.35  # of the longer side: its radius
+EVEN_AIR, BODY_STEP, SMALLEST_BODY = 30, 12, 0.05  # grey levels; grey levels; of the circle that a body must fill
 AIR_SPREAD = 24  # grey levels: what of the edge lies as close above its darkest twentieth is air
 NOISE, LEAST_ABOVE = 3, 5  # times the air's spread, and grey levels: what is brighter is no air
 
@@ -77,13 +78,14 @@ def _fill_circle(pixels: Pixels) -> Pixels:
         return pixels
     if not 0.3 * inside.size < inside.sum() < 0.985 * inside.size or not _is_circle(inside):
         return pixels
-    rim = inside & ~wither(inside, 4)
-    levels = np.sort(pixels[rim])
-    level = levels[len(levels) // 2]
-    outside = np.sort(pixels[~inside])
-    if level <= int(outside[len(outside) // 2]) + PADDING:
+    deep = wither(inside, 4)
+    rim = inside & ~deep
+    levels, outside = np.sort(pixels[rim]).astype(int), np.sort(pixels[~inside])
+    level, even = levels[len(levels) // 2], levels[len(levels) * 3 // 4] - levels[len(levels) // 4] <= EVEN_AIR
+    holds = (pixels[deep] > level + BODY_STEP).sum() > SMALLEST_BODY * deep.sum()
+    if not even or not holds or level <= int(outside[len(outside) // 2]) + PADDING:
         return pixels
-    return np.where(~inside | (rim & (pixels < level)), level, pixels)
+    return np.where(~inside | (rim & (pixels < level)), level, pixels).astype(np.uint8)
 
 
 def _padding(pixels: Pixels) -> Mask:
