@@ -19,7 +19,7 @@ training failed, 2 on bad input or usage, 130 when interrupted; `accelerate laun
 
 import sys
 
-from ct_xception.stages.run import main
+from ct_xception.pipeline.run import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,9 +6,10 @@ import base64
 import re
 from pathlib import Path
 
+from ct_xception.checkpoint import CARD
 from ct_xception.errors import CheckpointError
-from ct_xception.serving.checkpoint import CARD, fetch_card
-from ct_xception.serving.predictor import Classifier
+from ct_xception.serving.checkpoint import fetch_card
+from ct_xception.serving.classifier import Classifier
 
 MAX_FIGURE = 2**20  # bytes; a card's figures have a tenth of that
 _FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)

@@ -11,6 +11,8 @@ import gradio as gr
 from ct_xception_app import layout, words
 from ct_xception_app.cases import Case, MapChoice, Study, View
 from ct_xception_app.curve import draw_curve
+from ct_xception_app.downloads import as_csv, as_json, as_report, is_refused
+from ct_xception_app.feedback import FeedbackFolder, Review
 from ct_xception_app.jobs import Job, Jobs, Replaced
 from ct_xception_app.layout import EXAMPLES, Inputs, Outputs, Reviewing
 from ct_xception_app.limits import LONGEST_SECONDS, SHOWN_SIDE
@@ -19,11 +21,10 @@ from PIL import Image
 from ct_xception.errors import InputError
 from ct_xception.explain.attribution import Cancelled
 from ct_xception.explain.catalogue import METHODS
-from ct_xception.imaging.slices import WINDOWS, Slice, Window
-from ct_xception.serving.downloads import as_csv, as_json, as_report, is_refused
-from ct_xception.serving.feedback import FeedbackFolder, Review
+from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.windows import WINDOWS, Window
 from ct_xception.serving.series import Stopped, answer_together
-from ct_xception.wording import describe_window
+from ct_xception.text import describe_window
 
 # On a narrow screen the answer stands far below what was touched.
 _TO_THE_ANSWER = """() => { if (window.innerWidth < 720)

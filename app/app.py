@@ -17,13 +17,13 @@ import gradio as gr
 from ct_xception_app import about, doors, words
 from ct_xception_app.actions import NAME_EMPTY_PLACES, Page
 from ct_xception_app.cases import Study
+from ct_xception_app.feedback import FOLDER_VARIABLE, HUB_VARIABLE, FeedbackFolder
 from ct_xception_app.layout import HERE, build_inputs, build_outputs, build_review
 from ct_xception_app.limits import KEPT_SECONDS, MAX_FILE, MAX_QUEUE, SWEEP_SECONDS
 
 from ct_xception.errors import InputError
-from ct_xception.serving.feedback import FOLDER_VARIABLE, HUB_VARIABLE, FeedbackFolder
-from ct_xception.serving.predictor import Classifier
-from ct_xception.wording import RESEARCH_USE
+from ct_xception.serving.classifier import Classifier
+from ct_xception.text import RESEARCH_USE
 
 
 def build_demo(checkpoint: str | Path, *, reviews: FeedbackFolder | None = None) -> gr.Blocks:

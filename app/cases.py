@@ -13,20 +13,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from ct_xception_app.downloads import Findings, Origin, is_refused, operating_sentence
 from PIL import Image
 
 from ct_xception.errors import InputError
-from ct_xception.explain.account import explanation_record, explanation_sentences
 from ct_xception.explain.attribution import Cancelled, attribute
 from ct_xception.explain.faithfulness import Explained, evidence
+from ct_xception.explain.location import find_ink
 from ct_xception.explain.overlay import draw_figure, overlay, readable
-from ct_xception.explain.whereabouts import find_ink
+from ct_xception.explain.summary import explanation_record, explanation_sentences
 from ct_xception.imaging.body import body_of
-from ct_xception.imaging.slices import Slice, Window
-from ct_xception.serving.downloads import Findings, Origin, is_refused, operating_sentence
-from ct_xception.serving.predictor import Classifier, Prediction
+from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.windows import Window
+from ct_xception.serving.classifier import Classifier, Prediction
 from ct_xception.serving.series import Series, SeriesAnswer, SliceAnswer, answer_series, answer_together, gather
-from ct_xception.wording import RESEARCH_USE
+from ct_xception.text import RESEARCH_USE
 
 FOOT_LETTERS = 150  # in a line under the figure
 MIN_MARKS = 3  # bright marks beside the body from which the page warns of letters

@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 
 from ct_xception.serving.series import SeriesAnswer, SliceAnswer
-from ct_xception.wording import percent
+from ct_xception.text import percent
 
 WIDTH, HEIGHT = 720, 150
 LEFT, RIGHT, TOP, BOTTOM = 70, 10, 12, 24

@@ -25,6 +25,7 @@ from weakref import WeakKeyDictionary
 
 import anyio.to_thread
 import gradio as gr
+from ct_xception_app.downloads import Origin
 from ct_xception_app.limits import LONGEST_SECONDS
 from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
@@ -34,17 +35,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from ct_xception.errors import InputError
-from ct_xception.explain.account import explanation_record
 from ct_xception.explain.attribution import Cancelled, attribute
 from ct_xception.explain.catalogue import METHODS
 from ct_xception.explain.faithfulness import Explained
 from ct_xception.explain.overlay import overlay
-from ct_xception.imaging.slices import Slice, parse_window
-from ct_xception.serving.downloads import Origin
+from ct_xception.explain.summary import explanation_record
+from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.windows import parse_window
+from ct_xception.serving.classifier import Classifier, Prediction
 from ct_xception.serving.inference_api import POSTED, Asked, NotAnswered, classify, read_json_request, refusal_of
-from ct_xception.serving.predictor import Classifier, Prediction
 from ct_xception.serving.text import answer_record
-from ct_xception.wording import RESEARCH_USE
+from ct_xception.text import RESEARCH_USE
 
 INFERENCE, MCP = "/image-classification", "/gradio_api/mcp/"
 TOLD_OF_A_REFUSAL = ("source", "gate", "window", "notes", "model", "notice")

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import gradio as gr
 from ct_xception_app import words
+from ct_xception_app.feedback import NO_CLASS, UNSURE
 from ct_xception_app.limits import KEPT_SECONDS
 
 from ct_xception.explain.catalogue import BUDGETS, METHODS
-from ct_xception.imaging.slices import WINDOWS, read_slice
-from ct_xception.serving.feedback import NO_CLASS, UNSURE
+from ct_xception.imaging.reader import read_slice
+from ct_xception.imaging.windows import WINDOWS
 from ct_xception.serving.series import AGGREGATIONS
 
 HERE = Path(__file__).resolve().parent

@@ -24,11 +24,11 @@ import numpy as np
 from PIL import Image
 
 from ct_xception.evaluation.explanations import evidence_figures
-from ct_xception.evaluation.intervals import mean_figure
 from ct_xception.evaluation.pointing import NEAR, pointing_figures
 from ct_xception.explain.catalogue import BUDGETS, METHODS
 from ct_xception.explain.faithfulness import Explained, Pointing, evidence, point
-from ct_xception.serving.predictor import Classifier
+from ct_xception.serving.classifier import Classifier
+from ct_xception.statistics.intervals import mean_figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ def main() -> int:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Everything that `main` prints."""
-    from ct_xception.corpus.phantom import generate_phantom
+    from ct_xception.phantom.corpus import generate_phantom
 
     classifier = Classifier.from_pretrained(options.checkpoint)
     with tempfile.TemporaryDirectory() as folder:

@@ -31,8 +31,8 @@ import numpy as np
 from benchmarks.results import store
 
 if TYPE_CHECKING:
-    from ct_xception.corpus.survey import Survey
-    from ct_xception.corpus.twins import Twins
+    from ct_xception.audit.survey import Survey
+    from ct_xception.audit.twins import Twins
 
 KINDS_OF_TABLE = ("recall", "scale")
 COPIES = 200  # planted among varied thumbnails
@@ -65,10 +65,10 @@ def main() -> int:
 
 def recall_table(options: argparse.Namespace) -> str:
     """What of each planted kind is found, and how many reported pairs are false."""
+    from ct_xception.audit.survey import survey_corpus
+    from ct_xception.audit.twins import find_twins
     from ct_xception.corpus.load import load_corpus
-    from ct_xception.corpus.phantom import generate_phantom
-    from ct_xception.corpus.survey import survey_corpus
-    from ct_xception.corpus.twins import find_twins
+    from ct_xception.phantom.corpus import generate_phantom
 
     with tempfile.TemporaryDirectory() as folder:
         patients = max(24, options.plants * 9 // 5)  # whose test split offers enough leaks
@@ -113,7 +113,7 @@ def recall_rows(survey: Survey, twins: Twins, planted: Sequence[dict[str, Any]])
 
 def interval(hits: int, total: int) -> str:
     """A share in percent with its Wilson interval."""
-    from ct_xception.evaluation.intervals import wilson_interval
+    from ct_xception.statistics.intervals import wilson_interval
 
     if not total:
         return "none"
@@ -138,7 +138,7 @@ def scale_table(options: argparse.Namespace) -> str:
 
 def measure_size(size: int, seed: int) -> dict[str, float]:
     """Search a varied survey of `size` images: processor seconds, peak memory, copies found."""
-    from ct_xception.corpus.twins import find_twins
+    from ct_xception.audit.twins import find_twins
 
     survey, copies = varied_survey(size, seed)
     memory = Memory()
@@ -172,8 +172,8 @@ class Memory(threading.Thread):
 
 def varied_survey(size: int, seed: int) -> tuple[Survey, list[tuple[int, int]]]:
     """A survey of `size` images that nobody drew, and which of them are copies of which."""
+    from ct_xception.audit.survey import Survey, pictures, survey_corpus
     from ct_xception.corpus.load import load_corpus
-    from ct_xception.corpus.survey import Survey, pictures, survey_corpus
 
     base = survey_corpus(load_corpus(f"phantom:patients={BASE_PATIENTS},seed={seed}").dataset, progress=False)
     rng = np.random.default_rng(seed)
@@ -202,7 +202,7 @@ def varied(detail: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Pictures (n, 128, 128) as of other patients: other proportions, greys, organs and vessels; float32."""
     from scipy.ndimage import zoom
 
-    from ct_xception.corpus.registration import resample
+    from ct_xception.audit.registration import resample
 
     count = len(detail)
     windows = rng.uniform(-0.06, 0.06, (count, 4)) + [0, 1, 0, 1]
@@ -215,7 +215,7 @@ def varied(detail: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def copied(detail: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The same pictures with up to 10 % cut off, brighter or darker, and a little noisier."""
-    from ct_xception.corpus.registration import resample
+    from ct_xception.audit.registration import resample
 
     count = len(detail)
     cuts = rng.uniform(0, 0.05, (count, 4)) * [1, -1, 1, -1] + [0, 1, 0, 1]
@@ -226,7 +226,7 @@ def copied(detail: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def put_views(arrays: dict[str, np.ndarray], part: slice, detail: np.ndarray, boxes: np.ndarray) -> None:
     """Store pictures (n, 128, 128), and the whole and the body crop of them, as a survey does."""
-    from ct_xception.corpus.registration import resample, shrink
+    from ct_xception.audit.registration import resample, shrink
 
     arrays["detail"][part] = detail
     arrays["raw"][part] = shrink(detail, 64)

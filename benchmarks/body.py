@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +26,11 @@ from PIL import Image
 from scipy import ndimage
 
 from benchmarks.results import store
-from ct_xception.corpus.phantom import REFERENCE_CLASSES, phantom_slice
 from ct_xception.imaging.body import crop_body
-from ct_xception.imaging.slices import Slice, read_slice
+from ct_xception.imaging.reader import read_slice
+from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import WINDOWS, Window, apply_window
+from ct_xception.phantom.corpus import REFERENCE_CLASSES, phantom_slice
 
 TABLES = ("its own", "none", "crescent", "slab", "mat", "bar")
 USUAL = [(-600, 1500), (40, 400), (400, 1800), (40, 100), (50, 150), (400, 1000), (300, 600)]

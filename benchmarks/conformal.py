@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.results import store
-from ct_xception.evaluation.calibration import apply_temperature, fit_temperature
-from ct_xception.evaluation.conformal import fit_conformal
 from ct_xception.serving.decisions import METHODS, set_members
+from ct_xception.statistics.calibration import apply_temperature, fit_temperature
+from ct_xception.statistics.conformal import fit_conformal
 
 Floats = NDArray[np.float64]
 COMPONENTS, CALIBRATING = 80, 72
@@ -76,7 +76,7 @@ def read(source: str) -> tuple[Floats, NDArray[np.intp], NDArray[np.intp]]:
     """Principal components (N, 80) of the readable images, their labels and their (pseudo-)patients, N each."""
     from sklearn.decomposition import PCA
 
-    from ct_xception.corpus.audit import audit_corpus
+    from ct_xception.audit.audit import audit_corpus
     from ct_xception.corpus.load import load_corpus
 
     audit = audit_corpus(load_corpus(source))

@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter, zoom
 
 from ct_xception.errors import SliceError
 from ct_xception.imaging.dicom import read_header
-from ct_xception.imaging.slices import read_slice
+from ct_xception.imaging.reader import read_slice
 
 EACH = 8  # drawn pictures of a kind
 TEXT = (

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from benchmarks.foreign import Foreign, foreign_pictures
 from ct_xception.evaluation.gate_fit import COMPONENTS, Seen, fit_distance, fit_gate, see_items
-from ct_xception.evaluation.intervals import RESAMPLES, wilson_interval
+from ct_xception.serving.classifier import Classifier, Prediction
 from ct_xception.serving.gate import Gate
-from ct_xception.serving.predictor import Classifier, Prediction
+from ct_xception.statistics.intervals import RESAMPLES, wilson_interval
 
 NEIGHBOURS = 5
 KEPT = 0.97  # of validation slices that a compared distance must let pass

@@ -19,7 +19,7 @@ def latency_rows(options: argparse.Namespace) -> list[Row]:
 
     from ct_xception.corpus.load import load_corpus
     from ct_xception.model.modelling import CTXceptionForImageClassification
-    from ct_xception.serving.predictor import Classifier
+    from ct_xception.serving.classifier import Classifier
 
     torch.set_num_threads(options.threads)
     item = load_corpus(options.corpus).dataset["train"][0]["image"]

@@ -35,7 +35,7 @@ from PIL import Image
 from benchmarks.results import store
 
 if TYPE_CHECKING:
-    from ct_xception.serving.predictor import Classifier
+    from ct_xception.serving.classifier import Classifier
 
 NEAR = 1e-6  # how far an answer may lie from the predictor's own, of a probability
 FULL = 503
@@ -201,8 +201,8 @@ def _await(port: int, process: subprocess.Popen[Any]) -> None:
 
 def phantom_slices() -> list[NDArray[np.uint8]]:
     """48 slices of generated patients, 256 px."""
-    from ct_xception.corpus.phantom import generate_phantom
-    from ct_xception.imaging.slices import read_slice
+    from ct_xception.imaging.reader import read_slice
+    from ct_xception.phantom.corpus import generate_phantom
 
     with tempfile.TemporaryDirectory() as folder:
         corpus = generate_phantom(Path(folder) / "phantom", patients=24, slices_per_patient=2, seed=5)
@@ -211,8 +211,8 @@ def phantom_slices() -> list[NDArray[np.uint8]]:
 
 def main() -> int:
     """Besiege each door by each number of clients, and write the table."""
-    from ct_xception.imaging.slices import read_slice
-    from ct_xception.serving.predictor import Classifier
+    from ct_xception.imaging.reader import read_slice
+    from ct_xception.serving.classifier import Classifier
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__.partition("\n")[0])
     parser.add_argument("checkpoint", metavar="CHECKPOINT")

@@ -28,8 +28,9 @@ from typing import Any
 
 from benchmarks.results import store
 from benchmarks.turns import in_own_process
+from ct_xception.checkpoint import CONFIG, SIDE_FILE, WEIGHTS
 from ct_xception.files import read_json, sha256_file, write_json
-from ct_xception.serving.catalogue import RUNTIMES, WEIGHTS
+from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.checkpoint import open_checkpoint
 
 STOCK = "stock pipeline()"
@@ -98,16 +99,16 @@ def pictures(corpus: str, folder: Path, count: int) -> list[Path]:
 
 def exported(checkpoint: Path, side: int, files: Sequence[Path], folder: Path) -> Path:
     """The checkpoint with every runtime's file, for square inputs of `side` pixels."""
-    from ct_xception.publish.onnx_file import describe, quantise_onnx, write_onnx, write_openvino
-    from ct_xception.serving.predictor import Classifier
+    from ct_xception.formats.onnx import describe, quantise_onnx, write_onnx, write_openvino
+    from ct_xception.serving.classifier import Classifier
 
     folder.mkdir()
     shutil.copy(checkpoint / WEIGHTS, folder)
-    config = read_json(checkpoint / "config.json")
+    config = read_json(checkpoint / CONFIG)
     config["pretrained_cfg"]["input_size"] = [3, side, side]
-    write_json(folder / "config.json", config)
-    steps = read_json(checkpoint / "ct_xception.json")["input"]
-    write_json(folder / "ct_xception.json", {"format": 1, "input": steps})
+    write_json(folder / CONFIG, config)
+    steps = read_json(checkpoint / SIDE_FILE)["input"]
+    write_json(folder / SIDE_FILE, {"format": 1, "input": steps})
     classifier = Classifier.from_pretrained(folder)
     description = describe(open_checkpoint(folder))
     for names in RUNTIMES.values():
@@ -123,10 +124,10 @@ def exported(checkpoint: Path, side: int, files: Sequence[Path], folder: Path) -
 
 def _state_hashes(folder: Path) -> None:
     """A manifest, so that start-up pays for checking it, as with every checkpoint that was published."""
-    side = read_json(folder / "ct_xception.json")
-    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "ct_xception.json"]
+    side = read_json(folder / SIDE_FILE)
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != SIDE_FILE]
     side["manifest"] = {file.relative_to(folder).as_posix(): sha256_file(file) for file in files}
-    write_json(folder / "ct_xception.json", side)
+    write_json(folder / SIDE_FILE, side)
 
 
 def speed_rows(side: int, checkpoint: Path, files: Sequence[Path], options: argparse.Namespace) -> list[str]:
@@ -180,7 +181,7 @@ def _answerer(name: str, checkpoint: str, threads: int) -> Callable[[str], Any]:
         from transformers import pipeline
 
         return pipeline("image-classification", model=checkpoint, device="cpu")
-    from ct_xception.serving.predictor import Classifier
+    from ct_xception.serving.classifier import Classifier
 
     return Classifier.from_pretrained(checkpoint, name, threads=threads)
 

@@ -19,7 +19,7 @@ import torch
 from benchmarks.turns import Row, in_own_process, take_turns
 
 if TYPE_CHECKING:
-    from ct_xception.training.config import TrainConfig
+    from ct_xception.training.options import TrainConfig
 
 
 def training_rows(options: argparse.Namespace) -> list[Row]:
@@ -29,7 +29,7 @@ def training_rows(options: argparse.Namespace) -> list[Row]:
 
 def training_row(options: argparse.Namespace, image_size: int) -> Row:
     """Images a second at this size (px)."""
-    from ct_xception.training.config import TrainConfig
+    from ct_xception.training.options import TrainConfig
 
     config = TrainConfig(
         corpus=options.corpus,

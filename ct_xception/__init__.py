@@ -11,14 +11,14 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Classifier": "ct_xception.serving.predictor",
-    "Prediction": "ct_xception.serving.predictor",
+    "Classifier": "ct_xception.serving.classifier",
+    "Prediction": "ct_xception.serving.classifier",
     "CTXceptionForImageClassification": "ct_xception.model.modelling",
-    "Slice": "ct_xception.imaging.slices",
-    "Window": "ct_xception.imaging.slices",
-    "read_slice": "ct_xception.imaging.slices",
+    "Slice": "ct_xception.imaging.slice",
+    "Window": "ct_xception.imaging.windows",
+    "read_slice": "ct_xception.imaging.reader",
     "load_corpus": "ct_xception.corpus.load",
-    "TrainConfig": "ct_xception.training.config",
+    "TrainConfig": "ct_xception.training.options",
     "InputError": "ct_xception.errors",
     "SliceError": "ct_xception.errors",
     "CorpusError": "ct_xception.errors",

@@ -17,6 +17,10 @@ class InputError(ValueError):
     """Bad input or usage. Its text is the one sentence that the user sees: what was found, and what to do."""
 
 
+class WorkError(RuntimeError):
+    """Work that failed although its input was good: one sentence, exit code 1."""
+
+
 class SliceError(InputError):
     """A file that cannot become an honest slice.
 

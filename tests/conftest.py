@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -10,6 +11,7 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 import pytest  # noqa: E402
 
+Grow = Callable[[Mapping[str, int]], Path]
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -90,6 +92,33 @@ def exported_checkpoint(tiny_checkpoint: Path, tiny_corpus: Path, tmp_path_facto
 @pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A phantom corpus of 48 images of 96 px with train, valid and test folders of the four reference classes."""
-    from ct_xception.corpus.phantom import generate_phantom
+    from ct_xception.phantom.corpus import generate_phantom
 
     return generate_phantom(tmp_path_factory.mktemp("corpus") / "phantom", patients=24, slices_per_patient=2, size=96)
+
+
+@pytest.fixture(scope="session")
+def small_phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve patients of the four reference classes, two slices each, 64 pixels; nothing planted."""
+    from ct_xception.phantom.corpus import generate_phantom
+
+    return generate_phantom(tmp_path_factory.mktemp("small") / "phantom", patients=12, slices_per_patient=2, size=64)
+
+
+@pytest.fixture
+def grow(tmp_path: Path) -> Grow:
+    """A folder of distinct 4 x 4 pictures: {"train/normal": 2} makes train/normal/0.png and 1.png."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+
+    def plant(folders: Mapping[str, int], root: Path = tmp_path / "tree") -> Path:
+        for name, number in folders.items():
+            (root / name).mkdir(parents=True, exist_ok=True)
+            for index in range(number):
+                pixels = rng.integers(0, 256, (4, 4), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / name / f"{index}.png")
+        return root
+
+    return plant

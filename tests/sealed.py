@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ct_xception.checkpoint import seal
 from ct_xception.corpus.load import load_corpus, public_report
 from ct_xception.corpus.split import split_corpus
-from ct_xception.evaluation.evaluator import evaluate_checkpoint
+from ct_xception.evaluation.measure import evaluate_checkpoint
 from ct_xception.files import sha256_file, write_json
 from ct_xception.publish.card import write_card
-from ct_xception.publish.manifest import seal
 
 
 def sealed_checkpoint(folder: Path, network: Path, corpus_folder: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,11 +15,12 @@ import pandas
 import pytest
 from PIL import Image
 
-from ct_xception.cli import main
+from ct_xception.cli import build_parser, commands, main
+from ct_xception.command_line import run_program
 from ct_xception.corpus.load import load_corpus
-from ct_xception.corpus.phantom import generate_phantom
-from ct_xception.errors import InputError
-from ct_xception.wording import RESEARCH_USE
+from ct_xception.errors import InputError, WorkError
+from ct_xception.phantom.corpus import generate_phantom
+from ct_xception.text import RESEARCH_USE
 from tests.gates import add_gate
 
 
@@ -55,10 +57,109 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("arguments", [(), ("dance",), ("predict",), ("predict", "a.png", "--frame", "x")])
+@pytest.mark.parametrize("arguments", [(), ("dance",), ("predict",), ("train",), ("predict", "a.png", "--frame", "x")])
 def test_wrong_usage_exits_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*arguments) == 2
-    assert "usage: ct-xception" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "usage: ct-xception" in printed.err and not printed.out
+    assert ("error: " in printed.err) == (len(arguments) == 4 or arguments == ("dance",))  # else it is the help
+
+
+@pytest.mark.parametrize(
+    ("arguments", "guess"),
+    [
+        (("predcit", "a.png"), "did you mean predict?"),
+        (("predict", "a.png", "--modle", "x"), "did you mean --model?"),
+        (("explain", "a.png", "--method", "gradcma"), "did you mean gradcam?"),
+        (("train", "--los", "bce"), "did you mean --loss?"),
+        (("train", "--loss", "fokal"), "did you mean focal?"),
+        (("score", "--modell", "x"), "did you mean --model?"),
+        (("evaluate", "m", "--class-map", "a=b"), "did you mean --class_map?"),
+    ],
+)
+def test_what_is_misspelt_is_guessed(
+    arguments: tuple[str, ...], guess: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 2
+    assert guess in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_command_shows_examples_that_parse(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(name, "--help") == 0
+    page = capsys.readouterr().out
+    lines = page.partition("\nexamples:\n")[2].splitlines()
+    assert lines
+    for line in lines:
+        program, *words = shlex.split(line)
+        assert program == "ct-xception" and words[0] == name and callable(build_parser().parse_args(words).run)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (InputError("a.png: is no slice; give another."), 2, "a.png: is no slice; give another."),
+        (WorkError("the loss is nan"), 1, "the loss is nan"),
+        (OSError(28, "No space left on device", "runs"), 1, "No space left on device: 'runs'"),
+        (MemoryError(), 1, "not enough memory"),
+        (KeyboardInterrupt(), 130, "interrupted; go on"),
+    ],
+)
+def test_of_many_processes_the_first_one_speaks(
+    error: BaseException,
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        raise error
+
+    assert run_program("train", fail, remedy="; go on") == code
+    assert capsys.readouterr().err.startswith("train: ") and said in said
+    monkeypatch.setenv("RANK", "1")
+    assert run_program("train", fail, remedy="; go on") == code
+    own = isinstance(error, (OSError, MemoryError))  # what only one machine may have met
+    assert capsys.readouterr().err.startswith("train, process 1: " if own else "") and not capsys.readouterr().err
+
+
+def test_sigterm_ends_a_command_with_143() -> None:
+    code = (
+        "import sys, time; from ct_xception.command_line import run_program\n"
+        "sys.exit(run_program('x', lambda: (print(1, flush=True), time.sleep(60))[1]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "1\n"
+    process.terminate()
+    assert process.communicate()[1] == "x: terminated\n" and process.returncode == 143
+
+
+def test_a_run_folder_stands_for_its_checkpoint(
+    tiny_checkpoint: Path, sample_slices: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path / "run" / "model")
+    (tmp_path / "run" / "config.json").write_text("{}")
+    assert run("predict", sample_slices[0], "--model", tmp_path / "run", "--json") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["model"] == str(tmp_path / "run" / "model")
+    assert f"checkpoint: {tmp_path / 'run' / 'model'} (of the run folder named)" in printed.err
+
+
+def test_score_is_the_batch_scoring(
+    tiny_checkpoint: Path, sample_slices: list[Path], bad_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(sample_slices[0], bad_file.parent / "good.png")
+    words = (
+        "score",
+        "--model",
+        tiny_checkpoint,
+        "--folder",
+        bad_file.parent,
+        "--output",
+        bad_file.parent / "a.parquet",
+    )
+    assert run(*words) == 3 and "1 of 2 refused" in capsys.readouterr().out
+    assert run(*words) == 3 and "scored already" in capsys.readouterr().out
 
 
 def test_one_file_as_json_is_an_object(
@@ -308,7 +409,7 @@ def test_validation_is_what_training_carved_or_refused(
     def measure(*_: object, **__: object) -> None:
         raise InputError("measured.")
 
-    monkeypatch.setattr("ct_xception.evaluation.evaluator.evaluate_checkpoint", measure)
+    monkeypatch.setattr("ct_xception.evaluation.measure.evaluate_checkpoint", measure)
     assert run("evaluate", checkpoint, *options, "--split", "test") == 2  # a published test split is what it is
     assert "measured" in capsys.readouterr().err
 
@@ -327,7 +428,7 @@ def test_an_interrupt_exits_130_without_a_traceback(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ct_xception.corpus.phantom.generate_phantom", interrupt)
+    monkeypatch.setattr("ct_xception.phantom.corpus.generate_phantom", interrupt)
     assert run("phantom", "anywhere") == 130
     assert capsys.readouterr().err == "ct-xception: interrupted\n"
 

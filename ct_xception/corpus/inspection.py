@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from ct_xception.corpus.listing import CorpusOptions, Item
 from ct_xception.errors import SliceError
 from ct_xception.files import sha256_file
-from ct_xception.imaging.slices import DICOM_SUFFIXES, read_slice
+from ct_xception.imaging.reader import read_slice
+from ct_xception.imaging.source import DICOM_SUFFIXES
 
 SHOWN = 12  # sentences on unreadable files; a broken disk would fill the screen
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ct_xception.corpus.labels import SPLITS, split_of
 from ct_xception.errors import CorpusError, InputError, printable
-from ct_xception.imaging.slices import is_readable_name
+from ct_xception.imaging.source import is_readable_name
 from ct_xception.imaging.windows import Window
 
 if TYPE_CHECKING:

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Corpus", "CorpusOptions", "corpus_summary", "load_corpus", "public_report"]
 
-PHANTOM_CODE = ("anatomy", "lesions", "phantom", "plants", "scanner")
 HUB_SECONDS = 10.0  # to wait for the Hub's first answer
 
 
@@ -206,12 +205,12 @@ def _image_cell(content: Path | bytes) -> dict[str, Any]:
 
 def _phantom_folder(name: str) -> Path:
     """The cached phantom of a source such as `phantom:patients=40,classes=benign+malignant,plant=leaks:20`."""
-    from ct_xception.corpus import phantom
+    from ct_xception.phantom import corpus as phantom
 
     given = _phantom_options(name)
     options = phantom.PhantomOptions(**given)
     # Another version of the code that draws would give other images under the same options.
-    code = "".join(Path(phantom.__file__).with_name(f"{name}.py").read_text("utf-8") for name in PHANTOM_CODE)
+    code = "".join(file.read_text("utf-8") for file in sorted(Path(phantom.__file__).parent.glob("*.py")))
     key = hashlib.sha256(f"{options!r}{code}".encode()).hexdigest()[:16]
     folder = _cache() / f"phantom-{key}"
     if not (folder / "metadata.csv").is_file():
@@ -224,7 +223,7 @@ def _phantom_folder(name: str) -> Path:
 
 
 def _phantom_options(name: str) -> dict[str, Any]:
-    from ct_xception.corpus.phantom import REFERENCE_CLASSES, class_names
+    from ct_xception.phantom.corpus import REFERENCE_CLASSES, class_names
 
     numbers = {"patients": "patients", "slices": "slices_per_patient", "size": "size", "seed": "seed"}
     options: dict[str, Any] = {"classes": REFERENCE_CLASSES}

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from PIL.Image import Image
 
-    from ct_xception.imaging.slices import Slice, Window
-    from ct_xception.serving.predictor import Classifier, Prediction
+    from ct_xception.imaging.slice import Slice
+    from ct_xception.imaging.windows import Window
+    from ct_xception.serving.classifier import Classifier, Prediction
 
 PREDICTOR, STOCK_PIPELINE = "predictor", "stock_pipeline"
 
@@ -158,7 +159,7 @@ def predictor_answers(
     checkpoint: str | Path, *, device: str = "cpu", window: Window | None = None, frame: int | None = None
 ) -> AnswerBatch:
     """Our predictor as a function of a batch: reader, body crop, eval transform, network."""
-    from ct_xception.serving.predictor import Classifier
+    from ct_xception.serving.classifier import Classifier
 
     classifier = Classifier.from_pretrained(checkpoint, device=device)
 

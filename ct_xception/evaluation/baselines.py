@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.evaluation.intervals import describe_figure
-from ct_xception.evaluation.metrics import classification_metrics
 from ct_xception.files import atomic_path
+from ct_xception.statistics.intervals import describe_figure
+from ct_xception.statistics.metrics import classification_metrics
 
 if TYPE_CHECKING:
-    from ct_xception.corpus.survey import Survey
+    from ct_xception.audit.survey import Survey
 
 BASELINES = (
     "majority",
@@ -235,7 +235,7 @@ def baseline_figures(
     model's accuracy less the best one's on the same items, paired, by group), `beats_best` (the whole interval is above
     0), `mcnemar` and `skipped` {name: reason}. Items that the model refused (NaN) count for neither side.
     """
-    from ct_xception.evaluation.comparison import compare
+    from ct_xception.statistics.comparison import compare
 
     kept: NDArray[np.bool_] = np.all(np.isfinite(model), axis=1)
     truth = np.asarray(labels)[kept]
@@ -302,7 +302,7 @@ def write_baselines(path: Path, protocols: Mapping[str, Mapping[str, Any]], labe
     import pyarrow
     import pyarrow.parquet
 
-    from ct_xception.evaluation.intervals import group_indices
+    from ct_xception.statistics.intervals import group_indices
 
     names, tables = np.asarray(label_names, dtype=object), []
     for protocol, block in protocols.items():

@@ -20,19 +20,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.corpus.overlap import sentences
+from ct_xception.audit.overlap import sentences
+from ct_xception.checkpoint import CONTINUITY, CONTINUITY_ANSWERS
 from ct_xception.evaluation.answers import Answers, Items, file_of
-from ct_xception.evaluation.comparison import compare
-from ct_xception.evaluation.intervals import CONFIDENCE, describe_figure, group_indices, wilson_interval
 from ct_xception.files import atomic_path, write_json
+from ct_xception.statistics.comparison import compare
+from ct_xception.statistics.intervals import CONFIDENCE, describe_figure, group_indices, wilson_interval
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from pandas import DataFrame
 
-    from ct_xception.corpus.overlap import Overlap, SplitCorpus
+    from ct_xception.audit.overlap import Overlap, SplitCorpus
 
-RECORD, ANSWERS = "continuity.json", "continuity.parquet"
 WITHOUT_TWINS = "new, deduplicated"  # the one trial that is part of another
 NO_WORSE, WORSE, NOT_SHOWN = "no worse", "worse", "not shown"
 NOTHING = "no item that both answered, and that neither was trained on"
@@ -170,9 +170,25 @@ def verdict(comparison: Mapping[str, Any], margin: float) -> str:
 
 def write_judgement(folder: Path, record: Mapping[str, Any], answers: DataFrame) -> None:
     """Write both files into a checkpoint's evaluation folder."""
-    with atomic_path(folder / ANSWERS) as temporary:
+    with atomic_path(folder / CONTINUITY_ANSWERS) as temporary:
         answers.to_parquet(temporary, index=False)
-    write_json(folder / RECORD, dict(record))
+    write_json(folder / CONTINUITY, dict(record))
+
+
+def summarise_judgement(judged: Mapping[str, Any]) -> dict[str, Any]:
+    """The record without the parts of each comparison that only its own file needs."""
+    kept = ("n", "n_groups", "first", "second", "difference")
+    protocols = {
+        name: {
+            "title": one["title"],
+            "left_out": one["left_out"],
+            "verdict": one["verdict"],
+            "comparison": one["comparison"] and {key: one["comparison"][key] for key in kept},
+        }
+        for name, one in judged["protocols"].items()
+    }
+    summary = {"margin": judged["margin"], "confidence": judged["confidence"], "protocols": protocols}
+    return summary | {key: judged[key] for key in ("overlaps",) if key in judged}
 
 
 def describe_judgement(record: Mapping[str, Any]) -> list[str]:

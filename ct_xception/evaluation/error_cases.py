@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from ct_xception.errors import SliceError
 from ct_xception.evaluation.answers import file_of
-from ct_xception.pages import image_uri
+from ct_xception.html import image_uri
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from ct_xception.imaging.slices import Window
+    from ct_xception.imaging.windows import Window
 
 MISTAKES_SHOWN, HITS_SHOWN = 12, 6
 PICTURE_WIDTH = 340  # pixels: sharp at the width that a page gives it
@@ -106,8 +106,8 @@ def draw_cases(
 
     `probabilities` (N, K) are the answers to all of the split. A file that can no longer be read is left out.
     """
-    from ct_xception.serving.predictor import Classifier
-    from ct_xception.wording import describe_window
+    from ct_xception.serving.classifier import Classifier
+    from ct_xception.text import describe_window
 
     classifier = Classifier.from_pretrained(checkpoint, device=device)
     names = classifier.label_names

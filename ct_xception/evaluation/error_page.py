@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint import ERRORS, WEIGHTS
 from ct_xception.errors import InputError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.baselines import nearest_neighbours
 from ct_xception.evaluation.error_cases import Case, Neighbour, draw_cases, least_certain_hits, surest_mistakes
-from ct_xception.evaluation.intervals import group_indices, proportion_figure
-from ct_xception.evaluation.metrics import confusion_matrix
 from ct_xception.evaluation.protocols import GROUPED, TITLES, Protocols
 from ct_xception.evaluation.subgroups import (
     LEAST_ITEMS,
@@ -36,17 +35,17 @@ from ct_xception.evaluation.subgroups import (
     worst_groups,
 )
 from ct_xception.files import sha256_file, write_atomically
-from ct_xception.pages import image_uri, render_page
-from ct_xception.serving.checkpoint import WEIGHTS
-from ct_xception.wording import RESEARCH_USE
+from ct_xception.html import image_uri, render_page
+from ct_xception.statistics.intervals import group_indices, proportion_figure
+from ct_xception.statistics.metrics import confusion_matrix
+from ct_xception.text import RESEARCH_USE
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from ct_xception.corpus.survey import Survey
-    from ct_xception.imaging.slices import Window
+    from ct_xception.audit.survey import Survey
+    from ct_xception.imaging.windows import Window
 
-ERRORS = "errors.html"  # the page, and in this room its template
 SURE = 0.9  # probability from which a mistake is called sure
 _TITLES = TITLES | {
     "published": "the test split as the corpus was published",
@@ -169,8 +168,8 @@ def _check(answers: Answers, items: Items, names: Sequence[str]) -> None:
 def _survey(splits: Mapping[str, Dataset], window: Window | None, frame: int | None, progress: bool) -> Survey:
     from datasets import DatasetDict
 
+    from ct_xception.audit.survey import survey_corpus
     from ct_xception.corpus.labels import SPLITS
-    from ct_xception.corpus.survey import survey_corpus
 
     # A corpus taken whole is no split, and a survey passes over what is none.
     named = {name if name in SPLITS else "test": part for name, part in splits.items()}
@@ -213,7 +212,7 @@ def _section(
         n=len(known.sources),
         n_groups=len(set(known.groups)),
         accuracy=proportion_figure(~wrong, group, "no file was read").to_dict(),
-        matrix=confusion_matrix(known.labels, predicted, len(names)).astype(int).tolist(),
+        matrix=confusion_matrix(known.labels, predicted, len(names)).tolist(),
         confusions=confusions_of(known.labels[wrong], predicted[wrong], names),
         sure=int((wrong & (scores.max(axis=1, initial=0) >= SURE)).sum()),
         recalls=[

@@ -18,20 +18,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint import EXPLANATIONS_FORMAT
 from ct_xception.evaluation.answers import Answers, Items, read_rows
-from ct_xception.evaluation.intervals import group_indices, mean_figure, proportion_figure
 from ct_xception.evaluation.pointing import lesion_rows, point_items, pointing_figures
 from ct_xception.evaluation.predictions import Names
+from ct_xception.statistics.intervals import group_indices, mean_figure, proportion_figure
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from ct_xception.explain.faithfulness import Explained, Pointing
-    from ct_xception.imaging.slices import Slice, Window
-    from ct_xception.serving.predictor import Classifier
+    from ct_xception.imaging.slice import Slice
+    from ct_xception.imaging.windows import Window
+    from ct_xception.serving.classifier import Classifier
 
-EXPLANATIONS = "explanations.json"
-FORMAT = 1
 METHOD, BUDGET = "gradcam", "fast"
 _KEPT = ("deletion", "insertion", "grounds", "agreement", "infidelity", "sensitivity", "randomisation", "warnings")
 _CURVES = ("deletion", "insertion")
@@ -68,7 +68,7 @@ def check_heat_maps(
     `share` is (this process, of how many): each looks at its part. `options` are those of `explain_items`, without its
     `progress`.
     """
-    from ct_xception.serving.predictor import Classifier
+    from ct_xception.serving.classifier import Classifier
 
     if not count:
         return Checked()
@@ -140,7 +140,7 @@ def describe(checked: Checked, items: Items, label_names: Sequence[str], names: 
         return {"source": names[items.sources[row]], "group": f"group {groups[row]:06d}", "label": label}
 
     records = [item(row) | dict(found) for row, found in sorted(checked.evidence.items())]
-    stated = {"format": FORMAT, "method": METHOD, "budget": BUDGET, "records": records}
+    stated = {"format": EXPLANATIONS_FORMAT, "method": METHOD, "budget": BUDGET, "records": records}
     if checked.pointings:
         stated["lesions"] = [item(row) | asdict(pointing) for row, pointing in sorted(checked.pointings.items())]
     return stated

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint import CONFUSION, CURVES, EXAMPLES, RELIABILITY, ROC
 from ct_xception.errors import InputError, SliceError
-from ct_xception.evaluation import report
+from ct_xception.evaluation import plots as report
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items, file_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from matplotlib.figure import Figure
 
-CONFUSION, ROC, CURVES, EXAMPLES = "confusion_matrix.png", "roc.png", "curves.png", "examples.png"
-RELIABILITY = "reliability.png"
 EXAMPLES_SHOWN = 12
 _DPI = 200
 
@@ -122,7 +121,7 @@ def _draw_answers(items: Items, answers: Answers, metrics: Mapping[str, Any]) ->
 
 def _draw_examples(dataset: Dataset, items: Items, answers: Answers, metrics: Mapping[str, Any]) -> Figure | None:
     """A figure of chosen items as the reader shows them; None when none can be read."""
-    from ct_xception.imaging.slices import read_slice
+    from ct_xception.imaging.reader import read_slice
 
     names, examples = metrics["label_names"], []
     for row in choose_examples(answers.probabilities, items.labels, seed=metrics["intervals"]["seed"]):

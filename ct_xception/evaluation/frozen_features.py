@@ -22,9 +22,9 @@ from ct_xception.files import atomic_path, sha256_file
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-    from ct_xception.corpus.survey import Survey
+    from ct_xception.audit.survey import Survey
     from ct_xception.serving.checkpoint import InputContract
-    from ct_xception.serving.predictor import Classifier
+    from ct_xception.serving.classifier import Classifier
 
 NAME = "frozen_features"
 CACHE_FORMAT = 1  # raised when reading or features change, so that no older cache is taken for a present one
@@ -77,7 +77,7 @@ def _starting_network(
     file: Path, backbone: str, image_size: int, label_names: Sequence[str], contract: InputContract, device: str
 ) -> Classifier:
     from ct_xception.model.modelling import CTXceptionForImageClassification
-    from ct_xception.serving.predictor import Classifier
+    from ct_xception.serving.classifier import Classifier
 
     model = CTXceptionForImageClassification.from_backbone(backbone, label_names, image_size, weights=str(file))
     model.to(device)  # type: ignore[arg-type]

@@ -17,8 +17,8 @@ import evaluate
 import numpy as np
 
 from ct_xception.errors import InputError
-from ct_xception.evaluation.intervals import RESAMPLES
-from ct_xception.evaluation.metrics import CLASS_FIGURES, OVERALL_FIGURES, classification_metrics
+from ct_xception.statistics.intervals import RESAMPLES
+from ct_xception.statistics.metrics import CLASS_FIGURES, OVERALL_FIGURES, classification_metrics
 
 PER_CLASS = tuple(f"per_class_{name}" for name in CLASS_FIGURES)
 MODULES = (*OVERALL_FIGURES, *PER_CLASS, "confusion_matrix")

@@ -18,14 +18,14 @@ import numpy as np
 from ct_xception.corpus.inspection import read_mask
 from ct_xception.errors import SliceError
 from ct_xception.evaluation.answers import Answers, Items, read_rows
-from ct_xception.evaluation.intervals import group_indices, mean_figure, proportion_figure
+from ct_xception.statistics.intervals import group_indices, mean_figure, proportion_figure
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from ct_xception.explain.faithfulness import Pointing
-    from ct_xception.imaging.slices import Window
-    from ct_xception.serving.predictor import Classifier
+    from ct_xception.imaging.windows import Window
+    from ct_xception.serving.classifier import Classifier
 
 NEAR = 0.05  # of the slice's shorter side: so far from a lesion still is near it
 _SHARES = {"pointing_game": "hit", "pointing_game_near": "near"}

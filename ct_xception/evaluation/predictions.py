@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 
 from ct_xception.errors import printable
 from ct_xception.evaluation.answers import Answers
-from ct_xception.evaluation.intervals import group_indices
 from ct_xception.evaluation.protocols import Part
 from ct_xception.files import atomic_path
-
-SOURCES = "evaluation_sources.json"
+from ct_xception.statistics.intervals import group_indices
 
 
 class Names:

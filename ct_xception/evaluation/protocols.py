@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint import FOLD_PLAN, PREDICTIONS
 from ct_xception.corpus.split import deduplicated_test
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
@@ -23,7 +24,7 @@ from ct_xception.files import read_json
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-    from ct_xception.corpus.audit import Audit
+    from ct_xception.audit.report import Audit
 
 DEDUPLICATED, GROUPED = "deduplicated", "grouped"
 TITLES = {
@@ -120,7 +121,7 @@ def twin_mask(audit: Audit, splits: DatasetDict) -> NDArray[np.bool_]:
 
     The audit saw the splits that the corpus came with; a split that was carved since is told to it here.
     """
-    from ct_xception.corpus.twins import twin_of_other_split
+    from ct_xception.audit.twins import twin_of_other_split
 
     split_of = {source: split for split, part in splits.items() for source in part["source"]}
     survey = dataclasses.replace(audit.survey, splits=[split_of[source] for source in audit.survey.sources])
@@ -167,8 +168,8 @@ def read_out_of_fold(folder: Path, label_names: Sequence[str]) -> OutOfFold:
     import pyarrow.parquet
 
     try:
-        record = read_json(folder / "folds.json")
-        table = pyarrow.parquet.read_table(folder / "predictions.parquet").to_pydict()
+        record = read_json(folder / FOLD_PLAN)
+        table = pyarrow.parquet.read_table(folder / PREDICTIONS).to_pydict()
         probabilities = np.array([table[f"p {name}"] for name in label_names], dtype=float).T  # None becomes NaN
         labels = np.array([list(label_names).index(label) for label in table["label"]], np.intp)
     except (OSError, ValueError, KeyError) as error:

@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from ct_xception.errors import InputError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
-from ct_xception.evaluation.calibration import apply_temperature, calibration_figures, fit_temperature
-from ct_xception.evaluation.conformal import conformal_figures, fit_conformal
 from ct_xception.evaluation.gate_fit import gate_figures
-from ct_xception.evaluation.operating import (
+from ct_xception.evaluation.protocols import GROUPED, Part
+from ct_xception.statistics.calibration import apply_temperature, calibration_figures, fit_temperature
+from ct_xception.statistics.class_groups import question_figures
+from ct_xception.statistics.conformal import conformal_figures, fit_conformal
+from ct_xception.statistics.operating import (
     abstention_figures,
     choose_abstention,
     choose_operating_points,
     operating_figures,
 )
-from ct_xception.evaluation.protocols import GROUPED, Part
-from ct_xception.evaluation.questions import question_figures
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.evaluation.intervals import group_indices, proportion_figure
+from ct_xception.statistics.intervals import group_indices, proportion_figure
 
 if TYPE_CHECKING:
-    from ct_xception.corpus.survey import Survey
+    from ct_xception.audit.survey import Survey
 
 SIDES = (128, 256, 384, 512, 768, 1024)  # pixels of the shorter side at which a new subgroup begins
 LIKENESS = (0.95, 0.85)  # correlation with the most alike training image: a twin, probably the same patient

@@ -21,13 +21,13 @@ import torch
 
 from ct_xception.explain.attribution import Attribution, attribute
 from ct_xception.explain.catalogue import COMPARED, METHODS, RANDOMISED_BELOW
-from ct_xception.explain.copies import randomised_copy
+from ct_xception.explain.location import find_grounds, ground_shares, seen_mask, whereabouts_warning
 from ct_xception.explain.methods import Cancelled, Progress, air, blurred
+from ct_xception.explain.network_copies import randomised_copy
 from ct_xception.explain.placement import seen_region
 from ct_xception.explain.regions import strongest_regions
-from ct_xception.explain.whereabouts import find_grounds, ground_shares, seen_mask, whereabouts_warning
 from ct_xception.imaging.body import Box
-from ct_xception.imaging.slices import Slice
+from ct_xception.imaging.slice import Slice
 
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification as Network

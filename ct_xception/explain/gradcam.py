@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from ct_xception.errors import InputError
-from ct_xception.explain.copies import finer_copy, private_copy
+from ct_xception.explain.network_copies import finer_copy, private_copy
 
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification as Network

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from ct_xception.explain.catalogue import METHODS, Budget
-from ct_xception.explain.copies import private_copy
 from ct_xception.explain.gradcam import fine_map
+from ct_xception.explain.network_copies import private_copy
 from ct_xception.explain.placement import spread_over_input
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from PIL import Image
 from ct_xception.errors import InputError, printable
 from ct_xception.explain.catalogue import METHODS
 from ct_xception.files import atomic_path
-from ct_xception.imaging.slices import Slice
-from ct_xception.wording import RESEARCH_USE, describe_window, percent, shorten
+from ct_xception.imaging.slice import Slice
+from ct_xception.text import RESEARCH_USE, describe_window, percent, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ct_xception.imaging.outline import find_outline, otsu_threshold
-from ct_xception.imaging.slices import Slice
+from ct_xception.imaging.slice import Slice
 
 __all__ = ["MIN_THRESHOLD", "BodyCrop", "Box", "body_mask", "body_of", "crop_body", "mask_box", "otsu_threshold"]
 

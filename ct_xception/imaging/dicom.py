@@ -19,10 +19,11 @@ import numpy as np
 
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.imaging.codestreams import coded_size, inflated_size, run_length_size
-from ct_xception.imaging.pictures import is_flat, refusing, slice_from_picture, span, whole_range
-from ct_xception.imaging.places import Place
 from ct_xception.imaging.outline import outline_in_hu
-from ct_xception.imaging.slices import Slice, check_pixels, choose_frame, is_dicom, name_of, open_source
+from ct_xception.imaging.pictures import is_flat, refusing, slice_from_picture, span, whole_range
+from ct_xception.imaging.position import Place
+from ct_xception.imaging.slice import Slice, check_pixels, choose_frame
+from ct_xception.imaging.source import is_dicom, name_of, open_source
 from ct_xception.imaging.windows import WINDOWS, Window, apply_window
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from ct_xception.errors import SliceError, printable
-from ct_xception.imaging.places import Place
-from ct_xception.imaging.slices import Slice, check_pixels, choose_frame
+from ct_xception.imaging.position import Place
+from ct_xception.imaging.slice import Slice, check_pixels, choose_frame
 from ct_xception.imaging.windows import Window, apply_window
 
 if TYPE_CHECKING:

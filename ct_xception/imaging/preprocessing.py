@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ct_xception.errors import InputError, printable
-from ct_xception.imaging.slices import Slice
+from ct_xception.imaging.slice import Slice
 
 if TYPE_CHECKING:
     from PIL import Image

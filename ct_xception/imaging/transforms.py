@@ -18,7 +18,7 @@ from ct_xception.errors import InputError, printable
 from ct_xception.imaging.body import Box
 from ct_xception.imaging.framing import cropped_scene, uncropped_scene
 from ct_xception.imaging.preprocessing import Preprocessing, pillow_resampling
-from ct_xception.imaging.slices import Slice
+from ct_xception.imaging.slice import Slice
 
 if TYPE_CHECKING:
     import torch

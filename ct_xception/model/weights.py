@@ -9,6 +9,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from ct_xception.checkpoint import WEIGHTS
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.model.configuration import HUB_WEIGHTS
 
@@ -27,7 +28,7 @@ def find_weights(weights: str, backbone: str) -> Path | None:
         return _download(HUB_WEIGHTS[backbone], "--weights hub:")
     path = Path(weights)
     if path.is_dir():
-        path = path / "model.safetensors"
+        path = path / WEIGHTS
     if path.is_file():
         return path
     if is_hub_id(weights):
@@ -49,11 +50,11 @@ def _download(name: str, said: str) -> Path:
 
     repository, _, revision = name.partition("@")
     try:
-        return Path(hf_hub_download(repository, "model.safetensors", revision=revision or None, etag_timeout=5))
+        return Path(hf_hub_download(repository, WEIGHTS, revision=revision or None, etag_timeout=5))
     except Exception as error:  # the client raises a dozen unrelated classes for "no answer"
         raise CheckpointError(
             f"{said} {name} could not be had from the Hub ({type(error).__name__}); check the network, "
-            f"or fetch it elsewhere (hf download {repository} model.safetensors) and give the file with "
+            f"or fetch it elsewhere (hf download {repository} {WEIGHTS}) and give the file with "
             "--weights FILE, or start from random weights with --weights none."
         ) from error
 

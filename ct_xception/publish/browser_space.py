@@ -2,14 +2,13 @@
 
     write_site("runs/mine/model", "site")           # serve it: python -m http.server --directory site
 
-The page (browser/) does in JavaScript what reader, body crop and preprocessing do in Python, and runs the exported
+The page (app/browser/) does in JavaScript what reader, body crop and preprocessing do in Python, and runs the exported
 network in onnxruntime-web. Its Content-Security-Policy lets it connect to its own files alone, to those of the pinned
 runtime where these were not put beside it, and in a Space to the hosts from which the Hub gives a Space's large files.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import tempfile
@@ -19,18 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from ct_xception import __version__
-from ct_xception.errors import CheckpointError, InputError, printable
+from ct_xception.checkpoint import GATE, ONNX_INT8, WEIGHTS
+from ct_xception.errors import InputError, printable
 from ct_xception.files import read_json, sha256_file
 from ct_xception.imaging.preprocessing import Preprocessing
 from ct_xception.publish.clearance import Content
-from ct_xception.serving.catalogue import ONNX, ONNX_INT8, RUNTIMES, WEIGHTS
+from ct_xception.publish.space import package_folder
+from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint
 from ct_xception.serving.decisions import Decisions
-from ct_xception.serving.gate import GATE_FILE
 from ct_xception.serving.runtimes import OnnxNetwork, load_network
-from ct_xception.wording import RESEARCH_USE
+from ct_xception.text import RESEARCH_USE
 
-PAGE = Path(__file__).resolve().parent / "browser"
 RECORD = "checkpoint.json"
 FILTERS = ("median",)  # those that the page can do, too
 GATE_SIGNS = ("body", "lungs", "sides", "aspects")  # the others are of DICOM files
@@ -112,10 +111,20 @@ def write_site(source: str | Path, folder: str | Path, *, ort: str | Path | None
                 (staging / name).write_bytes(content)
             else:
                 shutil.copyfile(content, staging / name)
-        if folder.exists():
-            folder.rename(replaced)
-        staging.rename(folder)
+        _replace(staging, folder, replaced)
     return {name: folder / name for name in files}
+
+
+def _replace(new: Path, place: Path, aside: Path) -> None:
+    """Put a folder in its place; what is there waits `aside`, and comes back where the new one cannot be had."""
+    if place.exists():
+        place.rename(aside)
+    try:
+        new.rename(place)
+    except OSError as error:
+        if aside.exists():
+            aside.rename(place)
+        raise InputError(f"{printable(place)}: the page cannot be put there ({error}); name another folder.") from error
 
 
 def browser_space_files(source: str | Path, model_id: str, *, ort: str | Path | None = None) -> dict[str, Content]:
@@ -138,12 +147,12 @@ def site_files(
     network = RUNTIMES[runtime][0]
     files: dict[str, Content] = {Path(network).name: checkpoint.folder / network}
     if checkpoint.gate is not None:
-        files[GATE_FILE] = checkpoint.folder / GATE_FILE
+        files[GATE] = checkpoint.folder / GATE
     found = _Runtime.of(ort)
     files |= found.files
     examples = _examples(checkpoint.config["label_names"])
     files |= {f"examples/{path.name}": path for path in examples}
-    files |= {path.name: path for path in sorted(PAGE.glob("*")) if path.suffix in (".js", ".css")}
+    files |= {path.name: path for path in sorted(_page().glob("*")) if path.suffix in (".js", ".css")}
     record = {"name": name or _name(checkpoint), **_record(checkpoint, runtime, found)}
     files[RECORD] = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode()
     return files | {"index.html": _index(record, found, examples, storage).encode()}
@@ -151,19 +160,21 @@ def site_files(
 
 def _opened(source: str | Path) -> tuple[Checkpoint, str]:
     """The checkpoint, and which of its exported files is the page's: int8 where it was kept."""
-    try:
-        return open_checkpoint(source, (ONNX_INT8,)), "onnx-int8"
-    except CheckpointError as error:
-        if ONNX_INT8 not in str(error):
-            raise
-    return open_checkpoint(source, (ONNX,)), "onnx"
+    found = open_checkpoint(source, ())  # which says what there is, before a network is fetched or checked
+    kept = (found.folder / ONNX_INT8).is_file() or found.revision is not None and ONNX_INT8 in found.manifest
+    runtime = "onnx-int8" if kept else "onnx"
+    if found.revision is not None:
+        source = f"{found.name.partition('@')[0]}@{found.revision}"  # somebody may push between the two
+    return open_checkpoint(source, RUNTIMES[runtime]), runtime
+
+
+def _page() -> Path:
+    return package_folder("ct_xception_app") / "browser"
 
 
 def _examples(label_names: Sequence[str]) -> list[Path]:
     """The demo page's generated pictures, where the checkpoint knows every class that they show."""
-    app = importlib.util.find_spec("ct_xception_app")
-    folder = Path(app.origin).parent / "examples" if app and app.origin else PAGE
-    found = sorted(folder.glob("*.png"))
+    found = sorted((package_folder("ct_xception_app") / "examples").glob("*.png"))
     return found if {_title(path) for path in found} <= set(label_names) else []
 
 
@@ -311,8 +322,8 @@ def _gate(checkpoint: Checkpoint) -> dict[str, Any] | None:
         "refused": gate.refused,
         "signs": {name: signs[name] for name in GATE_SIGNS},
     }
-    path = checkpoint.folder / GATE_FILE
-    return {"file": GATE_FILE, "bytes": path.stat().st_size, "sha256": sha256_file(path), "rule": rule}
+    path = checkpoint.folder / GATE
+    return {"file": GATE, "bytes": path.stat().st_size, "sha256": sha256_file(path), "rule": rule}
 
 
 # What the visitor is told
@@ -322,7 +333,7 @@ def _index(record: Mapping[str, Any], ort: _Runtime, examples: list[Path], stora
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((PAGE / "index.html").read_text(encoding="utf-8"))
+    template = environment.from_string((_page() / "index.html").read_text(encoding="utf-8"))
     own = "its own files" + (" (wherever the Hub stores them)" if storage else "")
     return template.render(
         policy=ort.policy(storage),

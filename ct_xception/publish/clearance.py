@@ -16,9 +16,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ct_xception.checkpoint import CONFIG, EXAMPLES, GATE, METRICS, evaluated
 from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.publish.onnx_texts import onnx_texts
-from ct_xception.serving.gate import ARRAYS, GATE_FILE
+from ct_xception.serving.gate import ARRAYS
 
 Content = Path | bytes
 
@@ -77,7 +78,7 @@ def check_checkpoint(
         if name in (code or {}) and hashlib.sha256(_bytes(content)).hexdigest() == (code or {})[name]:
             continue
         _check_kind(name, content)
-        if name == GATE_FILE:
+        if name == GATE:
             _check_gate(name, content)
         for where, text in _texts(name, content):
             _check_text(where, text, allowed if not phantom else None)
@@ -128,7 +129,7 @@ def _check_kind(name: str, content: Content) -> None:
         _KINDS[suffix](content)
     except (ValueError, OSError) as error:
         raise _refusal(name, f"is not what its name says ({printable(error)})", "make it again") from error
-    if name == "config.json" and (keys := sorted(_CODE_KEYS & json.loads(_bytes(content)).keys())):
+    if name == CONFIG and (keys := sorted(_CODE_KEYS & json.loads(_bytes(content)).keys())):
         raise _refusal(name, f"names code to be fetched and run ({', '.join(keys)})", "take that out")
 
 
@@ -237,8 +238,9 @@ def _check_names_of_items(name: str, content: Content) -> None:
 
 def _check_pictures(files: Mapping[str, Content]) -> None:
     """Pictures are the evaluator's figures alone; its examples show the corpus."""
-    metrics = json.loads(_bytes(files["evaluation/metrics.json"])) if "evaluation/metrics.json" in files else {}
-    figures = {f"evaluation/{figure}" for figure in metrics.get("figures", []) if figure != "examples.png"}
+    metrics_file = evaluated(METRICS)
+    metrics = json.loads(_bytes(files[metrics_file])) if metrics_file in files else {}
+    figures = {evaluated(figure) for figure in metrics.get("figures", []) if figure != EXAMPLES}
     for name in files:
         if name.endswith(".png") and name not in figures:
             raise _refusal(name, "is a picture that the evaluation did not draw, or one of the corpus", "take it out")

@@ -15,11 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.checkpoint import AUDIT, CORPUS, MODEL, OPTIONS, SPLIT, evaluated
 from ct_xception.errors import InputError, printable
 from ct_xception.files import read_json, write_atomically, write_json
 from ct_xception.publish.clearance import Content, check_no_dicom
-from ct_xception.publish.tables import markdown_table, pairs_table, plain
-from ct_xception.wording import RESEARCH_USE
+from ct_xception.publish.markdown import fill_template, packaged_template
+from ct_xception.publish.sections import corpus_name
+from ct_xception.text import RESEARCH_USE
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -35,7 +37,7 @@ _TIFF_TAGS = frozenset(
 )  # fmt: skip
 _JPEG_SEGMENTS = (b"JFIF\0", b"Adobe", b"ICC_PROFILE\0")
 _ASCII = 2  # a TIFF tag's type
-_RECORD = ("config.json", "corpus.json", "split.json")
+_RECORD = (OPTIONS, CORPUS, SPLIT)
 
 
 def is_run(folder: Path) -> bool:
@@ -53,16 +55,16 @@ def write_corpus_record(run: str | Path, folder: Path, *, images: bool = False) 
     run = Path(run)
     if not is_run(run):
         raise InputError(f"{printable(run)}: is no run folder ({', '.join(_RECORD)}); give the one of train_hf.py.")
-    corpus, split = read_json(run / "corpus.json"), read_json(run / "split.json")
+    corpus, split = read_json(run / CORPUS), read_json(run / SPLIT)
     splits = _splits(_load(run, corpus), split)
     groups: dict[str, str] = {}
     (folder / "data").mkdir(parents=True)
     for name, dataset in splits.items():
         _write_split(folder / "data" / f"{name}.parquet", dataset, groups, images)
     write_json(folder / "splits.json", _public_split(corpus, split))
-    audit = next((read_json(path) for path in (run / "model/evaluation/audit.json",) if path.is_file()), None)
+    audit = next((read_json(path) for path in (run / MODEL / evaluated(AUDIT),) if path.is_file()), None)
     if audit is not None:
-        write_json(folder / "audit.json", audit)
+        write_json(folder / AUDIT, audit)
     write_atomically(folder / "README.md", corpus_card(corpus, split, audit, images=images))
     return {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
 
@@ -71,16 +73,16 @@ def _load(run: Path, corpus: Mapping[str, Any]) -> DatasetDict:
     """The corpus of a run, read again as the run read it, found to be the same, with the groups that the run used."""
     from ct_xception.corpus.load import load_corpus
     from ct_xception.corpus.split import PSEUDO_PATIENTS, settle_groups
-    from ct_xception.training.config import config_from_mapping
+    from ct_xception.training.options import config_from_mapping
 
-    config = config_from_mapping(read_json(run / "config.json"))
+    config = config_from_mapping(read_json(run / OPTIONS))
     loaded = load_corpus(config.corpus, config.corpus_options)
     if loaded.report["hash"] != corpus["hash"]:
         raise InputError(
             f"{printable(config.corpus)}: is no longer the corpus that {printable(run)} was trained on; give that one."
         )
-    if corpus["groups"]["origin"] == PSEUDO_PATIENTS and (run / "audit.json").is_file():
-        return settle_groups(loaded.dataset, read_json(run / "audit.json")["patients"])
+    if corpus["groups"]["origin"] == PSEUDO_PATIENTS and (run / AUDIT).is_file():
+        return settle_groups(loaded.dataset, read_json(run / AUDIT)["patients"])
     return loaded.dataset
 
 
@@ -180,69 +182,32 @@ def corpus_card(
     """The dataset's README.md: header for the Hub, counts, how to find an image again, and what the audit found."""
     import yaml
 
-    phantom = corpus["kind"] == "phantom"
-    name = _name(corpus)
-    files = [{"split": one, "path": f"data/{one}.parquet"} for one in split["sources"] if split["sources"][one]]
+    sizes = {one: len(sources) for one, sources in split["sources"].items() if sources}
+    name, phantom = corpus_name(corpus), corpus["kind"] == "phantom"
     header = {
         "pretty_name": f"{name}: splits and audit" if not images else name,
         "license": "apache-2.0" if phantom else "other",
         "task_categories": ["image-classification"],
         "tags": ["ct", "medical-imaging", "ct-xception", "research-only"],
-        "configs": [{"config_name": "default", "data_files": files}],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": one, "path": f"data/{one}.parquet"} for one in sizes],
+            }
+        ],
     }
-    parts = [
-        f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True)}---",
-        f"# {plain(name)}",
-        f"> **{RESEARCH_USE}**",
-        _what(corpus, images),
-        "## Splits\n\n" + _counts(corpus, split),
-        "## What the audit found\n\n" + _findings(audit),
-        "## Provenance\n\n" + pairs_table(_provenance(corpus, split)),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _name(corpus: Mapping[str, Any]) -> str:
-    """A corpus's public name: of a path on this machine the last part."""
-    source = str(corpus["source"])
-    return source if corpus["kind"] in ("phantom", "hub") else Path(source).name
-
-
-def _what(corpus: Mapping[str, Any], images: bool) -> str:
-    origin = (
-        "The images are generated by ct-xception's phantom; no patient is shown."
-        if corpus["kind"] == "phantom"
-        else "The corpus belongs to its authors, whose licence governs it."
-    )
-    if images:
-        return f"{origin} Each row holds an image, its label, its group (patient or series, numbered) and its SHA-256."
-    return (
-        f"{origin} **No image is in this repository.** Each row names an image by the SHA-256 of its file, with its "
-        "label and its group (patient or series, numbered): whoever holds the corpus can make the same splits again."
-    )
-
-
-def _counts(corpus: Mapping[str, Any], split: Mapping[str, Any]) -> str:
-    sizes = {name: len(sources) for name, sources in split["sources"].items() if sources}
-    groups = split.get("groups", {})
-    rows = [[name, f"{size:,}", f"{groups[name]:,}" if name in groups else "unknown"] for name, size in sizes.items()]
-    classes = ", ".join(plain(label) for label in corpus["label_names"])
-    known = {"published": "the corpus's own", "made": "made at random by ct-xception, groups kept whole"}
-    protocol = known.get(split["protocol"], plain(str(split["protocol"])))
-    return f"Classes: {classes}. The splits are {protocol}.\n\n" + markdown_table(["Split", "Images", "Groups"], rows)
-
-
-def _findings(audit: Mapping[str, Any] | None) -> str:
-    if audit is None:
-        return "The corpus was not audited."
-    found = [f"- {plain(str(one['severity']))}: {plain(str(one['title']))}" for one in audit.get("findings", [])]
-    return "\n".join(found) + "\n\nThe whole audit is in `audit.json`." if found else "Nothing."
-
-
-def _provenance(corpus: Mapping[str, Any], split: Mapping[str, Any]) -> list[tuple[str, str]]:
-    crossing = split.get("crossing_groups")
-    rows = [("Corpus (SHA-256)", f"`{corpus['hash']}`"), ("Split", f"`{split['name']}`")]
-    rows += [("Seed", str(split["seed"]))] if "seed" in split else []
-    rows += [("Groups in two splits", f"{crossing:,}")] if crossing is not None else []
-    origin = corpus.get("groups", {}).get("origin")
-    return [*rows, ("Groups are known from", plain(str(origin)) if origin else "nothing: each image stands alone")]
+    values = {
+        "header": yaml.safe_dump(header, sort_keys=False, allow_unicode=True),
+        "name": name,
+        "research_use": RESEARCH_USE,
+        "is_phantom": phantom,
+        "images": images,
+        "label_names": corpus["label_names"],
+        "protocol": split["protocol"],
+        "sizes": sizes,
+        "groups": split.get("groups", {}),
+        "audit": audit,
+        "corpus": corpus,
+        "split": split,
+    }
+    return fill_template(packaged_template("corpus_card.md.jinja"), values)

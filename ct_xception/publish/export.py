@@ -20,17 +20,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint import CARD, EXPORT_FORMAT, PREDICTIONS, SIDE_FILE, check_seal, evaluated, seal
 from ct_xception.errors import CheckpointError, SliceError, printable
 from ct_xception.files import atomic_path, read_json, sha256_file, write_json
+from ct_xception.formats.onnx import describe, quantise_onnx, write_onnx, write_openvino
 from ct_xception.publish.clearance import list_files
 from ct_xception.publish.export_slices import ExportSlices, find_slices
-from ct_xception.publish.exports import EXPORT, FORMAT, INT8, INT8_ANSWERS, exported_names, int8_figures
-from ct_xception.publish.manifest import SIDE_FILE, check_seal, seal
-from ct_xception.publish.onnx_file import describe, quantise_onnx, write_onnx, write_openvino
+from ct_xception.publish.verify import EXPORT, INT8, INT8_ANSWERS, exported_names, int8_figures
 from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint
-from ct_xception.serving.predictor import Classifier, softmax
+from ct_xception.serving.classifier import Classifier, softmax
 from ct_xception.serving.runtimes import Network, OnnxNetwork, OpenVinoNetwork, load_network
+from ct_xception.statistics.intervals import describe_figure
 
 if TYPE_CHECKING:
     import pandas
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from ct_xception.corpus.load import CorpusOptions
 
+TITLES = {"onnx": "ONNX, float32", INT8: "ONNX, int8", "openvino": "OpenVINO, float32"}
 TOLERANCE = 1e-4  # of a logit, absolute
 LEAST_AGREEMENT = 0.99
 MOST_LOST = {"accuracy": 0.005, "macro_auroc": 0.005}
@@ -85,7 +87,7 @@ def _opened(folder: Path) -> Checkpoint:
         files = list_files(folder)
         ignored = exported_names([*files, *checkpoint.manifest])
         if EXPORT in files and sha256_file(files[EXPORT]) != checkpoint.manifest.get(EXPORT):
-            ignored.add("README.md")  # an export that was cut off had written the card, but no seal
+            ignored.add(CARD)  # an export that was cut off had written the card, but no seal
         check_seal(folder, files, checkpoint.manifest, ignored=ignored)
     return checkpoint
 
@@ -268,9 +270,9 @@ def _groups(folder: Path, sources: Sequence[str], groups: Sequence[str]) -> list
     """The groups of the checkpoint's own evaluation, or numbers for the corpus's."""
     import pandas
 
-    from ct_xception.evaluation.intervals import group_indices
+    from ct_xception.statistics.intervals import group_indices
 
-    path = folder / "evaluation/predictions.parquet"
+    path = folder / evaluated(PREDICTIONS)
     if path.is_file():
         table = pandas.read_parquet(path, columns=["source", "group", "path"])
         known = table[table["path"] == "predictor"].set_index("source")["group"]
@@ -317,8 +319,8 @@ def _install(
 def _earlier(folder: Path, weights: str, files: Mapping[str, Path]) -> dict[str, Any]:
     """The record to go on from: of the same weights, without what is being made anew; files of other weights go."""
     found = read_json(folder / EXPORT) if (folder / EXPORT).is_file() else {}
-    same = found.get("weights_sha256") == weights and found.get("format") == FORMAT
-    record: dict[str, Any] = {"format": FORMAT, "weights_sha256": weights, "files": {}, "kept_out": {}}
+    same = found.get("weights_sha256") == weights and found.get("format") == EXPORT_FORMAT
+    record: dict[str, Any] = {"format": EXPORT_FORMAT, "weights_sha256": weights, "files": {}, "kept_out": {}}
     for name in (name for name in RUNTIMES if name != "torch" and name not in files):
         for where in ("files", "kept_out"):
             if same and name in found.get(where, {}):
@@ -336,3 +338,27 @@ def _file_facts(path: Path, runtime: str) -> dict[str, Any]:
         "sha256": {target: sha256_file(file) for target, file in made.items()},
         "bytes": sum(file.stat().st_size for file in made.values()),
     }
+
+
+def describe_export(record: Mapping[str, Any]) -> str:
+    """An export's record in lines for the terminal."""
+    lines = []
+    for name, found in [*record["files"].items(), *record["kept_out"].items()]:
+        kept = "kept out" if "reason" in found else RUNTIMES[name][0]
+        lines.append(f"{TITLES[name]}: {kept}, {found['bytes'] / 1e6:.1f} MB")
+        if "figures" in found:
+            figures = found["figures"]
+            lines.append(f"  same first class as the network: {describe_figure(figures['agreement'])}")
+            for figure, title in (("accuracy", "accuracy"), ("macro_auroc", "macro AUROC")):
+                lines.append(f"  {title}: {describe_figure(figures[figure]['approximation'])}")
+                lines.append(f"  {title} lost: {describe_figure(figures[figure]['loss'])}")
+        else:
+            apart = found["difference"]
+            far = ", ".join(
+                f"{output} {'not finite' if value is None else f'{value:.1e}'}"
+                for output, value in apart["largest"].items()
+            )
+            lines.append(f"  largest difference from the network on {apart['n']:,} {apart['slices']}: {far}")
+        if "reason" in found:
+            lines.append(f"  not kept: {found['reason']}")
+    return "\n".join(lines)

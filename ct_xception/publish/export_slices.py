@@ -101,7 +101,7 @@ def _split_as_training_did(
     corpus: Corpus, provenance: Mapping[str, Any], options: CorpusOptions
 ) -> tuple[DatasetDict, dict[str, Any]]:
     """The splits with the name that the checkpoint states; an audit is run only where they cannot be had without."""
-    from ct_xception.corpus.audit import audit_corpus
+    from ct_xception.audit.audit import audit_corpus
     from ct_xception.corpus.split import PSEUDO_PATIENTS, split_corpus
 
     stated = provenance.get("split", {})

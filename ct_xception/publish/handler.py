@@ -17,8 +17,8 @@ from typing import Any
 from PIL import Image
 
 from ct_xception.errors import InputError
+from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.inference_api import Asked, classify, decode_file
-from ct_xception.serving.predictor import Classifier
 
 
 class EndpointHandler:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.checkpoint import SIDE_FILE
 from ct_xception.errors import InputError, printable
 from ct_xception.files import sha256_file
 from ct_xception.publish.clearance import Content, check_secrets
@@ -44,7 +45,7 @@ WAITS = (1.0, 3.0, 8.0)  # seconds before each new attempt after the line droppe
 MODEL_VARIABLE = "CT_XCEPTION_MODEL"
 # The files by which we know a repository of ours; another's is not overwritten.
 _MARKS = {
-    "model": ("ct_xception.json",),
+    "model": (SIDE_FILE,),
     "dataset": ("splits.json",),
     "space": ("ct_xception/__init__.py", "checkpoint.json"),
 }

@@ -16,17 +16,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.checkpoint import CARD, SIDE_FILE, WEIGHTS, seal
 from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.files import sha256_file, write_atomically, write_json
-from ct_xception.publish.card import check_words, fill_template, packaged_template
-from ct_xception.publish.manifest import SIDE_FILE, seal
-from ct_xception.publish.tables import code, pairs_table, plain
-from ct_xception.wording import RESEARCH_USE
+from ct_xception.publish.card import check_words
+from ct_xception.publish.markdown import fill_template, packaged_template
+from ct_xception.text import RESEARCH_USE
 
 if TYPE_CHECKING:
-    from ct_xception.model.keras_import import Imported
+    from ct_xception.formats.keras.convert import Imported
 
-TEMPLATE = "imported_card.md"
+TEMPLATE = "imported_card.md.jinja"
 
 
 def write_imported_checkpoint(folder: str | Path, imported: Imported, padding: Mapping[str, Any]) -> Path:
@@ -44,7 +44,7 @@ def write_imported_checkpoint(folder: str | Path, imported: Imported, padding: M
         imported.model.save_pretrained(temporary)
         side = _side_file(temporary, imported, padding)
         write_json(temporary / SIDE_FILE, side)
-        write_atomically(temporary / "README.md", _card(imported, side))
+        write_atomically(temporary / CARD, _card(imported, side))
         seal(temporary)
         os.replace(temporary, folder)
     finally:
@@ -76,7 +76,7 @@ def _side_file(folder: Path, imported: Imported, padding: Mapping[str, Any]) -> 
         "temperature": 1.0,
         "provenance": {
             "imported": {**imported.record, "figures": "none were measured", "padding": dict(padding)},
-            "weights_sha256": sha256_file(folder / "model.safetensors"),
+            "weights_sha256": sha256_file(folder / WEIGHTS),
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
         },
         "manifest": {},
@@ -86,7 +86,7 @@ def _side_file(folder: Path, imported: Imported, padding: Mapping[str, Any]) -> 
 def _card(imported: Imported, side: Mapping[str, Any]) -> str:
     from huggingface_hub import ModelCard, ModelCardData
 
-    from ct_xception.evaluation.padding import padding_statement
+    from ct_xception.formats.keras.padding import padding_statement
 
     config, origin = imported.model.config, side["provenance"]["imported"]
     data = ModelCardData(
@@ -94,33 +94,17 @@ def _card(imported: Imported, side: Mapping[str, Any]) -> str:
         library_name="transformers",
         tags=["ct", "medical-imaging", "xception", "timm", "ct-xception", "research-only"],
     )
-    slots = {
+    values = {
         "card_data": data.to_yaml(),
-        "title": "Xception for CT slices, imported from Keras",
         "research_use": RESEARCH_USE,
-        "class_count": len(imported.model.label_names),
-        "class_list": ", ".join(map(plain, imported.model.label_names)),
+        "label_names": imported.model.label_names,
         "architecture": config.architecture,
         "image_size": config.pretrained_cfg["input_size"][-1],
-        "padding_statement": padding_statement(origin["padding"]),
-        "provenance_table": pairs_table(_rows(side)),
+        "padding": padding_statement(origin["padding"]),
+        "origin": origin,
+        "provenance": side["provenance"],
     }
-    text = fill_template(packaged_template(TEMPLATE), slots)
+    text = fill_template(packaged_template(TEMPLATE), values)
     check_words(text, imported.model.label_names)
     ModelCard(text)  # raises where the Hub could not read the header
     return text
-
-
-def _rows(side: Mapping[str, Any]) -> list[tuple[str, str]]:
-    provenance, origin = side["provenance"], side["provenance"]["imported"]
-    rescaling = origin["rescaling"]
-    where = "in the file" if rescaling["in_the_file"] else "as told to the import"
-    rows = [
-        ("Imported from", f"{plain(origin['from'])} {plain(origin['keras_version'])}".strip()),
-        ("File (SHA-256)", code(origin["sha256"])),
-        ("Activation of its head", plain(origin["activation"])),
-        ("Rescaling of grey levels", f"x · {rescaling['scale']:.6g} {rescaling['offset']:+g}, {where}"),
-        ("Weights (SHA-256)", code(provenance["weights_sha256"])),
-        ("Date", plain(provenance["date"])),
-    ]
-    return [row for row in rows if row[1]]

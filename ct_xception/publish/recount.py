@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint import BASELINES, EVALUATION, EXPLANATIONS, METRICS, PREDICTIONS, PREDICTIONS_GROUPED
 from ct_xception.errors import CheckpointError
 from ct_xception.files import read_json
 
 if TYPE_CHECKING:
     import pandas
-
-PREDICTIONS, GROUPED, BASELINES = "predictions.parquet", "predictions_grouped.parquet", "baselines.parquet"
 
 
 def protocols_of(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -100,7 +99,9 @@ class Recount:
             own = own.set_index("source")
             same = own.index.is_unique and model.index.is_unique and set(own.index) == set(model.index)
             if not same or (own["label"].reindex(model.index) != model["label"]).any():
-                raise self._refusal(f"the {protocol} baselines in evaluation/{BASELINES} are not of the model's items")
+                raise self._refusal(
+                    f"the {protocol} baselines in {EVALUATION}/{BASELINES} are not of the model's items"
+                )
             answers[str(name)] = own.reindex(model.index)[[f"p {label}" for label in names]].to_numpy(np.float64)
         probabilities, labels, groups = answer_arrays(model, names)
         return baseline_figures(
@@ -108,7 +109,7 @@ class Recount:
         )
 
     def _questions(self, protocol: str) -> dict[str, Any]:
-        from ct_xception.evaluation.questions import question_figures
+        from ct_xception.statistics.class_groups import question_figures
 
         probabilities, labels, groups = self._answered(protocol)
         names = self.metrics["label_names"]
@@ -116,7 +117,7 @@ class Recount:
 
     def _calibration(self, stated: Mapping[str, Any]) -> dict[str, Any]:
         """Before and after: the answers are those after scaling, and the temperature is undone for those before."""
-        from ct_xception.evaluation.calibration import apply_temperature, calibration_figures
+        from ct_xception.statistics.calibration import apply_temperature, calibration_figures
 
         after, labels, groups = self._answered(self.metrics["protocol"])
         before = apply_temperature(after, 1 / stated["temperature"])
@@ -128,7 +129,7 @@ class Recount:
         }
 
     def _conformal(self, protocol: str) -> dict[str, Any]:
-        from ct_xception.evaluation.conformal import conformal_figures
+        from ct_xception.statistics.conformal import conformal_figures
 
         probabilities, labels, groups = self._answered(protocol)
         rule = self.metrics["conformal"]["rule"]
@@ -136,16 +137,14 @@ class Recount:
 
     def _decided(self) -> dict[str, Any]:
         """The figures of the thresholds in ct_xception.json, as far as metrics.json has any."""
-        from ct_xception.evaluation.operating import abstention_figures, operating_figures
+        from ct_xception.statistics.operating import abstention_figures, operating_figures
 
         wanted = [name for name in ("operating_points", "abstention") if self.metrics.get(name)]
         if not wanted:
             return {}
         missing = [name for name in wanted if not self.side.get(name)]
         if missing:
-            raise self._refusal(
-                f"metrics.json has figures of {missing[0].replace('_', ' ')} that the checkpoint has not"
-            )
+            raise self._refusal(f"{METRICS} has figures of {missing[0].replace('_', ' ')} that the checkpoint has not")
         answered = self._answered(self.metrics["protocol"])
         own = (*answered[:2], self.metrics["label_names"], answered[2])
         found: dict[str, Any] = {}
@@ -161,46 +160,46 @@ class Recount:
 
         rows = self.answers[self.metrics["protocol"]]
         if "gate" not in rows:
-            raise self._refusal(f"evaluation/{PREDICTIONS} holds no verdict of the input gate (column gate)")
+            raise self._refusal(f"{EVALUATION}/{PREDICTIONS} holds no verdict of the input gate (column gate)")
         rows = rows[rows["path"] == "predictor"]
         return gate_figures(self.metrics["gate"]["rule"], rows["gate"].tolist(), rows["group"].tolist())
 
     def _explained(self) -> dict[str, Any]:
         """The figures of the heat maps from what was found of each, which must be of images that were answered so."""
-        from ct_xception.evaluation.explanations import EXPLANATIONS, explanation_figures
+        from ct_xception.evaluation.explanations import explanation_figures
 
-        path = self.folder / "evaluation" / EXPLANATIONS
+        path = self.folder / EVALUATION / EXPLANATIONS
         if not path.is_file():
-            raise self._refusal(f"evaluation/{EXPLANATIONS} is missing")
+            raise self._refusal(f"{EVALUATION}/{EXPLANATIONS} is missing")
         stated = read_json(path)
         rows = self.answers[self.metrics["protocol"]]
         rows = rows[rows["path"] == "predictor"]
         answered = set(zip(rows["source"], rows["group"], rows["label"], rows["predicted"], strict=True))
         keys = ("source", "group", "label", "target")
         if not {tuple(record[key] for key in keys) for record in stated["records"]} <= answered:
-            raise self._refusal(f"evaluation/{EXPLANATIONS} explains answers that are not those of {PREDICTIONS}")
+            raise self._refusal(f"{EVALUATION}/{EXPLANATIONS} explains answers that are not those of {PREDICTIONS}")
         right = ("source", "group", "label", "label")
         if not {tuple(lesion[key] for key in right) for lesion in stated.get("lesions", [])} <= answered:
-            raise self._refusal(f"evaluation/{EXPLANATIONS} points at lesions of answers that are not right")
+            raise self._refusal(f"{EVALUATION}/{EXPLANATIONS} points at lesions of answers that are not right")
         return explanation_figures(stated, seed=self.metrics["intervals"]["seed"])
 
     def _rows(self, protocol: str) -> pandas.DataFrame:
         """The rows behind a protocol: all of the test split, those without a twin, or those out of fold."""
         if protocol == "grouped":
-            return self._read(GROUPED)
+            return self._read(PREDICTIONS_GROUPED)
         table = self._read(PREDICTIONS)
         if protocol != "deduplicated":
             return table
         if "has_twin" not in table:
-            raise self._refusal(f"evaluation/{PREDICTIONS} does not say which items have a twin (column has_twin)")
+            raise self._refusal(f"{EVALUATION}/{PREDICTIONS} does not say which items have a twin (column has_twin)")
         return table[~table["has_twin"].astype(bool)]
 
     def _read(self, name: str) -> pandas.DataFrame:
         import pandas
 
-        path = self.folder / "evaluation" / name
+        path = self.folder / EVALUATION / name
         if not path.is_file():
-            raise self._refusal(f"evaluation/{name} is missing")
+            raise self._refusal(f"{EVALUATION}/{name} is missing")
         return pandas.read_parquet(path)
 
     def _check_paths(self, protocol: str, block: Mapping[str, Any]) -> None:
@@ -216,7 +215,7 @@ class Recount:
                 raise self._not_those(f"the {route.replace('_', ' ')} figures", protocol)
 
     def _measure(self, rows: pandas.DataFrame) -> dict[str, Any]:
-        from ct_xception.evaluation.metrics import classification_metrics
+        from ct_xception.statistics.metrics import classification_metrics
 
         known = rows[rows["refused"].isna()]
         if known.empty:
@@ -232,11 +231,11 @@ class Recount:
         table = self.answers["grouped"]
         stated = [fold["n"] for fold in self.metrics["protocols"]["grouped"]["folds"]]
         if sorted(stated) != sorted(table.groupby("fold").size().tolist()):
-            raise self._refusal(f"the folds' counts are not those of {GROUPED}")
+            raise self._refusal(f"the folds' counts are not those of {PREDICTIONS_GROUPED}")
         if table["source"].duplicated().any():
-            raise self._refusal(f"evaluation/{GROUPED} holds an item twice")
+            raise self._refusal(f"{EVALUATION}/{PREDICTIONS_GROUPED} holds an item twice")
         if (table.groupby("group")["fold"].nunique() > 1).any():
-            raise self._refusal(f"a group lies in two folds of {GROUPED}, so its figures are not grouped ones")
+            raise self._refusal(f"a group lies in two folds of {PREDICTIONS_GROUPED}: its figures are not grouped ones")
 
     def _check_headline(self) -> None:
         """The headline is the protocol with the lowest accuracy of the predictor."""
@@ -256,9 +255,9 @@ class Recount:
             )
 
     def _not_those(self, what: str, protocol: str) -> CheckpointError:
-        files = {"grouped": GROUPED}
+        files = {"grouped": PREDICTIONS_GROUPED}
         name = files.get(protocol, PREDICTIONS)
-        return self._refusal(f"{what} of the {protocol} protocol in evaluation/metrics.json are not those of {name}")
+        return self._refusal(f"{what} of the {protocol} protocol in {EVALUATION}/{METRICS} are not those of {name}")
 
     def _refusal(self, found: str) -> CheckpointError:
         return CheckpointError(f"{self.folder}: {found}; {self.remedy}.")

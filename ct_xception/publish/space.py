@@ -22,7 +22,7 @@ _REQUIREMENT = re.compile(r"\s*(?P<name>[A-Za-z0-9][\w.-]*)(?P<extras>\[[\w.,-]+
 
 def space_files(model_id: str) -> dict[str, Content]:
     """The files of a Space that answers from `model_id`: {path in the repository: a file, or bytes}."""
-    app, package = _folder_of("ct_xception_app"), _folder_of("ct_xception")
+    app, package = package_folder("ct_xception_app"), package_folder("ct_xception")
     # app.py stands at the top, where the Hub looks for it; the page's other modules are the package that it imports.
     files: dict[str, Content] = {"app.py": app / "app.py"}
     files |= {f"ct_xception_app/{path.relative_to(app).as_posix()}": path for path in sorted(app.glob("examples/*"))}
@@ -39,7 +39,7 @@ def space_files(model_id: str) -> dict[str, Content]:
     return files
 
 
-def _folder_of(package: str) -> Path:
+def package_folder(package: str) -> Path:
     """Where an installed package lies; it is not imported, since the app brings gradio with it."""
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:

@@ -1,13 +1,11 @@
 """What can answer from a checkpoint, by the name of `--runtime`, and which of its files each reads.
 
-Nothing is imported here, so that the command line can list them at once.
+Nothing slow is imported here, so that the command line can list them at once.
 """
 
 from __future__ import annotations
 
-WEIGHTS = "model.safetensors"
-ONNX, ONNX_INT8 = "onnx/model.onnx", "onnx/model_int8.onnx"
-OPENVINO = ("openvino/model.xml", "openvino/model.bin")
+from ct_xception.checkpoint import ONNX, ONNX_INT8, OPENVINO, WEIGHTS
 
 RUNTIMES: dict[str, tuple[str, ...]] = {
     "torch": (WEIGHTS,),

@@ -15,16 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ct_xception.checkpoint import CARD, CONFIG, EVALUATION, GATE, SIDE_FILE, SIDE_FORMAT, WEIGHTS
 from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.files import sha256_file
-from ct_xception.imaging.slices import Window
-from ct_xception.serving.catalogue import WEIGHTS
+from ct_xception.imaging.windows import Window
 from ct_xception.serving.decisions import Decisions
-from ct_xception.serving.gate import GATE_FILE, Gate
-
-CONFIG, SIDE_FILE = "config.json", "ct_xception.json"
-CARD, FIGURES = "README.md", "evaluation"
-FORMAT = 1
+from ct_xception.serving.gate import Gate
 
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?:@(?P<revision>[\w./-]+))?")
 _SINGLE_LABEL = "single_label_classification"
@@ -92,9 +88,7 @@ def _open(folder: Path, revision: str | None, name: str, network: Sequence[str])
     side = _read_json(folder / SIDE_FILE, name) if (folder / SIDE_FILE).is_file() else None
     notes = () if side is not None else (f"no {SIDE_FILE}: the body crop is assumed",)
     manifest = (side or {}).get("manifest", {})
-    _check_manifest(
-        folder, name, manifest, (CONFIG, *network, *([GATE_FILE] if (folder / GATE_FILE).is_file() else []))
-    )
+    _check_manifest(folder, name, manifest, (CONFIG, *network, *([GATE] if (folder / GATE).is_file() else [])))
     contract, decisions = _read_contract(side, name), _read_decisions(side, config["label_names"], name)
     gate = Gate.of(side or {}, folder, name)
     return Checkpoint(folder, name, revision, config, contract, notes, decisions, manifest, gate)
@@ -120,7 +114,7 @@ def _locate(source: str | Path, network: Sequence[str]) -> tuple[Path, str | Non
     match = _HUB_ID.fullmatch(str(source))
     if match is None:
         raise CheckpointError(f"{printable(source)}: neither a folder nor a Hub id (user/repo or user/repo@revision).")
-    folder = _download(match["repo"], match["revision"], printable(source), [CONFIG, SIDE_FILE, GATE_FILE, *network])
+    folder = _download(match["repo"], match["revision"], printable(source), [CONFIG, SIDE_FILE, GATE, *network])
     return folder, folder.name
 
 
@@ -159,7 +153,7 @@ def fetch_card(checkpoint: Checkpoint) -> Path:
     if checkpoint.revision is None:
         return checkpoint.folder
     repo = checkpoint.name.partition("@")[0]
-    return _download(repo, checkpoint.revision, checkpoint.name, [CARD, f"{FIGURES}/*.png"])
+    return _download(repo, checkpoint.revision, checkpoint.name, [CARD, f"{EVALUATION}/*.png"])
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
@@ -211,9 +205,10 @@ def _check_architecture(config: Mapping[str, Any], name: str) -> None:
 def _read_contract(side: Mapping[str, Any] | None, name: str) -> InputContract:
     if side is None:
         return InputContract()
-    if side.get("format") != FORMAT:
+    if side.get("format") != SIDE_FORMAT:
         raise CheckpointError(
-            f"{name}: {SIDE_FILE} has format {side.get('format')!r}, this version reads {FORMAT}; update ct-xception."
+            f"{name}: {SIDE_FILE} has format {side.get('format')!r}, this version reads {SIDE_FORMAT}; "
+            "update ct-xception."
         )
     stated = dict(side.get("input", {}))
     window = stated.pop("window", None)

@@ -15,44 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.errors import InputError
-
-METHODS = ("lac", "aps", "raps")
+from ct_xception.statistics.conformal import METHODS, set_members
 
 Floats = NDArray[np.float64]
-
-
-def nonconformity(probabilities: Floats, rule: Mapping[str, Any]) -> Floats:
-    """How badly each class would fit: scores of the shape (..., K) of `probabilities`, lower is better.
-
-    lac: 1 - p (Sadinle, Lei & Wasserman 2019). aps: the probability ranked above the class, which is the score of
-    Romano, Sesia & Candès (2020) without its random part, so that one file always gets one answer and the first class
-    always scores 0. raps: aps plus `penalty` for every rank beyond `free_ranks` (Angelopoulos et al. 2021).
-    """
-    method = rule["method"]
-    if method not in METHODS:
-        raise InputError(f"conformal method {method!r} is unknown; this version knows {', '.join(METHODS)}.")
-    if method == "lac":
-        return 1 - probabilities
-    order = np.argsort(-probabilities, axis=-1, kind="stable")
-    ranked = np.take_along_axis(probabilities, order, axis=-1)
-    above = np.zeros_like(ranked)
-    above[..., 1:] = np.cumsum(ranked, axis=-1)[..., :-1]
-    if method == "raps":
-        ranks = np.arange(1, ranked.shape[-1] + 1)
-        above = above + rule["penalty"] * np.maximum(ranks - rule["free_ranks"], 0)
-    scores = np.empty_like(above)
-    np.put_along_axis(scores, order, above, axis=-1)
-    return scores
-
-
-def set_members(probabilities: Floats, rule: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """Which classes the prediction set holds, (..., K), for probabilities (..., K).
-
-    A rule whose threshold is None was fitted on too few items to promise its coverage: every class is a member.
-    """
-    scores = nonconformity(np.asarray(probabilities, np.float64), rule)
-    threshold = rule["threshold"]
-    return np.ones(scores.shape, bool) if threshold is None else scores <= threshold
 
 
 @overload

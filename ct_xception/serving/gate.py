@@ -24,14 +24,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint import GATE, WEIGHTS
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.imaging.body import BodyCrop
 from ct_xception.imaging.lungs import lung_mask
 from ct_xception.imaging.outline import shrink
-from ct_xception.imaging.slices import Slice, Window
-from ct_xception.serving.catalogue import WEIGHTS
+from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.windows import Window
 
-GATE_FILE = "gate.safetensors"
 METHOD = "mahalanobis"
 ARRAYS = ("mean", "components", "variances")  # of gate.safetensors: (D,), (Q, D), (Q,), float32
 ACCEPTED, DOUBTFUL, REFUSED = "accepted", "doubtful", "refused"
@@ -268,7 +268,7 @@ class Gate:
         try:
             if (weights := _weights(side)) != rule.get("weights_sha256", weights):
                 raise ValueError("it was fitted to other weights")
-            return cls.read(rule, _load(folder / GATE_FILE))
+            return cls.read(rule, _load(folder / GATE))
         except (KeyError, TypeError, ValueError) as error:
             own = name or printable(folder)
             raise CheckpointError(
@@ -277,7 +277,7 @@ class Gate:
 
     @classmethod
     def read(cls, rule: Mapping[str, Any], arrays: Mapping[str, Floats]) -> Gate:
-        """From the rule in the side file and the arrays of GATE_FILE. Raises KeyError, TypeError or ValueError."""
+        """From the rule in the side file and the arrays of GATE. Raises KeyError, TypeError or ValueError."""
         mean, components, variances = (arrays[name] for name in ARRAYS)
         distance = Distance(mean, components, variances, float(rule["noise"]), float(rule["length"]))
         usual, doubtful, refused = (float(rule[name]) for name in ("usual", DOUBTFUL, REFUSED))

@@ -17,7 +17,7 @@ from ct_xception.errors import InputError, printable
 from ct_xception.imaging.windows import Window, parse_window
 
 if TYPE_CHECKING:
-    from ct_xception.serving.predictor import Classifier, Prediction, Source
+    from ct_xception.serving.classifier import Classifier, Prediction, Source
 
 PARAMETERS = ("top_k", "function_to_apply", "window", "frame")
 POSTED = "the posted file"  # what messages call a file that came without a name

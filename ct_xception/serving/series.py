@@ -22,12 +22,15 @@ import numpy as np
 
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.imaging.pictures import MAX_PAGES
-from ct_xception.imaging.places import Place, read_place
-from ct_xception.imaging.slices import DICOM_SUFFIXES, IMAGE_SUFFIXES, Slice, Window
+from ct_xception.imaging.position import Place
+from ct_xception.imaging.reader import read_place
+from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.source import DICOM_SUFFIXES, IMAGE_SUFFIXES
+from ct_xception.imaging.windows import Window
 from ct_xception.serving.gate import REFUSED
 
 if TYPE_CHECKING:
-    from ct_xception.serving.predictor import Classifier, Prediction
+    from ct_xception.serving.classifier import Classifier, Prediction
 
 MAX_SLICES = 400  # answered of one series: a chest at 1 mm
 MAX_FRAMES = MAX_PAGES  # of one file

@@ -10,12 +10,12 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.wording import RESEARCH_USE, describe_window, percent, shorten
+from ct_xception.text import RESEARCH_USE, describe_window, percent, shorten
 
 if TYPE_CHECKING:
+    from ct_xception.serving.classifier import Prediction
     from ct_xception.serving.decisions import Decision, Decisions
     from ct_xception.serving.gate import GateVerdict
-    from ct_xception.serving.predictor import Prediction
 
 _BAR = 28
 _PERCENT = len(percent(1.0))

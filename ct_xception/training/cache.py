@@ -18,8 +18,9 @@ import numpy as np
 
 from ct_xception.errors import CorpusError, SliceError
 from ct_xception.imaging.body import body_of
-from ct_xception.imaging.slices import Window, read_slice
+from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.transforms import apply_filters
+from ct_xception.imaging.windows import Window
 
 # Raised when reading or masking changes, so that no older cache is taken for a present one.
 CACHE_FORMAT = 2

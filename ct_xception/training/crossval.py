@@ -24,6 +24,7 @@ import numpy as np
 from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint import FOLD, FOLD_PLAN, FOLDS, MODEL, PREDICTIONS, WEIGHTS
 from ct_xception.corpus.split import grouped_folds
 from ct_xception.errors import CheckpointError
 from ct_xception.files import atomic_path, read_json, sha256_file, write_json
@@ -35,9 +36,8 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
     from ct_xception.training.cache import CachedSlices
-    from ct_xception.training.config import TrainConfig
+    from ct_xception.training.options import TrainConfig
 
-PLAN, FOLD, PREDICTIONS = "folds.json", "fold.json", "predictions.parquet"
 
 # Called on every process with a fold's model folder and its splits; gives the answers to the fold's test part:
 # probabilities (N, K), NaN where the file was refused, and {source: why}.
@@ -65,8 +65,8 @@ def plan_folds(config: TrainConfig, run: Path, splits: DatasetDict, groups_origi
     """Draw the folds of a run. Raises `CheckpointError` where the folds that are there were drawn otherwise."""
     folds, description = grouped_folds(splits, config.folds, seed=config.seed, validation=config.valid_fraction)
     described = [{name: fold[name] for name in ("name", "counts", "groups")} for fold in description["folds"]]
-    plan = Plan(run / "folds", folds, description | {"groups_origin": groups_origin, "folds": described})
-    file = plan.folder / PLAN
+    plan = Plan(run / FOLDS, folds, description | {"groups_origin": groups_origin, "folds": described})
+    file = plan.folder / FOLD_PLAN
     found = read_json(file) if file.is_file() else description
     if found.get("name") != description["name"]:
         raise CheckpointError(
@@ -93,8 +93,8 @@ def cross_validate(
     numbers = range(1, len(plan.splits) + 1)
     done = broadcast_object_list([[plan.is_done(number) for number in numbers]])[0]
     wanted = [number for number in numbers if config.only_fold in (None, number) and not done[number - 1]]
-    if accelerator.is_main_process and not (plan.folder / PLAN).is_file():
-        write_json(plan.folder / PLAN, plan.description)
+    if accelerator.is_main_process and not (plan.folder / FOLD_PLAN).is_file():
+        write_json(plan.folder / FOLD_PLAN, plan.description)
     accelerator.wait_for_everyone()
     pool = slices() if wanted else None
     with _without_trackers(accelerator):
@@ -156,7 +156,7 @@ def _ask_fold(
 ) -> None:
     """Make the fold's checkpoint, let it answer its held-out images, and write both down; its training state goes."""
     folder, fold = plan.folder_of(number), plan.splits[number - 1]
-    model, described = folder / "model", plan.description["folds"][number - 1]
+    model, described = folder / MODEL, plan.description["folds"][number - 1]
     if accelerator.is_main_process:
         shutil.rmtree(model, ignore_errors=True)
         names = fold["train"].features["label"].names
@@ -169,7 +169,7 @@ def _ask_fold(
         record = {
             "fold": number,
             "split_hash": described["name"],
-            "weights_sha256": sha256_file(model / "model.safetensors"),
+            "weights_sha256": sha256_file(model / WEIGHTS),
             "n": len(fold["test"]),
             "counts": described["counts"],
             "best_epoch": trained.best_epoch,
@@ -215,4 +215,4 @@ def _collect(plan: Plan) -> None:
         raise CheckpointError(
             f"--folds: {plan.folder_of(strange[0])} is a fold of another corpus or seed; remove it, to train it again."
         )
-    write_json(plan.folder / PLAN, plan.description | {"folds": records})
+    write_json(plan.folder / FOLD_PLAN, plan.description | {"folds": records})

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ct_xception.checkpoint import CARD, EVALUATION, ONNX_FOLDER, OPENVINO_FOLDER, SIDE_FILE, SIDE_FORMAT, WEIGHTS
 from ct_xception.errors import CheckpointError
 from ct_xception.files import read_json, sha256_file, write_json
 from ct_xception.model.modelling import CTXceptionForImageClassification
 from ct_xception.model.weights import load_backbone_weights
-from ct_xception.training.config import TrainConfig
 from ct_xception.training.loop import Trained
+from ct_xception.training.options import TrainConfig
 
-SIDE_FILE = "ct_xception.json"
 _PACKAGES = ("ct-xception", "torch", "timm", "transformers", "datasets", "accelerate", "numpy", "pillow", "pydicom")
 
 
@@ -45,7 +45,7 @@ def write_model_folder(
     model.save_pretrained(folder)
     window = config.reading.window
     side = {
-        "format": 1,
+        "format": SIDE_FORMAT,
         "input": {
             "body_crop": config.body_crop,
             "filters": list(config.filters),
@@ -55,7 +55,7 @@ def write_model_folder(
         "provenance": {
             "corpus": corpus,
             "split": _without_sources(split),
-            "weights_sha256": sha256_file(folder / "model.safetensors"),
+            "weights_sha256": sha256_file(folder / WEIGHTS),
             "initial_weights": initial_weights(config),
             **_circumstances(config, trained, command),
         },
@@ -76,7 +76,7 @@ def calibrate_model_folder(folder: Path, temperature: float, rules: Mapping[str,
         model.fold_temperature(temperature)
         model.save_pretrained(folder)
     side |= {"temperature": side["temperature"] * temperature} | dict(rules)
-    side["provenance"]["weights_sha256"] = sha256_file(folder / "model.safetensors")
+    side["provenance"]["weights_sha256"] = sha256_file(folder / WEIGHTS)
     write_json(folder / SIDE_FILE, side)
 
 
@@ -86,7 +86,7 @@ def reopen_model_folder(sealed: Path, folder: Path, *, corpus: Mapping[str, Any]
     The records of corpus and split are brought up to date. Raises `CheckpointError` where the split is another.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(sealed, folder, ignore=shutil.ignore_patterns("evaluation", "README.md", "onnx", "openvino"))
+    shutil.copytree(sealed, folder, ignore=shutil.ignore_patterns(EVALUATION, CARD, ONNX_FOLDER, OPENVINO_FOLDER))
     side = read_json(folder / SIDE_FILE)
     if side["provenance"].get("split", {}).get("name") != split["name"]:
         raise CheckpointError(f"{sealed}: was trained by another split of the corpus; choose another --output_dir.")

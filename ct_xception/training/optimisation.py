@@ -9,7 +9,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ct_xception.errors import InputError
 from ct_xception.model.modelling import CTXceptionForImageClassification
-from ct_xception.training.config import TrainConfig
+from ct_xception.training.options import TrainConfig
 
 
 def check_optimizer(name: str) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ct_xception.checkpoint import EVALUATION, FOLD, FOLDS, METRICS, MODEL, OPTIONS, SPLIT
 from ct_xception.errors import CheckpointError
 from ct_xception.files import read_json
 from ct_xception.model.configuration import make_config
 from ct_xception.model.weights import find_weights
-from ct_xception.training.config import TrainConfig
 from ct_xception.training.loop import CHANGED_SPLIT, binding_options, check_same_options
 from ct_xception.training.losses import make_loss
 from ct_xception.training.optimisation import check_optimizer
+from ct_xception.training.options import TrainConfig
 from ct_xception.training.start import check_classes
 
 
@@ -21,15 +22,15 @@ def check_before_reading(config: TrainConfig, run: Path) -> None:
     make_config(config.backbone, ["a", "b"], config.image_size)
     check_optimizer(config.optimizer)
     find_weights(config.weights, config.backbone)
-    if (run / "config.json").is_file():
-        check_same_options(_record(run / "config.json"), binding_options(config))
+    if (run / OPTIONS).is_file():
+        check_same_options(_record(run / OPTIONS), binding_options(config))
 
 
 def is_complete(config: TrainConfig, run: Path) -> bool:
     """Whether the run folder holds all that is asked for: the fold, or the checkpoint with every protocol measured."""
     if config.only_fold is not None:
-        return (run / "folds" / str(config.only_fold) / "fold.json").is_file()
-    file = run / "model" / "evaluation" / "metrics.json"
+        return (run / FOLDS / str(config.only_fold) / FOLD).is_file()
+    file = run / MODEL / EVALUATION / METRICS
     metrics = _record(file) if file.is_file() else {}
     measured = {"published", *metrics.get("protocols", {})} | (set() if config.audit else {"deduplicated"})
     rule, groups = metrics.get("conformal", {}).get("rule", {}), metrics.get("class_groups", {})
@@ -42,7 +43,7 @@ def check_corpus(config: TrainConfig, run: Path, label_names: list[str], split: 
     """The loss and --init against the classes, and the split against that of the run that is to go on."""
     make_loss(config.loss, len(label_names))
     check_classes(config, label_names)
-    if (run / "split.json").is_file() and _record(run / "split.json").get("name") != split["name"]:
+    if (run / SPLIT).is_file() and _record(run / SPLIT).get("name") != split["name"]:
         raise CheckpointError(CHANGED_SPLIT)
 
 

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ct_xception.corpus.overlap import SplitCorpus
+from ct_xception.audit.overlap import SplitCorpus
 from ct_xception.errors import InputError, printable
 from ct_xception.training.cache import CachedSlices, prepare_slices
 from ct_xception.training.start import open_start
 
 if TYPE_CHECKING:
+    from ct_xception.audit.survey import Survey
     from ct_xception.corpus.load import Corpus
-    from ct_xception.corpus.survey import Survey
-    from ct_xception.training.config import TrainConfig
+    from ct_xception.training.options import TrainConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ def _pseudo_patients(
     config: TrainConfig, corpus: Corpus, stated: Mapping[str, Any], cache: Path
 ) -> tuple[Survey | None, Mapping[str, str] | None]:
     """The survey and the pseudo-patients by which the split was drawn; neither where it was drawn otherwise."""
-    from ct_xception.corpus.audit import look_over
+    from ct_xception.audit.audit import look_over
     from ct_xception.corpus.split import PSEUDO_PATIENTS
 
     if stated.get("groups_origin") != PSEUDO_PATIENTS:

@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.checkpoint import CONFIG, WEIGHTS
 from ct_xception.errors import InputError, printable
 from ct_xception.files import read_json
 
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification
     from ct_xception.serving.checkpoint import Checkpoint
-    from ct_xception.training.config import TrainConfig
+    from ct_xception.training.options import TrainConfig
 
 _OUR_LEVELS = [0.5, 0.5, 0.5]  # mean and std of every checkpoint of ours: grey levels in [-1, 1]
 
@@ -76,7 +77,7 @@ def _pinned_weights(recorded: str | None, weights: str, given: Mapping[str, Any]
 
 def _recorded(given: Mapping[str, Any], name: str) -> str | None:
     """What a run that is resumed began with, where it is of the repository that is named without a revision."""
-    file = Path(str(given.get("output_dir", ""))) / "config.json"
+    file = Path(str(given.get("output_dir", ""))) / CONFIG
     if given.get("resume") != "auto" or not given.get("output_dir") or not file.is_file():
         return None
     try:
@@ -114,7 +115,7 @@ def continue_head(model: CTXceptionForImageClassification, config: TrainConfig) 
     import torch
 
     start = open_start(config)
-    state = safetensors.torch.load_file(start.folder / "model.safetensors")
+    state = safetensors.torch.load_file(start.folder / WEIGHTS)
     name = model.config.pretrained_cfg["classifier"]
     known = list(start.config["label_names"])
     rows = [known.index(label) for label in model.label_names]

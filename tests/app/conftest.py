@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ct_xception.imaging.dicom import write_dicom
-from ct_xception.imaging.slices import WINDOWS
+from ct_xception.imaging.windows import WINDOWS
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 from ct_xception_app.about import NO_CARD, card_text
 from PIL import Image
 
-from ct_xception.serving.predictor import Classifier
+from ct_xception.serving.classifier import Classifier
 
 CARD = """---
 license: apache-2.0

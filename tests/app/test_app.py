@@ -12,8 +12,8 @@ from ct_xception_app import app
 from ct_xception_app.limits import KEPT_SECONDS
 
 from ct_xception.errors import CheckpointError, InputError
-from ct_xception.serving.predictor import Classifier
-from ct_xception.wording import RESEARCH_USE
+from ct_xception.serving.classifier import Classifier
+from ct_xception.text import RESEARCH_USE
 
 ROOT = Path(__file__).resolve().parents[2]
 

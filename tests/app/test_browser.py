@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from ct_xception_app import cases
 from ct_xception_app.app import build_demo, launch
+from ct_xception_app.feedback import FeedbackFolder
 from ct_xception_app.layout import EXAMPLES, example_name
 
 from ct_xception.explain.attribution import Cancelled
-from ct_xception.serving.feedback import FeedbackFolder
-from ct_xception.serving.predictor import Classifier
-from ct_xception.wording import RESEARCH_USE, percent
+from ct_xception.serving.classifier import Classifier
+from ct_xception.text import RESEARCH_USE, percent
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")

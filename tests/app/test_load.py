@@ -13,7 +13,7 @@ from ct_xception_app import app
 from PIL import Image
 
 from benchmarks.load import FULL, Ask, Exam, Outcome, besiege, gradio_client, http_client, judge, make_exams
-from ct_xception.serving.predictor import Classifier
+from ct_xception.serving.classifier import Classifier
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import pytest
 from ct_xception_app import layout
 from ct_xception_app.actions import Page
 from ct_xception_app.cases import MapChoice, Study
+from ct_xception_app.feedback import FeedbackFolder
 from ct_xception_app.layout import BY_SLIDER, EXAMPLES, SWIPE
 from ct_xception_app.limits import SHOWN_SIDE
 from matplotlib.figure import Figure
@@ -24,13 +25,14 @@ from ct_xception.explain.attribution import Cancelled
 from ct_xception.explain.catalogue import BUDGETS, Budget
 from ct_xception.explain.faithfulness import EFFORTS, Effort
 from ct_xception.explain.overlay import overlay, readable
-from ct_xception.imaging.slices import Window, read_slice
+from ct_xception.imaging.reader import read_slice
+from ct_xception.imaging.windows import Window
+from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.decisions import Decisions, OperatingPoint
-from ct_xception.serving.feedback import FeedbackFolder
 from ct_xception.serving.gate import GateVerdict
-from ct_xception.serving.predictor import Classifier
 from ct_xception.serving.series import gather
-from ct_xception.wording import RESEARCH_USE, percent
+from ct_xception.text import RESEARCH_USE, percent
+from tests.closeness import ROUNDING
 
 REQUEST: Any = SimpleNamespace(session_hash="one")
 Shown = dict[Any, Any]
@@ -262,7 +264,7 @@ def test_a_zipped_series_is_answered_in_its_order(
     ordered = sample_series[::-1]  # the highest position first
     assert [item.name for item in case.answers] == [path.name for path in ordered]
     for item, path in zip(case.answers, ordered, strict=True):
-        assert item.probabilities == pytest.approx(classifier(path).probabilities, abs=1e-5)
+        assert item.probabilities == pytest.approx(classifier(path).probabilities, abs=ROUNDING)
     logs = np.log([[item.probabilities[name] for name in classifier.label_names] for item in case.answers]).mean(axis=0)
     expected = np.exp(logs) / np.exp(logs).sum()
     together = dict(zip(classifier.label_names, expected, strict=True))

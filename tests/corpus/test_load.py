@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from ct_xception.corpus.load import CorpusOptions, corpus_summary, load_corpus
-from ct_xception.corpus.phantom import generate_phantom
-from ct_xception.corpus.scanner import png_bytes
 from ct_xception.errors import CorpusError, InputError
-from ct_xception.imaging.slices import read_slice
+from ct_xception.imaging.reader import read_slice
+from ct_xception.phantom.corpus import generate_phantom
+from ct_xception.phantom.scanner import png_bytes
 
 REFERENCE = ["adenocarcinoma", "large cell carcinoma", "normal", "squamous cell carcinoma"]
 

@@ -10,7 +10,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as Pictures
 
-from ct_xception.evaluation.figures import CONFUSION, CURVES, ROC
+from ct_xception.checkpoint import CONFUSION, CURVES, ROC
 
 LABEL_NAMES = ["adenocarcinoma", "large cell carcinoma", "normal", "squamous cell carcinoma"]
 

@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ct_xception.corpus.survey import Survey
+from ct_xception.audit.survey import Survey
 from ct_xception.evaluation import baselines
 from ct_xception.evaluation.baselines import (
     BASELINE_FIGURES,
@@ -245,10 +245,10 @@ def test_answers_are_written_one_a_row_with_groups_numbered(tmp_path: Path, answ
 @pytest.mark.real_corpus
 def test_nearest_neighbours_score_on_the_reference_corpus_what_is_known(reference_corpus: Path) -> None:
     """1-NN on the 315 test images: 44.4 % on raw 64 px, 300 right after the body crop at 96 px."""
+    from ct_xception.audit.survey import ALIGNED_SIDE, RAW_SIDE, thumbnail
     from ct_xception.corpus.load import load_corpus
-    from ct_xception.corpus.survey import ALIGNED_SIDE, RAW_SIDE, thumbnail
     from ct_xception.imaging.body import crop_body
-    from ct_xception.imaging.slices import read_slice
+    from ct_xception.imaging.reader import read_slice
 
     splits = load_corpus(str(reference_corpus)).dataset
     items = [item for split in ("train", "test") for item in splits[split]]

@@ -10,9 +10,8 @@ import pandas
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
-from ct_xception.corpus.overlap import Overlap, SplitCorpus
+from ct_xception.audit.overlap import Overlap, SplitCorpus
 from ct_xception.evaluation.answers import Answers, Items
-from ct_xception.evaluation.comparison import compare
 from ct_xception.evaluation.continuity import (
     NO_WORSE,
     NOT_SHOWN,
@@ -27,6 +26,7 @@ from ct_xception.evaluation.continuity import (
     write_judgement,
 )
 from ct_xception.files import read_json
+from ct_xception.statistics.comparison import compare
 
 NAMES = ["benign", "malignant"]
 

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 
-from ct_xception.corpus.survey import Survey, survey_corpus
+from ct_xception.audit.survey import Survey, survey_corpus
 from ct_xception.errors import InputError
 from ct_xception.evaluation import error_page
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.error_cases import Chosen, least_certain_hits, surest_mistakes
 from ct_xception.evaluation.error_page import write_error_page
-from ct_xception.evaluation.metrics import classification_metrics
 from ct_xception.evaluation.protocols import OutOfFold, Part, Protocols
+from ct_xception.statistics.metrics import classification_metrics
 from tests.evaluation.conftest import LABEL_NAMES
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))

@@ -10,13 +10,13 @@ import pytest
 from datasets import Dataset
 
 from ct_xception.evaluation.answers import Items
-from ct_xception.evaluation.evaluator import evaluate_checkpoint
 from ct_xception.evaluation.explanations import Checked, describe, explain_items, explanation_figures, sample
 from ct_xception.evaluation.figures import Outputs
+from ct_xception.evaluation.measure import evaluate_checkpoint
 from ct_xception.evaluation.pointing import pointing_figures
 from ct_xception.evaluation.predictions import Names
 from ct_xception.explain.faithfulness import Pointing
-from ct_xception.serving.predictor import Classifier
+from ct_xception.serving.classifier import Classifier
 from tests.evaluation.conftest import LABEL_NAMES, draw_nothing, make_split
 
 
@@ -81,7 +81,7 @@ def test_a_file_that_is_gone_is_left_out(tiny_checkpoint: Path, picture_split: D
 def test_an_evaluation_checks_as_many_as_asked_and_none_without(
     tiny_checkpoint: Path, picture_split: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ct_xception.evaluation.evaluator.draw_evaluation", draw_nothing)
+    monkeypatch.setattr("ct_xception.evaluation.measure.draw_evaluation", draw_nothing)
     asked: list[list[int]] = []
 
     def explain(_: object, __: object, rows: list[int], **___: object) -> dict[int, dict]:

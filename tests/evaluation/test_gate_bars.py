@@ -10,12 +10,13 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.foreign import foreign_pictures
-from ct_xception.corpus.phantom import REFERENCE_CLASSES, phantom_slice
 from ct_xception.evaluation.gate_fit import fit_gate, see_slices
-from ct_xception.imaging.slices import WINDOWS, Slice, apply_window
+from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.windows import WINDOWS, apply_window
 from ct_xception.model.modelling import CTXceptionForImageClassification
+from ct_xception.phantom.corpus import REFERENCE_CLASSES, phantom_slice
+from ct_xception.serving.classifier import Classifier, Prediction
 from ct_xception.serving.gate import Gate, GateVerdict, Signs
-from ct_xception.serving.predictor import Classifier, Prediction
 from ct_xception.serving.text import bars, json_object, tab_separated, table
 
 COUNTS = {"train": 144, "validation": 48, "test": 64}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ct_xception.evaluation.gate_fit import Seen, fit_gate, see_slices
-from ct_xception.imaging.slices import read_slice
+from ct_xception.imaging.reader import read_slice
 from ct_xception.model.modelling import CTXceptionForImageClassification
+from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.gate import Gate
-from ct_xception.serving.predictor import Classifier
 
 pytestmark = pytest.mark.real_corpus
 PELVIS = "004007_01_01_519"

@@ -10,8 +10,8 @@ from sklearn import metrics as sk
 
 from ct_xception.errors import InputError
 from ct_xception.evaluation import hf_metrics
-from ct_xception.evaluation.metrics import OVERALL_FIGURES, classification_metrics
-from tests.evaluation.test_metrics import make_answers
+from ct_xception.statistics.metrics import OVERALL_FIGURES, classification_metrics
+from tests.statistics.test_metrics import make_answers
 
 SCORES, LABELS, NAMES = make_answers(60, 3)
 

@@ -16,7 +16,7 @@ from ct_xception.evaluation.answers import Answers
 from ct_xception.evaluation.explanations import Checked, check_heat_maps, explain_slice
 from ct_xception.evaluation.pointing import NEAR, lesion_rows, point_items, pointing_figures
 from ct_xception.explain.faithfulness import Pointing, point
-from ct_xception.serving.predictor import Classifier
+from ct_xception.serving.classifier import Classifier
 
 
 @pytest.fixture(scope="module")

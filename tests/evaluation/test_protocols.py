@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from ct_xception.corpus.survey import Survey
-from ct_xception.corpus.twins import Twins
+from ct_xception.audit.survey import Survey
+from ct_xception.audit.twins import Twins
 from ct_xception.evaluation.protocols import NO_AUDIT, find_protocols, twin_mask
 
 FEATURES = Features({"label": ClassLabel(names=["a", "b"]), "group": Value("string"), "source": Value("string")})

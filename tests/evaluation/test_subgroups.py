@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 
-from ct_xception.corpus.survey import survey_corpus
-from ct_xception.evaluation.intervals import wilson_interval
+from ct_xception.audit.survey import survey_corpus
 from ct_xception.evaluation.subgroups import (
     MOST_VALUES,
     OTHERS,
@@ -22,6 +21,7 @@ from ct_xception.evaluation.subgroups import (
     survey_traits,
     worst_groups,
 )
+from ct_xception.statistics.intervals import wilson_interval
 
 NAMES = ["benign", "malignant", "normal"]
 

@@ -13,8 +13,9 @@ from PIL import Image
 from ct_xception.errors import InputError
 from ct_xception.explain.attribution import Attribution
 from ct_xception.explain.overlay import draw_figure, overlay, palette, save_figure
-from ct_xception.imaging.slices import Slice, Window
-from ct_xception.wording import RESEARCH_USE
+from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.windows import Window
+from ct_xception.text import RESEARCH_USE
 
 GREY = Slice(np.array([[0, 100, 255]], np.uint8), "scan.dcm", 16, True, Window(-600, 1500))
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from ct_xception.checkpoint import seal
 from ct_xception.files import sha256_file
 from ct_xception.publish.card import write_card
 from ct_xception.publish.hub import Pushed, push_checkpoint
-from ct_xception.publish.manifest import seal
 from tests.evaluation.conftest import LABEL_NAMES
 from tests.hub.local_hub import TOKENS, LocalHub
 from tests.publish.conftest import Folder

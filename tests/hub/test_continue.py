@@ -9,8 +9,8 @@ import pytest
 
 from ct_xception.errors import CheckpointError
 from ct_xception.publish.hub import Pushed
-from ct_xception.training.config import parse_config
 from ct_xception.training.model_folder import initial_weights
+from ct_xception.training.options import parse_config
 
 
 @pytest.mark.usefixtures("log_in")

@@ -22,7 +22,7 @@ from ct_xception.corpus.split import make_splits
 from ct_xception.errors import InputError
 from ct_xception.files import write_json
 from ct_xception.publish.corpus_record import write_corpus_record
-from ct_xception.training.config import config_from_mapping
+from ct_xception.training.options import config_from_mapping
 from tests.hub.local_hub import LocalHub
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -231,7 +231,7 @@ class TestOnTheHub:
         assert "is no checkpoint folder; of a Hub id push --space, of a run --dataset." in capsys.readouterr().err
 
     def test_dicom_is_never_published(self, hub: LocalHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        from ct_xception.corpus.phantom import generate_phantom
+        from ct_xception.phantom.corpus import generate_phantom
 
         source = generate_phantom(tmp_path / "dicom", patients=12, slices_per_patient=1, size=64, dicom=True)
         run = run_of(source, tmp_path / "run")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ct_xception.serving.downloads import Origin
-from ct_xception.serving.feedback import FeedbackFolder, Review
-from ct_xception.serving.predictor import Classifier
+from ct_xception_app.downloads import Origin
+from ct_xception_app.feedback import FeedbackFolder, Review
+
+from ct_xception.serving.classifier import Classifier
 from tests.hub.local_hub import LocalHub
 
 

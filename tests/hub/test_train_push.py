@@ -9,8 +9,8 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from ct_xception.errors import InputError
-from ct_xception.stages import run
-from ct_xception.training.config import TrainConfig, config_from_mapping
+from ct_xception.pipeline import run
+from ct_xception.training.options import TrainConfig, config_from_mapping
 from tests.hub.local_hub import LocalHub
 
 

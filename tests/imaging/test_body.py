@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from ct_xception.imaging import body
 from ct_xception.imaging.body import Box, body_mask, crop_body, mask_box, otsu_threshold
-from ct_xception.imaging.slices import Slice
+from ct_xception.imaging.slice import Slice
 from tests.imaging.builders import disc
 
 

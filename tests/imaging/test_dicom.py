@@ -26,7 +26,9 @@ from pydicom.uid import (
 from ct_xception.errors import SliceError
 from ct_xception.imaging import dicom
 from ct_xception.imaging.dicom import read_acquisition, read_header
-from ct_xception.imaging.slices import Slice, Window, read_slice
+from ct_xception.imaging.reader import read_slice
+from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.windows import Window
 from tests.imaging.builders import ct, ct_dataset, dicom_bytes, encode
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")

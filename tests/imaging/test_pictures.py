@@ -13,8 +13,9 @@ from PIL import Image, TiffImagePlugin
 
 from ct_xception.errors import SliceError
 from ct_xception.imaging import pictures
-from ct_xception.imaging.places import read_place
-from ct_xception.imaging.slices import Slice, Window, read_slice
+from ct_xception.imaging.reader import read_place, read_slice
+from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.windows import Window
 from tests.imaging.builders import FLOAT, SIGNED, encode, tiff
 
 GREY = np.array([[0, 10, 20], [30, 40, 255]], dtype=np.uint8)

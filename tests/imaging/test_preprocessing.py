@@ -14,7 +14,7 @@ from timm.data import create_transform, resolve_data_config
 
 from ct_xception.errors import InputError
 from ct_xception.imaging.preprocessing import INTERPOLATIONS, Preprocessing
-from ct_xception.imaging.slices import Slice
+from ct_xception.imaging.slice import Slice
 
 CONFIG: dict[str, Any] = {"input_size": [3, 64, 64], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_mode": "squash"}
 
@@ -77,7 +77,7 @@ def test_configurations_that_no_slice_fits_are_refused() -> None:
 def test_it_needs_no_torch() -> None:
     code = (
         "import sys, numpy\n"
-        "from ct_xception.imaging.slices import Slice\n"
+        "from ct_xception.imaging.slice import Slice\n"
         "from ct_xception.imaging.transforms import EvalTransform\n"
         f"values = EvalTransform({CONFIG!r}).array(Slice(numpy.zeros((9, 9), numpy.uint8), 'x', 8, False, None))\n"
         "print(values.shape, {'torch', 'torchvision', 'timm', 'transformers'} & set(sys.modules))"

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from ct_xception.imaging.body import crop_body
-from ct_xception.imaging.slices import is_readable_name, read_slice
+from ct_xception.imaging.reader import read_slice
+from ct_xception.imaging.source import is_readable_name
 
 pytestmark = [pytest.mark.real_corpus, pytest.mark.timeout(400)]
 

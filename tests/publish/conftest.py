@@ -15,22 +15,22 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
+from ct_xception.checkpoint import seal
 from ct_xception.evaluation.baselines import baseline_figures
-from ct_xception.evaluation.calibration import apply_temperature, calibration_figures
-from ct_xception.evaluation.conformal import conformal_figures
 from ct_xception.evaluation.explanations import explanation_figures
 from ct_xception.evaluation.gate_fit import gate_figures
-from ct_xception.evaluation.metrics import classification_metrics
-from ct_xception.evaluation.operating import (
+from ct_xception.files import sha256_file, write_json
+from ct_xception.publish.card import write_card
+from ct_xception.statistics.calibration import apply_temperature, calibration_figures
+from ct_xception.statistics.class_groups import question_figures
+from ct_xception.statistics.conformal import conformal_figures
+from ct_xception.statistics.metrics import classification_metrics
+from ct_xception.statistics.operating import (
     abstention_figures,
     choose_abstention,
     choose_operating_points,
     operating_figures,
 )
-from ct_xception.evaluation.questions import question_figures
-from ct_xception.files import sha256_file, write_json
-from ct_xception.publish.card import write_card
-from ct_xception.publish.manifest import seal
 from tests.evaluation.conftest import LABEL_NAMES
 
 SPLIT_HASH = "5f0c77aa12bb34cc"

@@ -13,12 +13,12 @@ import pytest
 
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
-from ct_xception.evaluation.evaluator import write_evaluation
+from ct_xception.evaluation.measure import write_evaluation
 from ct_xception.evaluation.protocols import OutOfFold, Part, Protocols
 from ct_xception.evaluation.rules import fit_rules
 from ct_xception.files import write_json
 from ct_xception.publish.card import render_card
-from ct_xception.publish.evidence import read_evidence
+from ct_xception.publish.verify import read_evidence
 from tests.evaluation.conftest import LABEL_NAMES, draw_nothing, encode_picture, make_split
 from tests.publish.conftest import FINDINGS, SPLIT_HASH, side_file
 
@@ -96,7 +96,7 @@ def evaluate(folder: Path, side: dict[str, Any], n: int = 60) -> dict[str, Any]:
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluated") / "model"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ct_xception.evaluation.evaluator.draw_evaluation", draw_nothing)
+        patch.setattr("ct_xception.evaluation.measure.draw_evaluation", draw_nothing)
         evaluate(folder, write_checkpoint(folder))
     return folder
 

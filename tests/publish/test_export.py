@@ -17,23 +17,24 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
+from ct_xception.checkpoint import seal
 from ct_xception.cli import main
 from ct_xception.corpus.load import CorpusOptions
 from ct_xception.corpus.split import PSEUDO_PATIENTS
 from ct_xception.errors import CheckpointError, InputError, SliceError
 from ct_xception.files import read_json, sha256_file, write_json
-from ct_xception.imaging.slices import Window
+from ct_xception.imaging.windows import Window
 from ct_xception.publish import export, export_slices
 from ct_xception.publish.card import render_card
 from ct_xception.publish.clearance import check_checkpoint
 from ct_xception.publish.export import export_checkpoint, missed_bars
 from ct_xception.publish.export_slices import find_slices
-from ct_xception.publish.exports import EXPORT, INT8, INT8_ANSWERS, int8_figures
-from ct_xception.publish.manifest import seal
 from ct_xception.publish.onnx_texts import onnx_texts
 from ct_xception.publish.release import release_checkpoint
+from ct_xception.publish.verify import EXPORT, INT8, INT8_ANSWERS, int8_figures
 from ct_xception.serving.catalogue import RUNTIMES
-from ct_xception.serving.predictor import Classifier
+from ct_xception.serving.classifier import Classifier
+from tests.closeness import ROUNDING
 from tests.publish.conftest import Folder, edit_json
 from tests.sealed import copy_checkpoint
 
@@ -141,7 +142,8 @@ class TestRecord:
         own = pandas.read_parquet(exported_checkpoint / "evaluation/predictions.parquet").set_index("source")
         assert set(table["source"]) == set(own.index)
         for name in LABEL_NAMES:
-            np.testing.assert_allclose(table[f"reference p {name}"], own.loc[table["source"], f"p {name}"], atol=1e-5)
+            wanted = own.loc[table["source"], f"p {name}"].to_numpy()
+            np.testing.assert_allclose(table[f"reference p {name}"], wanted, rtol=0, atol=ROUNDING)
 
     def test_int8_figures_by_hand(self) -> None:
         right, other = [0.6, 0.4], [0.4, 0.6]
@@ -225,7 +227,7 @@ class TestRefusals:
     def test_int8_needs_the_corpus_of_training(self, copy_of: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="int8: is calibrated on the slices of training; name the corpus"):
             export_checkpoint(copy_of, [INT8])
-        from ct_xception.corpus.phantom import generate_phantom
+        from ct_xception.phantom.corpus import generate_phantom
 
         other = generate_phantom(tmp_path / "other", patients=24, slices_per_patient=2, size=64, seed=3)
         with pytest.raises(InputError, match="is not the corpus that the checkpoint was trained on"):
@@ -311,7 +313,7 @@ class TestReading:
             asked.update(options)
             raise InputError("that is enough")
 
-        monkeypatch.setattr("ct_xception.corpus.audit.audit_corpus", audit)
+        monkeypatch.setattr("ct_xception.audit.audit.audit_corpus", audit)
         trained = {"split": {"name": "another", "groups_origin": PSEUDO_PATIENTS}}
         options = CorpusOptions(window=Window(40, 400), frame=0)
         with pytest.raises(InputError, match="that is enough"):

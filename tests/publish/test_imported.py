@@ -12,14 +12,14 @@ from huggingface_hub import ModelCard
 
 from ct_xception.cli import main
 from ct_xception.errors import CheckpointError, InputError
-from ct_xception.evaluation import padding
-from ct_xception.evaluation.padding import padding_figures
-from ct_xception.model import keras_import
-from ct_xception.model.keras_import import Imported
+from ct_xception.formats.keras import convert as keras_import
+from ct_xception.formats.keras import padding
+from ct_xception.formats.keras.convert import Imported
+from ct_xception.formats.keras.padding import padding_figures
 from ct_xception.model.modelling import CTXceptionForImageClassification
 from ct_xception.publish.imported import write_imported_checkpoint
 from ct_xception.publish.release import release_checkpoint
-from ct_xception.serving.predictor import Classifier
+from ct_xception.serving.classifier import Classifier
 
 RECORD: dict[str, Any] = {
     "from": "Keras",

@@ -41,5 +41,5 @@ def test_the_template_is_in_sdist_and_wheel(tmp_path: Path) -> None:
         assert archive.read(INSIDE) == template
         assert "model_card.md" not in archive.namelist()
         # So does the page that answers in the browser, whole.
-        page = {path.relative_to(ROOT).as_posix() for path in (ROOT / "ct_xception/publish/browser").iterdir()}
+        page = {f"ct_xception_app/browser/{path.name}" for path in (ROOT / "app/browser").iterdir()}
         assert len(page) > 5 and page <= set(archive.namelist())

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from ct_xception.errors import CheckpointError
 from ct_xception.files import sha256_file
-from ct_xception.imaging.slices import Window
+from ct_xception.imaging.windows import Window
 from ct_xception.serving.checkpoint import InputContract, open_checkpoint
-from ct_xception.serving.predictor import Classifier
+from ct_xception.serving.classifier import Classifier
 from tests.gates import add_gate
 
 

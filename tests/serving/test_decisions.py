@@ -11,8 +11,9 @@ import pytest
 
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.serving.checkpoint import open_checkpoint
-from ct_xception.serving.decisions import Decision, Decisions, OperatingPoint, nonconformity, prediction_set
-from ct_xception.serving.predictor import Classifier
+from ct_xception.serving.classifier import Classifier
+from ct_xception.serving.decisions import Decision, Decisions, OperatingPoint, prediction_set
+from ct_xception.statistics.conformal import nonconformity
 
 NAMES = ["adeno", "large", "normal"]
 LAC = {"method": "lac", "coverage": 0.9, "threshold": 0.7, "n": 72}

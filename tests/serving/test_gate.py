@@ -11,10 +11,13 @@ import pytest
 from safetensors.numpy import save_file
 from sklearn.decomposition import PCA
 
+from ct_xception.checkpoint import GATE
 from ct_xception.errors import CheckpointError
 from ct_xception.imaging.body import BodyCrop, Box, crop_body
-from ct_xception.imaging.slices import Slice, Window, read_slice
-from ct_xception.serving.gate import ARRAYS, GATE_FILE, Distance, Gate, GateVerdict, Signs, describe, has_lungs
+from ct_xception.imaging.reader import read_slice
+from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.windows import Window
+from ct_xception.serving.gate import ARRAYS, Distance, Gate, GateVerdict, Signs, describe, has_lungs
 
 MEAN = np.array([1, 0, 0.6, 0.8], np.float32)
 FIRST = np.array([[1, 0, 0, 0]], np.float32)  # the one component
@@ -215,7 +218,7 @@ class TestFiles:
 
     def write(self, folder: Path, **changes: Any) -> dict[str, Any]:
         distance = make_distance()
-        save_file({name: getattr(distance, name) for name in ARRAYS}, folder / GATE_FILE)
+        save_file({name: getattr(distance, name) for name in ARRAYS}, folder / GATE)
         own = self.RULE | {"signs": Signs().to_dict(), "weights_sha256": "mine"}
         return {"gate": own | changes, "provenance": {"weights_sha256": "mine"}}
 
@@ -245,14 +248,14 @@ class TestFiles:
     @pytest.mark.parametrize("content", [None, b"", b"\x08\0\0\0\0\0\0\0torn"])
     def test_a_broken_file_is_refused(self, content: bytes | None, tmp_path: Path) -> None:
         side = self.write(tmp_path)
-        (tmp_path / GATE_FILE).unlink()
+        (tmp_path / GATE).unlink()
         if content is not None:
-            (tmp_path / GATE_FILE).write_bytes(content)
+            (tmp_path / GATE).write_bytes(content)
         with pytest.raises(CheckpointError, match="gate.safetensors is missing or damaged"):
             Gate.of(side, tmp_path)
 
     def test_an_array_that_is_not_there(self, tmp_path: Path) -> None:
         side = self.write(tmp_path)
-        save_file({"mean": MEAN}, tmp_path / GATE_FILE)
+        save_file({"mean": MEAN}, tmp_path / GATE)
         with pytest.raises(CheckpointError, match="components"):
             Gate.of(side, tmp_path)

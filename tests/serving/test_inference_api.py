@@ -12,8 +12,9 @@ import pytest
 
 from ct_xception.errors import InputError, SliceError
 from ct_xception.imaging.body import BodyCrop
-from ct_xception.imaging.slices import Slice
+from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
+from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.gate import Gate, GateVerdict
 from ct_xception.serving.inference_api import (
     Asked,
@@ -23,7 +24,6 @@ from ct_xception.serving.inference_api import (
     read_json_request,
     refusal_of,
 )
-from ct_xception.serving.predictor import Classifier
 
 
 @pytest.fixture(scope="module")

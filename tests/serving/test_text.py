@@ -6,12 +6,13 @@ import json
 
 import numpy as np
 
-from ct_xception.imaging.slices import Slice, Window
+from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.windows import Window
+from ct_xception.serving.classifier import Prediction
 from ct_xception.serving.decisions import Decision, Decisions
 from ct_xception.serving.gate import GateVerdict
-from ct_xception.serving.predictor import Prediction
 from ct_xception.serving.text import bars, describe_decision, json_list, json_object, tab_separated, table
-from ct_xception.wording import RESEARCH_USE, percent
+from ct_xception.text import RESEARCH_USE, percent
 
 LABELS = ["cancer", "normal"]
 

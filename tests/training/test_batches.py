@@ -13,7 +13,7 @@ import torch
 
 from ct_xception.errors import CorpusError
 from ct_xception.imaging.body import crop_body
-from ct_xception.imaging.slices import read_slice
+from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.transforms import AugmentConfig, EvalTransform, TrainTransform
 from ct_xception.model.configuration import input_contract
 from ct_xception.training.batches import (

@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 from ct_xception.corpus.load import load_corpus
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.training.cache import CachedSlices, prepare_slices
-from ct_xception.training.config import TrainConfig
 from ct_xception.training.loop import (
     Training,
     TrainingError,
@@ -22,6 +21,7 @@ from ct_xception.training.loop import (
     check_same_options,
     make_accelerator,
 )
+from ct_xception.training.options import TrainConfig
 
 NAMES = ["adenocarcinoma", "large cell carcinoma", "normal", "squamous cell carcinoma"]
 TINY = {"corpus": "tiny", "weights": "none", "image_size": 64, "epochs": 1, "batch_size": 8, "workers": 0}

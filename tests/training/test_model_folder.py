@@ -11,14 +11,14 @@ from safetensors.torch import load_file
 
 from ct_xception.errors import CheckpointError
 from ct_xception.files import sha256_file
-from ct_xception.serving.predictor import Classifier
-from ct_xception.training.config import TrainConfig
+from ct_xception.serving.classifier import Classifier
 from ct_xception.training.model_folder import (
     calibrate_model_folder,
     recover_model_folder,
     reopen_model_folder,
     replace_model_folder,
 )
+from ct_xception.training.options import TrainConfig
 from ct_xception.training.preflight import is_complete
 
 SPLIT = {"name": "5f0c", "protocol": "published", "sources": {"test": ["patient Smith.png"]}}

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from ct_xception.corpus.load import load_corpus
-from ct_xception.corpus.phantom import generate_phantom
 from ct_xception.corpus.split import make_splits
 from ct_xception.errors import InputError
+from ct_xception.phantom.corpus import generate_phantom
 from ct_xception.training.cache import prepare_slices
-from ct_xception.training.config import TrainConfig
+from ct_xception.training.options import TrainConfig
 from ct_xception.training.replay import load_old, mix_in, replay_record, replayed, split_of
 
 NAMES = ["adenocarcinoma", "normal"]

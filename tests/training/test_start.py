@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from ct_xception.errors import InputError
 from ct_xception.model.modelling import CTXceptionForImageClassification
-from ct_xception.training.config import TrainConfig, config_from_mapping, parse_config
+from ct_xception.training.options import TrainConfig, config_from_mapping, parse_config
 from ct_xception.training.start import check_classes, continue_head, settle_start
 
 NAMES = ["adenocarcinoma", "large cell carcinoma", "normal", "squamous cell carcinoma"]

@@ -1,0 +1,250 @@
+"""An answer to take away: JSON, CSV, and a report of one page that opens anywhere and prints.
+
+Each says which weights gave the answer, through which window and with which thresholds, and that it is for research
+use. What the input gate refused comes without a percentage in what people read; JSON keeps the numbers for programs.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ct_xception import __version__
+from ct_xception.checkpoint import WEIGHTS
+from ct_xception.files import sha256_file
+from ct_xception.html import image_uri, render_page
+from ct_xception.serving.gate import REFUSED
+from ct_xception.serving.series import AGGREGATIONS, SeriesAnswer, SliceAnswer
+from ct_xception.serving.text import describe_decision
+from ct_xception.text import RESEARCH_USE, describe_window, percent
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from ct_xception.serving.checkpoint import Checkpoint
+    from ct_xception.serving.classifier import Classifier, Prediction
+
+PICTURE_WIDTH = 720  # pixels of the report's figure
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for one
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which weights answer: `model` as it is named in public, the Hub commit (None for a folder), and their hash."""
+
+    model: str
+    revision: str | None
+    weights_sha256: str | None
+    label_names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, classifier: Classifier) -> Origin:
+        """Of a classifier. A local checkpoint goes by the end of its path: where files are kept is nobody's affair."""
+        checkpoint, names = classifier.checkpoint, tuple(classifier.label_names)
+        if checkpoint is None:
+            return cls(classifier.name, None, None, names)
+        local = Path(checkpoint.name)
+        model = "/".join(local.resolve().parts[-2:]) if local.is_dir() else checkpoint.name.partition("@")[0]
+        return cls(model, checkpoint.revision, _weights_hash(checkpoint), names)
+
+    @property
+    def name(self) -> str:
+        """`user/repo@commit`, or the end of a local path."""
+        return self.model if self.revision is None else f"{self.model}@{self.revision}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        found = {"model": self.model, "revision": self.revision, "weights_sha256": self.weights_sha256}
+        return {**found, "ct_xception": __version__}
+
+
+def _weights_hash(checkpoint: Checkpoint) -> str | None:
+    """The SHA-256 that the manifest states (and that loading has checked), else that of the weights."""
+    if WEIGHTS in checkpoint.manifest:
+        return checkpoint.manifest[WEIGHTS]
+    weights = checkpoint.folder / WEIGHTS
+    return sha256_file(weights) if weights.is_file() else None
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """Everything that a download tells of one case.
+
+    `prediction` is the slice that is shown; `explanation` its map's record and `sentences` the same in words;
+    `picture` slice and map side by side. `answers` and `together` are those of a series, `order` how it was ordered and
+    `series` its name among those given.
+    """
+
+    origin: Origin
+    prediction: Prediction
+    sentences: tuple[str, ...] = ()
+    explanation: Mapping[str, Any] | None = None
+    picture: Image.Image | None = None
+    answers: Sequence[SliceAnswer] = ()
+    together: SeriesAnswer | None = None
+    order: str = ""
+    series: str = "series"
+    created: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def is_series(self) -> bool:
+        """Whether more than one slice was given."""
+        return len(self.answers) > 1
+
+    @property
+    def window(self) -> str:
+        """How the grey levels of the slice came about."""
+        slice_ = self.prediction.slice
+        return describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)
+
+
+def is_refused(prediction: Prediction) -> bool:
+    """Whether the input gate says that this is no slice for the model: then no percentage is shown to people."""
+    return prediction.gate is not None and prediction.gate.refused
+
+
+def operating_sentence(record: Mapping[str, Any]) -> str:
+    """The operating points of one `Prediction.to_dict`, as `name: yes (score >= threshold)`; empty without any."""
+    points = record.get("operating") or {}
+    return "; ".join(
+        f"{name}: {'yes' if point['positive'] else 'no'} ({point['score']:.4f}, threshold {point['threshold']:.4f})"
+        for name, point in points.items()
+    )
+
+
+# JSON
+
+
+def as_json(findings: Findings) -> str:
+    """One JSON object: notice, model, answer, explanation, and the series where there is one."""
+    value: dict[str, Any] = {
+        "notice": RESEARCH_USE,
+        "created": findings.created.isoformat(timespec="seconds"),
+        **findings.origin.to_dict(),
+        "window": findings.window,
+        "answer": findings.prediction.to_dict(),
+        "explanation": findings.explanation,
+    }
+    if findings.is_series:
+        each = [answer.record or {"source": answer.name, "error": answer.error} for answer in findings.answers]
+        together = {} if findings.together is None else findings.together.to_dict()
+        value["series"] = {"name": findings.series, "order": findings.order, **together, "each": each}
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+# CSV
+
+
+def as_csv(findings: Findings) -> str:
+    """A header and one row a slice; the last columns of each row say which model, revision, window and thresholds."""
+    names = findings.origin.label_names
+    answers = findings.answers or [SliceAnswer(findings.prediction.source, findings.prediction.to_dict())]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    ruled = ["prediction_set", "abstained", "gate", "error"]
+    origin = ["window_centre", "window_width", "operating_points", "model", "revision", "weights_sha256", "notice"]
+    writer.writerow(["slice", "source", "label", *names, *ruled, *origin])
+    for number, answer in enumerate(answers, 1):
+        writer.writerow([number, *map(_cell, _row(answer, findings.origin))])
+    return stream.getvalue()
+
+
+def _row(answer: SliceAnswer, origin: Origin) -> list[object]:
+    record, values = answer.record or {}, answer.probabilities
+    window = record.get("window") or {"centre": "", "width": ""}
+    return [
+        answer.name,
+        record["label"] if values else "",
+        *(f"{values[name]:.6f}" if values else "" for name in origin.label_names),
+        "; ".join((record.get("prediction_set") or {}).get("classes", [])) if values else "",
+        "" if record.get("abstained") is None or not values else "yes" if record["abstained"] else "no",
+        answer.gate or "",
+        answer.error or "",
+        window["centre"],
+        window["width"],
+        operating_sentence(record) if values else "",
+        origin.model,
+        origin.revision or "",
+        origin.weights_sha256 or "",
+        RESEARCH_USE,
+    ]
+
+
+def _cell(value: object) -> object:
+    """A text that a spreadsheet would run as a formula is told to be text; numbers, negative ones too, stay."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+# The report
+
+
+def as_report(findings: Findings) -> str:
+    """One HTML page with everything inside: the answer, the map and what is known of it, the file, the model."""
+    prediction = findings.prediction
+    refused = is_refused(prediction)
+    picture = None if findings.picture is None else image_uri(findings.picture, PICTURE_WIDTH)
+    return render_page(
+        f"{prediction.source}: ct-xception",
+        _template(),
+        notice=RESEARCH_USE,
+        source=prediction.source,
+        created=findings.created.strftime("%Y-%m-%d %H:%M UTC"),
+        gate=prediction.gate,
+        refused=refused,
+        label=prediction.label,
+        rows=[] if refused else _bars(prediction.probabilities),
+        rules=[] if refused else describe_decision(prediction.decision),
+        points="" if refused else operating_sentence(prediction.to_dict()),
+        series=None if findings.together is None else _series_slots(findings),
+        picture=picture,
+        sentences=[] if refused else findings.sentences,
+        notes=prediction.notes,
+        window=findings.window,
+        origin=findings.origin,
+        version=__version__,
+    )
+
+
+def _bars(probabilities: Mapping[str, float]) -> list[dict[str, Any]]:
+    return [
+        {"label": label, "share": percent(value), "width": f"{100 * value:.1f}"}
+        for label, value in probabilities.items()
+    ]
+
+
+def _series_slots(findings: Findings) -> dict[str, Any]:
+    together = findings.together
+    assert together is not None
+    return {
+        "name": findings.series.capitalize(),
+        "label": together.label,
+        "rows": _bars(together.probabilities),
+        "aggregation": AGGREGATIONS[together.aggregation],
+        "answered": together.answered,
+        "slices": together.slices,
+        "agreeing": together.agreeing,
+        "order": findings.order,
+        "each": [
+            {
+                "number": number,
+                "name": answer.name,
+                "label": (answer.record or {}).get("label", "") if answer.probabilities else "",
+                "share": percent(answer.probabilities[together.label]) if answer.probabilities else "",
+                "remark": answer.error or ("refused by the input gate" if answer.gate == REFUSED else ""),
+            }
+            for number, answer in enumerate(findings.answers, 1)
+        ],
+    }
+
+
+@cache
+def _template() -> str:
+    return files("ct_xception_app").joinpath("report.html").read_text(encoding="utf-8")

@@ -1,0 +1,77 @@
+"""What an audit says: one finding a defect, its severity, a sentence with its counts, and the images meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ct_xception.audit.survey import Survey
+
+Severity = Literal["critical", "warning", "note"]
+SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "note")
+PUBLIC_DETAIL = frozenset({"classes", "figures", "shares", "counts", "found", "windows", "names"})
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One defect. `title` is one sentence with its counts: `n` of `total` images; `items` are their sources.
+
+    critical: figures on the corpus as it is cannot be believed. warning: they may mislead. note: worth knowing.
+    `detail` is JSON-able; `pairs` in it holds [source, source, similarity].
+    """
+
+    kind: str
+    severity: Severity
+    title: str
+    n: int
+    total: int
+    items: tuple[str, ...] = ()
+    detail: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, with the file names."""
+        return dict(vars(self)) | {"items": list(self.items)}
+
+    def public(self) -> dict[str, Any]:
+        """JSON-able, without the file names, which may be those of patients."""
+        detail = {key: value for key, value in self.detail.items() if key in PUBLIC_DETAIL}
+        head = {"kind": self.kind, "severity": self.severity, "title": self.title, "n": self.n, "total": self.total}
+        return head | {"detail": detail}
+
+
+def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings by severity; those of one severity as they came."""
+    return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
+
+
+def sources(survey: Survey, indices: NDArray[np.intp] | Sequence[int]) -> tuple[str, ...]:
+    """The names of some images."""
+    return tuple(survey.sources[index] for index in indices)
+
+
+def class_counts(survey: Survey, hit: NDArray[np.bool_], within: NDArray[np.bool_]) -> dict[str, dict[str, int]]:
+    """{class: {n, total}}: how many images of each class are hit, of those within."""
+    return {
+        name: {
+            "n": int((hit & within & (survey.labels == label)).sum()),
+            "total": int((within & (survey.labels == label)).sum()),
+        }
+        for label, name in enumerate(survey.label_names)
+    }
+
+
+def name_classes(counts: Mapping[str, Mapping[str, int]]) -> str:
+    """`46 of 54 normal, 2 of 51 large cell carcinoma`: the classes hit, the hardest hit first."""
+    hit = [(name, count["n"], count["total"]) for name, count in counts.items() if count["n"]]
+    hit.sort(key=lambda one: -one[1] / one[2])
+    return ", ".join(f"{number:,} of {total:,} {name}" for name, number, total in hit)
+
+
+def images(number: int) -> str:
+    """`1 image`, `1,000 images`."""
+    return f"{number:,} image" + ("" if number == 1 else "s")

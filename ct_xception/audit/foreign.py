@@ -1,0 +1,243 @@
+"""Images that do not belong: drawn upon, stamped, framed, of another region or window, or in another format.
+
+Each kind is a rule on the numbers of `corpus.traits` with its limit beside it, or a comparison with the rest of the
+corpus. A rule says what is odd, not what is wrong: the audit shows the images, and a person decides.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ct_xception.audit.survey import Survey
+
+INK_PIXELS = 16  # coloured ones: a JPEG's chroma noise leaves a few
+INK_SHARE = 0.05  # of the pixels coloured: more is a colour picture, not ink on a grey one
+LETTERS = 20  # things of a letter's size in the air; the foam of a scanner's table leaves up to 15
+FRAME = 0.5  # of the picture's edge pure white
+SIDE = 32  # pixels of the thumbnails that are compared
+COMPARED = 2_000  # images that every image is compared with
+TWIN = 0.97  # correlation at this size from which two images are one slice, which proves nothing of kinship
+OUTLIER_RANGES = 4.0  # interquartile ranges below the lower quartile
+LONELY = 0.8  # a nearest neighbour above this correlation is a relative, whatever the quartiles
+FEWEST = 30  # images from which a corpus has a rest to differ from
+SIZE_FACTOR = 3.0  # of the median number of pixels, either way
+WINDOWS = {"lung": (180.0, 256.0), "mediastinal": (100.0, 180.0), "wide or bone": (0.0, 100.0)}
+WINDOW_GAP = 0.5  # between the share of a window kind in a class and in the rest
+SUFFIXES = {
+    "is_png": (".png",),
+    "is_jpeg": (".jpg", ".jpeg"),
+    "is_tiff": (".tif", ".tiff"),
+    "is_bmp": (".bmp",),
+    "is_dicom": (".dcm", ".dicom", ".ima"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Oddity:
+    """One kind of foreign image: which images (indices), a sentence's end on them, and what it was measured by."""
+
+    kind: str
+    items: NDArray[np.intp]
+    said: str
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+def find_foreign(survey: Survey, seed: int = 0) -> list[Oddity]:
+    """Every kind of oddity that at least one image of the corpus has, drawings first."""
+    found = [*_drawn(survey), *_unlike(survey, seed), *_formats(survey), *_sizes(survey)]
+    return [oddity for oddity in found if len(oddity.items)]
+
+
+def _drawn(survey: Survey) -> list[Oddity]:
+    """What a rule on one image's own numbers finds, the strongest first."""
+    traits = survey.foreign
+    pixels = survey.attributes["megapixels"] * 1e6
+    coloured, share = traits["coloured_share"] * pixels, traits["coloured_share"]
+    rules = [
+        ("not_grey", share >= INK_SHARE, share, "are colour pictures, not grey CT"),
+        ("ink", (coloured >= INK_PIXELS) & (share < INK_SHARE), share, "hold coloured pixels (ink, boxes, logos)"),
+        ("boxes", traits["box_score"] > 0, share, "hold a drawn box or frame"),
+        ("strokes", traits["stroke_length"] > 0, traits["stroke_length"], "hold a thin pure white or black stroke"),
+        ("overlay", traits["letters"] >= LETTERS, traits["letters"], "hold what looks like letters or a watermark"),
+        ("frame", traits["frame_share"] >= FRAME, traits["frame_share"], "have a white edge all round"),
+        ("no_body", traits["body_found"] == 0, share, "show no body that stands out from the air"),
+    ]
+    return [Oddity(kind, _strongest(hit, by), said, _by_class(survey, hit)) for kind, hit, by, said in rules]
+
+
+def _strongest(hit: NDArray[np.bool_], by: NDArray[np.float64]) -> NDArray[np.intp]:
+    found = np.flatnonzero(hit)
+    return found[np.argsort(-by[found], kind="stable")]
+
+
+def _by_class(survey: Survey, hit: NDArray[np.bool_]) -> dict[str, Any]:
+    """How many images of each class, and of how many."""
+    return {
+        "classes": {
+            name: {"n": int((hit & (survey.labels == label)).sum()), "total": int((survey.labels == label).sum())}
+            for label, name in enumerate(survey.label_names)
+        }
+    }
+
+
+def _unlike(survey: Survey, seed: int) -> list[Oddity]:
+    nearest = nearest_relative(survey.aligned, survey.readable, seed)
+    known = np.isfinite(nearest)
+    if known.sum() < FEWEST:
+        return []
+    lower, upper = np.quantile(nearest[known], (0.25, 0.75))
+    limit = min(LONELY, lower - OUTLIER_RANGES * (upper - lower))
+    alone = known & (nearest < limit)
+    said = "look like no other image of the corpus (another body region, another modality, a broken picture)"
+    detail = _by_class(survey, alone) | {"limit": float(limit), "median": float(np.median(nearest[known]))}
+    return [Oddity("unlike", _strongest(alone, -np.nan_to_num(nearest)), said, detail)]
+
+
+def nearest_relative(aligned: NDArray[np.uint8], readable: NDArray[np.bool_], seed: int = 0) -> NDArray[np.float64]:
+    """The correlation (N,) of each body-aligned thumbnail (N, 96, 96) with the most similar other that is no twin.
+
+    At most COMPARED others, drawn at random, are looked at; what was not read is NaN.
+    """
+    found = np.flatnonzero(readable)
+    drawn = found
+    if len(found) > COMPARED:
+        drawn = np.sort(np.random.default_rng(seed).choice(found, COMPARED, replace=False))
+    others = _standardised(aligned[drawn])
+    nearest = np.full(len(aligned), np.nan)
+    for start in range(0, len(found), COMPARED):
+        block = found[start : start + COMPARED]
+        similar = _standardised(aligned[block]) @ others.T
+        similar[similar >= TWIN] = -1.0
+        nearest[block] = similar.max(axis=1, initial=-1.0)
+    return nearest
+
+
+def _standardised(aligned: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Thumbnails (N, 96, 96) as rows (N, SIDE^2) of zero mean and unit length; a flat one is zero."""
+    step = aligned.shape[1] // SIDE
+    small = aligned.reshape(len(aligned), SIDE, step, SIDE, step).mean(axis=(2, 4), dtype=np.float32)
+    rows = small.reshape(len(aligned), -1)
+    rows -= rows.mean(axis=1, keepdims=True)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+
+
+def _formats(survey: Survey) -> list[Oddity]:
+    wrong = np.zeros(len(survey.sources), dtype=bool)
+    for key, suffixes in SUFFIXES.items():
+        others = {suffix for many in SUFFIXES.values() for suffix in many} - set(suffixes)
+        named = np.array([PurePosixPath(source).suffix.lower() in others for source in survey.sources])
+        wrong |= named & (survey.attributes[key] == 1)
+    found = _counts(survey, np.flatnonzero(wrong), _name_and_format)
+    said = f"are not in the format that their names say ({', '.join(f'{n:,} {what}' for what, n in found.items())})"
+    detail = _by_class(survey, wrong) | {"found": found}
+    return [Oddity("misnamed", np.flatnonzero(wrong), said, detail), *_encodings(survey)]
+
+
+def _encodings(survey: Survey) -> list[Oddity]:
+    """Several formats or channel counts in one corpus; the rarer ones are shown."""
+    readable = np.flatnonzero(survey.readable)
+    counts = _counts(survey, readable, _encoding)
+    if len(counts) < 2:
+        return []
+    usual = max(counts, key=lambda name: counts[name])
+    rare = np.array([index for index in readable.tolist() if _encoding(survey, index) != usual], dtype=np.intp)
+    said = f"are not encoded as most are ({', '.join(f'{number:,} {name}' for name, number in counts.items())})"
+    hit = np.isin(np.arange(len(survey.sources)), rare)
+    return [Oddity("mixed_formats", rare, said, _by_class(survey, hit) | {"found": counts})]
+
+
+def _counts(survey: Survey, indices: NDArray[np.intp], describe: Any) -> dict[str, int]:
+    return dict(Counter(describe(survey, index) for index in indices.tolist()).most_common())
+
+
+def _format(survey: Survey, index: int) -> str:
+    found = [key for key in SUFFIXES if survey.attributes[key][index] == 1]
+    return found[0].removeprefix("is_").upper() if found else "other"
+
+
+def _encoding(survey: Survey, index: int) -> str:
+    """`RGBA PNG`, `grey JPEG`, `16-bit grey PNG`."""
+    channels = {1: "grey", 2: "grey with alpha", 3: "RGB", 4: "RGBA"}.get(int(survey.attributes["channels"][index]))
+    bits = int(survey.attributes["bit_depth"][index])
+    if survey.attributes["has_palette"][index] == 1:
+        channels = "palette"
+    depth = "" if bits == 8 or _format(survey, index) == "DICOM" else f"{bits}-bit "
+    return f"{depth}{channels or 'other'} {_format(survey, index)}"
+
+
+def _name_and_format(survey: Survey, index: int) -> str:
+    return f"{_format(survey, index)} named {PurePosixPath(survey.sources[index]).suffix}"
+
+
+def _sizes(survey: Survey) -> list[Oddity]:
+    """Pictures of far more or fewer pixels than usual."""
+    pixels, widths = survey.attributes["megapixels"], survey.attributes["width"]
+    readable = survey.readable
+    if not readable.any():
+        return []
+    factor = pixels / np.median(pixels[readable])
+    odd = readable & ((factor > SIZE_FACTOR) | (factor < 1 / SIZE_FACTOR))
+    span = f"{int(np.nanmin(widths)):,} to {int(np.nanmax(widths)):,} px wide"
+    said = f"have over {SIZE_FACTOR:g} times more or fewer pixels than the median (the corpus is {span})"
+    return [Oddity("sizes", _strongest(odd, np.abs(np.log(factor))), said, _by_class(survey, odd) | {"widths": span})]
+
+
+@dataclass(frozen=True)
+class WindowTable:
+    """How many images of each class were shown in which window: {class: {window: n}}, and the largest gap.
+
+    `gap` is the largest difference between a window's share in a class and in the rest, and `where` says which.
+    `guessed`: from the greys of 8-bit pictures, since their files do not tell.
+    """
+
+    counts: dict[str, dict[str, int]]
+    gap: float
+    where: tuple[str, str]
+    guessed: bool
+
+
+def window_table(survey: Survey) -> WindowTable:
+    """Windows by class: the files' own, or guessed by the median grey of soft tissue.
+
+    Soft tissue of 40 HU is grey 236 in the lung window -600/1500, 127 in the mediastinal 40/400 and 76 in the bone
+    window 400/1800; fat and the partial volume of vessels pull a body's median below these.
+    """
+    told = {window for window in survey.windows if window and window != "8-bit"}
+    if told:
+        kinds = [window if window in told else "8-bit" for window in survey.windows]
+    else:
+        kinds = [_window_kind(level) for level in survey.foreign["bright_level"].tolist()]
+    readable = np.flatnonzero(survey.readable)
+    counts = {name: Counter[str]() for name in survey.label_names}
+    for index in readable.tolist():
+        counts[survey.label_names[survey.labels[index]]][kinds[index]] += 1
+    gap, where = _largest_gap(counts, survey.label_names)
+    ordered = {name: dict(sorted(found.items())) for name, found in counts.items()}
+    return WindowTable(ordered, gap, where, guessed=not told)
+
+
+def _window_kind(level: float) -> str:
+    return next((kind for kind, (low, high) in WINDOWS.items() if low <= level < high), "unknown")
+
+
+def _largest_gap(counts: dict[str, Counter[str]], names: Sequence[str]) -> tuple[float, tuple[str, str]]:
+    best, where = 0.0, ("", "")
+    total: Counter[str] = sum(counts.values(), Counter())
+    for name in names:
+        own, rest = counts[name].total(), total.total() - counts[name].total()
+        if not own or not rest:
+            continue
+        for kind in total:
+            gap = abs(counts[name][kind] / own - (total[kind] - counts[name][kind]) / rest)
+            if gap > best:
+                best, where = gap, (name, kind)
+    return best, where

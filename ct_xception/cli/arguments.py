@@ -1,0 +1,154 @@
+"""Options that several commands share, and what they stand for."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ct_xception.errors import InputError, printable
+
+if TYPE_CHECKING:
+    from ct_xception.corpus.load import CorpusOptions
+    from ct_xception.imaging.windows import Window
+    from ct_xception.serving.classifier import Classifier
+
+
+def add_checkpoint(parser: argparse.ArgumentParser, name: str) -> None:
+    """Which checkpoint, as a place or an option of this name."""
+    help_ = "folder or Hub id (user/repo[@revision]); default: the newest runs/*/model"
+    if name.startswith("--"):
+        parser.add_argument(name, metavar="CHECKPOINT", help=help_)
+    else:
+        parser.add_argument(name, nargs="?", metavar="CHECKPOINT", help=help_)
+
+
+def add_corpus(parser: argparse.ArgumentParser) -> None:
+    """How a corpus is to be read."""
+    parser.add_argument("--class_map", nargs="+", default=[], metavar="FOLDER=CLASS", help="where names differ")
+    parser.add_argument("--split_map", nargs="+", default=[], metavar="FOLDER=SPLIT", help="where names differ")
+    parser.add_argument("--group_pattern", metavar="REGEX", help="its first group in a path is the patient")
+    for column in ("image", "label", "group", "series", "split", "mask"):
+        parser.add_argument(f"--{column}_column", metavar="NAME", help="of a table or Hub dataset")
+    add_reading(parser)
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """How a file becomes a slice."""
+    parser.add_argument(
+        "--window",
+        metavar="PRESET|CENTRE/WIDTH",
+        help="lung, mediastinal, bone, or HU such as -600/1500; for DICOM and deep images (default: that of "
+        "training, else the file's own)",
+    )
+    parser.add_argument("--frame", type=int, metavar="N", help="frame or page of a file with several, from 0")
+
+
+def add_ort(parser: argparse.ArgumentParser) -> None:
+    """Where the runtime of the page in the browser comes from."""
+    help_ = "with --browser: the npm package onnxruntime-web, unpacked, to go with the page (default: from its CDN)"
+    parser.add_argument("--ort", metavar="DIR", help=help_)
+
+
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """What runs the network."""
+    from ct_xception.serving.catalogue import RUNTIMES
+
+    help_ = "what runs the network; all but torch need `ct-xception export` first (default: torch)"
+    parser.add_argument("--runtime", choices=RUNTIMES, default="torch", help=help_)
+
+
+def add_no_gate(parser: argparse.ArgumentParser) -> None:
+    """Whether the input gate is asked."""
+    help_ = "answer also what the checkpoint's input gate takes for no slice such as those of training"
+    parser.add_argument("--no-gate", action="store_true", help=help_)
+
+
+def check_goes_with(arguments: argparse.Namespace, option: str, other: str) -> None:
+    """Raise InputError where an option was given without the one that it is about."""
+    if getattr(arguments, option) and not getattr(arguments, other):
+        raise InputError(f"--{option}: goes with --{other}; give both, or neither.")
+
+
+def window_of(arguments: argparse.Namespace) -> Window | None:
+    """The window asked for. Raises InputError."""
+    from ct_xception.imaging.windows import parse_window
+
+    return None if arguments.window is None else parse_window(arguments.window)
+
+
+def corpus_options(arguments: argparse.Namespace, window: Window | None) -> CorpusOptions:
+    """How a corpus is to be read, by the options of `add_corpus`."""
+    from ct_xception.corpus.listing import COLUMNS, CorpusOptions
+
+    columns = {f"{name}_column": getattr(arguments, f"{name}_column") for name in COLUMNS}
+    return CorpusOptions(
+        class_map=_pairs(arguments.class_map, "--class_map"),
+        split_map=_pairs(arguments.split_map, "--split_map"),
+        group_pattern=arguments.group_pattern,
+        window=window,
+        frame=arguments.frame,
+        **columns,
+    )
+
+
+def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
+    broken = [text for text in texts if "=" not in text]
+    if broken:
+        raise InputError(f"{option}: {broken[0]!r} is not of the form NAME=NAME.")
+    return dict(text.split("=", 1) for text in texts)
+
+
+def checkpoint_of(given: str | None) -> str:
+    """The checkpoint named, that of the run folder named, or the newest that a run left here; the last two are said."""
+    if given is not None:
+        return _of_run(given)
+    found = sorted(Path("runs").glob("*/model/config.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise InputError("no checkpoint named, and no runs/*/model here; name a folder or Hub id, or train one first.")
+    return _told(found[-1].parent, "the newest run")
+
+
+def _of_run(given: str) -> str:
+    inside = Path(given) / "model"
+    if (inside / "config.json").is_file() and not (Path(given) / "model.safetensors").is_file():
+        return _told(inside, "of the run folder named")
+    return given
+
+
+def _told(folder: Path, why: str) -> str:
+    print(f"checkpoint: {printable(folder)} ({why})", file=sys.stderr)
+    return str(folder)
+
+
+def load_classifier(checkpoint: str | None, runtime: str = "torch", *, gate: bool = True) -> Classifier:
+    """The predictor of a checkpoint, named as for `checkpoint_of`."""
+    path = checkpoint_of(checkpoint)
+    from ct_xception.serving.classifier import Classifier
+
+    if runtime == "torch":  # the others start without transformers, and draw no bars
+        hide_loading_bars()
+    return Classifier.from_pretrained(path, runtime, gate=gate)
+
+
+def hide_loading_bars() -> None:
+    """transformers draws a progress bar over the tenth of a second that loading takes."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
+@contextlib.contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[float], None]]:
+    """A bar on stderr, where that is a terminal, that is told the share done."""
+    from tqdm import tqdm
+
+    with tqdm(total=100, desc=what, unit="%", leave=False, delay=1, disable=None) as bar:
+
+        def show(share: float) -> None:
+            bar.update(round(100 * share) - bar.n)
+
+        yield show

@@ -1,0 +1,47 @@
+"""Look for what would make a corpus's figures lie.
+
+Look for duplicates, leaks between splits, contradicting labels, shortcuts and foreign images, and write audit.html (a
+page with the images, to be opened offline) and audit.json.
+
+examples:
+  ct-xception audit DIR
+  ct-xception audit table.csv --image_column file --label_column diagnosis --strict
+  ct-xception audit phantom:plant=leaks+brightness --output found
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from ct_xception.cli.arguments import add_corpus, corpus_options, window_of
+from ct_xception.command_line import DONE, FAILED, Parser
+from ct_xception.errors import InputError, printable
+
+
+def add_arguments(parser: Parser) -> None:
+    """The options of this command."""
+    parser.add_argument("corpus", metavar="CORPUS", help="folder, CSV or Parquet table, Hub dataset id, or phantom")
+    parser.add_argument("--output", default="audit", metavar="DIR", help="default: audit")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 where a finding is critical")
+    add_corpus(parser)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of folds and intervals (default: 0)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    from ct_xception.audit.audit import audit_corpus, audit_summary, write_audit
+    from ct_xception.corpus.load import load_corpus
+
+    window, output = window_of(arguments), Path(arguments.output)
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output: {printable(output)} is a file; name a folder.")
+    # The survey reads every file and lists the damaged ones: loading need not decode them too.
+    corpus = load_corpus(arguments.corpus, replace(corpus_options(arguments, window), decode=False))
+    audit = audit_corpus(corpus, window=window, frame=arguments.frame, seed=arguments.seed)
+    write_audit(audit, output)
+    print(audit_summary(audit, shutil.get_terminal_size().columns))
+    print(f"written to {printable(output)}/: audit.html, audit.json")
+    return FAILED if arguments.strict and audit.counts["critical"] else DONE

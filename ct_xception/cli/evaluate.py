@@ -1,0 +1,154 @@
+"""Measure a checkpoint on a corpus.
+
+Answer a split of a corpus by the predictor and by stock pipeline(), and write metrics.json, predictions.parquet,
+figures and errors.html, a page of the mistakes; and the same without test images that have a twin in training, and what
+simple rules score. A corpus without splits is split as training would.
+
+examples:
+  ct-xception evaluate runs/phantom/model --corpus phantom:patients=120
+  ct-xception evaluate user/repo --corpus DIR --split all --output elsewhere
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ct_xception.cli.arguments import add_corpus, checkpoint_of, corpus_options, window_of
+from ct_xception.command_line import DONE, Parser
+from ct_xception.errors import InputError, printable
+from ct_xception.text import RESEARCH_USE
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+    from ct_xception.audit.audit import Audit
+    from ct_xception.corpus.load import Corpus
+    from ct_xception.evaluation.protocols import Protocols
+    from ct_xception.imaging.windows import Window
+
+
+def add_arguments(parser: Parser) -> None:
+    """The options of this command."""
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or Hub id (user/repo[@revision])")
+    parser.add_argument(
+        "--corpus", required=True, metavar="SOURCE", help="folder, CSV or Parquet table, Hub dataset id, or phantom"
+    )
+    parser.add_argument("--split", choices=("train", "validation", "test", "all"), default="test", help="default: test")
+    parser.add_argument("--output", default="evaluation", metavar="DIR", help="default: evaluation")
+    add_corpus(parser)
+    parser.add_argument(
+        "--audit",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="look for twins of test images, and let simple rules answer too (default: yes)",
+    )
+    parser.add_argument("--folds", metavar="DIR", help="cross-validation of this corpus, as in runs/NAME/folds")
+    parser.add_argument(
+        "--explained", type=int, default=12, metavar="N", help="items whose heat maps are checked (default: 12)"
+    )
+    parser.add_argument("--batch_size", type=int, default=16, metavar="N", help="default: 16")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of made splits and intervals (default: 0)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from ct_xception.checkpoint import SOURCES, WEIGHTS
+    from ct_xception.evaluation.figures import Outputs
+    from ct_xception.evaluation.measure import ErrorPage, evaluate_checkpoint
+    from ct_xception.evaluation.summary import evaluation_summary
+    from ct_xception.serving.checkpoint import open_checkpoint, read_provenance
+
+    window, folder = window_of(arguments), open_checkpoint(checkpoint_of(arguments.checkpoint)).folder
+    output = Path(arguments.output)
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output: {printable(output)} is a file; name a folder.")
+    if any((parent / WEIGHTS).is_file() for parent in (output.absolute(), *output.absolute().parents)):
+        raise InputError(
+            f"--output: {printable(output)} lies in a checkpoint, whose files are sealed and published; name another "
+            "folder (errors.html shows images)."
+        )
+    found = _load_split(arguments, window, read_provenance(folder))
+    metrics = evaluate_checkpoint(
+        folder,
+        found.splits[arguments.split],
+        split=found.split,
+        corpus=found.report,
+        split_name=arguments.split,
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+        window=window,
+        frame=arguments.frame,
+        outputs=Outputs(folder=output, names=output / SOURCES),
+        protocols=found.protocols,
+        explained=max(arguments.explained, 0),
+        errors=ErrorPage(output, found.splits, None if found.audit is None else found.audit.survey),
+    )
+    print(evaluation_summary(metrics))
+    if "imported" in read_provenance(folder):
+        print("note: which images this imported network was trained on is not known; any of them here flatter it.")
+    print(f"written to {printable(output)}/ (errors.html shows images of the corpus: keep it to yourself)")
+    print(RESEARCH_USE, file=sys.stderr)
+    return DONE
+
+
+class _Measured(NamedTuple):
+    """What is evaluated: the splits, their record (None for a corpus taken whole), the corpus's report, the rest."""
+
+    splits: Mapping[str, Dataset]
+    split: dict[str, Any] | None
+    report: dict[str, Any]
+    protocols: Protocols
+    audit: Audit | None = None
+
+
+def _load_split(arguments: argparse.Namespace, window: Window | None, provenance: Mapping[str, Any]) -> _Measured:
+    """The corpus, split as training split it. Raises InputError where that cannot be had."""
+    from ct_xception.corpus.load import load_corpus
+    from ct_xception.corpus.split import split_corpus
+    from ct_xception.evaluation.protocols import Protocols
+
+    corpus = load_corpus(arguments.corpus, corpus_options(arguments, window))
+    if arguments.split == "all":
+        from datasets import concatenate_datasets
+
+        whole = {"all": concatenate_datasets(list(corpus.dataset.values()))}
+        return _Measured(whole, None, corpus.report, Protocols())
+    if "train" not in corpus.dataset and arguments.split in corpus.dataset:
+        return _Measured(corpus.dataset, None, corpus.report, Protocols())
+    audit = _audit_for(arguments, corpus, window)
+    stated = provenance.get("split", {})
+    fractions, seed = stated.get("fractions", (0.7, 0.15, 0.15)), stated.get("seed", arguments.seed)
+    patients = None if audit is None else audit.patients
+    splits, split, report = split_corpus(corpus, patients, fractions=fractions, seed=seed)
+    same = provenance.get("corpus", {}).get("hash") == report["hash"]
+    # A published test split is what it is; whatever else was carved must be what training carved.
+    carved = split["protocol"] == "made" or arguments.split != "test"
+    if same and carved and split["name"] != stated.get("name"):
+        raise InputError(
+            f"--corpus: its split cannot be made again as training made it, so its {arguments.split} images may have "
+            "been trained on; give the columns or patterns of training, or --split all for a corpus that was not "
+            "trained on."
+        )
+    return _Measured(splits, split, report, _protocols(arguments, audit, splits), audit)
+
+
+def _audit_for(arguments: argparse.Namespace, corpus: Corpus, window: Window | None) -> Audit | None:
+    """The audit that tells twins, and the pseudo-patients that splits are made by; None where it is not wanted."""
+    if not arguments.audit:
+        return None
+    from ct_xception.audit.audit import audit_corpus
+
+    return audit_corpus(corpus, window=window, frame=arguments.frame, seed=arguments.seed)
+
+
+def _protocols(arguments: argparse.Namespace, audit: Audit | None, splits: DatasetDict) -> Protocols:
+    from ct_xception.evaluation.protocols import Protocols, find_protocols
+
+    if arguments.split != "test":
+        return Protocols()
+    folds = None if arguments.folds is None else Path(arguments.folds)
+    skipped = {"frozen_features": "only train_hf.py knows the weights that training began with"}
+    return find_protocols(audit, splits, folds=folds, skipped=skipped, seed=arguments.seed)

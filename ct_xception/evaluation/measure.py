@@ -1,0 +1,361 @@
+"""The evaluator: the only thing that writes figures. Everything it needs is the checkpoint, a split, and their hashes.
+
+    evaluate_checkpoint(model_dir, corpus["test"], split=split, corpus=report)
+
+leaves in `model_dir/evaluation/` metrics.json (format 2), predictions.parquet and figures; with `Protocols` also
+predictions_grouped.parquet, baselines.parquet and audit.json; and explanations.json where heat maps were checked. The
+headline is the protocol with the lowest accuracy of the predictor. Pictures of the corpus and names of files stay out
+of the checkpoint unless they may be published.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ct_xception.checkpoint import (
+    AUDIT,
+    BASELINES,
+    CONFIG,
+    EVALUATION,
+    EXPLANATIONS,
+    METRICS,
+    METRICS_FORMAT,
+    PREDICTIONS,
+    PREDICTIONS_GROUPED,
+    SIDE_FILE,
+    WEIGHTS,
+)
+from ct_xception.errors import CheckpointError, InputError
+from ct_xception.evaluation.answers import (
+    PREDICTOR,
+    STOCK_PIPELINE,
+    Answers,
+    Items,
+    answer_items,
+    predictor_answers,
+    stock_answers,
+)
+from ct_xception.evaluation.explanations import Checked, check_heat_maps, describe, explanation_figures
+from ct_xception.evaluation.figures import Outputs, draw_evaluation, is_phantom
+from ct_xception.evaluation.predictions import Names, write_predictions
+from ct_xception.evaluation.protocols import DEDUPLICATED, GROUPED, TITLES, Part, Protocols
+from ct_xception.evaluation.rules import rule_figures
+from ct_xception.files import read_json, sha256_file, write_json
+from ct_xception.statistics.intervals import CONFIDENCE, RESAMPLES
+from ct_xception.statistics.metrics import classification_metrics
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ct_xception.audit.survey import Survey
+    from ct_xception.imaging.windows import Window
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorPage:
+    """Where the page of mistakes goes, which never is a checkpoint, and what it may compare with.
+
+    `splits` with train adds the most alike training images; `survey` is the audit's, made anew where there is none.
+    """
+
+    folder: Path
+    splits: Mapping[str, Dataset] = field(default_factory=dict)
+    survey: Survey | None = None
+
+
+def evaluate_checkpoint(
+    checkpoint: str | Path,
+    dataset: Dataset,
+    *,
+    split: Mapping[str, Any] | None = None,
+    corpus: Mapping[str, Any] | None = None,
+    split_name: str = "test",
+    batch_size: int = 16,
+    seed: int = 0,
+    stock: bool = True,
+    progress: bool = True,
+    device: str = "cpu",
+    window: Window | None = None,
+    frame: int | None = None,
+    outputs: Outputs = Outputs(),  # noqa: B008 (frozen)
+    protocols: Protocols = Protocols(),  # noqa: B008 (frozen)
+    explained: int = 0,
+    errors: ErrorPage | None = None,
+) -> dict[str, Any]:
+    """Answer every item of a split by the predictor and by stock `pipeline()` (if `stock`); write and return metrics.
+
+    `dataset` has the columns image {"path", "bytes"}, label, group, source. `split` (as `make_splits` gives it) and
+    `corpus` (its report) say what was evaluated; without `split` the figures carry no protocol, and no card takes them.
+    `explained` is how many items' heat maps are checked too; `errors` asks for the error page.
+    """
+    label_names = check_split(checkpoint, dataset, split, split_name)
+    answerers = {PREDICTOR: predictor_answers(checkpoint, device=device, window=window, frame=frame)}
+    if stock:
+        answerers[STOCK_PIPELINE] = stock_answers(checkpoint, device=device)
+    titles = {path: f"{split_name}, {path.replace('_', ' ')}" if progress else None for path in answerers}
+    answers = {
+        path: answer_items(dataset, answer, label_names, batch_size=batch_size, progress=titles[path])
+        for path, answer in answerers.items()
+    }
+    reading: dict[str, Any] = {"window": window, "frame": frame, "device": device}
+    shown: dict[str, Any] = {"seed": seed, "progress": progress, **reading}
+    checked = check_heat_maps(checkpoint, dataset, answers[PREDICTOR], explained, **shown)
+    stated: dict[str, Any] = {"split": split, "corpus": corpus, "split_name": split_name, "seed": seed}
+    metrics = write_evaluation(
+        checkpoint, dataset, answers, outputs=outputs, protocols=protocols, explained=checked, **stated
+    )
+    if errors is not None:
+        from ct_xception.evaluation.error_page import write_error_page
+
+        shown = {"survey": errors.survey, "split": split, "protocols": protocols}
+        splits = {**errors.splits, split_name: dataset}
+        write_error_page(
+            errors.folder,
+            checkpoint,
+            splits,
+            answers[PREDICTOR],
+            split_name=split_name,
+            progress=progress,
+            **shown,
+            **reading,
+        )
+    return metrics
+
+
+def write_evaluation(
+    checkpoint: str | Path,
+    dataset: Dataset,
+    answers: Mapping[str, Answers],
+    *,
+    split: Mapping[str, Any] | None = None,
+    corpus: Mapping[str, Any] | None = None,
+    split_name: str = "test",
+    seed: int = 0,
+    outputs: Outputs = Outputs(),  # noqa: B008 (frozen)
+    protocols: Protocols = Protocols(),  # noqa: B008 (frozen)
+    explained: Checked = Checked(),  # noqa: B008 (frozen)
+) -> dict[str, Any]:
+    """Write the evaluation from answers that are there already; return the metrics.
+
+    `answers` {"predictor": …, "stock_pipeline": …} are in the dataset's order; `protocols` is what else is known, and
+    `explained` what `check_heat_maps` found. How the checkpoint decides is read from
+    its ct_xception.json. metrics.json is written last: what it names is there.
+    """
+    checkpoint = Path(checkpoint)
+    label_names = check_split(checkpoint, dataset, split, split_name)
+    folder = outputs.folder or checkpoint / EVALUATION
+    items = Items.of(dataset)
+    metrics = _describe(checkpoint, items, label_names, split, corpus, split_name, seed)
+    names = _names(items, split, protocols, metrics["corpus"])
+    parts = _parts(metrics["protocol"], Part(items, answers, protocols.baselines), protocols)
+    paths = {name: _measure_paths(part, label_names, names, seed) for name, part in parts.items()}
+    metrics["paths"] = paths[metrics["protocol"]]
+    metrics |= (
+        _further_protocols(parts, paths, protocols)
+        | _headline(paths)
+        | _baseline_blocks(parts, protocols, label_names, seed)
+    )
+    metrics |= rule_figures(_side_file(checkpoint), parts, label_names, seed)
+    _write_answers(folder, parts, protocols, label_names, names)
+    if explained.evidence:
+        stated = describe(explained, items, label_names, names)
+        metrics["explanations"] = explanation_figures(stated, seed=seed)
+        write_json(folder / EXPLANATIONS, stated)
+    if protocols.audit is not None:
+        metrics["audit"] = AUDIT
+        write_json(folder / AUDIT, protocols.audit)
+    if outputs.names is not None and names.anonymous:
+        write_json(outputs.names, names.private)
+    metrics["figures"] = draw_evaluation(folder, dataset, items, answers, metrics, outputs)
+    write_json(folder / METRICS, metrics)
+    return metrics
+
+
+def _names(items: Items, split: Mapping[str, Any] | None, protocols: Protocols, corpus: Mapping[str, Any]) -> Names:
+    """Numbers by the order of the whole corpus where it is known, so that every evaluation of it gives the same."""
+    sources = [source for part in (split or {}).get("sources", {}).values() for source in part]
+    grouped = protocols.out_of_fold.part.items.sources if protocols.out_of_fold else []
+    return Names([*sources, *items.sources, *grouped], anonymous=not is_phantom(corpus))
+
+
+def _parts(protocol: str, own: Part, protocols: Protocols) -> dict[str, Part]:
+    """What is measured, by protocol, the own test split first."""
+    parts = {protocol: own}
+    if protocols.has_twin is not None and protocols.deduplicated is not None:
+        parts[DEDUPLICATED] = own.select(~protocols.has_twin)
+    if protocols.out_of_fold is not None:
+        parts[GROUPED] = protocols.out_of_fold.part
+    return parts
+
+
+def _further_protocols(
+    parts: Mapping[str, Part], paths: Mapping[str, dict[str, Any]], protocols: Protocols
+) -> dict[str, Any]:
+    """The protocols beside the own test split: what they are, and each path's figures."""
+    further = {name: _heading(name, parts, protocols) | {"paths": paths[name]} for name in list(parts)[1:]}
+    return {"protocols": further} if further else {}
+
+
+def _heading(name: str, parts: Mapping[str, Part], protocols: Protocols) -> dict[str, Any]:
+    """What the figures of a further protocol are figures of."""
+    items = parts[name].items
+    heading = {"title": TITLES[name], "n": len(items.sources), "n_groups": len(set(items.groups))}
+    if name == DEDUPLICATED:
+        assert protocols.deduplicated is not None
+        return heading | {key: protocols.deduplicated[key] for key in ("split_hash", "removed")}
+    assert protocols.out_of_fold is not None
+    record = protocols.out_of_fold.record
+    folds = [{key: fold[key] for key in ("split_hash", "weights_sha256", "n")} for fold in record["folds"]]
+    return heading | {"split_hash": record["name"], "folds": folds, "groups_origin": record.get("groups_origin")}
+
+
+def _headline(paths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The protocol under which the predictor is least accurate; {} where it read no file."""
+    reached = {name: block[PREDICTOR]["accuracy"]["value"] for name, block in paths.items() if block[PREDICTOR]["n"]}
+    if not reached:
+        return {}
+    return {"headline": {"protocol": min(reached, key=lambda name: reached[name]), "path": PREDICTOR}}
+
+
+def _baseline_blocks(
+    parts: Mapping[str, Part], protocols: Protocols, label_names: Sequence[str], seed: int
+) -> dict[str, Any]:
+    """The simple rules of every protocol beside the predictor."""
+    from ct_xception.evaluation.baselines import baseline_figures
+
+    blocks = {
+        name: baseline_figures(
+            part.baselines,
+            part.items.labels,
+            label_names,
+            part.paths[PREDICTOR].probabilities,
+            groups=part.items.groups,
+            seed=seed,
+            skipped=protocols.skipped,
+        )
+        for name, part in parts.items()
+        if part.baselines and part.paths[PREDICTOR].answered.any()
+    }
+    return {"baselines": blocks} if blocks else {}
+
+
+def _write_answers(
+    folder: Path, parts: Mapping[str, Part], protocols: Protocols, label_names: Sequence[str], names: Names
+) -> None:
+    """The parquet files; those of an older evaluation that this one has not are removed."""
+    from ct_xception.evaluation.baselines import write_baselines
+
+    own, grouped = next(iter(parts.values())), protocols.out_of_fold
+    twins = {} if protocols.has_twin is None else {"has_twin": protocols.has_twin}
+    for name in (PREDICTIONS_GROUPED, BASELINES, AUDIT, EXPLANATIONS):
+        (folder / name).unlink(missing_ok=True)
+    write_predictions(folder / PREDICTIONS, own, label_names, names, **twins)
+    if grouped is not None:
+        write_predictions(folder / PREDICTIONS_GROUPED, grouped.part, label_names, names, fold=grouped.fold)
+    blocks = {
+        name: {
+            "sources": [names[source] for source in part.items.sources],
+            "groups": part.items.groups,
+            "labels": part.items.labels,
+            "answers": part.baselines,
+        }
+        for name, part in parts.items()
+        if part.baselines and len(part.items.sources)
+    }
+    if blocks:
+        write_baselines(folder / BASELINES, blocks, label_names)
+
+
+def check_split(
+    checkpoint: str | Path, dataset: Dataset, split: Mapping[str, Any] | None, split_name: str
+) -> list[str]:
+    """The class names, where checkpoint and corpus agree on them and the items are those that `split` names."""
+    names, found = _class_names(Path(checkpoint)), list(dataset.features["label"].names)
+    if names != found:
+        raise InputError(
+            f"The checkpoint's classes ({', '.join(names)}) are not the corpus's ({', '.join(found)}); "
+            "evaluate on a corpus with the same classes in the same order."
+        )
+    if len(dataset) == 0:
+        raise InputError(f"The {split_name} split is empty: there is nothing to evaluate on.")
+    stated = (split or {}).get("sources", {}).get(split_name)
+    if stated is not None and set(stated) != set(dataset.select_columns(["source"])[:]["source"]):
+        raise InputError(
+            f"These are not the items of the {split_name} split that the figures would be labelled with; "
+            "give the dataset and the split that were made together."
+        )
+    return names
+
+
+def _class_names(checkpoint: Path) -> list[str]:
+    try:
+        config = json.loads((checkpoint / CONFIG).read_text(encoding="utf-8"))
+        return list(config["label_names"])
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{checkpoint}: {CONFIG} with label_names cannot be read ({error}); give a checkpoint folder."
+        ) from error
+
+
+def _describe(
+    checkpoint: Path,
+    items: Items,
+    label_names: Sequence[str],
+    split: Mapping[str, Any] | None,
+    corpus: Mapping[str, Any] | None,
+    split_name: str,
+    seed: int,
+) -> dict[str, Any]:
+    """What the figures are figures of: the head of metrics.json."""
+    weights = checkpoint / WEIGHTS
+    if not weights.is_file():
+        raise CheckpointError(f"{checkpoint}: {WEIGHTS} is missing; give a checkpoint folder.")
+    split, corpus = split or {}, corpus or {}
+    return {
+        "format": METRICS_FORMAT,
+        "protocol": split.get("protocol", "unstated"),
+        "split": split_name,
+        "split_hash": split.get("name"),
+        "weights_sha256": sha256_file(weights),
+        "corpus": {key: corpus[key] for key in ("source", "kind", "hash") if key in corpus},
+        "split_sizes": {name: len(sources) for name, sources in split.get("sources", {}).items()},
+        "best_epoch": _side_file(checkpoint).get("provenance", {}).get("best_epoch"),
+        "n": len(items.sources),
+        "n_groups": len(set(items.groups)),
+        "label_names": list(label_names),
+        "intervals": {"confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": seed},
+    }
+
+
+def _side_file(checkpoint: Path) -> dict[str, Any]:
+    """What ct_xception.json says; {} where there is none."""
+    side = checkpoint / SIDE_FILE
+    return read_json(side) if side.is_file() else {}
+
+
+def _measure_paths(part: Part, label_names: Sequence[str], names: Names, seed: int) -> dict[str, Any]:
+    return {path: _measure(part.items, found, label_names, names, seed) for path, found in part.paths.items()}
+
+
+def _measure(items: Items, answers: Answers, label_names: Sequence[str], names: Names, seed: int) -> dict[str, Any]:
+    """One path's figures over the items it answered, and the list of those it refused."""
+    if answers.probabilities.shape != (len(items.sources), len(label_names)):
+        raise InputError(
+            f"Expected answers ({len(items.sources)}, {len(label_names)}), got {answers.probabilities.shape}; "
+            "shards must be joined in the split's order, without padding."
+        )
+    kept = answers.answered
+    refused = [source for source, keep in zip(items.sources, kept, strict=True) if not keep]
+    silent = [source for source in refused if source not in answers.refused]
+    listed = [{"source": source, "reason": reason} for source, reason in names.refused(answers).items()]
+    if silent:
+        raise InputError(f"{len(silent)} items have neither probabilities nor a reason, for example {silent[0]}.")
+    if not kept.any():
+        return {"n": 0, "refused": listed}
+    own = items.select(kept)
+    figures = classification_metrics(answers.probabilities[kept], own.labels, label_names, own.groups, seed=seed)
+    return figures | {"refused": listed}

@@ -1,0 +1,84 @@
+"""One file becomes one honest slice: a 2-D 8-bit grey image after an explicit window, upright, air 0.
+
+The pixel contract of the package: everything downstream starts from a `Slice`; only `reader.py` decodes a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ct_xception.errors import SliceError
+from ct_xception.imaging.windows import Window
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_PIXELS = 36_000_000  # one frame, decoded: 6,000 x 6,000, where CT is 512 x 512 and film scans reach 4,000
+
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """One 2-D image and where it came from.
+
+    `pixels` (H, W) uint8, C-contiguous, air 0. `source` is a printable name. `bit_depth` is that of the stored pixels.
+    `is_hu` says whether `window` is in HU; `window` is None where the file was 8-bit already (a screenshot).
+    `spacing_mm` is (row, column) distance. `notes` names each thing lost or changed on the way, a short clause each.
+    `coloured` is the share of pixels, in [0, 1], whose colour was dropped. `modality` is DICOM's, empty where the file
+    leaves it out, None for a picture; `is_localizer` says that the file calls itself a scout view. `body` (H, W) bool
+    is where the body lies, found in HU before the window; None where the file has no HU, or shows none.
+    """
+
+    pixels: np.ndarray
+    source: str
+    bit_depth: int
+    is_hu: bool
+    window: Window | None
+    spacing_mm: tuple[float, float] | None = None
+    notes: tuple[str, ...] = ()
+    coloured: float = 0.0
+    modality: str | None = None
+    is_localizer: bool = False
+    body: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 2 or 0 in self.pixels.shape:
+            raise TypeError(f"pixels must be (H, W) uint8 and not empty, got {self.pixels.shape} {self.pixels.dtype}")
+        if self.body is not None and (self.body.dtype != bool or self.body.shape != self.pixels.shape):
+            raise TypeError(f"body must be {self.pixels.shape} bool, got {self.body.shape} {self.body.dtype}")
+        object.__setattr__(self, "pixels", np.ascontiguousarray(self.pixels))
+
+    def to_pil(self) -> Image.Image:
+        """The slice as a Pillow RGB picture, the grey repeated in the three channels."""
+        from PIL import Image
+
+        return Image.fromarray(self.pixels).convert("RGB")
+
+    def replace_pixels(self, pixels: np.ndarray, note: str | None = None) -> Slice:
+        """The same slice with other pixels (H, W) uint8, and a note on what changed; another shape has no `body`."""
+        body = self.body if pixels.shape == self.pixels.shape else None
+        return replace(self, pixels=pixels, body=body, notes=self.notes if note is None else (*self.notes, note))
+
+
+def check_pixels(rows: int, columns: int, label: str, limit: int = MAX_PIXELS) -> None:
+    """Refuse a frame that is empty or would not fit in memory, before it is decoded."""
+    if rows <= 0 or columns <= 0:
+        raise SliceError(label, f"an image of {columns} x {rows} pixels", "export it again")
+    if rows * columns > limit:
+        found = f"{columns} x {rows} pixels, more than {limit // 1_000_000} million"
+        raise SliceError(label, found, "crop or shrink it to one slice")
+
+
+def choose_frame(frames: int, frame: int | None, label: str) -> int:
+    """The index, from 0, of the frame to read; several frames need a choice."""
+    if frame is None:
+        if frames > 1:
+            raise SliceError(label, f"{frames} frames", f"choose one, from 0 to {frames - 1}, with the option frame")
+        return 0
+    if not 0 <= frame < frames:
+        found = f"no frame {frame}: it has {frames}, counted from 0"
+        raise SliceError(label, found, "choose another frame")
+    return frame

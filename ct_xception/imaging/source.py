@@ -1,0 +1,115 @@
+"""Where the bytes of a slice come from: a path, memory, an open file; bounded, and never a pipe or a device."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
+
+from ct_xception.errors import SliceError, printable
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_BYTES = 512 * 2**20  # a file; an enhanced CT of 900 uncompressed frames still fits
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+
+Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Image.Image"
+
+
+def is_readable_name(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder scan should try this file: a known suffix, or none (or a number) and the DICOM magic inside."""
+    path = Path(path)
+    if path.name.startswith("."):  # .DS_Store, and the ._x.png that macOS leaves beside each file
+        return False
+    if path.suffix.lower() in IMAGE_SUFFIXES | DICOM_SUFFIXES:
+        return True
+    # Scanners and PACS exports name their files IM000012 or by a UID, whose last number looks like a suffix.
+    if path.suffix and not path.suffix[1:].isdigit():
+        return False
+    try:
+        with _open_regular(path, printable(path)) as (stream, _):
+            return is_dicom(stream)
+    except SliceError:
+        return False
+
+
+def name_of(source: Source) -> str:
+    """A printable name for a source."""
+    if isinstance(source, (str, os.PathLike)):
+        return printable(source)
+    named = getattr(source, "filename", None) or getattr(source, "name", None)
+    if isinstance(named, (str, bytes, os.PathLike)) and named:
+        return printable(named)
+    return {"bytes": "bytes in memory"}.get(type(source).__name__, "picture in memory")
+
+
+@contextmanager
+def open_source(source: Source, label: str) -> Iterator[BinaryIO]:
+    """A seekable binary stream of a path's, file's or memory's bytes, its size within MAX_BYTES."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        _check_size(len(source), label)
+        yield io.BytesIO(source)
+    elif isinstance(source, (str, os.PathLike)):
+        with _open_regular(source, label) as (stream, size):
+            _check_size(size, label)
+            yield stream
+    elif hasattr(source, "read"):
+        yield io.BytesIO(_read_all(cast("BinaryIO", source), label))
+    else:
+        raise TypeError(f"a slice is read from a path, bytes, a binary file or a Pillow picture, not {type(source)}")
+
+
+@contextmanager
+def _open_regular(path: str | os.PathLike[str], label: str) -> Iterator[tuple[BinaryIO, int]]:
+    """Open a regular file; a pipe or device named x.png would hang or never end."""
+    try:
+        # Not blocking: the open itself waits for ever on a FIFO that nobody writes to.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        raise SliceError(label, "no such file", "check the name") from None
+    except (OSError, ValueError) as error:
+        raise SliceError(label, f"cannot be opened ({_reason(error)})", "check the name and the permissions") from error
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        if stat.S_ISDIR(status.st_mode):
+            raise SliceError(label, "a folder, not a file", "name one file in it")
+        raise SliceError(label, "not a regular file (a pipe, socket or device)", "save the image to a file first")
+    with os.fdopen(handle, "rb") as stream:
+        yield stream, status.st_size
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or printable(error)
+
+
+def _read_all(stream: BinaryIO, label: str) -> bytes:
+    try:
+        content = stream.read(MAX_BYTES + 1)
+    except Exception as error:  # whatever the caller's own file object raises
+        raise SliceError(label, f"cannot be read ({printable(error)})", "read it again from a file") from error
+    if not isinstance(content, bytes):
+        raise SliceError(label, "opened as text", "open the file in binary mode")
+    _check_size(len(content), label)
+    return content
+
+
+def _check_size(size: int, label: str) -> None:
+    if size == 0:
+        raise SliceError(label, "an empty file", "copy or download it again")
+    if size > MAX_BYTES:
+        found = f"more than {MAX_BYTES // 2**20} MiB"
+        raise SliceError(label, found, "give one slice, or split the series into single files")
+
+
+def is_dicom(stream: BinaryIO) -> bool:
+    """DICOM by its magic (PS3.10 section 7.1): DICM after a preamble of 128 bytes."""
+    magic = stream.read(132)[128:]
+    stream.seek(0)
+    return magic == b"DICM"

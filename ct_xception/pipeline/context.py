@@ -1,0 +1,55 @@
+"""What every stage of the build river after the split starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from datasets import DatasetDict
+
+    from ct_xception.audit.overlap import Overlap, SplitCorpus
+    from ct_xception.audit.report import Audit
+    from ct_xception.training.options import TrainConfig
+    from ct_xception.training.replay import OldCorpus
+
+
+@dataclass(frozen=True, eq=False)
+class River:
+    """What every stage after the split starts from; the same on every process, but for the main one's `audit`.
+
+    `patients` {source: name} are the audit's, None without one; `corpus` is the report that may be published; `old` are
+    the corpora of --replay, and `overlaps`, the main one's again, say what all of them share, this one first.
+    """
+
+    config: TrainConfig
+    run: Path
+    accelerator: Accelerator
+    command: str
+    corpus: dict[str, Any]
+    splits: DatasetDict
+    split: dict[str, Any]
+    audit: Audit | None
+    patients: dict[str, str] | None
+    old: tuple[OldCorpus, ...] = ()
+    overlaps: list[Overlap] | None = None
+
+    @property
+    def label_names(self) -> list[str]:
+        """The class names in index order."""
+        return self.splits["train"].features["label"].names
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoint grows; it is put in place when it is whole."""
+        return self.run / "model.partial"
+
+    @property
+    def corpora(self) -> list[SplitCorpus]:
+        """This corpus, and the old ones."""
+        from ct_xception.audit.overlap import SplitCorpus
+
+        survey = None if self.audit is None else self.audit.survey
+        return [SplitCorpus(self.splits, self.corpus, self.split, survey), *self.old]

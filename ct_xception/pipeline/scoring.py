@@ -1,0 +1,382 @@
+"""Batch scoring: every slice of a folder or a corpus answered, by any number of processes, into one Parquet file.
+
+    accelerate launch -m ct_xception.pipeline.scoring --model CHECKPOINT --folder DIR --output answers.parquet
+    accelerate launch --multi_gpu --num_processes 4 -m ct_xception.pipeline.scoring --model CHECKPOINT --corpus SOURCE …
+
+The second starts four processes, on four GPUs or, where there is none, on the CPU; `accelerate launch --cpu` would
+start one, whatever number it is given.
+
+The slices are cut into shards, which lie beside the output until all are there: a run that was killed goes on with the
+same command, on any number of processes, and leaves the file of the unbroken run. A file that cannot be read right is a
+row too, with the reason. The processes of several machines share the output's folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ct_xception.command_line import DONE, SOME_REFUSED, Parser, run_program
+from ct_xception.errors import InputError, SliceError, printable
+from ct_xception.files import atomic_path, read_json, sha256_file, write_json
+from ct_xception.text import RESEARCH_USE
+from ct_xception.training.distributed import join_processes
+
+if TYPE_CHECKING:
+    import pyarrow
+    from accelerate import PartialState
+    from datasets import Dataset
+
+    from ct_xception.serving.classifier import Classifier, Prediction
+
+PLAN, KEY = "plan.json", b"ct_xception.scoring"
+OPTIONS = ("window", "frame", "batch_size", "shard_size")
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What is to be scored: `sources` name the N slices in order, `columns` {name: N values} go into the output.
+
+    `item(i)` gives the file of slice i: a path, or its bytes. `content` is a hash that tells changed files.
+    """
+
+    sources: list[str]
+    columns: Mapping[str, list[str]]
+    content: str
+    paths: list[Path] | None = None
+    dataset: Dataset | None = None
+
+    def item(self, index: int) -> Path | bytes:
+        """The untouched file of one slice."""
+        if self.paths is not None:
+            return self.paths[index]
+        assert self.dataset is not None
+        image = self.dataset[index]["image"]
+        return Path(image["path"]) if image["bytes"] is None else image["bytes"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scoring:
+    """One scoring: the work, the options that decide its rows, and where its shards lie."""
+
+    work: Work
+    model: str
+    output: Path
+    options: Mapping[str, Any]
+
+    @property
+    def shards(self) -> Path:
+        """The folder of finished shards."""
+        return self.output.with_name(f".{self.output.name}.shards")
+
+    @property
+    def count(self) -> int:
+        """How many shards there are."""
+        return -(-len(self.work.sources) // self.options["shard_size"])
+
+    def rows(self, shard: int) -> range:
+        """The slices of a shard."""
+        size = self.options["shard_size"]
+        return range(shard * size, min((shard + 1) * size, len(self.work.sources)))
+
+    def path(self, shard: int) -> Path:
+        """The file of a shard."""
+        return self.shards / f"{shard:06d}.parquet"
+
+    def missing(self) -> list[int]:
+        """The shards that are not there yet."""
+        return [shard for shard in range(self.count) if not self.path(shard).is_file()]
+
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        """What two runs must agree on to go on with each other's shards."""
+        names = hashlib.sha256("\0".join([*self.work.sources, *self.work.columns]).encode()).hexdigest()
+        known = {"model": self.model, "slices": len(self.work.sources), "names": names, "content": self.work.content}
+        return {**known, **self.options}
+
+
+REMEDY = "; the same command goes on."
+
+
+def main(arguments: Sequence[str] | None = None, *, name: str = "scoring") -> int:
+    """Score; the exit code. That files were refused is in their rows: to a launcher the work is done."""
+    parser = Parser(
+        prog="accelerate launch -m ct_xception.pipeline.scoring",
+        description="Answer every slice of a folder or a corpus into one Parquet file; the same command resumes.",
+        epilog=RESEARCH_USE,
+    )
+    add_options(parser)
+
+    def work() -> None:
+        score(parser.parse_args(arguments))
+
+    return run_program(name, work, remedy=REMEDY)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a scoring."""
+    parser.add_argument("--model", required=True, metavar="CHECKPOINT", help="folder or Hub id (user/repo[@revision])")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--folder", metavar="DIR", help="image and DICOM files, searched in depth")
+    where.add_argument("--corpus", metavar="SOURCE", help="a labelled folder, table, Hub dataset id, or phantom")
+    parser.add_argument("--output", required=True, metavar="FILE.parquet")
+    parser.add_argument("--window", metavar="PRESET|CENTRE/WIDTH", help="for DICOM and deep images")
+    parser.add_argument("--frame", type=int, metavar="N", help="frame or page of files with several, from 0")
+    parser.add_argument("--batch_size", type=int, default=16, metavar="N", help="slices at a time (default: 16)")
+    parser.add_argument("--shard_size", type=int, default=512, metavar="N", help="rows lost by a kill (default: 512)")
+
+
+def score(options: argparse.Namespace) -> int:
+    """Do one process's share; the main one joins the shards when all are there. Raises InputError.
+
+    Gives the exit code of a process that is alone: SOME_REFUSED where rows say why there is no answer in them.
+    """
+    state = join_processes()
+    scoring, classifier = _prepare(options, str(state.device))
+    if _is_done(scoring):
+        _say(state, f"{printable(scoring.output)}: scored already, nothing is left to do.")
+        return SOME_REFUSED if _refused(scoring) else DONE
+    if state.is_main_process:
+        _open_shards(scoring)
+    state.wait_for_everyone()
+    missing = scoring.missing()
+    state.wait_for_everyone()  # every process has looked before the first one adds a shard
+    started = time.monotonic()
+    if len(missing) < scoring.count:
+        _say(state, f"goes on: {scoring.count - len(missing)} of {scoring.count} shards are there.")
+    for shard in _with_bar(scoring, missing, state):
+        _write_shard(scoring, classifier, shard)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        _join(scoring)
+        scored = sum(len(scoring.rows(shard)) for shard in missing)
+        _report(scoring, scored, time.monotonic() - started, state.num_processes)
+    state.wait_for_everyone()
+    state.destroy_process_group()
+    return SOME_REFUSED if _refused(scoring) else DONE
+
+
+def _say(state: PartialState, sentence: str) -> None:
+    if state.is_main_process:
+        print(sentence, flush=True)
+
+
+# Before the work
+
+
+def _prepare(options: argparse.Namespace, device: str) -> tuple[Scoring, Classifier]:
+    """Look at everything that can be wrong before a slice is read."""
+    from transformers.utils import logging
+
+    from ct_xception.imaging.windows import parse_window
+    from ct_xception.serving.classifier import Classifier
+
+    output = Path(options.output)
+    if output.suffix != ".parquet" or output.is_dir():
+        raise InputError(f"--output: {printable(output)} is no name of a Parquet file; give FILE.parquet.")
+    for name in ("batch_size", "shard_size"):
+        if getattr(options, name) < 1:
+            raise InputError(f"--{name}: {getattr(options, name)} is too small; give 1 or more.")
+    if options.window is not None:
+        parse_window(options.window)
+    logging.disable_progress_bar()
+    classifier = Classifier.from_pretrained(options.model, device=device)
+    work = _list_folder(Path(options.folder)) if options.folder else _list_corpus(options)
+    decisive = {name: getattr(options, name) for name in OPTIONS}
+    return Scoring(work, _identity(classifier), output, decisive), classifier
+
+
+def _identity(classifier: Classifier) -> str:
+    """What decides a checkpoint's answers: its weights, config and side file."""
+    from ct_xception.checkpoint import CONFIG, SIDE_FILE, WEIGHTS
+
+    assert classifier.checkpoint is not None
+    folder = classifier.checkpoint.folder
+    files = [folder / name for name in (CONFIG, WEIGHTS, SIDE_FILE) if (folder / name).is_file()]
+    return hashlib.sha256("".join(map(sha256_file, files)).encode()).hexdigest()
+
+
+def _list_folder(folder: Path) -> Work:
+    """The readable files of a folder, sorted by name; `source` is the path inside it."""
+    from ct_xception.imaging.source import is_readable_name
+
+    if not folder.is_dir():
+        raise InputError(f"--folder: {printable(folder)} is no folder; name one that holds image or DICOM files.")
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and is_readable_name(path)]
+    if not paths:
+        raise InputError(f"--folder: {printable(folder)} holds no image or DICOM file; name another folder.")
+    # To hash every file would be to read it twice: size and time tell whether one was changed since.
+    stamps = "\0".join(f"{status.st_size} {status.st_mtime_ns}" for status in (path.stat() for path in paths))
+    content = hashlib.sha256(stamps.encode()).hexdigest()
+    return Work([printable(path.relative_to(folder).as_posix()) for path in paths], {}, content, paths=paths)
+
+
+def _list_corpus(options: argparse.Namespace) -> Work:
+    """Every split of a corpus, one after the other, with its labels and groups."""
+    from datasets import concatenate_datasets
+
+    from ct_xception.corpus.load import CorpusOptions, load_corpus
+
+    corpus = load_corpus(options.corpus, CorpusOptions(decode=False))
+    dataset = concatenate_datasets(list(corpus.dataset.values()))
+    names = dataset.features["label"].names
+    columns = {
+        "split": [name for name, part in corpus.dataset.items() for _ in range(len(part))],
+        "true_label": [names[index] for index in dataset["label"]],
+        "group": [str(group) for group in dataset["group"]],
+    }
+    return Work([str(source) for source in dataset["source"]], columns, corpus.report["hash"], dataset=dataset)
+
+
+def _is_done(scoring: Scoring) -> bool:
+    """Whether the output is there, of this very plan. Raises InputError where it is another's."""
+    if not scoring.output.exists():
+        return False
+    from pyarrow import ArrowInvalid, parquet
+
+    try:
+        stated = (parquet.read_schema(scoring.output).metadata or {}).get(KEY)
+    except (ArrowInvalid, OSError):
+        stated = None
+    if stated is None or json.loads(stated) != scoring.plan:
+        raise InputError(
+            f"--output: {printable(scoring.output)} exists and holds other answers; name another file, or remove it."
+        )
+    return True
+
+
+def _open_shards(scoring: Scoring) -> None:
+    """Make the shards' folder, or go on with the one that is there. Raises InputError where it is another plan's."""
+    folder, plan = scoring.shards, scoring.shards / PLAN
+    try:
+        if plan.is_file() and read_json(plan) != scoring.plan:
+            raise InputError(
+                f"{printable(folder)} holds a half-done scoring of another checkpoint, other files or other options; "
+                "repeat its command, or remove that folder."
+            )
+        write_json(plan, scoring.plan)
+    except OSError as error:
+        raise InputError(
+            f"--output: {printable(folder)} cannot be written ({error.strerror}); name another."
+        ) from error
+
+
+# The work
+
+
+def _with_bar(scoring: Scoring, missing: Sequence[int], state: PartialState) -> Iterator[int]:
+    """This process's shards; the main one shows what all have done, by the shards on disk."""
+    from tqdm import tqdm
+
+    total = len(scoring.work.sources)
+    with tqdm(total=total, desc="scoring", unit="slice", disable=not state.is_main_process, dynamic_ncols=True) as bar:
+        bar.update(total - sum(len(scoring.rows(shard)) for shard in missing))
+        for shard in missing[state.process_index :: state.num_processes]:
+            yield shard
+            left = sum(len(scoring.rows(one)) for one in missing if not scoring.path(one).is_file())
+            bar.update(total - left - bar.n)
+
+
+def _write_shard(scoring: Scoring, classifier: Classifier, shard: int) -> None:
+    """Answer the slices of one shard. Its batches are the same whoever does it, so its figures are, too."""
+    from pyarrow import parquet
+
+    rows = scoring.rows(shard)
+    answers = list(_answers(scoring, classifier, rows))
+    table = _table(scoring, classifier, rows, answers)
+    with atomic_path(scoring.path(shard)) as temporary:
+        parquet.write_table(table, temporary)
+
+
+def _answers(scoring: Scoring, classifier: Classifier, rows: range) -> Iterator[Prediction | SliceError]:
+    from ct_xception.imaging.windows import parse_window
+
+    given, size = scoring.options["window"], scoring.options["batch_size"]
+    window, frame = None if given is None else parse_window(given), scoring.options["frame"]
+    for start in range(0, len(rows), size):
+        slices: list[Any] = []
+        for row in rows[start : start + size]:
+            try:
+                name = scoring.work.sources[row]
+                slices.append(classifier.read(scoring.work.item(row), window=window, frame=frame, name=name))
+            except SliceError as error:
+                slices.append(error)
+        readable = [one for one in slices if not isinstance(one, SliceError)]
+        found = classifier.predict_many(readable, batch_size=size)
+        yield from (one if isinstance(one, SliceError) else next(found) for one in slices)
+
+
+def _table(
+    scoring: Scoring, classifier: Classifier, rows: range, answers: Sequence[Prediction | SliceError]
+) -> pyarrow.Table:
+    """A row a slice: source, the corpus's own columns, label, p CLASS for each, what rules and gate say, refused.
+
+    `label` and the probabilities are null where `refused` holds the reader's reason. A slice that the gate refuses
+    keeps its figures, with `gate` and `gate_reasons` beside them.
+    """
+    import pyarrow
+
+    text, number = pyarrow.string(), pyarrow.float64()
+    known = [None if isinstance(answer, SliceError) else answer for answer in answers]
+    gates = [answer and answer.gate for answer in known]
+    columns: dict[str, Any] = {"source": pyarrow.array([scoring.work.sources[row] for row in rows], text)}
+    for name, values in scoring.work.columns.items():
+        columns[name] = pyarrow.array([values[row] for row in rows], text)
+    columns["label"] = pyarrow.array([answer and answer.label for answer in known], text)
+    for name in classifier.label_names:
+        columns[f"p {name}"] = pyarrow.array([answer and answer.probabilities[name] for answer in known], number)
+    sets = [None if answer is None else answer.prediction_set for answer in known]
+    columns["prediction_set"] = pyarrow.array([None if one is None else "; ".join(one) for one in sets], text)
+    columns["abstained"] = pyarrow.array([answer and answer.abstained for answer in known], pyarrow.bool_())
+    columns["gate"] = pyarrow.array([gate and gate.verdict for gate in gates], text)
+    columns["gate_reasons"] = pyarrow.array([gate and "; ".join(gate.reasons) for gate in gates], text)
+    columns["notes"] = pyarrow.array([answer and "; ".join(answer.notes) for answer in known], text)
+    reasons = [str(answer) if isinstance(answer, SliceError) else None for answer in answers]
+    columns["refused"] = pyarrow.array(reasons, text)
+    return pyarrow.table(columns)
+
+
+# After the work
+
+
+def _join(scoring: Scoring) -> None:
+    """One file of all shards, in order, one in memory at a time; then the shards go."""
+    from pyarrow import parquet
+
+    schema = parquet.read_schema(scoring.path(0))
+    schema = schema.with_metadata({KEY: json.dumps(scoring.plan).encode(), b"notice": RESEARCH_USE.encode()})
+    with atomic_path(scoring.output) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+        for shard in range(scoring.count):
+            writer.write_table(parquet.read_table(scoring.path(shard)).replace_schema_metadata(schema.metadata))
+    shutil.rmtree(scoring.shards)
+
+
+def _refused(scoring: Scoring) -> int:
+    """How many rows of the finished output have no answer."""
+    from pyarrow import parquet
+
+    said = parquet.read_table(scoring.output, columns=["refused"])["refused"]
+    return len(said) - said.null_count
+
+
+def _report(scoring: Scoring, scored: int, seconds: float, processes: int) -> None:
+    refused = _refused(scoring)
+    workers = "1 process" if processes == 1 else f"{processes} processes"
+    print(f"{scored} slices in {seconds:.1f} s: {scored / max(seconds, 1e-9):.1f} slices/s, {workers}.")
+    if refused:
+        print(f"{refused} of {len(scoring.work.sources)} refused; the column refused says why.")
+    print(f"written to {printable(scoring.output)}")
+    print(RESEARCH_USE, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

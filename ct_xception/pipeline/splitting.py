@@ -1,0 +1,104 @@
+"""The first stage: load the corpus, look for what is wrong with it, and settle its splits."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ct_xception.checkpoint import CORPUS, OPTIONS, SPLIT
+from ct_xception.errors import InputError, printable
+from ct_xception.files import write_json
+from ct_xception.pipeline.context import River
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from ct_xception.audit.report import Audit
+    from ct_xception.corpus.load import Corpus
+    from ct_xception.training.options import TrainConfig
+
+
+def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, command: str) -> River:
+    """Load the corpus, look for what is wrong with it, honour or make its splits; write and print what was found."""
+    from ct_xception.corpus.load import corpus_summary, load_corpus, public_report
+    from ct_xception.corpus.split import split_corpus
+    from ct_xception.statistics.class_groups import partition_classes
+    from ct_xception.training.distributed import main_first
+    from ct_xception.training.preflight import check_corpus
+    from ct_xception.training.replay import load_old
+
+    with main_first(accelerator):
+        corpus = load_corpus(config.corpus, config.corpus_options)
+    if config.class_groups:
+        partition_classes(config.class_group_lists, corpus.label_names)
+    audit, patients = _audit_once(config, run, accelerator, corpus)
+    fractions = (1 - config.valid_fraction - config.test_fraction, config.valid_fraction, config.test_fraction)
+    splits, split, report = split_corpus(corpus, patients, fractions=fractions, seed=config.seed)
+    check_corpus(config, run, corpus.label_names, split)
+    if accelerator.is_main_process:
+        _write_record(run, {OPTIONS: config.mapping, CORPUS: report, SPLIT: split})
+        print(corpus_summary(report), flush=True)
+        if audit is not None:
+            _write_audit(run, audit)
+    with main_first(accelerator):
+        old = load_old(config, corpus.label_names, run / "cache")
+    return River(config, run, accelerator, command, public_report(report), splits, split, audit, patients, old)
+
+
+def _audit_once(
+    config: TrainConfig, run: Path, accelerator: Accelerator, corpus: Corpus
+) -> tuple[Audit | None, dict[str, str] | None]:
+    """The audit, on the main process, and on every one whose each image probably is; None without an audit."""
+    from accelerate.utils import broadcast_object_list
+
+    if not config.audit:
+        accelerator.print("no audit: leaks are not looked for, and neither twins nor simple rules are measured.")
+        return None, None
+    audit = None
+    if accelerator.is_main_process:
+        from ct_xception.audit.audit import audit_corpus
+
+        reading: dict[str, Any] = {"window": config.reading.window, "frame": config.frame}
+        audit = audit_corpus(corpus, seed=config.seed, cache=run / "cache", **reading)
+    patients = broadcast_object_list([None if audit is None else dict(audit.patients)])[0]
+    return audit, patients
+
+
+def _write_audit(run: Path, audit: Audit) -> None:
+    from ct_xception.audit.audit import audit_summary, keep_audit, write_audit
+
+    write_audit(audit, run)
+    keep_audit(audit, run / "cache")
+    print(audit_summary(audit), flush=True)
+    if audit.warning():
+        print(f"warning: {audit.warning()}", file=sys.stderr, flush=True)
+
+
+def look_across(river: River) -> River:
+    """Look, on the main process, for test images of one corpus that another one trains on; nothing without --replay."""
+    from ct_xception.audit.audit import write_audit
+    from ct_xception.audit.overlap import find_overlaps, overlap_findings
+
+    if river.audit is None or not river.old:
+        return river
+    reading: dict[str, Any] = {"window": river.config.reading.window, "frame": river.config.frame}
+    overlaps = find_overlaps(river.corpora, cache=river.run / "cache", **reading)
+    findings = overlap_findings(overlaps)
+    audit = river.audit.with_findings(findings)
+    if findings:
+        write_audit(audit, river.run)
+        print(f"warning: {' '.join(finding.title for finding in findings)}", file=sys.stderr, flush=True)
+    return replace(river, audit=audit, overlaps=overlaps)
+
+
+def _write_record(run: Path, records: dict[str, Any]) -> None:
+    """The run folder begins with what was asked for and what was found; before that nothing is written."""
+    try:
+        for name, record in records.items():
+            write_json(run / name, record)
+    except OSError as error:
+        raise InputError(
+            f"--output_dir: {printable(run)} cannot be written ({error.strerror}); name another folder."
+        ) from error

@@ -1,0 +1,271 @@
+"""One file in, one answer out: read, body crop, the checkpoint's own eval transform, network, probabilities.
+
+from ct_xception import Classifier
+classifier = Classifier.from_pretrained("runs/phantom/model")        # or "user/repo" on the Hub
+print(classifier("slice.dcm").label)
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
+
+import numpy as np
+from PIL import Image
+
+from ct_xception.errors import InputError, SliceError
+from ct_xception.imaging.body import BodyCrop, Box, crop_body
+from ct_xception.imaging.reader import read_slice
+from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.transforms import EvalTransform, apply_filters
+from ct_xception.imaging.windows import Window
+from ct_xception.serving.catalogue import RUNTIMES
+from ct_xception.serving.checkpoint import Checkpoint, InputContract, open_checkpoint
+from ct_xception.serving.decisions import Decision, Decisions
+from ct_xception.serving.gate import Gate, GateVerdict
+from ct_xception.serving.runtimes import Network, Outputs, TorchNetwork, load_network
+from ct_xception.text import did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+    from ct_xception.model.modelling import CTXceptionForImageClassification
+
+Source = str | Path | bytes | BinaryIO | Image.Image | Slice
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedSlice:
+    """A slice as the network takes it.
+
+    `values` is (3, S, S) float32, normalised; `crop` says which box of the slice it shows: the whole slice when the
+    checkpoint wants no body crop.
+    """
+
+    values: np.ndarray
+    crop: BodyCrop
+
+    @property
+    def pixel_values(self) -> torch.Tensor:
+        """`values` as a torch tensor, which shares their memory."""
+        import torch
+
+        return torch.from_numpy(self.values)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The answer to one slice.
+
+    `probabilities` maps every class to a value in [0, 1], the most probable first; they sum to 1. `notes` says what the
+    reader and the classifier did to the file, each a short clause. `decision` is what the checkpoint's own rules make
+    of the probabilities; each of its parts is None or empty where the checkpoint has no such rule. `outputs` is what
+    the network gave for this slice: logits (K,), features (2048,) and class activation maps (K, h, w) of the crop.
+    `gate` is the input gate's verdict, None where none was asked: what it refused should be shown with its reasons and
+    without a figure, though the probabilities are there for programs.
+    """
+
+    source: str
+    label: str
+    probabilities: dict[str, float]
+    slice: Slice
+    notes: tuple[str, ...] = ()
+    decision: Decision = Decision()
+    outputs: Outputs | None = None
+    gate: GateVerdict | None = None
+
+    @property
+    def prediction_set(self) -> tuple[str, ...] | None:
+        """The classes that cannot be ruled out at `decision.coverage`, the most probable first; it may be empty."""
+        return self.decision.prediction_set
+
+    @property
+    def operating(self) -> Mapping[str, Mapping[str, Any]]:
+        """The yes or no of each operating point, by its name."""
+        return self.decision.operating
+
+    @property
+    def abstained(self) -> bool | None:
+        """Whether the most probable class is too improbable for this checkpoint to answer with it."""
+        return self.decision.abstained
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as JSON takes it, without pixels; the verdict of the gate and of each rule where there is one."""
+        window = self.slice.window
+        return {
+            "source": self.source,
+            **({} if self.gate is None else {"gate": self.gate.to_dict()}),
+            "label": self.label,
+            "probabilities": dict(self.probabilities),
+            **self.decision.to_dict(),
+            "window": None if window is None else {"centre": window.centre, "width": window.width},
+            "notes": list(self.notes),
+        }
+
+
+class Classifier:
+    """A checkpoint that answers. Safe to call from several threads: it holds no state of a call."""
+
+    def __init__(
+        self,
+        model: CTXceptionForImageClassification | Network,
+        contract: InputContract = InputContract(),  # noqa: B008 (frozen)
+        *,
+        checkpoint: Checkpoint | None = None,
+        decisions: Decisions = Decisions(),  # noqa: B008 (frozen)
+        gate: Gate | None = None,
+    ) -> None:
+        self.network = model if isinstance(model, Network) else TorchNetwork(model)
+        self.contract = contract
+        self.checkpoint = checkpoint
+        self.decisions = decisions
+        self.gate = gate
+        self.transform = EvalTransform(self.network.pretrained_cfg)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        checkpoint: str | Path,
+        runtime: str = "torch",
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        gate: bool = True,
+    ) -> Classifier:
+        """Load a checkpoint folder or a Hub id (`user/repo`, `user/repo@revision`).
+
+        `runtime` is one of RUNTIMES: "torch", or "onnx", "onnx-int8" or "openvino" for a file that `ct-xception export`
+        wrote, which answers on the CPU, with `threads` of it, without importing torch. `gate` False leaves the
+        checkpoint's input gate out. Raises CheckpointError, one sentence, when there is no such thing, it is damaged,
+        or it is of another kind.
+        """
+        if runtime not in RUNTIMES:
+            raise InputError(f"runtime {runtime!r} is unknown; choose from {', '.join(RUNTIMES)}.")
+        found = open_checkpoint(checkpoint, RUNTIMES[runtime])
+        network = load_network(found, runtime, device=device, threads=threads)
+        own = found.gate if gate else None
+        return cls(network, found.contract, checkpoint=found, decisions=found.decisions, gate=own)
+
+    @property
+    def model(self) -> CTXceptionForImageClassification:
+        """The torch model; raises InputError where another runtime answers."""
+        if not isinstance(self.network, TorchNetwork):
+            raise InputError(
+                f"runtime {self.network.runtime}: holds no torch network, which this needs; load the checkpoint with "
+                "runtime torch."
+            )
+        return self.network.model
+
+    @property
+    def label_names(self) -> list[str]:
+        """The class names in index order."""
+        return list(self.network.label_names)
+
+    @property
+    def name(self) -> str:
+        """The checkpoint as it was named, with the commit when it came from the Hub."""
+        if self.checkpoint is None:
+            return "in memory"
+        revision = self.checkpoint.revision
+        return self.checkpoint.name if revision is None else f"{self.checkpoint.name.partition('@')[0]}@{revision}"
+
+    def label_index(self, label: str) -> int:
+        """The index of a class name; raises InputError with the names there are."""
+        if label not in self.label_names:
+            known, guess = ", ".join(self.label_names), did_you_mean(label, self.label_names)
+            raise InputError(f"class {label!r} is unknown; this checkpoint knows {known}{guess or '.'}")
+        return self.label_names.index(label)
+
+    @overload
+    def __call__(self, source: Source, *, window: Window | None = ..., frame: int | None = ...) -> Prediction: ...
+    @overload
+    def __call__(
+        self, source: list[Source] | tuple[Source, ...], *, window: Window | None = ..., frame: int | None = ...
+    ) -> list[Prediction]: ...
+    def __call__(
+        self,
+        source: Source | list[Source] | tuple[Source, ...],
+        *,
+        window: Window | None = None,
+        frame: int | None = None,
+    ) -> Prediction | list[Prediction]:
+        """Answer one slice, or a list of them in its order; the first unreadable file raises SliceError.
+
+        A list of answers holds every slice's pixels: for a great many files use `predict_many`.
+        """
+        if not isinstance(source, (list, tuple)):
+            return self([source], window=window, frame=frame)[0]
+        answers = []
+        for answer in self.predict_many(source, window=window, frame=frame):
+            if isinstance(answer, SliceError):
+                raise answer
+            answers.append(answer)
+        return answers
+
+    def predict_many(
+        self,
+        sources: Iterable[Source],
+        *,
+        window: Window | None = None,
+        frame: int | None = None,
+        batch_size: int = 8,
+    ) -> Iterator[Prediction | SliceError]:
+        """Answer any number of slices, in order, holding one batch at a time; a bad file yields its SliceError."""
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; give 1 or more.")
+        remaining = iter(sources)
+        while chunk := list(itertools.islice(remaining, batch_size)):
+            slices = [self._try_read(source, window, frame) for source in chunk]
+            answers = iter(self._predict_slices([item for item in slices if isinstance(item, Slice)]))
+            for item in slices:
+                yield item if isinstance(item, SliceError) else next(answers)
+
+    def read(
+        self, source: Source, *, window: Window | None = None, frame: int | None = None, name: str | None = None
+    ) -> Slice:
+        """Read one slice as this checkpoint wants it shown; `window` overrides its choice. Raises SliceError."""
+        if isinstance(source, Slice):
+            return source
+        return read_slice(source, window=window or self.contract.window, frame=frame, name=name)
+
+    def prepare(self, slice_: Slice) -> PreparedSlice:
+        """Filters, body crop and eval transform, as this checkpoint's input contract asks."""
+        filtered = apply_filters(slice_, self.contract.filters)
+        crop = crop_body(filtered) if self.contract.body_crop else _whole(filtered)
+        return PreparedSlice(self.transform.array(crop.slice), crop)
+
+    def _try_read(self, source: Source, window: Window | None, frame: int | None) -> Slice | SliceError:
+        try:
+            return self.read(source, window=window, frame=frame)
+        except SliceError as error:
+            return error
+
+    def _predict_slices(self, slices: Sequence[Slice]) -> list[Prediction]:
+        if not slices:
+            return []
+        prepared = [self.prepare(slice_) for slice_ in slices]
+        outputs = self.network(np.stack([item.values for item in prepared]))
+        return [self._answer(*pair, outputs.item(row)) for row, pair in enumerate(zip(slices, prepared, strict=True))]
+
+    def _answer(self, slice_: Slice, prepared: PreparedSlice, outputs: Outputs) -> Prediction:
+        probabilities = softmax(outputs.logits).tolist()
+        ranked = sorted(zip(self.label_names, probabilities, strict=True), key=lambda pair: -pair[1])
+        values = dict(ranked)
+        notes, decision = prepared.crop.slice.notes, self.decisions.decide(values)
+        verdict = None if self.gate is None else self.gate.judge(slice_, prepared.crop, outputs.features)
+        return Prediction(slice_.source, ranked[0][0], values, slice_, notes, decision, outputs, verdict)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities float64 from logits (..., K): exp(z) over its sum, shifted so that nothing overflows."""
+    shifted = np.exp(np.subtract(logits, logits.max(axis=-1, keepdims=True), dtype=np.float64))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def _whole(slice_: Slice) -> BodyCrop:
+    """The crop that crops nothing."""
+    height, width = slice_.pixels.shape
+    return BodyCrop(slice=slice_, box=Box(0, 0, height, width), found=False)

@@ -1,0 +1,37 @@
+"""Words and figures that people are shown, the same in the terminal, on a figure, on the card and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+RESEARCH_USE = "For research use only. Not a medical device: no answer here is a diagnosis."
+
+
+def percent(probability: float) -> str:
+    """A probability in [0, 1] with one decimal: `97.2 %`; never 0 or 100, which no classifier can know."""
+    if probability < 0.001:
+        return "<0.1 %"
+    if probability > 0.999:
+        return ">99.9 %"
+    return f"{100 * probability:.1f} %"
+
+
+def shorten(name: str, width: int) -> str:
+    """A path in at most `width` characters, without its beginning: the end is what tells it from its neighbours."""
+    return name if len(name) <= width else "…" + name[len(name) - width + 1 :]
+
+
+def describe_window(window: object | None, bit_depth: int, is_hu: bool) -> str:
+    """How a slice's grey levels came about, in a few words: `window -600/1500 HU`, or `8-bit picture, no HU`."""
+    if window is None:
+        return f"{bit_depth}-bit picture, no HU"
+    return f"window {window} {'HU' if is_hu else 'in stored units'}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean NAME?` for the known name that a word is most like, nothing where it is like none."""
+    from difflib import get_close_matches
+
+    names = {name.lower(): name for name in known}
+    near = get_close_matches(word.lower(), names, n=1)
+    return f"; did you mean {names[near[0]]}?" if near else ""
