@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ct_xception.imaging.body import MIN_THRESHOLD, mask_box, otsu_threshold
 from ct_xception.imaging.pictures import COLOUR_TOLERANCE, FORMATS
+from ct_xception.imaging.shown import judge_window
 from ct_xception.imaging.source import is_dicom
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
@@ -145,11 +146,12 @@ def foreign_traits(content: bytes, pixels: Pixels, mask: Mask, *, coloured: bool
     separate things of a letter's size in the air, a count. `frame_share`: of the outermost pixels that are pure white.
     `body_found` 0 or 1; `body_share` of the picture; `cut_share`: of the picture's edge that the body touches. Inside
     the body: the shares of what is dark there (lungs, in a chest), pure black and pure white, and the median grey of
-    what is dark and bright, `dark_level` and `bright_level`, which tell windows apart.
+    what is dark and bright, `dark_level` and `bright_level`. `shown_low` and `shown_high`: the window's ends in HU as far
+    as the picture tells them.
     """
     colour = _colour(content, pixels.shape) if coloured else None
     edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    found = not mask.all()
+    found, shown = not mask.all(), judge_window(pixels, mask)
     return {
         "coloured_share": float(colour.mean()) if colour is not None else 0.0,
         "box_score": _best_box(pixels, mask, colour),
@@ -160,6 +162,8 @@ def foreign_traits(content: bytes, pixels: Pixels, mask: Mask, *, coloured: bool
         "body_share": float(mask.mean()),
         "cut_share": float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean()) if found else 0.0,
         **_inside(pixels[mask] if mask.any() else pixels.ravel()),
+        "shown_low": shown.low,
+        "shown_high": shown.high,
     }
 
 
