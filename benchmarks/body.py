@@ -130,7 +130,8 @@ def seen_rim(pixels: Pixels, truth: Mask) -> float:
     """The share of a body's rim, where the picture does not cut it, that stands out from what lies beside it."""
     k = max(1, round(max(pixels.shape) / 256))
     padded = np.pad(truth, 4 * k, mode="edge")
-    inner, edge = (truth & ~ndimage.binary_erosion(padded, iterations=n)[4 * k : -4 * k, 4 * k : -4 * k] for n in (2 * k, 1))
+    middle = (slice(4 * k, -4 * k),) * 2
+    inner, edge = (truth & ~ndimage.binary_erosion(padded, iterations=n)[middle] for n in (2 * k, 1))
     outer = ndimage.binary_dilation(truth, iterations=3 * k) & ~ndimage.binary_dilation(truth, iterations=k)
     means, near = [], []
     for ring in (inner, outer):
@@ -219,7 +220,8 @@ def _lay_on_table(values: Values, body: Mask, kind: str, rng: np.random.Generato
     across = (columns - (left + right) / 2) / (width * rng.uniform(0.4, 0.7))
     gap, depth = rng.uniform(-0.01, 0.05) * height, rng.uniform(0.05, 0.14) * height
     sag = rng.uniform(0.02, 0.16) * height
-    upper = {"slab": bottom + gap, "mat": bottom - 0.02 * height, "bar": bottom + 0.12 * height}.get(kind, 0.0) + 0 * across
+    level = {"slab": bottom + gap, "mat": bottom - 0.02 * height, "bar": bottom + 0.12 * height}
+    upper = level.get(kind, 0.0) + 0 * across
     lower = upper + {"slab": depth, "mat": 0.6 * depth}.get(kind, 0.05 * height)
     if kind == "crescent":
         upper, lower = bottom + gap - sag * across**2, bottom + gap + depth - (sag + depth) * across**2

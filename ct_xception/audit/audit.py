@@ -258,7 +258,8 @@ def _hides(kind: str, severity: Severity, rest: str, survey: Survey, hit: NDArra
     counts = class_counts(survey, hit, survey.readable)
     n, total = int(hit.sum()), len(survey.sources)
     title = f"{n:,} of {total:,} images seem to be shown in a window that makes {rest}: {name_classes(counts)}."
-    return Finding(f"hidden_{kind}", severity, title, n, total, sources(survey, np.flatnonzero(hit)), {"classes": counts})
+    items = sources(survey, np.flatnonzero(hit))
+    return Finding(f"hidden_{kind}", severity, title, n, total, items, {"classes": counts})
 
 
 def _balance(survey: Survey) -> list[Finding]:

@@ -1,7 +1,7 @@
 """What a picture shows around a body: a drawn frame, the scanner's circle, and how dark the air is.
 
-A slice is reconstructed in a circle; what lies outside it is padded, darker than air. A screenshot has a frame, a film a
-border. Neither is anatomy, and both are taken away before anyone looks for a body.
+A slice is reconstructed in a circle; what lies outside it is padded, darker than air. A screenshot has a frame, a film
+a border. Neither is anatomy, and both are taken away before anyone looks for a body.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _is_circle(mask: Mask) -> bool:
 
 
 def _outline(mask: Mask) -> NDArray[np.float64]:
-    """The first and last pixel of each row and column of a mask, (n, 2) as (column, row), none at the picture's edge."""
+    """The first and last pixel of each row and column of a mask, (n, 2) as (column, row), none at an edge."""
     found = []
     for lines, flip in ((mask, False), (mask.T, True)):
         filled, last = np.flatnonzero(lines.any(axis=1)), lines.shape[1] - 1
