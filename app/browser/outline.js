@@ -73,6 +73,8 @@ function withSkin(scene, shape) {
   const beyond = around(scene, shape.mask);
   const fat = fatOf(scene, shape, beyond);
   if (fat === "lit") return shape;
+  const lowest = shapes(scene, above(scene, scene.threshold), scene.threshold, [[0, 0, 8]]).next().value;
+  if (lowest && fatOf(scene, lowest, around(scene, lowest.mask)) === "lit") return lowest;
   const closed = beyond > AROUND ? outerShape(scene, shape) : null;
   return closed === null && fat === "even" && beyond <= CLOTHED ? shape : closed;
 }

@@ -2,8 +2,8 @@
 
 No one threshold holds for every window. So several are tried, each with the shape that it leaves: in a wide window the
 first shape will do; in a narrow one fat is black, muscle is grain and the skin a broken line around them, which is
-closed from outside. What comes out is judged as a whole: a rib, a spine, a table or half a chest is no body, and where lit
-things go on lying around what was found, it was a part of one. All of it runs at about GRID pixels; only the rim of the
+closed from outside. What comes out is judged as a whole: a rib, a spine, a table or half a chest is no body, and where
+lit things go on lying around what was found, it was a part of one. All of it runs at about GRID pixels; only the rim of the
 answer is looked at in full.
 """
 
@@ -195,6 +195,9 @@ def _with_skin(scene: Scene, shape: _Shape) -> _Shape | None:
     fat = _fat(scene, shape, around)
     if fat == "lit":
         return shape
+    lowest = next(_shapes(scene, scene.pixels > scene.threshold, scene.threshold, [(0, 0, 8)]), None)
+    if lowest is not None and _fat(scene, lowest, _around(scene, lowest.mask)) == "lit":
+        return lowest  # the level that gave the shape was above faint fat
     closed = _outer(scene, shape) if around > AROUND else None
     return shape if closed is None and fat == "even" and around <= CLOTHED else closed
 
