@@ -190,8 +190,7 @@ def fit_distance(features: Floats) -> Distance | None:
     fitted = PCA(n_components=min(COMPONENTS, len(features) // 4), svd_solver="full").fit(points)
     told = fitted.explained_variance_ > LEAST * total
     mean, components, variances = (
-        array.astype(np.float32)
-        for array in (fitted.mean_, fitted.components_[told], fitted.explained_variance_[told])
+        array.astype(np.float32) for array in (fitted.mean_, fitted.components_[told], fitted.explained_variance_[told])
     )
     noise = max(float(fitted.noise_variance_), LEAST * total / fitted.mean_.size)
     return Distance(mean, components, variances, noise, length)

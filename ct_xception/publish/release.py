@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ct_xception.checkpoint import CARD, SIDE_FILE, check_seal
+from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.publish.card import card_address, render_card
 from ct_xception.publish.clearance import Content, check_checkpoint, list_files
@@ -45,7 +46,7 @@ def release_checkpoint(
     refuse_imported(folder, side)
     refuse_unfit(folder, side)
     check_seal(folder, files, side.get("manifest") or {})
-    phantom = side.get("provenance", {}).get("corpus", {}).get("kind") == "phantom"
+    phantom = is_generated(side.get("provenance", {}).get("corpus", {}))
     code = handler_hashes() if handler else {}
     if handler:
         files = without_handler(files) | handler_files()

@@ -257,9 +257,7 @@ def _read_exports(folder: Path, metrics: Mapping[str, Any], answers: pandas.Data
     return record
 
 
-def _check_int8(
-    folder: Path, stated: Mapping[str, Any], metrics: Mapping[str, Any], answers: pandas.DataFrame
-) -> None:
+def _check_int8(folder: Path, stated: Mapping[str, Any], metrics: Mapping[str, Any], answers: pandas.DataFrame) -> None:
     """The int8 figures are those of its answers, and the answers beside them those behind the card's own figures."""
     import pandas
 
