@@ -3,8 +3,8 @@
 No one threshold holds for every window. So several are tried, each with the shape that it leaves: in a wide window the
 first shape will do; in a narrow one fat is black, muscle is grain and the skin a broken line around them, which is
 closed from outside. What comes out is judged as a whole: a rib, a spine, a table or half a chest is no body, and where
-lit things go on lying around what was found, it was a part of one. All of it runs at about GRID pixels; only the rim of the
-answer is looked at in full.
+lit things go on lying around what was found, it was a part of one. All of it runs at about GRID pixels; only the rim of
+the answer is looked at in full.
 """
 
 from __future__ import annotations
