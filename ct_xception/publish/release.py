@@ -17,7 +17,7 @@ from ct_xception.checkpoint import CARD, SIDE_FILE, check_seal
 from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.publish.card import card_address, render_card
-from ct_xception.publish.clearance import Content, check_checkpoint, list_files
+from ct_xception.publish.clearance import Content, check_checkpoint, check_links, list_files
 from ct_xception.publish.endpoint import handler_files, handler_hashes, without_handler
 from ct_xception.publish.imported import refuse_imported
 from ct_xception.publish.lineage import refuse_unfit
@@ -41,6 +41,7 @@ def release_checkpoint(
         raise CheckpointError(
             f"{printable(folder)}: no such folder; name a checkpoint folder, such as runs/NAME/model."
         )
+    check_links(folder)
     files: dict[str, Content] = dict(list_files(folder))
     side = _read_side(folder)
     refuse_imported(folder, side)

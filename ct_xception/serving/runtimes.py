@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 INPUT, OUTPUTS = "pixel_values", ("logits", "features", "cam")
 # The keys of an exported file's own description: JSON, JSON, 64 hexadecimal digits, text.
 DESCRIPTION = ("preprocessing", "label_names", "weights_sha256", "source")
-_EXTRAS = {"onnxruntime": "export", "openvino": "openvino"}
+_EXTRAS = {"onnxruntime": "export", "openvino": "openvino", "h5py": "keras"}
 
 
 class Outputs(NamedTuple):
