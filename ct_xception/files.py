@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+DEEPEST = 40  # levels of nesting in a JSON file that comes from elsewhere
 
 
 @contextlib.contextmanager
@@ -42,7 +45,49 @@ def write_atomically(path: str | Path, data: str | bytes) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented UTF-8 JSON; NaN is refused, since JSON has none."""
-    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomically(path, dump_json(value, indent=2) + "\n")
+
+
+def dump_json(value: Any, indent: int | None = None) -> str:
+    """`value` as JSON text, UTF-8 as it is. Raises ValueError for NaN and infinity, which JSON does not have."""
+    return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a stranger's JSON holds, of finite numbers, without a key given twice, and nested at most DEEPEST deep.
+
+    Raises ValueError for anything else.
+    """
+    try:
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_unique)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > DEEPEST:
+            raise ValueError("nested too deeply")
+        level = [part for item in level for part in _parts(item) if isinstance(part, (dict, list))]
+    return value
+
+
+def _parts(item: Any) -> Iterable[Any]:
+    return item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+
+
+def _refuse(token: str) -> Any:
+    raise ValueError(f"{token} is no number")
+
+
+def _finite(token: str) -> float:
+    return value if math.isfinite(value := float(token)) else _refuse(token)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is given twice")
+    return found
 
 
 def read_json(path: str | Path) -> Any:

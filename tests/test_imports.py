@@ -18,6 +18,7 @@ FLOORS = {
         (
             ("errors", "files", "html", "text"),
             ("checkpoint", "command_line", "hub_download"),
+            ("checkpoint_files",),
             ("statistics",),
             ("imaging",),
             ("phantom", "model"),

@@ -34,13 +34,12 @@ from ct_xception.corpus.listing import (
 )
 from ct_xception.corpus.summary import corpus_report, corpus_summary, public_report
 from ct_xception.errors import CorpusError, InputError, printable
+from ct_xception.hub_download import HubError, HubId, fetch_dataset
 
 if TYPE_CHECKING:
     import datasets
 
 __all__ = ["Corpus", "CorpusOptions", "corpus_summary", "load_corpus", "public_report"]
-
-HUB_SECONDS = 10.0  # to wait for the Hub's first answer
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,36 +283,13 @@ def _list_hub(name: str, options: CorpusOptions) -> tuple[Listing, Reader]:
 
 def _download(name: str) -> datasets.DatasetDict:
     """A Hub dataset, or one clear sentence within seconds; code of the dataset's own is never run."""
-    import datasets
-    import huggingface_hub
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-
-    repo, _, revision = name.partition("@")
+    source = HubId.parse(name)
     try:
-        if not huggingface_hub.constants.is_offline_mode():
-            # Asked first: `datasets` alone would try an absent Hub six times, for half a minute.
-            huggingface_hub.HfApi().dataset_info(repo, revision=revision or None, timeout=HUB_SECONDS)
-        return datasets.load_dataset(repo, revision=revision or None)
-    except GatedRepoError:
-        problem = f"the Hub dataset {repo} is gated; ask for access on its page and log in with hf auth login"
-    except (RepositoryNotFoundError, RevisionNotFoundError, datasets.exceptions.DatasetNotFoundError):
-        problem = f"{name} is neither a folder here nor a dataset of the Hub that you may read; check the name"
-    except Exception as error:  # a dozen classes, of httpx2, of datasets and of its readers
-        problem = _hub_failure(name, error)
-    raise CorpusError([problem])
-
-
-def _hub_failure(name: str, error: Exception) -> str:
-    import huggingface_hub
-
-    reason = printable(" ".join(str(error).split()))[:200] or type(error).__name__
-    if huggingface_hub.constants.is_offline_mode():
-        remedy = "unset HF_HUB_OFFLINE to download it, or give a folder or a table"
-        return f"{name} is no folder here, and the Hub is switched off (HF_HUB_OFFLINE) with no copy cached; {remedy}"
-    if isinstance(error, OSError) or type(error).__module__.startswith("httpx"):
-        remedy = "check the network, or give a folder or a table"
-        return f"{name} is no folder here, and the Hub did not answer ({reason}); {remedy}"
-    return f"the Hub dataset {name} cannot be loaded ({reason}); download it and give its folder"
+        if source is None:
+            raise HubError(name, "neither a file or folder here, nor a dataset of the Hub (user/repo)")
+        return fetch_dataset(source)
+    except HubError as error:
+        raise CorpusError([str(error)]) from error
 
 
 def _hub_columns(name: str, part: datasets.Dataset, options: CorpusOptions, problems: list[str]) -> dict[str, str]:

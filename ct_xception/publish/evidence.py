@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import AUDIT, CONFIG, METRICS, METRICS_FORMAT, SIDE_FILE, WEIGHTS, evaluated
+from ct_xception.checkpoint_files import need_side
 from ct_xception.errors import CheckpointError
 from ct_xception.files import sha256_file
 from ct_xception.publish.exports import read_exports
@@ -68,7 +69,7 @@ def read_evidence(model_dir: str | Path) -> Evidence:
     the most pessimistic protocol that ran.
     """
     folder = Path(model_dir)
-    config, side = _read(folder, CONFIG), _read(folder, SIDE_FILE)
+    config, side = _read(folder, CONFIG), need_side(folder).to_json()
     metrics = _read(folder, _METRICS)
     if metrics.get("format") != METRICS_FORMAT:
         raise CheckpointError(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ct_xception.checkpoint import GATE
+from ct_xception.checkpoint_files import Side
 from ct_xception.evaluation.gate_fit import (
     MOST,
     Seen,
@@ -77,7 +78,7 @@ def test_a_fitted_gate_is_read_again_and_tells_its_own_from_others(tmp_path: Pat
     write_gate(tmp_path, rule, arrays)
     side = json.loads((tmp_path / "ct_xception.json").read_text())
     assert has_gate(side) and side["gate"]["fitted_on"] == {"split": "train", "n": 80} and side["format"] == 1
-    gate = Gate.of(side, tmp_path)
+    gate = Gate.of(Side.of(side), tmp_path)
     assert gate is not None
     known, other = gate.distance(make_seen(50, seed=2).features), gate.distance(-make_seen(50, seed=3).features)
     assert (known < gate.refused).mean() > 0.9 and (other > gate.refused).all()
@@ -96,7 +97,7 @@ def test_too_little_to_fit_is_said_and_no_gate(train: int, validation: int, reas
     (tmp_path / GATE).write_bytes(b"of other weights")
     write_gate(tmp_path, rule, arrays)
     side = json.loads((tmp_path / "ct_xception.json").read_text())
-    assert has_gate(side) and Gate.of(side, tmp_path) is None and not (tmp_path / GATE).exists()
+    assert has_gate(side) and Gate.of(Side.of(side), tmp_path) is None and not (tmp_path / GATE).exists()
     assert gate_figures(side["gate"], [None] * 3, ["a", "b", "c"]) == {"rule": rule}
 
 

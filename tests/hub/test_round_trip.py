@@ -158,7 +158,7 @@ class TestOurs:
         private.id, private.private = "alice/closed", True
         hub.repositories["models", "alice/closed"] = private
         log_in("bob")
-        with pytest.raises(CheckpointError, match="alice/closed: no such folder, nor public Hub repository"):
+        with pytest.raises(CheckpointError, match="alice/closed: nothing of that name here, nor on the Hub"):
             open_checkpoint("alice/closed")
         log_in("alice")
         assert open_checkpoint("alice/closed").revision == published.commit

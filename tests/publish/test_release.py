@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ct_xception.checkpoint import seal
+from ct_xception.checkpoint_files import seal
 from ct_xception.errors import CheckpointError
 from ct_xception.publish.release import release_checkpoint
 from tests.publish.conftest import edit_json
