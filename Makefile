@@ -1,5 +1,6 @@
 # make run [DEMO=0]   generate the phantom corpus, fine-tune, evaluate, write the card, open the demo
 # make test           run the tests           make lint           ruff and mypy           make bench          benchmarks
+# make test-isa       run the tests of what computes under the instruction sets of older processors, one thread and two
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,7 +8,7 @@ RUN ?= runs/phantom
 DEMO ?= 1
 PORT ?= 7860
 
-.PHONY: run test lint bench clean
+.PHONY: run test test-isa lint bench clean
 .DELETE_ON_ERROR:
 
 # The stamp is newer than pyproject.toml once everything that it asks for is installed.
@@ -23,6 +24,19 @@ run: $(VENV)/.installed
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# What a network, a library of linear algebra and NumPy compute with, as an older processor would have them choose.
+SSE := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 DNNL_MAX_CPU_ISA=SSE41 OPENBLAS_CORETYPE=Nehalem \
+	NPY_DISABLE_CPU_FEATURES='X86_V3 X86_V4 AVX512_ICL AVX512_SPR'
+AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 DNNL_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell
+ISA_TESTS ?= tests/model tests/formats tests/explain tests/statistics tests/serving tests/audit tests/training/test_loop.py \
+	tests/training/test_losses.py tests/training/test_state.py tests/evaluation
+
+test-isa: $(VENV)/.installed
+	@set -e; for threads in 1 2; do for isa in "$(SSE)" "$(AVX2)" ""; do \
+		echo "instruction set: $${isa:-this processor's own}; threads: $$threads"; \
+		eval "env OMP_NUM_THREADS=$$threads $$isa" $(BIN)/python -m pytest -q $(ISA_TESTS); \
+	done; done
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -22,7 +22,7 @@ from ct_xception.checkpoint import WEIGHTS
 from ct_xception.files import sha256_file
 from ct_xception.html import image_uri, render_page
 from ct_xception.serving.gate import REFUSED
-from ct_xception.serving.series import AGGREGATIONS, SeriesAnswer, SliceAnswer
+from ct_xception.serving.pooling import AGGREGATIONS, SeriesAnswer, SliceAnswer
 from ct_xception.serving.text import describe_decision
 from ct_xception.text import RESEARCH_USE, describe_window, percent
 

@@ -35,7 +35,7 @@ FLOORS = {
 OWNERS = {
     "captum": ("ct_xception/explain/",),
     "accelerate": ("ct_xception/training/", "ct_xception/pipeline/"),
-    "optuna": ("ct_xception/training/",),
+    "optuna": ("ct_xception/training/", "ct_xception/pipeline/"),
     "pydicom": ("ct_xception/imaging/dicom.py", "ct_xception/phantom/dicom.py"),
     "gradio": ("app/",),
 }

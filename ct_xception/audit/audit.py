@@ -13,16 +13,13 @@ from __future__ import annotations
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ct_xception.audit.findings import (
-    SEVERITIES,
     Finding,
     Severity,
     class_counts,
@@ -32,8 +29,9 @@ from ct_xception.audit.findings import (
     sources,
 )
 from ct_xception.audit.foreign import Oddity, WindowTable, find_foreign, window_table
-from ct_xception.audit.leaks import LEAKS, find_conflicts, find_copies, find_leaks
-from ct_xception.audit.shortcuts import FAMILIES, Shift, Shortcut, find_shifts, find_shortcuts
+from ct_xception.audit.leaks import find_conflicts, find_copies, find_leaks
+from ct_xception.audit.report import Audit
+from ct_xception.audit.shortcuts import FAMILIES, Shift, Shortcut, find_shifts, find_shortcuts, surely
 from ct_xception.checkpoint import AUDIT
 from ct_xception.files import write_atomically, write_json
 
@@ -45,7 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Audit", "Finding", "audit_corpus", "audit_summary", "keep_audit", "write_audit"]
 
-FORMAT = 1
 SHORTCUT, GIVEAWAY = 0.8, 0.9  # lower ends of an AUC's interval: worth a warning; the label is as good as given away
 SINGULAR = {"are": "is", "have": "has", "hold": "holds", "look": "looks", "show": "shows"}
 FEW, RATIO = 10, 10.0  # images of a class in a split; the largest class over the smallest
@@ -54,83 +51,6 @@ FOREIGN_SEVERITY: Mapping[str, Severity] = {
     "unlike": "warning", "misnamed": "note", "mixed_formats": "note", "sizes": "note", "frame": "note",
     "no_body": "note",
 }  # fmt: skip
-
-
-@dataclass(frozen=True, eq=False)
-class Audit:
-    """What was found, most severe first, with what it was found by.
-
-    `hash` is the corpus's, `seconds` the time that it took. `window` and `frame` are those that files were read with.
-    """
-
-    findings: tuple[Finding, ...]
-    survey: Survey
-    twins: Twins
-    hash: str
-    seconds: float
-    shortcuts: list[Shortcut]
-    windows: WindowTable
-    corpus: Corpus = field(repr=False)
-    window: Window | None = None
-    frame: int | None = None
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Findings by severity."""
-        found = Counter(finding.severity for finding in self.findings)
-        return {severity: found[severity] for severity in SEVERITIES}
-
-    @property
-    def leaks(self) -> bool:
-        """Whether anything of the test set was, or probably was, seen before it."""
-        return any(finding.kind in LEAKS and finding.detail.get("split") == "test" for finding in self.findings)
-
-    @cached_property
-    def patients(self) -> dict[str, str]:
-        """{source: patient}, the corpus's own groups or pseudo-patients, twins together."""
-        return dict(zip(self.survey.sources, self.twins.patients, strict=True))
-
-    def with_findings(self, more: Iterable[Finding]) -> Audit:
-        """The same audit with findings that it could not have made alone."""
-        return replace(self, findings=in_order([*self.findings, *more]))
-
-    def warning(self) -> str:
-        """What a reader of figures on this corpus must know, in sentences; empty where nothing is critical or leaks."""
-        said = [finding.title for finding in self.findings if _must_be_said(finding)]
-        if not said:
-            return ""
-        return " ".join(["Figures on this corpus's own splits are not to be trusted as they are.", *said])
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able, with every finding's images by name: for the run folder."""
-        return self._head() | {
-            "findings": [finding.to_dict() for finding in self.findings],
-            "patients": self.patients,
-            "unreadable": self.survey.failed,
-        }
-
-    def public(self) -> dict[str, Any]:
-        """JSON-able, without any file name: for the checkpoint and its card."""
-        return self._head() | {"findings": [finding.public() for finding in self.findings]}
-
-    def _head(self) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
-            "corpus_hash": self.hash,
-            "images": len(self.survey.sources),
-            "counts": self.counts,
-            "leaks": self.leaks,
-            "warning": self.warning(),
-            "seconds": round(self.seconds, 1),
-            "patients_count": len(set(self.twins.patients)),
-            "patients_known": self.survey.groups_known,
-            "shortcuts": [shortcut.to_dict() for shortcut in self.shortcuts],
-            "windows": dict(vars(self.windows)),
-        }
-
-
-def _must_be_said(finding: Finding) -> bool:
-    return finding.severity == "critical" or (finding.kind in LEAKS and finding.detail.get("split") == "test")
 
 
 def audit_corpus(
@@ -222,13 +142,13 @@ def _shortcut(shortcut: Shortcut) -> list[Finding]:
     if shortcut.reason:
         return []
     auc = shortcut.auc[shortcut.strongest]
-    if auc["low"] < SHORTCUT:
+    if surely(auc) < SHORTCUT:
         return []
-    severity: Severity = "critical" if auc["low"] >= GIVEAWAY else "warning"
+    severity: Severity = "critical" if surely(auc) >= GIVEAWAY else "warning"
     title = (
         f"Images of {shortcut.strongest} can be told from the rest by {FAMILIES[shortcut.family]} alone: "
         f"AUC {_interval(auc)}, n = {shortcut.n:,}, patients kept apart; {_strongest_attribute(shortcut)}. Balanced "
-        f"accuracy over all {len(shortcut.auc)} classes {_interval(shortcut.balanced_accuracy)}, by chance "
+        f"accuracy over all {round(1 / shortcut.chance)} classes {_interval(shortcut.balanced_accuracy)}, by chance "
         f"{shortcut.chance:.3f}."
     )
     kind = f"shortcut_{shortcut.family}"
@@ -247,7 +167,8 @@ def _strongest_attribute(shortcut: Shortcut) -> str:
 
 
 def _interval(figure: Mapping[str, Any]) -> str:
-    return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+    ends = "in every resample" if figure["low"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}"
+    return f"{figure['value']:.3f} ({ends})"
 
 
 def _shift(shift: Shift) -> Finding:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ct_xception.audit.findings import SEVERITIES, Finding
-from ct_xception.audit.shortcuts import FAMILIES, Shortcut
+from ct_xception.audit.shortcuts import FAMILIES, Shortcut, surely
 from ct_xception.errors import SliceError, printable
 from ct_xception.html import image_uri, render_page
 from ct_xception.imaging.reader import read_slice
 from ct_xception.text import RESEARCH_USE, shorten
 
 if TYPE_CHECKING:
-    from ct_xception.audit.audit import Audit
+    from ct_xception.audit.report import Audit
 
 THUMBNAIL = 220  # pixels wide
 MOST_PAIRS, MOST_IMAGES, MOST_NAMES = 8, 12, 500  # shown a finding; audit.json holds all
@@ -151,6 +151,8 @@ def audit_page(audit: Audit) -> str:
         sections=[_section(number, finding, audit, gallery) for number, finding in enumerate(audit.findings, 1)],
         shortcuts=[_shortcut_row(shortcut) for shortcut in audit.shortcuts],
         classes=audit.survey.label_names,
+        followed=[name for name in audit.survey.label_names if any(name in one.auc for one in audit.shortcuts)],
+        surely=surely,
         severities=SEVERITIES,
         research_use=RESEARCH_USE,
         most_names=MOST_NAMES,

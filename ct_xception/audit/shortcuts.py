@@ -19,13 +19,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.statistics.intervals import (
+    RESAMPLES,
+    Figure,
+    bootstrap_figure,
+    bootstrap_weights,
+    group_indices,
+    proportion_figure,
+)
+from ct_xception.statistics.metrics import count_scores, rank_scores
+
 if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
 
 FOLDS = 5
 TREES = 100
-RESAMPLES = 300
 MOST_IMAGES = 5_000  # beyond, whole patients are drawn: the intervals are narrow enough
+MOST_CLASSES = 20  # whose AUCs get an interval, those that follow best
 MOST_VALUES = 12  # of an acquisition field that become columns; rarer ones are one more
 MIN_GROUPS = 5  # patients on either side: with fewer, a difference between splits is one between people
 
@@ -54,7 +64,12 @@ NAMES = {
 
 Column = NDArray[np.float64]
 Columns = Mapping[str, Column]
-Figure = dict[str, Any]
+Figures = dict[str, Any]
+
+
+def surely(figure: Mapping[str, Any]) -> float:
+    """The lower end of a figure's interval; the figure itself where every resample gives it, as at an AUC of 1."""
+    return float(figure["value"] if figure["low"] is None else figure["low"])
 
 
 @dataclass(frozen=True)
@@ -67,7 +82,7 @@ class Separator:
 
     attribute: str
     name: str
-    auc: Figure
+    auc: Figures
     threshold: float
     above: bool
     hit: float
@@ -80,11 +95,11 @@ class Separator:
 
 @dataclass(frozen=True)
 class Shortcut:
-    """What one family of numbers tells of the label. Figures are {value, n, groups, low, high}; `reason` replaces them.
+    """What one family of numbers tells of the label. Figures are as `statistics` gives them; `reason` replaces them.
 
     `chance` is the balanced accuracy of a coin, 1 / K, and `majority` the accuracy of always naming the largest class.
-    `auc` and `separators` are by class, one against the rest; `by_split` holds what parts the strongest class in each
-    split alone.
+    `auc` and `separators` are by class, one against the rest, for the MOST_CLASSES that follow best; `by_split` holds
+    what parts the strongest class in each split alone.
     """
 
     family: str
@@ -92,9 +107,9 @@ class Shortcut:
     groups: int
     chance: float
     majority: float
-    balanced_accuracy: Figure
-    accuracy: Figure
-    auc: dict[str, Figure]
+    balanced_accuracy: Figures
+    accuracy: Figures
+    auc: dict[str, Figures]
     separators: dict[str, Separator]
     by_split: dict[str, Separator]
     reason: str = ""
@@ -102,7 +117,7 @@ class Shortcut:
     @property
     def strongest(self) -> str:
         """The class that follows best, by the lower end of its AUC's interval; empty where none was measured."""
-        return max(self.auc, key=lambda label: self.auc[label]["low"], default="")
+        return max(self.auc, key=lambda label: surely(self.auc[label]), default="")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -169,7 +184,7 @@ def find_shortcuts(survey: Survey, patients: Sequence[str], *, seed: int = 0) ->
     chosen = _sample(survey.readable, patients, seed)
     subjects = Subjects(
         survey.labels[chosen],
-        _number(patients)[chosen],
+        group_indices(patients, len(patients))[chosen],
         [survey.splits[index] for index in chosen.tolist()],
         survey.label_names,
     )
@@ -179,16 +194,12 @@ def find_shortcuts(survey: Survey, patients: Sequence[str], *, seed: int = 0) ->
     ]
 
 
-def _number(groups: Sequence[str]) -> NDArray[np.intp]:
-    return np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)[1]
-
-
 def _sample(readable: NDArray[np.bool_], patients: Sequence[str], seed: int) -> NDArray[np.intp]:
     """Indices of what was read, of whole patients drawn at random where there is more than is needed."""
     found = np.flatnonzero(readable)
     if found.size <= MOST_IMAGES:
         return found
-    groups = _number(patients)
+    groups = group_indices(patients, len(patients))
     order = np.random.default_rng(seed).permutation(groups.max() + 1)
     sizes = np.bincount(groups[found], minlength=groups.max() + 1)[order]
     drawn = order[: max(1, int(np.searchsorted(sizes.cumsum(), MOST_IMAGES)))]
@@ -218,18 +229,23 @@ def ask_label(family: str, columns: Columns, subjects: Subjects, *, seed: int = 
         reason = "fewer than two classes with two patients each"
         return Shortcut(family, *size, chance, majority, {}, {}, {}, {}, {}, reason)
     scores = _out_of_fold(np.stack(list(columns.values()), axis=1), labels, groups, min(FOLDS, smallest), seed)
-    weights = group_weights(groups, seed)
-    hits = scores.argmax(axis=1) == np.searchsorted(present, labels)
+    weights = resample(groups, seed)
+    answers = present[scores.argmax(axis=1)]
+    once = np.ones((1, len(labels)))
+    alone = [rank_scores(scores[:, place], labels == label, once)[0][0] for place, label in enumerate(present)]
+    best = np.sort(np.argsort(-np.array(alone), kind="stable")[:MOST_CLASSES])
     auc = {
-        names[label]: auc_figure(scores[:, position], labels == label, weights)
-        for position, label in enumerate(present)
+        names[present[place]]: auc_figure(scores[:, place], labels == present[place], groups, weights) for place in best
     }
-    separators = {names[label]: best_separator(columns, labels == label, weights) for label in present.tolist()}
-    strongest = names.index(max(auc, key=lambda label: auc[label]["low"]))
+    separators = {
+        names[label]: best_separator(columns, labels == label, groups, weights) for label in present[best].tolist()
+    }
+    strongest = names.index(max(auc, key=lambda label: surely(auc[label])))
+    recalls = np.nanmean(count_scores(labels, answers, len(names), weights)["recall"][:, present], axis=1)
     return Shortcut(
         family, *size, chance, majority,
-        balanced_figure(hits, labels, weights),
-        _figure(float(hits.mean()), len(hits), (weights @ hits) / weights.sum(axis=1)),
+        bootstrap_figure(recalls, len(labels), groups, "").to_dict(),
+        proportion_figure(answers == labels, groups, "").to_dict(),
         auc, separators, _by_split(columns, subjects, strongest, seed),
     )  # fmt: skip
 
@@ -243,7 +259,7 @@ def _by_split(columns: Columns, subjects: Subjects, label: int, seed: int) -> di
         if 0 < positive[inside].sum() < inside.sum():
             _, groups = np.unique(subjects.groups[inside], return_inverse=True)
             part = {key: column[inside] for key, column in columns.items()}
-            found[split] = best_separator(part, positive[inside], group_weights(groups, seed))
+            found[split] = best_separator(part, positive[inside], groups, resample(groups, seed))
     return found
 
 
@@ -268,62 +284,33 @@ def _out_of_fold(
     return scores
 
 
-def group_weights(groups: NDArray[np.intp], seed: int = 0) -> NDArray[np.float64]:
-    """How often a bootstrap that draws whole groups (N,) draws each image: (RESAMPLES, N)."""
-    number = int(groups.max()) + 1
-    drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), RESAMPLES)
-    return drawn[:, groups].astype(np.float64)
+def resample(groups: NDArray[np.intp], seed: int = 0) -> NDArray[np.float64]:
+    """The data, then every resample of whole groups (N,), as weights (1 + RESAMPLES, N) for many figures."""
+    return np.concatenate(list(bootstrap_weights(groups, RESAMPLES, seed)))
 
 
-def _figure(value: float, n: int, resampled: NDArray[np.float64]) -> Figure:
-    """A value with its 95 % percentile interval; resamples that lack a class are NaN and left out."""
-    finite = resampled[np.isfinite(resampled)]
-    low, high = np.quantile(finite, (0.025, 0.975)) if finite.size else (value, value)
-    figure = {"value": value, "n": n, "low": min(float(low), value), "high": max(float(high), value)}
-    return figure | {"method": "bootstrap_by_group"}
+def auc_figure(
+    scores: Column, positive: NDArray[np.bool_], groups: NDArray[np.intp], weights: NDArray[np.float64]
+) -> Figures:
+    """The AUROC of scores (N,) with its interval, by weights that `resample` gives, and how many are `positive`."""
+    areas = rank_scores(scores, positive, weights)[0]
+    figure: Figure = bootstrap_figure(areas, len(scores), groups, "one side is empty")
+    return figure.to_dict() | {"positive": int(positive.sum())}
 
 
-def balanced_figure(hits: NDArray[np.bool_], labels: NDArray[np.intp], weights: NDArray[np.float64]) -> Figure:
-    """Balanced accuracy, the mean of the classes' recalls, of hits (N,), with `group_weights` for its interval."""
-    classes = np.unique(labels)
-    member = (labels[:, None] == classes).astype(np.float64)
-    value = float(np.mean([hits[labels == label].mean() for label in classes]))
-    with np.errstate(invalid="ignore"):
-        resampled = ((weights * hits) @ member / (weights @ member)).mean(axis=1)
-    return _figure(value, len(hits), resampled)
-
-
-def auc_figure(scores: Column, positive: NDArray[np.bool_], weights: NDArray[np.float64]) -> Figure:
-    """The area under the ROC curve of scores (N,), ties by half, with `group_weights` (R, N) for its interval."""
-    value = weighted_auc(scores, positive, np.ones((1, len(scores))))[0]
-    return _figure(float(value), len(scores), weighted_auc(scores, positive, weights)) | {
-        "positive": int(positive.sum())
-    }
-
-
-def weighted_auc(scores: Column, positive: NDArray[np.bool_], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """AUCs (R,) of scores (N,) under R sets of weights (R, N), by Mann and Whitney; NaN where a side is empty."""
-    order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf) > 0) if len(scores) else np.zeros(0, np.intp)
-    ordered = weights[:, order]
-    up = np.add.reduceat(ordered * positive[order], starts, axis=1)
-    down = np.add.reduceat(ordered * ~positive[order], starts, axis=1)
-    below = down.cumsum(axis=1) - down / 2
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (up * below).sum(axis=1) / (up.sum(axis=1) * down.sum(axis=1))
-
-
-def best_separator(columns: Columns, positive: NDArray[np.bool_], weights: NDArray[np.float64]) -> Separator:
+def best_separator(
+    columns: Columns, positive: NDArray[np.bool_], groups: NDArray[np.intp], weights: NDArray[np.float64]
+) -> Separator:
     """The attribute whose values alone part `positive` (N,) from the rest best, in either direction."""
     once = np.ones((1, len(positive)))
-    aucs = {key: float(weighted_auc(column, positive, once)[0]) for key, column in columns.items()}
+    aucs = {key: float(rank_scores(column, positive, once)[0][0]) for key, column in columns.items()}
     attribute = max(aucs, key=lambda key: abs(aucs[key] - 0.5))
     column, above = columns[attribute], aucs[attribute] >= 0.5
     threshold, hit, alarm = _threshold(column if above else -column, positive)
     return Separator(
         attribute=attribute,
         name=NAMES.get(attribute) or _percentile(attribute),
-        auc=auc_figure(column if above else -column, positive, weights),
+        auc=auc_figure(column if above else -column, positive, groups, weights),
         threshold=threshold if above else -threshold,
         above=above,
         hit=hit,
@@ -353,9 +340,8 @@ def find_shifts(survey: Survey, patients: Sequence[str], *, seed: int = 0, least
     """Where one attribute tells classes' training images from their test images, each class with an AUC surely above
     `least`: one shift per family at most. Nothing without a training and a test split.
     """
-    shifts = [
-        _shift(survey, family, columns, _number(patients), seed, least) for family, columns in families(survey).items()
-    ]
+    groups = group_indices(patients, len(patients))
+    shifts = [_shift(survey, family, columns, groups, seed, least) for family, columns in families(survey).items()]
     return [shift for shift in shifts if shift is not None]
 
 
@@ -367,7 +353,7 @@ def _shift(
     classes = {}
     for label, name in enumerate(survey.label_names):
         separator = _train_from_test(columns, np.flatnonzero(compared & (survey.labels == label)), splits, groups, seed)
-        if separator is not None and separator.auc["low"] >= least:
+        if separator is not None and surely(separator.auc) >= least:
             classes[name] = separator.auc["value"]
     shifted = np.isin(survey.labels, [survey.label_names.index(name) for name in classes])
     separator = _train_from_test(columns, np.flatnonzero(compared & shifted), splits, groups, seed)
@@ -392,7 +378,7 @@ def _train_from_test(
         return None
     _, numbered = np.unique(groups[chosen], return_inverse=True)
     part = {key: column[chosen] for key, column in columns.items() if _varies(column[chosen])}
-    return best_separator(part, test, group_weights(numbered, seed)) if part else None
+    return best_separator(part, test, numbered, resample(numbered, seed)) if part else None
 
 
 def _share(column: Column, separator: Separator) -> float:

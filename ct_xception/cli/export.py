@@ -64,11 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _export_networks(arguments: argparse.Namespace, runtimes: Sequence[str]) -> int:
-    from ct_xception.publish.export import export_checkpoint
-    from ct_xception.publish.export_text import export_summary
+    from ct_xception.publish.export import describe_export, export_checkpoint
 
     options = corpus_options(arguments, window_of(arguments))
     hide_loading_bars()
     record = export_checkpoint(arguments.checkpoint, runtimes, corpus=arguments.corpus, options=options)
-    print(export_summary(record))
+    print(describe_export(record))
     return FAILED if any(name in record["kept_out"] for name in runtimes) else DONE

@@ -175,6 +175,22 @@ def write_judgement(folder: Path, record: Mapping[str, Any], answers: DataFrame)
     write_json(folder / CONTINUITY, dict(record))
 
 
+def summarise_judgement(judged: Mapping[str, Any]) -> dict[str, Any]:
+    """The record without the parts of each comparison that only its own file needs."""
+    kept = ("n", "n_groups", "first", "second", "difference")
+    protocols = {
+        name: {
+            "title": one["title"],
+            "left_out": one["left_out"],
+            "verdict": one["verdict"],
+            "comparison": one["comparison"] and {key: one["comparison"][key] for key in kept},
+        }
+        for name, one in judged["protocols"].items()
+    }
+    summary = {"margin": judged["margin"], "confidence": judged["confidence"], "protocols": protocols}
+    return summary | {key: judged[key] for key in ("overlaps",) if key in judged}
+
+
 def describe_judgement(record: Mapping[str, Any]) -> list[str]:
     """The record in lines for the terminal: a test a line, what the corpora share, what follows last."""
     lines = [f"  {protocol['title']}: {_line(protocol)}" for protocol in record["protocols"].values()]

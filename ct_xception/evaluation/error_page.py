@@ -212,7 +212,7 @@ def _section(
         n=len(known.sources),
         n_groups=len(set(known.groups)),
         accuracy=proportion_figure(~wrong, group, "no file was read").to_dict(),
-        matrix=confusion_matrix(known.labels, predicted, len(names)).astype(int).tolist(),
+        matrix=confusion_matrix(known.labels, predicted, len(names)).tolist(),
         confusions=confusions_of(known.labels[wrong], predicted[wrong], names),
         sure=int((wrong & (scores.max(axis=1, initial=0) >= SURE)).sum()),
         recalls=[

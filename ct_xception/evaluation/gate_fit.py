@@ -62,6 +62,7 @@ FEWEST = {"training": 12, "validation": 4}  # slices from which there is somethi
 COMPONENTS = 96
 MOST_PASS = 0.95  # of validation slices lie nearer than the doubtful ones, and than the refused
 TIMES = 2.4  # the median distance of validation slices at which a slice is refused
+ALIKE, LEAST = 1e-9, 1e-6  # total variance of what is the same; least share of the total that a direction has
 HAVE_BODY, LOW = 0.98, 0.01  # share of training slices that must show a body; the quantile that is "at least"
 LUNGLESS = ((0.02, 0.5), (0.1, 0.25))  # up to this share of slices without lungs, having none weighs so much
 WINDOWS = 8  # kept of those that training files name
@@ -165,24 +166,35 @@ def fit_gate(
             few = f"{len(seen.features)} {name} slices, where {FEWEST[name]} are needed"
             return {"method": None, "reason": few} | rule, {}
     distance = fit_distance(train.features)
-    limits = fit_limits(distance(validation.features))
+    limits = None if distance is None else fit_limits(distance(validation.features))
+    if distance is None or limits is None or not 0 < limits["usual"] < np.inf:
+        return {"method": None, "reason": "the network makes the same of every slice"} | rule, {}
     arrays = {name: getattr(distance, name) for name in ARRAYS}
     signs = fit_signs(train, validation, body_crop=body_crop).to_dict()
     told = {"method": METHOD, "noise": distance.noise, "length": distance.length, **limits, "signs": signs}
     return told | rule, arrays
 
 
-def fit_distance(features: Floats) -> Distance:
-    """Probabilistic PCA by scikit-learn of features (N, F), in the coordinates of `describe`."""
+def fit_distance(features: Floats) -> Distance | None:
+    """Probabilistic PCA by scikit-learn of features (N, F), in the coordinates of `describe`; None where all are alike.
+
+    Features that hardly ever fire leave directions without variance, of which float32 tells nothing: these count as
+    noise, and the noise is kept above what float32 tells.
+    """
     from sklearn.decomposition import PCA
 
     length = float(np.sqrt((features.astype(np.float64) ** 2).sum(axis=1).mean()))
-    count = min(COMPONENTS, len(features) // 4)
-    fitted = PCA(n_components=count, svd_solver="full").fit(describe(features, length))
+    points = describe(features, length) if length > 0 else np.zeros((1, 1))
+    total = float(points.var(axis=0).sum())
+    if not total > ALIKE:
+        return None
+    fitted = PCA(n_components=min(COMPONENTS, len(features) // 4), svd_solver="full").fit(points)
+    told = fitted.explained_variance_ > LEAST * total
     mean, components, variances = (
-        array.astype(np.float32) for array in (fitted.mean_, fitted.components_, fitted.explained_variance_)
+        array.astype(np.float32) for array in (fitted.mean_, fitted.components_[told], fitted.explained_variance_[told])
     )
-    return Distance(mean, components, variances, float(fitted.noise_variance_), length)
+    noise = max(float(fitted.noise_variance_), LEAST * total / fitted.mean_.size)
+    return Distance(mean, components, variances, noise, length)
 
 
 def fit_limits(distances: NDArray[np.float64]) -> dict[str, float]:

@@ -24,7 +24,7 @@ from ct_xception.files import read_json
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-    from ct_xception.audit.audit import Audit
+    from ct_xception.audit.report import Audit
 
 DEDUPLICATED, GROUPED = "deduplicated", "grouped"
 TITLES = {

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from datasets import DatasetDict
 
-    from ct_xception.audit.audit import Audit
     from ct_xception.audit.overlap import Overlap, SplitCorpus
+    from ct_xception.audit.report import Audit
     from ct_xception.training.options import TrainConfig
     from ct_xception.training.replay import OldCorpus
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -16,6 +17,7 @@ from ct_xception.checkpoint_files import seal
 from ct_xception.command_line import run_program
 from ct_xception.errors import InputError, WorkError, printable
 from ct_xception.pipeline.learning import cross_validate, make_checkpoint
+from ct_xception.pipeline.lock import LOCK, refuse_if_held, run_lock
 from ct_xception.pipeline.measuring import compare_with_start, evaluate
 from ct_xception.pipeline.splitting import load_and_split, look_across
 from ct_xception.text import RESEARCH_USE
@@ -33,6 +35,9 @@ def main(arguments: Sequence[str] | None = None, *, name: str = "train_hf.py") -
 def train(words: Sequence[str]) -> None:
     """Build what the command line asks for. Raises `WorkError` also for what a machine refuses in the middle of it."""
     config = parse_config(words)
+    if config.output_dir and os.environ.get("RANK", "0") == "0":
+        for folder in _foreign_locks(config, Path(config.output_dir)):
+            refuse_if_held(folder)  # at once, before anything slow is imported
     try:
         build(config, _command(words))
     except _failures() as error:
@@ -40,14 +45,22 @@ def train(words: Sequence[str]) -> None:
 
 
 def build(config: TrainConfig, command: str) -> None:
-    """The stages, in order, on one process or many."""
-    from ct_xception.publish.hub import check_access
-    from ct_xception.training.loop import make_accelerator, share_cores
-    from ct_xception.training.preflight import check_before_reading, is_complete
+    """The stages, in order, on one process or many. Raises `InputError` where another run is in the run folder."""
+    from ct_xception.training.loop import share_cores
+    from ct_xception.training.memory import keep_freed_memory
 
     _quieten()
     share_cores(config)
-    run = _open_run(config)
+    keep_freed_memory()
+    with contextlib.ExitStack() as held:
+        _build(config, _open_run(config, held), command)
+
+
+def _build(config: TrainConfig, run: Path, command: str) -> None:
+    from ct_xception.publish.hub import check_access
+    from ct_xception.training.loop import make_accelerator
+    from ct_xception.training.preflight import check_before_reading, is_complete
+
     accelerator = make_accelerator(config, run)
     check_before_reading(config, run)
     if config.push_to_hub:
@@ -99,28 +112,46 @@ def push(config: TrainConfig, run: Path) -> None:
         print(f"published:  {pushed.url}   (commit {pushed.commit[:12]})")
 
 
-def _open_run(config: TrainConfig) -> Path:
-    """The run folder, the same on every process; not made yet."""
+def _open_run(config: TrainConfig, held: contextlib.ExitStack) -> Path:
+    """The run folder, the same on every process, and `held` by the main one."""
     from accelerate.utils import broadcast_object_list
 
     from ct_xception.training.distributed import join_processes
-    from ct_xception.training.model_folder import recover_model_folder
 
     state = join_processes()
     name = re.sub(r"[^\w.-]+", "-", Path(config.corpus.partition(":")[0]).name or "corpus").strip("-.")
     default = str(Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    run = Path(broadcast_object_list([config.output_dir or default])[0])
+    run, problem = Path(broadcast_object_list([config.output_dir or default])[0]), None
+    if state.is_main_process:
+        try:
+            _enter_run(config, run, held)
+        except InputError as error:
+            problem = str(error)
+    if problem := broadcast_object_list([problem])[0]:
+        raise InputError(problem)
+    return run
+
+
+def _enter_run(config: TrainConfig, run: Path, held: contextlib.ExitStack) -> None:
+    from ct_xception.training.model_folder import recover_model_folder
+
     if run.exists() and not run.is_dir():
         raise InputError(f"--output_dir: {printable(run)} is a file; name a folder.")
-    held = run.is_dir() and any(run.iterdir())
-    if state.is_main_process:
-        recover_model_folder(run / MODEL)
-    state.wait_for_everyone()
-    if held and config.resume != "auto":
+    for folder in _foreign_locks(config, run):
+        refuse_if_held(folder)
+    if config.resume != "auto" and run.is_dir() and any(file.name != LOCK for file in run.iterdir()):
         raise InputError(
             f"--output_dir: {printable(run)} holds a run already; go on with it (--resume auto) or name another folder."
         )
-    return run
+    held.enter_context(run_lock(run if config.only_fold is None else run / "folds" / str(config.only_fold)))
+    recover_model_folder(run / MODEL)
+
+
+def _foreign_locks(config: TrainConfig, run: Path) -> list[Path]:
+    """The folders that another run must not hold: machines may train a fold each (--only_fold), and nothing beside."""
+    if config.only_fold is None:
+        return [run, *sorted(path.parent for path in run.glob(f"folds/*/{LOCK}"))]
+    return [run, run / "folds" / str(config.only_fold)]
 
 
 def _quieten() -> None:

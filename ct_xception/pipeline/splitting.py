@@ -15,7 +15,7 @@ from ct_xception.pipeline.context import River
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from ct_xception.audit.audit import Audit
+    from ct_xception.audit.report import Audit
     from ct_xception.corpus.load import Corpus
     from ct_xception.training.options import TrainConfig
 
@@ -33,7 +33,7 @@ def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, com
         corpus = load_corpus(config.corpus, config.corpus_options)
     if config.class_groups:
         partition_classes(config.class_group_lists, corpus.label_names)
-    audit, patients = audit_corpus(config, run, accelerator, corpus)
+    audit, patients = _audit_once(config, run, accelerator, corpus)
     fractions = (1 - config.valid_fraction - config.test_fraction, config.valid_fraction, config.test_fraction)
     splits, split, report = split_corpus(corpus, patients, fractions=fractions, seed=config.seed)
     check_corpus(config, run, corpus.label_names, split)
@@ -47,7 +47,7 @@ def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, com
     return River(config, run, accelerator, command, public_report(report), splits, split, audit, patients, old)
 
 
-def audit_corpus(
+def _audit_once(
     config: TrainConfig, run: Path, accelerator: Accelerator, corpus: Corpus
 ) -> tuple[Audit | None, dict[str, str] | None]:
     """The audit, on the main process, and on every one whose each image probably is; None without an audit."""
@@ -58,10 +58,10 @@ def audit_corpus(
         return None, None
     audit = None
     if accelerator.is_main_process:
-        from ct_xception.audit.audit import audit_corpus as audit_all
+        from ct_xception.audit.audit import audit_corpus
 
         reading: dict[str, Any] = {"window": config.reading.window, "frame": config.frame}
-        audit = audit_all(corpus, seed=config.seed, cache=run / "cache", **reading)
+        audit = audit_corpus(corpus, seed=config.seed, cache=run / "cache", **reading)
     patients = broadcast_object_list([None if audit is None else dict(audit.patients)])[0]
     return audit, patients
 

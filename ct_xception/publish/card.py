@@ -9,24 +9,31 @@ refused. Nothing here asks the network.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from importlib import resources
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import CARD, METRICS, evaluated
 from ct_xception.errors import InputError
 from ct_xception.files import write_atomically
-from ct_xception.publish.checklists import checklist_slots
+from ct_xception.model.configuration import HUB_WEIGHTS
 from ct_xception.publish.endpoint import HANDLER
-from ct_xception.publish.evidence import Evidence, read_evidence
-from ct_xception.publish.model_index import INDEXED, eval_results
-from ct_xception.publish.slots import card_slots
-from ct_xception.publish.tables import code, plain
+from ct_xception.publish.markdown import code, fill_template, packaged_template, plain
+from ct_xception.publish.sections import card_values, corpus_name
+from ct_xception.publish.verify import Evidence, read_evidence
 
 if TYPE_CHECKING:
-    from huggingface_hub import ModelCardData
+    from huggingface_hub import EvalResult, ModelCardData
 
+# Metric of metrics.json: its title, and the Hub's id of it; the Hub has one id for both kinds of recall.
+INDEXED = {
+    "accuracy": ("Accuracy", "accuracy"),
+    "balanced_accuracy": ("Balanced accuracy", "recall"),
+    "macro_f1": ("Macro F1", "f1"),
+    "macro_precision": ("Macro precision", "precision"),
+    "macro_auroc": ("Macro AUROC", "roc_auc"),
+}
+_PATHS = {"predictor": "ct-xception predictor", "stock_pipeline": "stock pipeline()"}
 PLACEHOLDER_REPO = "USER/REPO"
 LICENSE = "apache-2.0"
 BANNED_WORDS = (
@@ -95,19 +102,13 @@ def render_card(
     check_words(template)
     evidence = read_evidence(model_dir) if evidence is None else evidence
     data = card_data(evidence, repo_id=repo_id, license=license)
-    slots = card_slots(evidence, repo_id=repo_id, license=license)
-    slots["handler"] = (Path(model_dir) / HANDLER).is_file() if handler is None else handler
-    slots |= checklist_slots(evidence, slots)  # which tell of the handler, too
-    text = fill_template(template, {"card_data": data.to_yaml(), **slots})
+    handler = (Path(model_dir) / HANDLER).is_file() if handler is None else handler
+    values = card_values(evidence, repo_id=repo_id, license=license, handler=handler)
+    text = fill_template(template, {"card_data": data.to_yaml(), **values})
     slugs = [str(result.dataset_type) for result in data.eval_results or []]
     check_words(text, [*outside_texts(evidence), *slugs])
     ModelCard(text)  # raises where the Hub could not read the header
     return text
-
-
-def packaged_template(name: str = "model_card.md") -> str:
-    """A template of the package; model_card.md is, in a checkout, the one at its top, which the package links to."""
-    return resources.files("ct_xception.publish").joinpath(name).read_text(encoding="utf-8")
 
 
 def check_template(template: str) -> None:
@@ -123,7 +124,7 @@ def check_template(template: str) -> None:
 
 def check_words(text: str, outside: Iterable[str] = ()) -> None:
     """Refuse what a research model may not say of itself; what others say in the texts from `outside` is no claim."""
-    claim = re.compile("|".join(BANNED_WORDS), re.IGNORECASE)
+    claim, text = re.compile("|".join(BANNED_WORDS), re.IGNORECASE), " ".join(text.split())
     # Longest first: a note may hold the name of a class. Only a text that makes the claim all by itself is taken out:
     # our own words are read with the names beside them, such as "detects" before a class called cancer.
     for one in sorted(outside, key=len, reverse=True):
@@ -162,24 +163,6 @@ def outside_texts(evidence: Evidence) -> list[str]:
     ]
 
 
-def _tidy(text: str) -> str:
-    """Without the gaps that empty slots leave."""
-    return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE))
-
-
-def fill_template(template: str, slots: Mapping[str, Any]) -> str:
-    """The template with its slots filled, without the gaps that empty ones leave. Raises InputError for an unknown."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    try:
-        return _tidy(environment.from_string(template).render(slots))
-    except jinja2.TemplateError as error:
-        raise InputError(f"The card's template cannot be filled ({error}); mend the slot.") from error
-
-
 def card_data(evidence: Evidence, *, repo_id: str, license: str) -> ModelCardData:
     """The card's YAML header.
 
@@ -195,7 +178,7 @@ def card_data(evidence: Evidence, *, repo_id: str, license: str) -> ModelCardDat
         tags=["ct", "medical-imaging", "xception", "timm", "ct-xception", "research-only"],
         base_model=_base_model(evidence),
         datasets=_hub_dataset(evidence),
-        metrics=sorted(set(INDEXED.values())),
+        metrics=sorted({metric for _, metric in INDEXED.values()}),
         model_name=repo_id.rpartition("/")[2] if repo_id != PLACEHOLDER_REPO else "ct-xception",
         eval_results=eval_results(evidence),
     )
@@ -203,8 +186,6 @@ def card_data(evidence: Evidence, *, repo_id: str, license: str) -> ModelCardDat
 
 def _base_model(evidence: Evidence) -> str | None:
     """The Hub id of timm's weights, where the network began with them."""
-    from ct_xception.model.configuration import HUB_WEIGHTS
-
     begun = str(evidence.provenance.get("initial_weights", ""))
     known = HUB_WEIGHTS.get(evidence.config["architecture"], "")
     # From a local file only its name is known: timm's files are named as its repositories are.
@@ -214,3 +195,43 @@ def _base_model(evidence: Evidence) -> str | None:
 def _hub_dataset(evidence: Evidence) -> list[str] | None:
     corpus = evidence.provenance.get("corpus", {})
     return [corpus["source"].partition("@")[0]] if corpus.get("kind") == "hub" else None
+
+
+def eval_results(evidence: Evidence) -> list[EvalResult]:
+    """Figures of all protocols and paths, with the protocol in the dataset's name, n and interval in their args."""
+    from huggingface_hub import EvalResult
+
+    order = sorted(evidence.protocols, key=lambda name: name != evidence.headline)
+    return [
+        EvalResult(
+            task_type="image-classification",
+            task_name="CT slice classification",
+            metric_type=metric,
+            metric_name=f"{title}, {_PATHS[path]}",
+            metric_value=_rounded(block[name]["value"]),
+            metric_args={"path": path} | {key: _rounded(block[name][key]) for key in ("n", "low", "high", "method")},
+            **_dataset(evidence, protocol),
+        )
+        for protocol in order
+        for path, block in evidence.protocols[protocol]["paths"].items()
+        for name, (title, metric) in INDEXED.items()
+        if block["n"] and block[name]["value"] is not None
+    ]
+
+
+def _dataset(evidence: Evidence, protocol: str) -> dict[str, Any]:
+    block, name = evidence.protocols[protocol], corpus_name(evidence.provenance.get("corpus", {}))
+    digest = str(block["split_hash"])
+    tested = f"{len(block['folds'])} folds" if "folds" in block else f"{evidence.metrics['split']} split"
+    return {
+        "dataset_type": re.sub(r"[^\w.-]+", "-", name).strip("-").lower() or "corpus",
+        "dataset_name": f"{name}, {protocol} protocol, {tested} {digest[:12]}",
+        # The Hub's library puts results of one type, config and split under one name: without it protocols would mix.
+        "dataset_config": protocol,
+        "dataset_split": evidence.metrics["split"],
+        "dataset_args": {"protocol": protocol, "split_hash": digest, "n": block["n"]},
+    }
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value

@@ -27,11 +27,12 @@ from ct_xception.files import atomic_path, read_json, sha256_file, write_json
 from ct_xception.formats.onnx import describe, quantise_onnx, write_onnx, write_openvino
 from ct_xception.publish.clearance import list_files
 from ct_xception.publish.export_slices import ExportSlices, find_slices
-from ct_xception.publish.exports import EXPORT, INT8, INT8_ANSWERS, exported_names, int8_figures
+from ct_xception.publish.verify import EXPORT, INT8, INT8_ANSWERS, exported_names, int8_figures
 from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint, read_provenance
 from ct_xception.serving.classifier import Classifier, softmax
 from ct_xception.serving.runtimes import Network, OnnxNetwork, OpenVinoNetwork, load_network
+from ct_xception.statistics.intervals import describe_figure
 
 if TYPE_CHECKING:
     import pandas
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from ct_xception.corpus.load import CorpusOptions
 
+TITLES = {"onnx": "ONNX, float32", INT8: "ONNX, int8", "openvino": "OpenVINO, float32"}
 TOLERANCE = 1e-4  # of a logit, absolute
 LEAST_AGREEMENT = 0.99
 MOST_LOST = {"accuracy": 0.005, "macro_auroc": 0.005}
@@ -336,3 +338,27 @@ def _file_facts(path: Path, runtime: str) -> dict[str, Any]:
         "sha256": {target: sha256_file(file) for target, file in made.items()},
         "bytes": sum(file.stat().st_size for file in made.values()),
     }
+
+
+def describe_export(record: Mapping[str, Any]) -> str:
+    """An export's record in lines for the terminal."""
+    lines = []
+    for name, found in [*record["files"].items(), *record["kept_out"].items()]:
+        kept = "kept out" if "reason" in found else RUNTIMES[name][0]
+        lines.append(f"{TITLES[name]}: {kept}, {found['bytes'] / 1e6:.1f} MB")
+        if "figures" in found:
+            figures = found["figures"]
+            lines.append(f"  same first class as the network: {describe_figure(figures['agreement'])}")
+            for figure, title in (("accuracy", "accuracy"), ("macro_auroc", "macro AUROC")):
+                lines.append(f"  {title}: {describe_figure(figures[figure]['approximation'])}")
+                lines.append(f"  {title} lost: {describe_figure(figures[figure]['loss'])}")
+        else:
+            apart = found["difference"]
+            far = ", ".join(
+                f"{output} {'not finite' if value is None else f'{value:.1e}'}"
+                for output, value in apart["largest"].items()
+            )
+            lines.append(f"  largest difference from the network on {apart['n']:,} {apart['slices']}: {far}")
+        if "reason" in found:
+            lines.append(f"  not kept: {found['reason']}")
+    return "\n".join(lines)

@@ -20,14 +20,14 @@ from ct_xception.checkpoint import CARD, WEIGHTS
 from ct_xception.checkpoint_files import Side, seal, write_side
 from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.files import sha256_file, write_atomically
-from ct_xception.publish.card import check_words, fill_template, packaged_template
-from ct_xception.publish.tables import code, pairs_table, plain
+from ct_xception.publish.card import check_words
+from ct_xception.publish.markdown import fill_template, packaged_template
 from ct_xception.text import RESEARCH_USE
 
 if TYPE_CHECKING:
     from ct_xception.formats.keras.convert import Imported
 
-TEMPLATE = "imported_card.md"
+TEMPLATE = "imported_card.md.jinja"
 
 
 def write_imported_checkpoint(folder: str | Path, imported: Imported, padding: Mapping[str, Any]) -> Path:
@@ -93,33 +93,17 @@ def _card(imported: Imported, side: Mapping[str, Any]) -> str:
         library_name="transformers",
         tags=["ct", "medical-imaging", "xception", "timm", "ct-xception", "research-only"],
     )
-    slots = {
+    values = {
         "card_data": data.to_yaml(),
-        "title": "Xception for CT slices, imported from Keras",
         "research_use": RESEARCH_USE,
-        "class_count": len(imported.model.label_names),
-        "class_list": ", ".join(map(plain, imported.model.label_names)),
+        "label_names": imported.model.label_names,
         "architecture": config.architecture,
         "image_size": config.pretrained_cfg["input_size"][-1],
-        "padding_statement": padding_statement(origin["padding"]),
-        "provenance_table": pairs_table(_rows(side)),
+        "padding": padding_statement(origin["padding"]),
+        "origin": origin,
+        "provenance": side["provenance"],
     }
-    text = fill_template(packaged_template(TEMPLATE), slots)
+    text = fill_template(packaged_template(TEMPLATE), values)
     check_words(text, imported.model.label_names)
     ModelCard(text)  # raises where the Hub could not read the header
     return text
-
-
-def _rows(side: Mapping[str, Any]) -> list[tuple[str, str]]:
-    provenance, origin = side["provenance"], side["provenance"]["imported"]
-    rescaling = origin["rescaling"]
-    where = "in the file" if rescaling["in_the_file"] else "as told to the import"
-    rows = [
-        ("Imported from", f"{plain(origin['from'])} {plain(origin['keras_version'])}".strip()),
-        ("File (SHA-256)", code(origin["sha256"])),
-        ("Activation of its head", plain(origin["activation"])),
-        ("Rescaling of grey levels", f"x · {rescaling['scale']:.6g} {rescaling['offset']:+g}, {where}"),
-        ("Weights (SHA-256)", code(provenance["weights_sha256"])),
-        ("Date", plain(provenance["date"])),
-    ]
-    return [row for row in rows if row[1]]

@@ -18,8 +18,7 @@ from ct_xception.errors import InputError, printable
 from ct_xception.files import read_json
 from ct_xception.statistics.intervals import (
     RESAMPLES,
-    bootstrap_figure,
-    bootstrap_weights,
+    bootstrap_mean,
     describe_figure,
     group_indices,
     proportion_figure,
@@ -53,14 +52,13 @@ def compare(
     hits = [classes == truth for classes in chosen]
     group = group_indices(groups, truth.size)
     apart = hits[0].astype(float) - hits[1]  # (N,) in -1, 0, 1
-    draws = [weights @ apart / weights.sum(axis=1) for weights in bootstrap_weights(group, resamples, seed)]
     grouped = int(group.max()) + 1 < truth.size
     return {
         "n": int(truth.size),
         "n_groups": int(group.max()) + 1,
         "first": proportion_figure(hits[0], group, "no item").to_dict(),
         "second": proportion_figure(hits[1], group, "no item").to_dict(),
-        "difference": bootstrap_figure(np.concatenate(draws), truth.size, group, "no item").to_dict(),
+        "difference": bootstrap_mean(apart, group, "no item", seed=seed, resamples=resamples).to_dict(),
         "mcnemar": mcnemar(hits[0], hits[1]),
         "by_group": swap_test(apart, group, seed=seed) if grouped else None,
     }

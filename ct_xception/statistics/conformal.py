@@ -25,8 +25,7 @@ from ct_xception.errors import InputError
 from ct_xception.statistics.intervals import (
     CONFIDENCE,
     RESAMPLES,
-    bootstrap_figure,
-    bootstrap_weights,
+    bootstrap_mean,
     group_indices,
     proportion_figure,
 )
@@ -161,14 +160,13 @@ def conformal_figures(
     group = group_indices(groups, truth.size)
     members = set_members(scores, rule)
     hits, size = members[np.arange(truth.size), truth], members.sum(axis=1)
-    draws = [weights @ size / weights.sum(axis=1) for weights in bootstrap_weights(group, resamples, seed)]
     expected = _expected_range(rule, int(group.max()) + 1)
     return {
         "n": int(truth.size),
         "n_groups": int(group.max()) + 1,
         "nominal": rule["coverage"],
         "coverage": proportion_figure(hits, group, "no item").to_dict(),
-        "mean_size": bootstrap_figure(np.concatenate(draws), truth.size, group, "no item").to_dict(),
+        "mean_size": bootstrap_mean(size, group, "no item", seed=seed, resamples=resamples).to_dict(),
         "sizes": {str(k): int((size == k).sum()) for k in range(len(label_names) + 1)},
         "per_class_coverage": {
             str(name): proportion_figure(

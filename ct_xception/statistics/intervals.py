@@ -7,7 +7,7 @@ what differs between groups is then itself known from few. Both are deterministi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,6 +152,28 @@ def bootstrap_figure(draws: NDArray[np.float64], n: int, group: NDArray[np.intp]
     return Figure(float(value), n, float(low), float(high), "bootstrap_by_group" if grouped else "bootstrap")
 
 
+def bootstrap(
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    group: NDArray[np.intp],
+    absent: str,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Figure:
+    """The figure of any `statistic` of weighted items: weights (R, N) to values (R,), NaN where it is undefined."""
+    draws = [statistic(weights) for weights in bootstrap_weights(group, resamples, seed)]
+    return bootstrap_figure(np.concatenate(draws), group.size, group, absent)
+
+
+def bootstrap_mean(
+    values: NDArray, group: NDArray[np.intp], absent: str, *, seed: int = 0, resamples: int = RESAMPLES
+) -> Figure:
+    """The mean of N values, with the interval of `bootstrap`."""
+    return bootstrap(
+        lambda weights: weights @ values / weights.sum(axis=1), group, absent, seed=seed, resamples=resamples
+    )
+
+
 def mean_figure(values: Sequence[float | None], groups: Sequence[Any] | None, absent: str, *, seed: int = 0) -> Figure:
     """The mean of N `values` with the bootstrap's interval; those that are None are left out, and do not count.
 
@@ -161,9 +183,5 @@ def mean_figure(values: Sequence[float | None], groups: Sequence[Any] | None, ab
     pairs = [(value, name) for value, name in zip(values, names, strict=True) if value is not None]
     if not pairs:
         return Figure(None, 0, reason=absent)
-    numbers, group = (
-        np.array([value for value, _ in pairs], float),
-        group_indices([name for _, name in pairs], len(pairs)),
-    )
-    draws = [weights @ numbers / weights.sum(axis=1) for weights in bootstrap_weights(group, RESAMPLES, seed)]
-    return bootstrap_figure(np.concatenate(draws), len(pairs), group, absent)
+    group = group_indices([name for _, name in pairs], len(pairs))
+    return bootstrap_mean(np.array([value for value, _ in pairs], float), group, absent, seed=seed)

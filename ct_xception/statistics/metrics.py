@@ -36,6 +36,7 @@ OVERALL_FIGURES = (
 )
 CLASS_FIGURES = ("precision", "recall", "specificity", "f1", "auroc", "auprc")
 _LEAST_PROBABILITY = float(np.finfo(np.float64).eps)  # log-loss stays finite, as in scikit-learn
+_FEW_PARTS = 32
 
 Floats = NDArray[np.float64]
 
@@ -48,16 +49,20 @@ def classification_metrics(
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    areas: bool = True,
 ) -> dict[str, Any]:
     """All figures of probabilities (N, K), rows summing to 1, against labels (N,) in 0 to K - 1. JSON-able, no NaN.
 
     Returns OVERALL_FIGURES and `per_class` {name: CLASS_FIGURES}, each {"value", "n", "low", "high", "method"} and
     "reason" where something is None; `confusion_matrix` [true][predicted]; `n`, `n_groups`, `support` {name: items}.
-    `groups` (N,): items that share one are drawn together. Raises InputError on shapes, ranges and non-finite values.
+    `groups` (N,): items that share one are drawn together. Without `areas` AUROC and AUPRC, by far the slowest where
+    there are many classes, are left out. Memory grows with N K, and with the resamples times N or K, never with all
+    three. Raises InputError on shapes, ranges and non-finite values.
     """
     scores, truth = check_answers(probabilities, labels, label_names)
     group = group_indices(groups, truth.size)
-    draws = _draw_all(scores, truth, group, resamples, seed)
+    blocks = [_draw(scores, truth, weights, areas) for weights in bootstrap_weights(group, resamples, seed)]
+    draws = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
     predicted = scores.argmax(axis=1)
     names = [str(name) for name in label_names]
     return {
@@ -66,7 +71,7 @@ def classification_metrics(
         "support": {name: int((truth == k).sum()) for k, name in enumerate(names)},
         **_overall(draws, predicted == truth, group),
         "per_class": {name: _one_class(k, draws, truth, predicted, group) for k, name in enumerate(names)},
-        "confusion_matrix": confusion_matrix(truth, predicted, len(names)).astype(int).tolist(),
+        "confusion_matrix": confusion_matrix(truth, predicted, len(names)).tolist(),
     }
 
 
@@ -92,60 +97,81 @@ def check_answers(
     return scores, truth.astype(np.intp)
 
 
-def confusion_matrix(truth: NDArray, predicted: NDArray, count: int, weights: NDArray | None = None) -> NDArray:
-    """Items by true class (row) and predicted class (column): (K, K), or (R, K, K) for weights (R, N)."""
-    cell = truth * count + predicted
-    if weights is None:
-        return np.bincount(cell, minlength=count**2).reshape(count, count)
-    rows = len(weights)
-    cells = (cell + count**2 * np.arange(rows)[:, None]).ravel()  # (R * N,)
-    return np.bincount(cells, weights.ravel(), minlength=rows * count**2).reshape(rows, count, count)
+def confusion_matrix(truth: NDArray, predicted: NDArray, count: int) -> NDArray[np.intp]:
+    """Items by true class (row) and predicted class (column): (K, K)."""
+    return np.bincount(truth * count + predicted, minlength=count**2).reshape(count, count)
 
 
-def count_scores(confusion: NDArray) -> dict[str, Floats]:
-    """Precision, recall, specificity and F1 by class, (..., K), from confusion matrices (..., K, K); 0/0 is NaN."""
-    hit = np.diagonal(confusion, axis1=-2, axis2=-1)
-    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
-    others = confusion.sum(axis=(-2, -1))[..., None] - true
+def count_scores(truth: NDArray, predicted: NDArray, count: int, weights: Floats) -> dict[str, Floats]:
+    """Precision, recall, specificity and F1 by class, (R, K), under weights (R, N); 0/0 is NaN."""
+    right = truth == predicted
+    hit = _class_sums(truth[right], count, weights[:, right])
+    true, called = _class_sums(truth, count, weights), _class_sums(predicted, count, weights)
+    others = weights.sum(axis=1)[:, None] - true
     return {
-        "precision": _ratio(hit, predicted),
+        "precision": _ratio(hit, called),
         "recall": _ratio(hit, true),
-        "specificity": _ratio(others - predicted + hit, others),
-        "f1": np.where(true > 0, _ratio(2 * hit, true + predicted), np.nan),
+        "specificity": _ratio(others - called + hit, others),
+        "f1": np.where(true > 0, _ratio(2 * hit, true + called), np.nan),
     }
+
+
+def _class_sums(classes: NDArray, count: int, weights: Floats) -> Floats:
+    """The weights (R, M) of the items of each class: (R, K), in memory that grows with M and with K, not with M K."""
+    order = np.argsort(classes, kind="stable")
+    found, starts = np.unique(classes[order], return_index=True)
+    sums = np.zeros((len(weights), count))
+    if found.size:
+        sums[:, found] = np.add.reduceat(weights[:, order], starts, axis=1)
+    return sums
 
 
 def rank_scores(score: Floats, positive: NDArray[np.bool_], weights: Floats) -> tuple[Floats, Floats]:
     """AUROC and AUPRC (average precision), (R,) each, of scores (N,) for the positive items under weights (R, N).
 
-    Ties count half in AUROC and share a threshold in AUPRC. NaN where a row of weights leaves one side empty.
+    Ties count half in AUROC (Mann and Whitney) and share a threshold in AUPRC. NaN where a row of weights leaves one
+    side empty.
     """
     order = np.argsort(-score, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))  # last item at each threshold: (T,)
-    weighed = weights[:, order]
-    true = np.cumsum(weighed * positive[order], axis=1)[:, ends]  # (R, T)
-    false = np.cumsum(weighed * ~positive[order], axis=1)[:, ends]
-    gained = np.diff(true, axis=1, prepend=0)
-    trapezia = np.diff(false, axis=1, prepend=0) * (true - gained / 2)
-    precision = true / np.maximum(true + false, 1)
-    auroc = _ratio(trapezia.sum(axis=1), true[:, -1] * false[:, -1])
+    falling, own = -score[order], positive[order]
+    thresholds = np.unique(falling[own])  # (T,): between two of them only negatives come, and neither figure moves
+    first, last = (np.searchsorted(falling, thresholds, side=side) for side in ("left", "right"))
+    before = _sums_before(weights, order, np.concatenate([first, last, [order.size]]))
+    above, at, whole = before[:, : first.size], before[:, first.size : -1], before[:, -1]
+    reached = np.searchsorted(falling[own], thresholds, side="right")
+    true = _sums_before(weights, order[own], reached)  # (R, T), as `above` and `at`
+    gained, positives = np.diff(true, axis=1, prepend=0), weights @ positive.astype(np.float64)
+    negatives = whole - positives
+    below = negatives[:, None] - (above - true + gained + at - true) / 2  # negatives below, and half of those tied
+    auroc = _ratio((gained * below).sum(axis=1), positives * negatives)
+    precision = true / np.maximum(at, 1)
     # Without negatives the precision is 1 whatever the scores: no figure, as for AUROC.
-    return auroc, np.where(false[:, -1] > 0, _ratio((gained * precision).sum(axis=1), true[:, -1]), np.nan)
+    return auroc, np.where(negatives > 0, _ratio((gained * precision).sum(axis=1), positives), np.nan)
 
 
-def _draw_all(scores: Floats, truth: NDArray, group: NDArray, resamples: int, seed: int) -> dict[str, Floats]:
-    """Every figure on the data (row 0) and on each resample: overall ones (1 + R,), those of a class (1 + R, K)."""
-    blocks = [_draw(scores, truth, weights) for weights in bootstrap_weights(group, resamples, seed)]
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+def _sums_before(weights: Floats, order: NDArray[np.intp], places: NDArray[np.intp]) -> Floats:
+    """Of weights (R, N), their M items in `order`, the sum of those before each of the places in 0 to M: (R, T)."""
+    cuts = np.unique(np.append(places, 0))
+    cuts = cuts[cuts < order.size]
+    if cuts.size <= _FEW_PARTS:  # a product is faster than moving all weights into order
+        member = np.zeros((weights.shape[1], cuts.size))
+        member[order, np.searchsorted(cuts, np.arange(order.size), side="right") - 1] = 1
+        parts = weights @ member
+    else:
+        parts = np.add.reduceat(np.take(weights, order, axis=1), cuts, axis=1)
+    running = np.pad(np.cumsum(parts, axis=1), ((0, 0), (1, 0)))
+    return running[:, np.searchsorted(cuts, places)]
 
 
-def _draw(scores: Floats, truth: NDArray, weights: Floats) -> dict[str, Floats]:
+def _draw(scores: Floats, truth: NDArray, weights: Floats, areas: bool = True) -> dict[str, Floats]:
+    """Every figure under weights (R, N): overall ones (R,), those of a class (R, K)."""
     count = scores.shape[1]
-    draws = count_scores(confusion_matrix(truth, scores.argmax(axis=1), count, weights))
-    areas = [rank_scores(scores[:, k], truth == k, weights) for k in range(count)]
-    draws["auroc"], draws["auprc"] = (np.stack(area, axis=1) for area in zip(*areas, strict=True))
+    draws = count_scores(truth, scores.argmax(axis=1), count, weights)
+    if areas:
+        ranked = [rank_scores(scores[:, k], truth == k, weights) for k in range(count)]
+        draws["auroc"], draws["auprc"] = (np.stack(area, axis=1) for area in zip(*ranked, strict=True))
     present = np.isfinite(draws["recall"])
-    draws |= {f"macro_{name}": _mean_over(present, draws[name]) for name in CLASS_FIGURES}
+    draws |= {f"macro_{name}": _mean_over(present, draws[name]) for name in CLASS_FIGURES if name in draws}
     draws["macro_precision"] = _mean_over(present, np.nan_to_num(draws["precision"]))
     draws["balanced_accuracy"] = draws["macro_recall"]
     sure = scores[np.arange(truth.size), truth] / scores.sum(axis=1)
@@ -156,23 +182,23 @@ def _draw(scores: Floats, truth: NDArray, weights: Floats) -> dict[str, Floats]:
 
 def _overall(draws: dict[str, Floats], hits: NDArray[np.bool_], group: NDArray) -> dict[str, Any]:
     figures = {"accuracy": proportion_figure(hits, group, "no item")}
-    for name in OVERALL_FIGURES[1:]:
+    for name in (name for name in OVERALL_FIGURES if name in draws):
         figures[name] = bootstrap_figure(draws[name], hits.size, group, "the split holds one class only")
     return {name: figure.to_dict() for name, figure in figures.items()}
 
 
 def _one_class(k: int, draws: dict[str, Floats], truth: NDArray, predicted: NDArray, group: NDArray) -> dict[str, Any]:
-    own, called, n = truth == k, predicted == k, truth.size
+    own, called = truth == k, predicted == k
     absent = "the split holds no item of this class"
     alone = absent if not own.any() else "the split holds no other class"
     figures: dict[str, Figure] = {
         "precision": proportion_figure(own[called], group[called], "this class was never predicted"),
         "recall": proportion_figure(called[own], group[own], absent),
         "specificity": proportion_figure(~called[~own], group[~own], "the split holds no other class"),
-        "f1": bootstrap_figure(draws["f1"][:, k], n, group, absent),
-        "auroc": bootstrap_figure(draws["auroc"][:, k], n, group, alone),
-        "auprc": bootstrap_figure(draws["auprc"][:, k], n, group, alone),
     }
+    for name, reason in (("f1", absent), ("auroc", alone), ("auprc", alone)):
+        if name in draws:
+            figures[name] = bootstrap_figure(draws[name][:, k], truth.size, group, reason)
     return {name: figure.to_dict() for name, figure in figures.items()}
 
 

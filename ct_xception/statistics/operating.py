@@ -18,7 +18,6 @@ from ct_xception.statistics.intervals import group_indices, proportion_figure
 from ct_xception.statistics.metrics import check_answers
 
 TARGETS = (("specificity", 0.95), ("sensitivity", 0.95))
-TABLE_THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 ANSWERED_SHARE = 0.9  # of validation items: the surest nine tenths are answered
 TRADE_OFF_SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 _SLACK = 1e-9  # of a share against its target: 19 of 20 is 0.95
@@ -128,33 +127,6 @@ def _predictive_values(called: Bools, own: Bools, group: NDArray[np.intp]) -> di
     yes = proportion_figure(own[called], group[called], "the answer was never yes")
     no = proportion_figure(~own[~called], group[~called], "the answer was never no")
     return {"positive_predictive_value": yes.to_dict(), "negative_predictive_value": no.to_dict()}
-
-
-def threshold_table(
-    probabilities: ArrayLike,
-    labels: ArrayLike,
-    label_names: Sequence[str],
-    positive: Sequence[str],
-    groups: Sequence[Any] | None = None,
-    *,
-    thresholds: Sequence[float] = TABLE_THRESHOLDS,
-) -> list[dict[str, Any]]:
-    """The classes `positive` against the rest at fixed thresholds: {"threshold", "called": items, the four figures}."""
-    scores, truth = check_answers(probabilities, labels, label_names)
-    unknown = sorted(set(positive) - set(label_names))
-    if unknown or not positive:
-        raise InputError(
-            f"Threshold table: {', '.join(unknown) or 'no class'} is no class of {', '.join(label_names)}."
-        )
-    group = group_indices(groups, truth.size)
-    columns = [list(label_names).index(name) for name in positive]
-    score, own = scores[:, columns].sum(axis=1), np.isin(truth, columns)
-    rows = []
-    for threshold in thresholds:
-        called = score >= threshold
-        figures = _rates(called, own, group) | _predictive_values(called, own, group)
-        rows.append({"threshold": float(threshold), "called": int(called.sum()), **figures})
-    return rows
 
 
 def choose_abstention(

@@ -18,7 +18,7 @@ from scipy.special import log_softmax, softmax
 
 from ct_xception.errors import InputError
 from ct_xception.statistics.intervals import RESAMPLES, Figure, bootstrap_figure, bootstrap_weights, group_indices
-from ct_xception.statistics.metrics import confusion_matrix, count_scores, rank_scores
+from ct_xception.statistics.metrics import count_scores, rank_scores
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +62,7 @@ def weighted_scores(logits: NDArray, labels: NDArray[np.integer], score: str, we
         return _mean_of_present(np.stack(areas, axis=1))
     if score not in SCORES:
         raise InputError(f"score {score!r} is not one of {', '.join(SCORES)}.")
-    counts = count_scores(confusion_matrix(labels, predicted, logits.shape[1], weights))
+    counts = count_scores(labels, predicted, logits.shape[1], weights)
     return _mean_of_present(counts["recall" if score == "balanced_accuracy" else "f1"])
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,9 @@ from ct_xception.training.validation import is_better, validation_figures
 
 class TrainingError(WorkError):
     """Training that cannot go on, though its input was good: exit code 1."""
+
+
+Heard = Callable[[Mapping[str, Any], np.ndarray, bool], None]
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,8 @@ class Training:
         )
         self._prepare(model, train, validation)
         self.progress = Progress(binding_options(config) | {"num_processes": accelerator.num_processes}, split)
+        # Told of each epoch once it is saved: its record, the logits (N, K) of validation, and whether it is the best.
+        self.heard: Heard | None = None
 
     def _prepare(self, model: CTXceptionForImageClassification, train: CachedSlices, valid: CachedSlices) -> None:
         config, accelerator = self.config, self.accelerator
@@ -187,7 +192,8 @@ class Training:
         loss, accuracy, images = self._train_epoch(epoch, bar)
         train_seconds = time.monotonic() - started
         record: dict[str, Any] = {"epoch": epoch, "train_n": images, "train_loss": loss, "train_accuracy": accuracy}
-        record |= {f"validation_{name}": value for name, value in self._validate().items()}
+        answers, labels = self._validate()
+        record |= {f"validation_{name}": value for name, value in validation_figures(answers, labels).items()}
         record |= {
             "learning_rate": self.schedule.get_last_lr()[-1],
             "seconds": round(time.monotonic() - started, 3),
@@ -196,6 +202,8 @@ class Training:
         self._record(record)
         if self.accelerator.is_main_process:
             bar.write(_summary(record, self.config, kept=self.progress.best_epoch == epoch))
+        if self.heard is not None:
+            self.heard(record, answers, self.progress.best_epoch == epoch)
 
     def _train_epoch(self, epoch: int, bar: tqdm) -> tuple[float, float, int]:
         """One pass; gives mean loss, accuracy on the augmented images, and how many images, over all processes."""
@@ -258,8 +266,8 @@ class Training:
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()  # what is frozen keeps its statistics too
 
-    def _validate(self) -> dict[str, float | None]:
-        """Figures of the validation split, each item counted once however many processes there are."""
+    def _validate(self) -> tuple[np.ndarray, np.ndarray]:
+        """Logits (N, K) and labels (N,) of validation, each item once however many processes there are."""
         self._share_buffers()
         model = self.kept.eval()
         logits, labels = [], []
@@ -277,7 +285,7 @@ class Training:
                 "training stopped: the network's answers on the validation split are no longer finite; lower "
                 "--learning_rate. The last checkpoint is kept."
             )
-        return validation_figures(answers, torch.cat(labels).numpy())
+        return answers, torch.cat(labels).numpy()
 
     def _share_buffers(self) -> None:
         """Batch-norm statistics differ by process; the main one's are those that are validated and saved."""

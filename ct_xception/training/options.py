@@ -382,11 +382,16 @@ def _default(field: dataclasses.Field) -> Any:
 
 def parse_config(arguments: Sequence[str] | None = None) -> TrainConfig:
     """Read the command line, and the YAML file it names, into a checked `TrainConfig`."""
-    given = vars(build_parser().parse_args(arguments))
+    return config_from_given(vars(build_parser().parse_args(arguments)))
+
+
+def config_from_given(given: Mapping[str, Any]) -> TrainConfig:
+    """A checked `TrainConfig` from the options of a command line, with those of the YAML file that `config` names."""
     from ct_xception.training.start import settle_start
 
-    file = given.pop("config", None)
-    return config_from_mapping(settle_start((read_yaml(Path(file)) if file else {}) | given))
+    own = {name: value for name, value in given.items() if name != "config"}
+    file = given.get("config")
+    return config_from_mapping(settle_start((read_yaml(Path(file)) if file else {}) | own))
 
 
 def config_from_mapping(values: Mapping[str, Any]) -> TrainConfig:

@@ -33,7 +33,8 @@ PRUNERS = ("median", "hyperband", "none")
 OBJECTIVES = (*METRICS, "calibration_error", "parameters")
 SMALLER_IS_BETTER = frozenset({"loss", "calibration_error", "parameters"})
 STUDY = "ct-xception"
-REASON, EPOCHS = "reason", "epochs"  # what is noted of a trial: why it was given up, and how many epochs it had
+# What is noted of a trial: why it was given up, how many epochs it had, whether it is the recipe to beat.
+REASON, EPOCHS, REFERENCE = "reason", "epochs", "reference"
 SURPLUS = "begun beyond the budget"
 
 

@@ -73,6 +73,17 @@ class Dimension:
         """A value as the option takes it, from what a storage keeps of it."""
         return json.loads(stored) if self.choices else stored
 
+    def stored(self, value: Any) -> Any:
+        """A value of the option, as a storage keeps it."""
+        return json.dumps(value) if self.choices else value
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value of the option can be drawn here."""
+        if self.choices:
+            return value in self.choices
+        steps = (value - self.low) / self.step if self.step else 0.0
+        return self.low <= value <= self.high and abs(steps - round(steps)) < 1e-6
+
     def grid(self, points: int) -> list[Any]:
         """At most `points` values of the range, evenly (in the logarithm where `log`), as a storage keeps them."""
         if self.choices:
@@ -154,6 +165,18 @@ def parse_space(table: Mapping[str, Any], source: str) -> Space:
     if not dimensions:
         raise InputError(f"{source} searches nothing; give an option a range {{from: …, to: …}} or a list of choices.")
     return Space(tuple(_ordered(dimensions, fixed, source)), fixed)
+
+
+def parse_proxy(texts: Sequence[str]) -> dict[str, Any]:
+    """`NAME=VALUE` options that make a trial cheap, such as image_size=96. Raises InputError."""
+    found = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise InputError(f"--proxy: {text!r} is not NAME=VALUE, such as image_size=96.")
+        kind = _kind(name, "--proxy")
+        found[name] = _plain({"true": True, "false": False}.get(value, value), kind, f"--proxy: {name}")
+    return found
 
 
 def _kind(name: str, source: str) -> type:

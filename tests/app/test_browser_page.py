@@ -44,6 +44,7 @@ from ct_xception.serving.classifier import Classifier, Prediction
 from ct_xception.serving.gate import has_lungs
 from ct_xception.serving.text import describe_decision
 from ct_xception.text import RESEARCH_USE, percent
+from tests.closeness import assert_near
 from tests.sealed import copy_checkpoint
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -301,9 +302,7 @@ def check_same(mine: Prediction, their: dict[str, Any], *, exact: bool) -> None:
     assert their["ranking"][0][0] == mine.label and apart < (1e-4 if exact else 0.02), mine.source
     assert their["notes"] == list(mine.notes) and mine.gate is not None and mine.outputs is not None
     if exact:
-        np.testing.assert_allclose(
-            np.reshape(their["cam"]["data"], mine.outputs.cam.shape), mine.outputs.cam, atol=1e-3
-        )
+        assert_near(np.reshape(their["cam"]["data"], mine.outputs.cam.shape), mine.outputs.cam)
         assert their["sentences"] == describe_decision(mine.decision)
         assert (their["gate"]["verdict"], their["gate"]["reasons"]) == (mine.gate.verdict, list(mine.gate.reasons))
         assert their["gate"]["score"] == pytest.approx(mine.gate.score, rel=1e-3)
@@ -435,7 +434,7 @@ def test_the_map_is_drawn_as_python_draws_it(
         method="cam",
     )
     heat, picture = page.evaluate(script, [name, base64.b64encode(data).decode(), label, 0.6])
-    np.testing.assert_allclose(np.reshape(heat, mine.map.shape), mine.map, atol=1e-4)
+    assert_near(np.reshape(heat, mine.map.shape), mine.map, 1e-4)
     apart = np.reshape(picture, (*mine.map.shape, 4))[..., :3] - np.asarray(overlay(slice_, mine.map)).astype(int)
     assert np.abs(apart).max() <= 2 and mine.map.max() > 0.5
 

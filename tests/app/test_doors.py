@@ -30,11 +30,11 @@ from ct_xception.files import sha256_file
 from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.gate import GateVerdict
 from ct_xception.text import RESEARCH_USE
+from tests.closeness import ROUNDING
 from tests.serving.test_inference_api import Doorkeeper
 
 ROOT = Path(__file__).resolve().parents[2]
 DICOM = ROOT / "app" / "examples" / "normal.dcm"
-NEAR = 1e-9
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ class TestGradioApi:
     ) -> None:
         for path in (*sample_slices[:2], DICOM):
             record, expected = client.predict(handle_file(path), api_name="/predict"), classifier(path)
-            assert record["probabilities"] == pytest.approx(expected.probabilities, abs=NEAR)
+            assert record["probabilities"] == pytest.approx(expected.probabilities, abs=ROUNDING)
             assert (record["label"], record["source"], record["notice"]) == (expected.label, path.name, RESEARCH_USE)
             assert record["notes"] == list(expected.notes)
 
@@ -121,7 +121,7 @@ class TestGradioApi:
 
         record = client.predict(handle_file(DICOM), window="bone", api_name="/predict")
         expected = classifier(DICOM, window=WINDOWS["bone"])
-        assert record["probabilities"] == pytest.approx(expected.probabilities, abs=NEAR)
+        assert record["probabilities"] == pytest.approx(expected.probabilities, abs=ROUNDING)
         assert record["window"] == {"centre": 400, "width": 1800}
 
     def test_a_map_is_drawn_and_told(self, client: Client, classifier: Classifier, sample_slices: list[Path]) -> None:
@@ -134,7 +134,7 @@ class TestGradioApi:
         box, shape = prepared.crop.box, prediction.slice.pixels.shape
         expected = attribute(classifier.model, prepared.pixel_values, 1, box=box, shape=shape)
         assert record["explanation"]["target"] == target and record["label"] == prediction.label
-        assert record["explanation"]["strength"] == pytest.approx(expected.strength, rel=1e-5)
+        assert record["explanation"]["strength"] == pytest.approx(expected.strength, rel=ROUNDING)
 
     def test_what_it_keeps_is_swept_with_the_rest(
         self, client: Client, demo: gr.Blocks, sample_slices: list[Path]
@@ -245,14 +245,14 @@ class TestInferenceRoute:
         for path in (sample_slices[0], DICOM):
             found, expected = InferenceClient().image_classification(str(path), model=route), classifier(path)
             assert [one.label for one in found] == list(expected.probabilities)
-            assert {one.label: one.score for one in found} == pytest.approx(expected.probabilities, abs=NEAR)
+            assert {one.label: one.score for one in found} == pytest.approx(expected.probabilities, abs=ROUNDING)
         assert len(InferenceClient().image_classification(str(DICOM), model=route, top_k=2)) == 2
 
     def test_bytes_of_any_content_type(self, url: str, classifier: Classifier, sample_slices: list[Path]) -> None:
         content, expected = sample_slices[1].read_bytes(), classifier(sample_slices[1]).probabilities
         for kind in ("image/png", "application/octet-stream", "application/x-www-form-urlencoded", "application/dicom"):
             found = httpx.post(f"{url}{doors.INFERENCE}", content=content, headers={"Content-Type": kind})
-            assert found.status_code == 200 and scores(found.json()) == pytest.approx(expected, abs=NEAR)
+            assert found.status_code == 200 and scores(found.json()) == pytest.approx(expected, abs=ROUNDING)
             assert found.headers["x-notice"] == RESEARCH_USE and found.headers["cache-control"] == "no-store"
 
     def test_the_window_asked_for(self, url: str, classifier: Classifier) -> None:
@@ -260,7 +260,9 @@ class TestInferenceRoute:
 
         found = httpx.post(f"{url}{doors.INFERENCE}?window=40/400&top_k=1", content=DICOM.read_bytes()).json()
         expected = classifier(DICOM, window=Window(40, 400))
-        assert found == [{"label": expected.label, "score": pytest.approx(expected.probabilities[expected.label])}]
+        assert found == [
+            {"label": expected.label, "score": pytest.approx(expected.probabilities[expected.label], abs=ROUNDING)}
+        ]
 
     def test_who_asks_without_a_file_is_told_what_this_is(self, url: str, classifier: Classifier) -> None:
         told = httpx.get(f"{url}{doors.INFERENCE}").json()

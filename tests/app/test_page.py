@@ -32,6 +32,7 @@ from ct_xception.serving.decisions import Decisions, OperatingPoint
 from ct_xception.serving.gate import GateVerdict
 from ct_xception.serving.series import gather
 from ct_xception.text import RESEARCH_USE, percent
+from tests.closeness import ROUNDING
 
 REQUEST: Any = SimpleNamespace(session_hash="one")
 Shown = dict[Any, Any]
@@ -263,7 +264,7 @@ def test_a_zipped_series_is_answered_in_its_order(
     ordered = sample_series[::-1]  # the highest position first
     assert [item.name for item in case.answers] == [path.name for path in ordered]
     for item, path in zip(case.answers, ordered, strict=True):
-        assert item.probabilities == pytest.approx(classifier(path).probabilities, abs=1e-5)
+        assert item.probabilities == pytest.approx(classifier(path).probabilities, abs=ROUNDING)
     logs = np.log([[item.probabilities[name] for name in classifier.label_names] for item in case.answers]).mean(axis=0)
     expected = np.exp(logs) / np.exp(logs).sum()
     together = dict(zip(classifier.label_names, expected, strict=True))

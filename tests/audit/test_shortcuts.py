@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import resource
+
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from ct_xception.audit.shortcuts import (
     Subjects,
     ask_label,
     auc_figure,
-    balanced_figure,
     best_separator,
     find_shifts,
     find_shortcuts,
-    group_weights,
-    weighted_auc,
+    resample,
+    surely,
 )
+from ct_xception.statistics.intervals import group_indices
+from ct_xception.statistics.metrics import classification_metrics
 from tests.audit.surveys import make_survey
 
 NAMES = ["cancer", "normal"]
@@ -27,35 +30,34 @@ def subjects(labels: np.ndarray, groups: np.ndarray | None = None, splits: list[
     return Subjects(labels, groups, splits or ["train"] * len(labels), NAMES)
 
 
-def test_auc_agrees_with_scikit_learn_with_ties_and_weights() -> None:
-    rng = np.random.default_rng(0)
-    scores, positive = rng.integers(0, 6, 80).astype(float), rng.random(80) < 0.4
-    weights = rng.integers(0, 4, (5, 80)).astype(float)
-    expected = [roc_auc_score(positive, scores, sample_weight=row) for row in weights]
-    np.testing.assert_allclose(weighted_auc(scores, positive, weights), expected, atol=1e-12)
+def test_an_auc_of_one_in_every_resample_has_no_interval_and_is_sure() -> None:
+    scores, positive, groups = np.arange(20.0), np.arange(20) > 9, np.arange(20)
+    figure = auc_figure(scores, positive, groups, resample(groups))
+    assert (figure["value"], figure["low"], figure["positive"]) == (1.0, None, 10) and surely(figure) == 1.0
+    worse = auc_figure(np.where(scores == 3, 15.5, scores), positive, groups, resample(groups))
+    assert surely(worse) == worse["low"] < worse["value"] < 1
 
 
-def test_auc_of_a_side_that_was_not_drawn_is_left_out() -> None:
-    scores, positive = np.array([1.0, 2.0, 3.0]), np.array([False, True, True])
-    weights = np.array([[1.0, 1.0, 1.0], [0.0, 2.0, 1.0]])
-    assert np.isnan(weighted_auc(scores, positive, weights)).tolist() == [False, True]
-    assert auc_figure(scores, positive, weights) == {
-        "value": 1.0, "n": 3, "low": 1.0, "high": 1.0, "method": "bootstrap_by_group", "positive": 2,
-    }  # fmt: skip
+def test_intervals_are_those_of_the_figures_that_are_published() -> None:
+    """One bootstrap: the audit's AUC of a score is the evaluation's."""
+    rng = np.random.default_rng(4)
+    labels, groups = rng.integers(0, 2, 90), [f"patient {row // 2}" for row in range(90)]
+    scores = np.clip(0.3 * labels + 0.35 + rng.normal(0, 0.2, 90), 0.01, 0.99)
+    published = classification_metrics(np.stack([1 - scores, scores], axis=1), labels, NAMES, groups, seed=3)
+    numbered = group_indices(groups, 90)
+    found = auc_figure(scores, labels == 1, numbered, resample(numbered, seed=3))
+    assert found == published["per_class"]["normal"]["auroc"] | {"positive": int(labels.sum())}
 
 
-def test_balanced_accuracy_agrees_with_scikit_learn() -> None:
-    rng = np.random.default_rng(1)
-    labels, answers = rng.integers(0, 3, 60), rng.integers(0, 3, 60)
-    figure = balanced_figure(answers == labels, labels, group_weights(np.arange(60)))
-    assert figure["value"] == pytest.approx(balanced_accuracy_score(labels, answers))
-    assert figure["low"] < figure["value"] < figure["high"]
-
-
-def test_a_bootstrap_draws_whole_groups() -> None:
-    weights = group_weights(np.array([0, 0, 1, 2, 2, 2]), seed=4)
-    assert (weights[:, 0] == weights[:, 1]).all() and (weights[:, 3] == weights[:, 5]).all()
-    assert (weights[:, [0, 2, 3]].sum(axis=1) == 3).all()
+def test_many_classes_are_bounded() -> None:
+    rng = np.random.default_rng(8)
+    labels, names = np.repeat(np.arange(300), 4), [f"class {k}" for k in range(300)]
+    columns = {"sd": rng.normal(size=1200) + 9.0 * (labels == 7), "mean": rng.normal(size=1200)}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = ask_label("grey_statistics", columns, Subjects(labels, np.arange(1200), ["train"] * 1200, names), seed=1)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+    assert len(found.auc) == len(found.separators) == 20 and found.strongest == "class 7"
+    assert found.balanced_accuracy["value"] == pytest.approx(found.accuracy["value"])  # four images a class
 
 
 def test_a_planted_rule_is_found_and_named() -> None:
@@ -64,8 +66,8 @@ def test_a_planted_rule_is_found_and_named() -> None:
     columns = {"width": rng.normal(size=120), "sd": rng.normal(size=120) - 4.0 * labels}
     found = ask_label("grey_statistics", columns, subjects(labels), seed=1)
     separator = found.separators["normal"]
-    assert found.auc["normal"]["low"] > 0.95
-    assert found.balanced_accuracy["low"] > 0.9 > found.chance == 0.5
+    assert surely(found.auc["normal"]) > 0.95
+    assert surely(found.balanced_accuracy) > 0.9 > found.chance == 0.5
     assert (separator.attribute, separator.above) == ("sd", False)
     assert separator.auc["value"] == pytest.approx(roc_auc_score(labels, -columns["sd"]))
     assert separator.hit > 0.9 > 0.1 > separator.alarm
@@ -101,7 +103,7 @@ def test_too_few_patients_are_a_reason() -> None:
 def test_best_separator_takes_either_direction() -> None:
     positive = np.array([True] * 3 + [False] * 3)
     columns = {"up": np.array([1.0, 2, 3, 2, 3, 4]), "down": np.array([1.0, 2, 3, 7, 8, 9])}
-    found = best_separator(columns, positive, group_weights(np.arange(6)))
+    found = best_separator(columns, positive, np.arange(6), resample(np.arange(6)))
     assert (found.attribute, found.above, found.threshold) == ("down", False, 5.0)
     assert (found.hit, found.alarm, found.auc["value"]) == (1.0, 0.0, 1.0)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
@@ -92,6 +93,20 @@ def test_dicom_tells_its_window_and_how_it_was_taken(tmp_path: Path):
     survey = survey_corpus(load_corpus(folder).dataset, progress=False)
     assert all(window.startswith("window ") and window.endswith(" HU") for window in survey.windows)
     assert survey.metadata == {"slice thickness": ["1 mm"] * 4}
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"), [("SliceThickness", "N/A"), ("SliceThickness", "1,25 mm"), ("PatientAge", "sixty")]
+)
+def test_a_malformed_tag_beside_the_pixels_costs_itself_alone(tmp_path: Path, tag: str, value: str):
+    folder = generate_phantom(tmp_path / "d", patients=4, slices_per_patient=1, size=64, dicom=True)
+    first = sorted(folder.rglob("*.dcm"))[0]
+    dataset = pydicom.dcmread(first)
+    with pydicom.config.disable_value_validation():
+        dataset.add_new(tag, "LO", value)
+        dataset.save_as(first)
+    survey = survey_corpus(load_corpus(folder).dataset, progress=False)
+    assert not survey.failed and sorted(survey.metadata["slice thickness"])[1:] == ["1 mm"] * 3
 
 
 def test_many_thumbnails_lie_in_a_file_that_goes_with_them(

@@ -18,6 +18,7 @@ from ct_xception.evaluation.answers import (
     predictor_answers,
     stock_answers,
 )
+from tests.closeness import ROUNDING
 from tests.evaluation.conftest import LABEL_NAMES, encode_picture, make_split
 
 
@@ -90,7 +91,9 @@ class TestBothPaths:
         broken = make_split([picture_split[0]["image"]["bytes"], b"not a picture"], [0, 1])
         answers = answer_items(broken, ours, LABEL_NAMES)
         expected = Classifier.from_pretrained(tiny_checkpoint)(picture_split[0]["image"]["bytes"])
-        assert answers.probabilities[0] == pytest.approx([expected.probabilities[name] for name in LABEL_NAMES])
+        assert answers.probabilities[0] == pytest.approx(
+            [expected.probabilities[name] for name in LABEL_NAMES], abs=ROUNDING
+        )
         assert np.isnan(answers.probabilities[1]).all()
         assert answers.refused["test/case01.png"].startswith("test/case01.png: ")
 
@@ -104,7 +107,7 @@ class TestBothPaths:
         file.write_bytes(picture_split[5]["image"]["bytes"])
         found = pipeline("image-classification", model=str(tiny_checkpoint))(str(file), top_k=4)
         expected = {one["label"]: one["score"] for one in found}
-        assert answers.probabilities[5] == pytest.approx([expected[name] for name in LABEL_NAMES], abs=1e-5)
+        assert answers.probabilities[5] == pytest.approx([expected[name] for name in LABEL_NAMES], abs=ROUNDING)
         assert answers.probabilities.sum(axis=1) == pytest.approx(np.ones(8), abs=1e-5)
 
     @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # the DICOM file's preamble is that of a TIFF

@@ -17,6 +17,7 @@ from ct_xception.evaluation import frozen_features as module
 from ct_xception.evaluation.frozen_features import frozen_features
 from ct_xception.serving.checkpoint import InputContract
 from ct_xception.serving.classifier import Classifier
+from tests.closeness import assert_near
 
 Compute = Callable[..., tuple[Any, dict[str, str]]]
 
@@ -56,7 +57,7 @@ def test_features_are_the_networks_own_in_the_surveys_order(
         wanted = classifier.model.timm_model.forward_head(classifier.model.features(values), pre_logits=True)
     assert skipped == {}
     assert features.shape == (8, 2048) and features.dtype == np.float32
-    assert features == pytest.approx(wanted.numpy(), abs=1e-4)
+    assert_near(features, wanted)
     assert not np.allclose(features[0], features[1], atol=1e-3)
 
 

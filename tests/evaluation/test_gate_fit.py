@@ -29,6 +29,7 @@ from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.gate import Gate, Signs
+from tests.closeness import assert_near
 
 
 def make_seen(n: int, seed: int = 0, **columns: Any) -> Seen:
@@ -43,6 +44,29 @@ def test_limits_by_hand() -> None:
     assert fit_limits(distances) == pytest.approx({"usual": 1.0, "doubtful": 1.42, "refused": 2.4})
     wide = np.array([0.5, 0.9, 1.0, 1.1, 9.0])
     assert fit_limits(wide)["refused"] == fit_limits(wide)["doubtful"] == pytest.approx(1.1 + 0.8 * 7.9)
+
+
+def test_features_that_hardly_ever_fire_leave_a_gate() -> None:
+    """As of a network most of whose features are dead: fewer directions vary than components are asked for."""
+    columns = make_seen(80).features
+    columns[:, 3:] = 0
+    columns[0, 15] = 1e-4
+    train = Seen(columns, *make_seen(80)._columns())
+    rule, arrays = fit_gate(train, train, weights_sha256="x")
+    gate = Gate.read(rule, arrays)
+    assert len(gate.distance.components) < 12 and gate.usual > 0
+    inside = gate.distance(columns)
+    assert np.isfinite(inside).all() and (inside < gate.refused).mean() >= 0.95
+    foreign = np.zeros((1, 16), np.float32)
+    foreign[0, 9] = 2.0
+    assert gate.distance(foreign)[0] > gate.refused
+
+
+@pytest.mark.parametrize("value", [0.0, 0.7])
+def test_there_is_no_gate_where_the_network_makes_the_same_of_everything(value: float) -> None:
+    seen = Seen(np.full((40, 16), value, np.float32), *make_seen(40)._columns())
+    rule, arrays = fit_gate(seen, seen, weights_sha256="x")
+    assert rule["method"] is None and "the same of every slice" in rule["reason"] and not arrays
 
 
 def test_signs_by_hand() -> None:
@@ -144,7 +168,7 @@ def test_slices_are_seen_as_the_predictor_sees_them(tiny_checkpoint: Path, sampl
     seen = see_items(classifier, [items[0], torn, *items[1:]], batch_size=2)
     answers = classifier(sample_slices)
     expected = np.stack([answer.outputs.features for answer in answers if answer.outputs])
-    assert seen.features == pytest.approx(expected, abs=1e-5)
+    assert_near(seen.features, expected)
     assert seen.heights == (96,) * 5 and seen.widths == (112,) * 5 and all(seen.lungs)
     slice_: Slice = read_slice(sample_slices[0])
     box = classifier.prepare(slice_).crop.box

@@ -31,6 +31,7 @@ from ct_xception.explain.summary import explanation_record, explanation_sentence
 from ct_xception.imaging.body import Box
 from ct_xception.imaging.slice import Slice
 from ct_xception.model.modelling import CTXceptionForImageClassification as Network
+from tests.closeness import ROUNDING
 from tests.explain.test_methods import SIDE, linear_case
 from tests.networks import enliven
 
@@ -68,7 +69,7 @@ def test_curves_begin_and_end_at_the_whole_and_the_blackened_picture() -> None:
         ]
     )
     ends = logits.softmax(dim=1)[:, 0].tolist()
-    assert (curve["probabilities"][0], curve["probabilities"][-1]) == pytest.approx(tuple(ends), abs=1e-5)
+    assert (curve["probabilities"][0], curve["probabilities"][-1]) == pytest.approx(tuple(ends), abs=ROUNDING)
 
 
 def test_infidelity_is_none_for_the_exact_map_and_large_for_a_wrong_one() -> None:

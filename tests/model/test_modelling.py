@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.model.configuration import BACKBONES
 from ct_xception.model.modelling import LUMINANCE, CTXceptionForImageClassification
+from tests.closeness import ROUNDING, assert_near
 from tests.networks import enliven
 
 NAMES = ["adenocarcinoma", "large cell carcinoma", "normal"]
@@ -70,7 +71,7 @@ def test_aligned_backbones_build_and_save_stock(backbone: str, tmp_path: Path, p
     model = make(backbone)
     model.save_pretrained(tmp_path)
     stock = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
-    torch.testing.assert_close(logits(stock, pixel_values), logits(model, pixel_values), rtol=0, atol=1e-5)
+    assert_near(logits(stock, pixel_values), logits(model, pixel_values))
 
 
 def test_timm_reads_the_folder_with_equal_logits(saved, pixel_values: torch.Tensor) -> None:
@@ -78,7 +79,7 @@ def test_timm_reads_the_folder_with_equal_logits(saved, pixel_values: torch.Tens
 
     folder, model = saved
     stock = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    torch.testing.assert_close(logits(stock, pixel_values), logits(model, pixel_values), rtol=0, atol=1e-5)
+    assert_near(logits(stock, pixel_values), logits(model, pixel_values))
 
 
 STOCK = """
@@ -97,7 +98,6 @@ else:
 import json, torch
 from transformers import AutoModelForImageClassification, pipeline
 folder = sys.argv[1]
-torch.set_num_threads(1)
 model = AutoModelForImageClassification.from_pretrained(folder).eval()
 pixel_values = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 with torch.inference_mode():
@@ -120,18 +120,11 @@ def test_stock_transformers_answers_in_a_process_without_the_package(saved, pixe
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["class"] == "TimmWrapperForImageClassification"
-    # One thread on both sides: sums that are split among threads differ in float32's last digits.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        wanted = logits(model, pixel_values)
-    finally:
-        torch.set_num_threads(threads)
-    torch.testing.assert_close(torch.tensor(found["logits"]), wanted, rtol=1e-5, atol=1e-5)
+    assert_near(found["logits"], logits(model, pixel_values))
     slice_ = read_slice(Image.linear_gradient("L").resize((90, 60)))
     ours = logits(model, EvalTransform(model.config.pretrained_cfg)(slice_)[None]).softmax(dim=1)[0]
     stock = {item["label"]: item["score"] for item in found["answer"]}
-    assert stock == pytest.approx(dict(zip(NAMES, ours.tolist(), strict=True)), abs=1e-5)
+    assert stock == pytest.approx(dict(zip(NAMES, ours.tolist(), strict=True)), abs=ROUNDING)
 
 
 def test_save_load_save_gives_the_same_bytes(saved, tmp_path: Path) -> None:
@@ -170,8 +163,8 @@ def test_stem_tied_to_luminance_reads_colour_as_grey_and_leaves_grey_alone() -> 
     before = logits(model, grey * 2 - 1)
     assert (logits(model, colour * 2 - 1) - before).abs().max() > 1e-2  # colour counted until now
     model.tie_stem_to_luminance()
-    torch.testing.assert_close(logits(model, grey * 2 - 1), before, rtol=0, atol=1e-3)
-    torch.testing.assert_close(logits(model, colour * 2 - 1), before, rtol=0, atol=1e-3)
+    assert_near(logits(model, grey * 2 - 1), before)
+    assert_near(logits(model, colour * 2 - 1), before)
 
 
 def test_class_activation_map_averages_to_the_logit(pixel_values: torch.Tensor) -> None:
@@ -179,14 +172,14 @@ def test_class_activation_map_averages_to_the_logit(pixel_values: torch.Tensor) 
     with torch.inference_mode():
         cam = model.class_activation_map(model.features(pixel_values), target)
         expected = model(pixel_values).logits[torch.arange(2), target] - model.head.bias[target]
-    torch.testing.assert_close(cam.mean(dim=(1, 2)), expected)
+    assert_near(cam.mean(dim=(1, 2)), expected)
 
 
 def test_temperature_divides_the_logits(pixel_values: torch.Tensor) -> None:
     model = make()
     before = logits(model, pixel_values)
     model.fold_temperature(2.5)
-    torch.testing.assert_close(logits(model, pixel_values), before / 2.5)
+    assert_near(logits(model, pixel_values), before / 2.5)
 
 
 @pytest.mark.parametrize("backbone", ["legacy_xception", "xception41"])

@@ -18,6 +18,7 @@ from pyarrow import parquet
 
 from ct_xception.pipeline import scoring
 from ct_xception.serving.classifier import Classifier
+from tests.closeness import ROUNDING
 
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -68,7 +69,7 @@ def test_the_rows_are_the_predictor_s(alone: Path, tiny_checkpoint: Path, folder
             continue
         expected = classifier(folder / row["source"])
         found = {name: row[f"p {name}"] for name in classifier.label_names}
-        assert found == pytest.approx(expected.probabilities, abs=1e-5)
+        assert found == pytest.approx(expected.probabilities, abs=ROUNDING)
         assert (row["label"], row["refused"]) == (expected.label, None)
         assert row["notes"] == "; ".join(expected.notes)
     assert b"notice" in parquet.read_schema(alone).metadata
@@ -85,7 +86,7 @@ def test_two_processes_leave_the_same_file(alone: Path, tiny_checkpoint: Path, f
     assert "12 slices in" in done.stdout and "slices/s, 2 processes" in done.stdout
     assert "2 of 12 refused; the column refused says why" in done.stdout
     found, expected = pandas.read_parquet(tmp_path / "answers.parquet"), pandas.read_parquet(alone)
-    pandas.testing.assert_frame_equal(found, expected, rtol=0, atol=1e-6)
+    pandas.testing.assert_frame_equal(found, expected, rtol=0, atol=ROUNDING)
 
 
 def test_a_killed_scoring_goes_on(alone: Path, tiny_checkpoint: Path, folder: Path, tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_a_killed_scoring_goes_on(alone: Path, tiny_checkpoint: Path, folder: Pa
         assert scoring.main(words) == 0
     assert len(kept) == 12 and all(kept[name] == time_ for name, time_ in before.items())
     found, expected = pandas.read_parquet(output), pandas.read_parquet(alone)
-    pandas.testing.assert_frame_equal(found, expected, rtol=0, atol=1e-5)
+    pandas.testing.assert_frame_equal(found, expected, rtol=0, atol=ROUNDING)
     assert not shards.exists()
 
 

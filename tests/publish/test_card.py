@@ -1,11 +1,8 @@
-"""The card as a whole, its header, its words, and the code that it tells people to paste.
-
-expected_card.md is the whole card of one made-up checkpoint. After a wanted change of wording, read the difference and
-copy the new card over it.
-"""
+"""The card's shape, its header, its words, its sections' facts, and the code that it tells people to paste."""
 
 from __future__ import annotations
 
+import copy
 import re
 import shlex
 import shutil
@@ -23,10 +20,10 @@ from ct_xception.publish.card import (
     PLACEHOLDER_REPO,
     check_template,
     check_words,
-    packaged_template,
     render_card,
     write_card,
 )
+from ct_xception.publish.markdown import packaged_template
 from ct_xception.text import RESEARCH_USE
 from tests.publish.conftest import FINDINGS, Folder, write_audit
 
@@ -43,12 +40,56 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.socket.connect", refuse)
 
 
-def test_the_whole_card(full_folder: Folder) -> None:
-    expected = (Path(__file__).parent / "expected_card.md").read_text(encoding="utf-8")
-    full_folder.side["provenance"]["corpus"]["notes"] = NOTES
-    folder = full_folder.write()
-    write_audit(folder, leaks=True)
-    assert render_card(folder) == expected
+SECTIONS = [
+    "Leaks and shortcuts", "How to use", "Intended use", "Figures", "Calibration", "Prediction sets",
+    "Operating points", "Input gate", "Heat maps", "Mistakes", "Training", "Limits", "Checklists", "Provenance",
+    "References",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def full_card(measured_folder: Folder, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The card of a folder that has everything but versions and exports."""
+    folder = copy.deepcopy(measured_folder)
+    folder.path = Path(shutil.copytree(measured_folder.path, tmp_path_factory.mktemp("full") / "model"))
+    folder.side["provenance"]["corpus"]["notes"] = NOTES
+    write_audit(folder.write(), leaks=True)
+    return render_card(folder.path)
+
+
+def section(card: str, title: str) -> str:
+    """What stands under a heading of the second level."""
+    return card.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+class TestShape:
+    def test_every_section_stands_in_its_place(self, full_card: str) -> None:
+        assert re.findall(r"^## (.+)$", full_card, re.MULTILINE) == SECTIONS
+        assert all(len(section(full_card, title)) > 100 for title in SECTIONS)
+
+    def test_headings_tables_and_lists_are_read_as_such(self, full_card: str) -> None:
+        body = ModelCard(full_card).text
+        assert "{{" not in body and "{%" not in body and "\n\n\n" not in body
+        lines = body.splitlines()
+        for above, line, below in zip(lines, lines[1:], lines[2:], strict=False):
+            if line.startswith("#") and "train_hf" not in line:
+                assert not above and not below, f"{line} is glued to its neighbours"
+            if line.startswith("|"):
+                assert not above or above.startswith("|"), f"a table begins right under {above!r}"
+
+    def test_every_row_of_a_table_is_as_wide_as_its_heading(self, full_card: str) -> None:
+        tables = re.findall(r"(?:^\|.*\n)+", ModelCard(full_card).text, re.MULTILINE)
+        assert len(tables) == 15
+        for table in tables:
+            widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+            assert len(widths) == 1 and len(table.splitlines()) > 2, table
+
+    @pytest.mark.parametrize(
+        "name", ["model_card.md", *(path.name for path in sorted((ROOT / "ct_xception/publish/templates").iterdir()))]
+    )
+    def test_no_template_holds_a_figure_or_a_claim(self, name: str) -> None:
+        check_template(packaged_template(name))
+        check_words(packaged_template(name))
 
 
 def test_write_card_puts_it_into_the_readme(make_model_dir: MakeModelDir) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from ct_xception.errors import InputError
-from ct_xception.publish.card import outside_texts, packaged_template, render_card
-from ct_xception.publish.evidence import read_evidence
+from ct_xception.publish.card import outside_texts, render_card
+from ct_xception.publish.markdown import packaged_template
+from ct_xception.publish.verify import read_evidence
 from tests.publish.conftest import FINDINGS, Folder, edit_json, write_audit
 
 MakeFolder = Callable[..., Folder]
@@ -82,7 +83,7 @@ class TestOurs:
             (["detects cancer", "normal"], "It detects cancer."),
             (["cancer", "normal"], "It detects cancer."),
             (["a", "s"], "It is clinically validated, as it detects a tumour."),
-            (["lung cancer", "normal"], "It detects {{ class_list }}."),
+            (["lung cancer", "normal"], "It detects {{ network.label_names | join(', ') }}."),
             (["detects cancer", "normal"], "It detects {% if true %}cancers{% endif %}."),
         ],
     )

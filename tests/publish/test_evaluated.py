@@ -18,7 +18,7 @@ from ct_xception.evaluation.protocols import OutOfFold, Part, Protocols
 from ct_xception.evaluation.rules import fit_rules
 from ct_xception.files import write_json
 from ct_xception.publish.card import render_card
-from ct_xception.publish.evidence import read_evidence
+from ct_xception.publish.verify import read_evidence
 from tests.evaluation.conftest import LABEL_NAMES, draw_nothing, encode_picture, make_split
 from tests.publish.conftest import FINDINGS, SPLIT_HASH, side_file
 

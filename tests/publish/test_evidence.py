@@ -9,8 +9,8 @@ import pandas
 import pytest
 
 from ct_xception.errors import CheckpointError
-from ct_xception.publish.evidence import read_evidence
 from ct_xception.publish.recount import agree
+from ct_xception.publish.verify import read_evidence
 from tests.publish.conftest import Folder, edit_json, write_audit
 
 MakeModelDir = Callable[..., Path]

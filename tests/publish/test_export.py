@@ -29,11 +29,12 @@ from ct_xception.publish.card import render_card
 from ct_xception.publish.clearance import check_checkpoint
 from ct_xception.publish.export import export_checkpoint, missed_bars
 from ct_xception.publish.export_slices import find_slices
-from ct_xception.publish.exports import EXPORT, INT8, INT8_ANSWERS, int8_figures
 from ct_xception.publish.onnx_texts import onnx_texts
 from ct_xception.publish.release import release_checkpoint
+from ct_xception.publish.verify import EXPORT, INT8, INT8_ANSWERS, int8_figures
 from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.classifier import Classifier
+from tests.closeness import ROUNDING
 from tests.publish.conftest import Folder, edit_json
 from tests.sealed import copy_checkpoint
 
@@ -141,7 +142,8 @@ class TestRecord:
         own = pandas.read_parquet(exported_checkpoint / "evaluation/predictions.parquet").set_index("source")
         assert set(table["source"]) == set(own.index)
         for name in LABEL_NAMES:
-            np.testing.assert_allclose(table[f"reference p {name}"], own.loc[table["source"], f"p {name}"], atol=1e-5)
+            wanted = own.loc[table["source"], f"p {name}"].to_numpy()
+            np.testing.assert_allclose(table[f"reference p {name}"], wanted, rtol=0, atol=ROUNDING)
 
     def test_int8_figures_by_hand(self) -> None:
         right, other = [0.6, 0.4], [0.4, 0.6]

@@ -19,6 +19,7 @@ from ct_xception.publish.endpoint import HANDLER, REQUIREMENTS, handler_files, h
 from ct_xception.publish.handler import EndpointHandler
 from ct_xception.publish.release import release_checkpoint
 from ct_xception.serving.classifier import Classifier
+from tests.closeness import ROUNDING
 
 ROOT = Path(__file__).resolve().parents[2]
 DICOM = ROOT / "app" / "examples" / "normal.dcm"
@@ -69,7 +70,7 @@ def test_every_form_of_input_gets_the_predictor_s_answer(
     }[form]
     answer = handler({"inputs": inputs})
     assert [item["label"] for item in answer] == list(classifier(sample_slices[0]).probabilities)
-    assert scores(answer) == pytest.approx(classifier(sample_slices[0]).probabilities, abs=1e-9)
+    assert scores(answer) == pytest.approx(classifier(sample_slices[0]).probabilities, abs=ROUNDING)
     assert json.loads(json.dumps(answer)) == answer
 
 
@@ -79,7 +80,9 @@ def test_dicom_and_its_window(handler: EndpointHandler, classifier: Classifier) 
     inputs = base64.b64encode(DICOM.read_bytes()).decode()
     answer = handler({"inputs": inputs, "parameters": {"window": "40/400", "top_k": 3}})
     expected = classifier(DICOM, window=Window(40, 400)).probabilities
-    assert len(answer) == 3 and all(item["score"] == pytest.approx(expected[item["label"]]) for item in answer)
+    assert len(answer) == 3 and all(
+        item["score"] == pytest.approx(expected[item["label"]], abs=ROUNDING) for item in answer
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,7 +160,7 @@ class TestPublishing:
         assert done.returncode == 0, done.stderr[-2000:]
         expected = classifier(sample_slices[0]).probabilities
         found = scores(json.loads(done.stdout.splitlines()[-1]))
-        assert len(found) == 2 and all(found[name] == pytest.approx(expected[name], abs=1e-6) for name in found)
+        assert len(found) == 2 and all(found[name] == pytest.approx(expected[name], abs=ROUNDING) for name in found)
 
     def test_its_requirements_are_those_of_what_it_imports(self) -> None:
         from importlib.metadata import packages_distributions

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ct_xception.publish.evidence import Evidence, read_evidence
-from ct_xception.publish.lineage import lineage_slots, note_version
-from ct_xception.publish.slots import card_slots
+from ct_xception.publish.card import render_card
+from ct_xception.publish.lineage import note_version
+from ct_xception.publish.verify import Evidence, read_evidence
 from tests.publish.conftest import Folder
 
 FIGURE = {"value": 0.02, "low": -0.01, "high": 0.05, "n": 40, "method": "bootstrap"}
@@ -37,23 +37,29 @@ def start_at(folder: Path, provenance: dict[str, Any], revision: str | None) -> 
     return SimpleNamespace(folder=folder, name=f"alice/ct@{revision}" if revision else str(folder), revision=revision)
 
 
+def versions(folder: Path, evidence: Evidence) -> tuple[str, list[str]]:
+    """The statement and the table's rows, the newest first, of the card that the side file gives now."""
+    side = json.loads((folder / "ct_xception.json").read_text())
+    card = render_card(folder, evidence=dataclasses.replace(evidence, side=side))
+    lines = card.partition("\n## Versions\n")[2].partition("\n## ")[0].splitlines()
+    rows = [line for line in lines if line.startswith("|")]
+    return " ".join(line for line in lines if line and line not in rows), rows[2:]
+
+
 def test_versions_are_counted_and_remembered(make_folder: Callable[..., Folder], tmp_path: Path) -> None:
     made = make_folder(n=8, source="clinic_b")
-    made.write()
-    folder = made.path
+    folder = made.write()
+    evidence = read_evidence(folder)
     past = {"version": 1, "name": "random", "corpus": {"source": "older"}, "split": {}}
     before = {"version": 2, "lineage": [past], "corpus": {"source": "clinic_a"}, "weights_sha256": "ab" * 32}
     note_version(folder, start_at(tmp_path / "start", before, "c0ffee" * 6), JUDGED, REPLAY)
     side = json.loads((folder / "ct_xception.json").read_text())
     assert side["provenance"]["version"] == 3 and len(side["provenance"]["lineage"]) == 2
     assert "mcnemar" not in json.dumps(side)
-    evidence = Evidence({}, side, {})
-    slots = lineage_slots(evidence)
-    first, second, third = slots["versions_table"].splitlines()[2:][::-1]
+    said, (third, second, first) = versions(folder, evidence)
     assert first.startswith("| 1: random |") and second.startswith("| 2: alice/ct@c0ffeec0ffee | `abababababab` |")
     assert "clinic\\_b, and 30 images of clinic\\_a | the new test split (clinic\\_b): +2.0 points" in third
     assert "n = 40 in 20 groups" in third
-    said = slots["versions_statement"]
     assert "This is version 3; it went on from `alice/ct@c0ffeec0ffee`." in said
     assert "25 % were replayed from clinic\\_a" in said
     assert "only resemble training images of another were not looked for. 2 test images were left out because" in said
@@ -62,7 +68,7 @@ def test_versions_are_counted_and_remembered(make_folder: Callable[..., Folder],
 
 def test_what_the_corpora_share_is_said(make_folder: Callable[..., Folder], tmp_path: Path) -> None:
     made = make_folder(n=8, source="clinic_b")
-    made.write()
+    evidence = read_evidence(made.write())
     shared = {"test": "clinic_b", "others": ["clinic_a"], "n": 42, "exact": 1, "near": 1, "namesakes": 3}
     past = [{"version": number, "name": "v", "corpus": {"source": f"/x/{name}", "hash": name}, "split": {}}
             for number, name in enumerate(("older", "clinic_a"), start=1)]  # fmt: skip
@@ -72,8 +78,7 @@ def test_what_the_corpora_share_is_said(make_folder: Callable[..., Folder], tmp_
     statements = []
     for found in ([shared], []):
         note_version(made.path, start, JUDGED | {"overlaps": found, "protocols": protocols}, replay)
-        side = json.loads((made.path / "ct_xception.json").read_text())
-        statements.append(lineage_slots(Evidence({}, side, {}))["versions_statement"])
+        statements.append(versions(made.path, evidence)[0])
     assert (
         "2 of 42 test images of clinic\\_b show a picture that is in training or validation of clinic\\_a"
         in statements[0]
@@ -85,13 +90,11 @@ def test_what_the_corpora_share_is_said(make_folder: Callable[..., Folder], tmp_
 
 
 def test_what_an_imported_start_was_trained_on_is_not_known(make_folder: Callable[..., Folder], tmp_path: Path) -> None:
-    folder = make_folder(n=8, source="clinic_b")
-    folder.write()
-    limit = "An earlier version was imported, and which images that one was trained on is not known"
-    evidence = read_evidence(folder.path)
-    alone = card_slots(evidence, repo_id="a/b", license="mit")
-    assert alone["versions_table"] == "" and limit not in alone["limits"]
-    note_version(folder.path, start_at(tmp_path / "start", {"imported": {"from": "Keras"}}, None), JUDGED, REPLAY)
-    side = json.loads((folder.path / "ct_xception.json").read_text())
-    slots = card_slots(dataclasses.replace(evidence, side=side), repo_id="a/b", license="mit")
-    assert limit in slots["limits"] and "not known: imported from Keras" in slots["versions_table"]
+    folder = make_folder(n=8, source="clinic_b").write()
+    limit = "- An earlier version was imported, and which images that one was trained on is not known"
+    evidence = read_evidence(folder)
+    assert versions(folder, evidence) == ("", []) and limit not in render_card(folder)
+    note_version(folder, start_at(tmp_path / "start", {"imported": {"from": "Keras"}}, None), JUDGED, REPLAY)
+    side = json.loads((folder / "ct_xception.json").read_text())
+    card = render_card(folder, evidence=dataclasses.replace(evidence, side=side))
+    assert limit in card and "| not known: imported from Keras | the first one |" in card

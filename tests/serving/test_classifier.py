@@ -17,6 +17,7 @@ from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.checkpoint import InputContract
 from ct_xception.serving.classifier import Classifier, Prediction
+from tests.closeness import ROUNDING
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def test_without_body_crop_the_answer_is_that_of_stock_pipeline(
         theirs = {row["label"]: row["score"] for row in stock(str(path), top_k=4)}
         ours = uncropped(path).probabilities
         assert ours.keys() == theirs.keys()
-        assert max(abs(ours[name] - theirs[name]) for name in ours) < 1e-5
+        assert ours == pytest.approx(theirs, abs=ROUNDING)
 
 
 def test_the_body_crop_is_on_by_default(classifier: Classifier, sample_slices: list[Path]) -> None:
@@ -52,8 +53,7 @@ def test_a_batch_answers_in_order_as_single_calls_do(classifier: Classifier, sam
     assert [answer.source for answer in together] == [str(path) for path in sample_slices]
     assert len({round(max(answer.probabilities.values()), 6) for answer in together}) == len(sample_slices)
     for path, answer in zip(sample_slices, together, strict=True):
-        alone = classifier(path).probabilities
-        assert max(abs(alone[name] - answer.probabilities[name]) for name in alone) < 1e-5
+        assert answer.probabilities == pytest.approx(classifier(path).probabilities, abs=ROUNDING)
 
 
 def test_probabilities_sum_to_one_and_come_ranked(classifier: Classifier, sample_slices: list[Path]) -> None:

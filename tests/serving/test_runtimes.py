@@ -19,6 +19,7 @@ from ct_xception.files import read_json, write_json
 from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.classifier import Classifier, softmax
 from ct_xception.serving.runtimes import Description, OnnxNetwork, OpenVinoNetwork, Outputs, TorchNetwork
+from tests.closeness import ROUNDING, assert_near
 from tests.sealed import copy_checkpoint
 
 EXPORTED = ["onnx", "onnx-int8", "openvino"]
@@ -50,9 +51,9 @@ class TestOutputs:
             maps = model.features(pixels)
             wanted = model(pixel_values=pixels).logits.numpy()
             cam = model.class_activation_map(maps, torch.tensor([1, 1, 1])).numpy()
-        np.testing.assert_allclose(found.logits, wanted, rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(found.features, maps.mean((2, 3)).numpy(), rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(found.cam[:, 1], cam, rtol=1e-5, atol=1e-5)
+        assert_near(found.logits, wanted)
+        assert_near(found.features, maps.mean((2, 3)))
+        assert_near(found.cam[:, 1], cam)
         assert found.cam.shape == (3, 4, 2, 2) and all(part.dtype == np.float32 for part in found)
 
     @pytest.mark.parametrize("runtime", FLOAT32)
@@ -65,7 +66,7 @@ class TestOutputs:
         values = noise(count, seed=count)
         for ours, theirs in zip(network(values), torch_network(values), strict=True):
             assert ours.shape == theirs.shape and ours.dtype == np.float32
-            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+            assert_near(ours, theirs)
             assert np.abs(theirs).max() > 0.1  # so that a file of zeros would be seen
 
     @pytest.mark.parametrize("runtime", ["torch", *EXPORTED])
@@ -76,7 +77,7 @@ class TestOutputs:
         network = Classifier.from_pretrained(exported_checkpoint, runtime, threads=1).network
         found = network(noise(2))
         bias = torch_network.model.head.bias.detach().numpy()
-        np.testing.assert_allclose(found.cam.mean((2, 3)) + bias, found.logits, rtol=1e-5, atol=1e-4)
+        assert_near(found.cam.mean((2, 3)) + bias, found.logits)
 
     def test_an_item_of_a_batch(self) -> None:
         outputs = Outputs(np.arange(6.0).reshape(2, 3), np.zeros((2, 5)), np.ones((2, 3, 1, 1)))
@@ -101,7 +102,7 @@ class TestClassifier:
         for ours, theirs in zip(answers(runtime), answers("torch"), strict=True):
             assert list(ours["probabilities"]) == list(theirs["probabilities"])  # the same ranks
             for name, value in theirs.pop("probabilities").items():
-                assert ours["probabilities"][name] == pytest.approx(value, abs=1e-5)
+                assert ours["probabilities"][name] == pytest.approx(value, abs=ROUNDING)
             del ours["probabilities"]
             assert ours == theirs
 
@@ -125,7 +126,7 @@ class TestClassifier:
         alone = [network(batch).logits for batch in batches]
         with ThreadPoolExecutor(4) as pool:
             together = [found.logits for found in pool.map(network, batches)]
-        np.testing.assert_allclose(together, alone, atol=1e-6)
+        assert_near(together, alone)
         assert np.ptp(np.concatenate(alone), axis=0).min() > 1e-3  # the batches differ
 
     def test_a_prediction_carries_the_outputs(self, exported_checkpoint: Path, sample_slices: list[Path]) -> None:

@@ -17,16 +17,9 @@ from PIL import Image
 from ct_xception.errors import InputError, SliceError
 from ct_xception.serving import series as module
 from ct_xception.serving.classifier import Classifier
-from ct_xception.serving.series import (
-    Member,
-    Series,
-    SliceAnswer,
-    Stopped,
-    answer_series,
-    answer_together,
-    gather,
-    pool,
-)
+from ct_xception.serving.pooling import SliceAnswer, Stopped, answer_series, answer_together, pool
+from ct_xception.serving.series import Member, Series, gather
+from tests.closeness import ROUNDING
 from tests.imaging.builders import ct, disc, encode
 
 AXIAL = [1, 0, 0, 0, 1, 0]
@@ -276,7 +269,7 @@ def test_each_slice_is_answered_as_it_would_be_alone(
         assert answer.record is not None and answer.probabilities is not None
         assert answer.record["source"] == path.name
         alone = classifier(path).probabilities
-        assert answer.probabilities == pytest.approx(alone, abs=1e-5)
+        assert answer.probabilities == pytest.approx(alone, abs=ROUNDING)
     assert answers[-1].probabilities is None and "zz.png: neither DICOM" in (answers[-1].error or "")
     assert shares == [0.0]
     with pytest.raises(Stopped):

@@ -16,7 +16,6 @@ from ct_xception.statistics.operating import (
     choose_abstention,
     choose_operating_points,
     operating_figures,
-    threshold_table,
 )
 from tests.evaluation.answers import draw_answers
 
@@ -100,15 +99,6 @@ class TestFigures:
             own = np.isin(labels, [NAMES.index(name) for name in found["positive"]])
             called = np.array([answer[found["name"]]["positive"] for answer in answers])
             assert found["sensitivity"]["value"] == pytest.approx(called[own].mean())
-
-    def test_the_table_falls_and_rises(self) -> None:
-        probabilities, labels = draw_answers(200, seed=6, sharpness=1.5)
-        rows = threshold_table(probabilities, labels, NAMES, ["normal"])
-        sensitivity, specificity = ([row[name]["value"] for row in rows] for name in ("sensitivity", "specificity"))
-        assert sensitivity == sorted(sensitivity, reverse=True) and specificity == sorted(specificity)
-        assert sensitivity[0] > 0.95 > 0.5 > sensitivity[-1]
-        with pytest.raises(InputError, match="benign is no class of adeno"):
-            threshold_table(probabilities, labels, NAMES, ["benign"])
 
 
 class TestAbstention:

@@ -29,6 +29,7 @@ from ct_xception.formats.keras.convert import (
 from ct_xception.formats.keras.files import Arrays, KerasFile, Layer, open_keras
 from ct_xception.formats.keras.graph import Graph
 from ct_xception.formats.keras.layers import find_xception
+from tests.closeness import ROUNDING, assert_near
 from tests.formats.keras.keras2 import pixels, read_skeletons, write_file
 from tests.formats.keras.keras_models import SIZES, Saved, save_models
 
@@ -59,12 +60,12 @@ def test_answers_are_keras_s_but_for_the_padding_of_even_maps(saved: Saved, nest
     wanted = torch.from_numpy(probabilities).log()
     found = logits(keras_padding(nested.model), values)
     # Keras gives probabilities: their logarithms are the logits but for a constant.
-    assert (found - wanted).sub((found - wanted).mean()).abs().max() < 1e-4
+    assert_near(found - (found - wanted).mean(), wanted)
     stock = logits(nested.model, values)
     if even_maps(size):
         assert 1e-3 < (stock - found).abs().max() < 1  # which `padding_figures` measures
     else:
-        assert (stock - found).abs().max() < 1e-5
+        assert_near(stock, found)
 
 
 def test_sizes_without_even_maps() -> None:
@@ -90,7 +91,7 @@ def test_preprocessing_inside_the_model_is_folded_into_the_stem(saved: Saved) ->
     assert imported.model.label_names == ["class 0", "class 1", "class 2", "class 3"]
     assert imported.model.config.pretrained_cfg["input_size"] == [3, 96, 96]
     found = logits(keras_padding(imported.model), saved.grey_levels / 127.5 - 1).softmax(dim=1)
-    assert np.abs(found.numpy() - saved.inlined_answer).max() < 1e-5
+    assert_near(found, saved.inlined_answer)
     with pytest.raises(InputError, match=r"--rescale: .*inlined\.h5 rescales its input itself"):
         import_keras(saved.inlined, rescale="unit")
 
@@ -99,7 +100,7 @@ def test_one_sigmoid_unit_becomes_two_classes(saved: Saved) -> None:
     imported = import_keras(saved.binary, ["normal", "lesion"])
     assert imported.record["rescaling"] == {"scale": pytest.approx(1 / 255), "offset": 0.0, "in_the_file": True}
     found = logits(keras_padding(imported.model), saved.grey_levels / 127.5 - 1).softmax(dim=1).numpy()
-    assert np.abs(found[0, 1] - saved.binary_answer[0, 0]) < 1e-5 and 0.01 < found[0, 1] < 0.99
+    assert np.abs(found[0, 1] - saved.binary_answer[0, 0]) < ROUNDING and 0.01 < found[0, 1] < 0.99
     with pytest.raises(InputError, match=r"--labels: 3 names, and .*binary\.h5 has 2 classes"):
         import_keras(saved.binary, ["a", "b", "c"])
 
@@ -116,7 +117,7 @@ def test_rescaling_is_folded_into_the_stem(nested: Imported, rescale: str) -> No
         folded = fold_rescaling(state, scale, offset)
         stem[0].weight.copy_(torch.from_numpy(folded["conv1.weight"]))
         stem[1].running_mean.copy_(torch.from_numpy(folded["bn1.running_mean"]))
-        assert torch.allclose(stem(grey / 127.5 - 1), wanted, rtol=1e-4, atol=1e-4)
+        assert_near(stem(grey / 127.5 - 1), wanted)
 
 
 @pytest.mark.parametrize("name", read_skeletons())
@@ -133,7 +134,7 @@ def test_what_keras_2_wrote_is_read(name: str, tmp_path: Path) -> None:
         probabilities = np.append(1 - probabilities, probabilities)
     model = keras_padding(imported.model) if even_maps(skeleton["size"]) else imported.model
     found = logits(model, values / 127.5 - 1 if skeleton["grey"] else values).softmax(dim=1)[0].numpy()
-    assert 0.01 < probabilities.max() < 0.99 and np.abs(found - probabilities).max() < 1e-5
+    assert 0.01 < probabilities.max() < 0.99 and np.abs(found - probabilities).max() < ROUNDING
 
 
 # Without arrays: what the graph of layers says

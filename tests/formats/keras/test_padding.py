@@ -8,6 +8,7 @@ import pytest
 
 from ct_xception.formats.keras.padding import padding_figures, padding_statement
 from ct_xception.model.modelling import CTXceptionForImageClassification
+from tests.closeness import ROUNDING
 
 
 @pytest.fixture(scope="module")
@@ -31,5 +32,5 @@ def test_even_maps_part_the_answers(model: CTXceptionForImageClassification) -> 
 def test_odd_maps_do_not(model: CTXceptionForImageClassification) -> None:
     model.config.pretrained_cfg["input_size"] = [3, 72, 72]
     figures = padding_figures(model, slices=2)
-    assert figures["even_maps"] == [] and figures["logit"]["largest"] < 1e-4
+    assert figures["even_maps"] == [] and figures["logit"]["largest"] < 10 * ROUNDING  # logits up to about 10
     assert "compute the same" in padding_statement(figures)

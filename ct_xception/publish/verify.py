@@ -7,22 +7,44 @@ gets a refusal instead of a card.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.checkpoint import AUDIT, CONFIG, METRICS, METRICS_FORMAT, SIDE_FILE, WEIGHTS, evaluated
+import numpy as np
+
+from ct_xception.checkpoint import (
+    AUDIT,
+    CONFIG,
+    CONTINUITY,
+    CONTINUITY_ANSWERS,
+    EXPORT_FORMAT,
+    METRICS,
+    METRICS_FORMAT,
+    ONNX_FOLDER,
+    OPENVINO_FOLDER,
+    PREDICTIONS_INT8,
+    SIDE_FILE,
+    WEIGHTS,
+    evaluated,
+)
+from ct_xception.checkpoint import EXPORT as EXPORT_NAME
 from ct_xception.checkpoint_files import need_side
-from ct_xception.errors import CheckpointError
-from ct_xception.files import sha256_file
-from ct_xception.publish.exports import read_exports
-from ct_xception.publish.lineage import check_lineage
-from ct_xception.publish.recount import Recount, protocols_of
+from ct_xception.errors import CheckpointError, printable
+from ct_xception.evaluation.continuity import NO_WORSE, judge_table, summarise_judgement
+from ct_xception.files import read_json, sha256_file
+from ct_xception.publish.clearance import list_files
+from ct_xception.publish.recount import Recount, agree, protocols_of
+from ct_xception.statistics.agreement import agreement_figures
 
 if TYPE_CHECKING:
     import pandas
 
+EXPORT, INT8_ANSWERS = evaluated(EXPORT_NAME), evaluated(PREDICTIONS_INT8)
+INT8 = "onnx-int8"
+_EXPORTED = (f"{ONNX_FOLDER}/", f"{OPENVINO_FOLDER}/")
+_EXPORT_AGAIN = "export it again (ct-xception export)"
 REMEDY = (
     "remove its evaluation folder and let its run measure it again (train_hf.py … --resume auto), or fetch it again"
 )
@@ -84,8 +106,8 @@ def read_evidence(model_dir: str | Path) -> Evidence:
     _check_rules(folder, evidence)
     recount = Recount(folder, side, metrics, REMEDY)
     recount.check()
-    check_lineage(folder, side, REMEDY)
-    exports = read_exports(folder, metrics, recount.answers[metrics["protocol"]])
+    _check_lineage(folder, side)
+    exports = _read_exports(folder, metrics, recount.answers[metrics["protocol"]])
     return Evidence(config, side, metrics, audit, recount.answers, exports)
 
 
@@ -162,5 +184,99 @@ def _check_rules(folder: Path, evidence: Evidence) -> None:
         )
 
 
+def _check_lineage(folder: Path, side: Mapping[str, Any]) -> None:
+    """Raise `CheckpointError` where a version's comparison was not passed, or is not what its answers give."""
+    import pandas
+
+    stated = side.get("provenance", {}).get("judged")
+    if stated is None:
+        return
+    try:
+        record = read_json(folder / evaluated(CONTINUITY))
+        table = pandas.read_parquet(folder / evaluated(CONTINUITY_ANSWERS))
+        seed, weights = record["seed"], record["weights_sha256"]
+        same = agree(summarise_judgement(record), stated) and weights == side["provenance"]["weights_sha256"]
+        found = {name: table[table["protocol"] == name] for name in record["protocols"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{printable(folder)}: its comparison with the one before cannot be read ({printable(error)}); {REMEDY}."
+        ) from error
+    for name, rows in found.items():
+        own = record["protocols"][name]
+        again = judge_table(rows, margin=record["margin"], seed=seed)
+        if not (same and agree(again, {key: own[key] for key in again})):
+            raise CheckpointError(
+                f"{printable(folder)}: the comparison with the version before is not what {CONTINUITY_ANSWERS} gives; "
+                f"{REMEDY}."
+            )
+        if own["verdict"] != NO_WORSE:
+            raise CheckpointError(f"{printable(folder)}: {own['title']} is {own['verdict']}; it is no new version.")
+
+
 def _short(digest: str | None) -> str:
     return "(unstated)" if digest is None else str(digest)[:12]
+
+
+# What was exported
+
+
+def exported_names(names: Iterable[str]) -> set[str]:
+    """Those of a folder's files that an export writes."""
+    return {name for name in names if name.startswith(_EXPORTED) or name in (EXPORT, INT8_ANSWERS)}
+
+
+def int8_figures(table: pandas.DataFrame, label_names: Sequence[str]) -> dict[str, Any]:
+    """The figures of an int8 file from its table: source, group, label, `p <class>` and `reference p <class>`."""
+    names = list(label_names)
+    labels = np.array([names.index(label) for label in table["label"]], np.intp)
+    own, reference = (table[[f"{prefix} {name}" for name in names]].to_numpy(float) for prefix in ("p", "reference p"))
+    return agreement_figures(labels, reference, own, names, table["group"].tolist())
+
+
+def _read_exports(folder: Path, metrics: Mapping[str, Any], answers: pandas.DataFrame) -> Mapping[str, Any] | None:
+    """export.json of a folder, None where it has no export; `answers` are the rows behind the own test split's figures.
+
+    Raises CheckpointError, one sentence, where file, weights, figures and answers do not belong together.
+    """
+    files = exported_names(list_files(folder)) - {EXPORT, INT8_ANSWERS}
+    if not (folder / EXPORT).is_file():
+        if files:
+            raise _export_refusal(folder, f"{min(files)} has no figures in {EXPORT}")
+        return None
+    record = read_json(folder / EXPORT)
+    if record.get("format") != EXPORT_FORMAT or record.get("weights_sha256") != metrics["weights_sha256"]:
+        raise _export_refusal(folder, f"{EXPORT} speaks of other weights, or is of another format")
+    stated = {name: digest for one in record["files"].values() for name, digest in one["sha256"].items()}
+    if files != set(stated):
+        raise _export_refusal(folder, f"{min(files ^ set(stated))} is in the folder or in {EXPORT}, but not in both")
+    for name, digest in stated.items():
+        if sha256_file(folder / name) != digest:
+            raise _export_refusal(folder, f"{name} is not the file that was measured")
+    found = record["files"].get(INT8) or record["kept_out"].get(INT8)
+    if found:
+        _check_int8(folder, found["figures"], metrics, answers)
+    return record
+
+
+def _check_int8(folder: Path, stated: Mapping[str, Any], metrics: Mapping[str, Any], answers: pandas.DataFrame) -> None:
+    """The int8 figures are those of its answers, and the answers beside them those behind the card's own figures."""
+    import pandas
+
+    if not (folder / INT8_ANSWERS).is_file():
+        raise _export_refusal(folder, f"{INT8_ANSWERS} is missing")
+    table, names = pandas.read_parquet(folder / INT8_ANSWERS), metrics["label_names"]
+    if not agree(int8_figures(table, names), stated):
+        raise _export_refusal(folder, f"the int8 figures in {EXPORT} are not those of {INT8_ANSWERS}")
+    own = answers[(answers["path"] == "predictor") & answers["refused"].isna()].set_index("source")
+    if not table["source"].is_unique or set(table["source"]) != set(own.index):
+        raise _export_refusal(folder, f"{INT8_ANSWERS} is not of the images that the card's figures are of")
+    own = own.reindex(table["source"])
+    reference = table[[f"reference p {name}" for name in names]].to_numpy(float)
+    near = np.allclose(reference, own[[f"p {name}" for name in names]].to_numpy(float), rtol=0, atol=1e-3)
+    if not near or any(own[column].tolist() != table[column].tolist() for column in ("label", "group")):
+        found = f"the answers of the network in {INT8_ANSWERS} are not those of its own evaluation"
+        raise _export_refusal(folder, found)
+
+
+def _export_refusal(folder: Path, found: str) -> CheckpointError:
+    return CheckpointError(f"{folder}: {found}; {_EXPORT_AGAIN}.")

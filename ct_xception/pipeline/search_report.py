@@ -1,0 +1,211 @@
+"""What a search leaves to read: trials.csv, search.html, best.yaml, search.json, and a table on the terminal."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ct_xception.files import write_atomically, write_json
+from ct_xception.statistics.intervals import describe_figure
+from ct_xception.training.search import EPOCHS, REASON, REFERENCE, counted, finished, pareto_front
+from ct_xception.training.search_space import apply_options
+
+if TYPE_CHECKING:
+    import optuna
+
+    from ct_xception.pipeline.searching import Search
+    from ct_xception.statistics.selection import Selection
+
+TRIALS, PAGE, BEST, RECORD = "trials.csv", "search.html", "best.yaml", "search.json"
+
+
+def write_trials(study: optuna.Study, search: Search) -> None:
+    """trials.csv: a row a trial, its state, what it scored, its options, its epochs and seconds."""
+    names, objectives = [one.name for one in search.space.dimensions], search.options.objectives
+    stream = io.StringIO()
+    rows = csv.writer(stream, lineterminator="\n")
+    rows.writerow(["trial", "state", *objectives, *names, EPOCHS, "seconds", "folder", REASON])
+    for one in counted(study):
+        options, noted = search.space.values(one.params), one.user_attrs
+        scored = one.values if one.state.name == "COMPLETE" else [""] * len(objectives)
+        notes = [noted.get(name, "") for name in (EPOCHS, "seconds", "folder", REASON)]
+        rows.writerow([one.number, one.state.name.lower(), *scored, *(options.get(name, "") for name in names), *notes])
+    write_atomically(search.folder / TRIALS, stream.getvalue())
+
+
+def report_search(study: optuna.Study, search: Search, judged: tuple[Selection, list[Any]] | None) -> dict[str, Any]:
+    """Write everything, print the table and the verdict; the record, as search.json has it."""
+    write_trials(study, search)
+    winner = judged[1][judged[0].best] if judged and len(search.options.objectives) == 1 else pareto_front(study)[0]
+    options = search.space.values(winner.params)
+    # As in the trials, the figure that was searched for chooses the epoch.
+    config = replace(apply_options(search.recipe, options), metric=search.options.objectives[0])
+    record: dict[str, Any] = {
+        "format": 1,
+        "space": search.space.to_json(),
+        "proxy": dict(search.proxy),
+        "objectives": list(search.options.objectives),
+        "sampler": search.options.sampler,
+        "pruner": search.options.pruner if search.options.prunes else "none",
+        "folds": search.options.folds,
+        "trials": {state: sum(one.state.name == state for one in counted(study)) for state in ("COMPLETE", "PRUNED")},
+        "epochs": sum(one.user_attrs.get(EPOCHS, 0) for one in counted(study)),
+        "winner": {
+            "number": winner.number,
+            "chosen": options,
+            "values": list(winner.values),
+            "folder": winner.user_attrs.get("folder", ""),
+            "options": config.mapping,
+        },
+        "front": [one.number for one in pareto_front(study)],
+        "selection": None if judged is None else selection_record(judged[0], judged[1]),
+        "verdict": verdict(judged),
+    }
+    write_json(search.folder / RECORD, record)
+    write_atomically(search.folder / BEST, _best_yaml(config.mapping, record))
+    write_page(study, search, record)
+    print("\n".join(["", *_table(study, search), "", *record["verdict"]]), flush=True)
+    print(f"written to {search.folder}/: {BEST} (train_hf.py --config takes it), {TRIALS}, {PAGE}, {RECORD}")
+    return record
+
+
+def selection_record(selection: Selection, trials: Sequence[Any]) -> dict[str, Any]:
+    """What the choice is worth, as JSON: see `statistics/selection.py`."""
+    return {
+        "score": selection.score,
+        "judged": [trial.number for trial in trials],
+        "apparent": selection.apparent.to_dict(),
+        "corrected": selection.corrected.to_dict(),
+        "optimism": selection.optimism,
+        "gain": None if selection.gain is None else selection.gain.to_dict(),
+        "beats_reference": selection.beats_reference,
+    }
+
+
+def verdict(judged: tuple[Selection, list[Any]] | None) -> list[str]:
+    """What may be believed of the winner's figure, in sentences."""
+    if judged is None:
+        return ["no answers of the trials are kept here, so what the choice is worth cannot be said."]
+    found, trials = judged
+    lines = [
+        f"best of {len(trials)}: trial {trials[found.best].number}, validation {found.score} "
+        f"{describe_figure(found.apparent.to_dict())} as chosen;",
+        f"such a choice is worth {describe_figure(found.corrected.to_dict())} on patients without a say in it "
+        f"(the choice flatters by {found.optimism:.4f}).",
+    ]
+    if found.gain is None:
+        return [*lines, "the recipe that the search began with was not among the trials: no gain over it is claimed."]
+    if trials[found.best].user_attrs.get(REFERENCE):
+        return [*lines, "that is the recipe that the search began with: no trial was better."]
+    gain = describe_figure(found.gain.to_dict())
+    if found.beats_reference:
+        return [*lines, f"it beats the recipe that the search began with by {gain}."]
+    return [
+        *lines,
+        f"it does NOT beat the recipe that the search began with beyond chance (gain {gain}): keep that one.",
+    ]
+
+
+def _table(study: optuna.Study, search: Search, rows: int = 10) -> Iterator[str]:
+    objectives, names = search.options.objectives, [one.name for one in search.space.dimensions]
+    sign = 1 if search.options.directions[0] == "minimize" else -1
+    best = sorted(finished(study), key=lambda one: sign * one.values[0])[:rows]
+    cells = [["trial", *objectives, *names]]
+    for one in best:
+        options = search.space.values(one.params)
+        cells.append(
+            [str(one.number), *(f"{value:.4f}" for value in one.values), *(_short(options.get(n)) for n in names)]
+        )
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    for row in cells:
+        yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _short(value: Any) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _best_yaml(options: dict[str, Any], record: dict[str, Any]) -> str:
+    """The winner's options as --config takes them: those that are not the defaults."""
+    import yaml
+
+    from ct_xception.training.options import option_defaults
+
+    defaults = option_defaults()
+    kept = {
+        name: value
+        for name, value in options.items()
+        if value != defaults[name] and name not in ("output_dir", "resume")
+    }
+    head = "".join(f"# {line}\n" for line in record["verdict"])
+    stated = yaml.safe_dump(kept, sort_keys=True, allow_unicode=True)
+    return f"# Trial {record['winner']['number']} of a search.\n{head}{stated}"
+
+
+def write_page(study: optuna.Study, search: Search, record: dict[str, Any]) -> None:
+    """search.html: Optuna's own plots in one page that opens offline; without plotly there is none, which is said."""
+    try:
+        import plotly  # noqa: F401
+    except ImportError:
+        print("no search.html: plotly is not installed; pip install 'ct-xception[tune]'.")
+        return
+    parts, script = [], True
+    for title, draw in _plots(study, search):
+        try:
+            figure = draw()
+        except (ValueError, RuntimeError, ZeroDivisionError) as error:  # too few trials for this plot
+            parts.append(f"<h2>{html.escape(title)}</h2><p>Not drawn: {html.escape(str(error))}</p>")
+            continue
+        drawn = figure.to_html(full_html=False, include_plotlyjs=script, config={"displaylogo": False})
+        parts.append(f"<h2>{html.escape(title)}</h2>{drawn}")
+        script = False
+    rows = "".join(f"<li>{html.escape(line)}</li>" for line in record["verdict"])
+    table = html.escape("\n".join(_table(study, search, 20)))
+    write_atomically(search.folder / PAGE, _PAGE.format(rows=rows, table=table, plots="".join(parts)))
+
+
+def _plots(study: optuna.Study, search: Search) -> Iterator[tuple[str, Any]]:
+    from optuna import visualization
+
+    objectives = search.options.objectives
+    if len(objectives) > 1:
+        yield "Front", lambda: visualization.plot_pareto_front(study, target_names=list(objectives))
+    for index, name in enumerate(objectives):
+        several = (
+            {"target": lambda one, index=index: one.values[index], "target_name": name}
+            if len(objectives) > 1
+            else {"target_name": name}
+        )
+        yield f"Course of {name}", lambda named=several: visualization.plot_optimization_history(study, **named)
+        yield (
+            f"Which options mattered for {name}",
+            lambda named=several: visualization.plot_param_importances(study, **named),
+        )
+        yield f"Every option against {name}", lambda named=several: visualization.plot_slice(study, **named)
+        yield (
+            f"Trials side by side, {name}",
+            lambda named=several: visualization.plot_parallel_coordinate(study, **named),
+        )
+    if len(objectives) == 1:
+        yield "Learning curves", lambda: visualization.plot_intermediate_values(study)
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Search of hyperparameters</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1b1f24; }}
+pre {{ overflow-x: auto; background: #f4f5f7; padding: 1rem; border-radius: 6px; }}
+</style>
+<h1>Search of hyperparameters</h1>
+<p>Every figure here is of validation. The test split was not looked at by any trial. For research use only.</p>
+<ul>{rows}</ul>
+<h2>The best trials</h2>
+<pre>{table}</pre>
+{plots}
+</html>
+"""

@@ -1,0 +1,402 @@
+"""The search of hyperparameters as a stage: one corpus, one split, many trainings, and one winner that is tested once.
+
+FOLDER/search.db            what every trial was and scored (or the storage of --storage)
+FOLDER/trials/0007/         a trial's run: its options, epochs, weights, and answers to validation
+FOLDER/trials.csv, search.html, search.json, best.yaml
+FOLDER/winner/              the winner's run: checkpoint, figures, card; the only one that ever sees the test split
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ct_xception.errors import InputError, WorkError, printable
+from ct_xception.files import atomic_path, read_json, write_json
+from ct_xception.pipeline.context import River
+from ct_xception.training.options import METRICS, TrainConfig
+from ct_xception.training.search import (
+    EPOCHS,
+    REFERENCE,
+    GivenUp,
+    Outcome,
+    Proposal,
+    SearchOptions,
+    Worker,
+    counted,
+    finished,
+    open_study,
+    pareto_front,
+    take_up_again,
+)
+from ct_xception.training.search_space import Space, apply_options
+
+if TYPE_CHECKING:
+    import optuna
+
+    from ct_xception.statistics.selection import Selection
+    from ct_xception.training.cache import CachedSlices
+
+ANSWERS = "validation.npz"  # of a trial: the kept epoch's logits, the labels, and the patients
+LOGITS = "logits.npy"  # of one training
+SEARCH = "search.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """What a search works on: the recipe that trials vary, what stands in for the full training, and where it lies.
+
+    `recipe` is the full training; trials have `proxy` (options that make them cheap) on top of it.
+    """
+
+    recipe: TrainConfig
+    proxy: Mapping[str, Any]
+    space: Space
+    options: SearchOptions
+    folder: Path
+    storage: str
+
+    @property
+    def trial_config(self) -> TrainConfig:
+        """The recipe as trials train it: the figure that is searched for also chooses the epoch."""
+        return replace(apply_options(self.recipe, self.proxy), metric=self.options.objectives[0])
+
+    def folder_of(self, number: int) -> Path:
+        """The run folder of a trial."""
+        return self.folder / "trials" / f"{number:04d}"
+
+
+def search_corpus(search: Search, command: str, *, resume: bool = False, finish: bool = True) -> None:
+    """Search to the end of the budget, report, and train and measure the winner (if `finish`).
+
+    Any number of processes may do the same with one folder and storage at once. Raises InputError.
+    """
+    from ct_xception.pipeline.splitting import load_and_split
+    from ct_xception.training.distributed import join_processes
+    from ct_xception.training.loop import make_accelerator, share_cores
+
+    _refuse_what_is_not_searched(search.recipe)
+    join_processes()
+    share_cores(search.recipe)
+    search.folder.mkdir(parents=True, exist_ok=True)
+    config = replace(search.trial_config, output_dir=str(search.folder))
+    accelerator = make_accelerator(config)
+    study, told = None, Told(search)
+    if accelerator.is_main_process:
+        study, made = open_study(search.storage, search.options, search.space)
+        if not made and finished(study) and not resume and _alone(study):
+            raise InputError(
+                f"--output_dir: {printable(search.folder)} holds a search already; go on with it (--resume auto) or "
+                "name another folder."
+            )
+        if made:
+            _ask_reference(search, study)
+        elif resume:
+            take_up_again(study)
+    river = load_and_split(config, search.folder, accelerator, command)
+    trainer = Trainer(search, river)
+    Worker(study, search.space, search.options, accelerator, trainer).work(told)
+    if study is not None:
+        _finish(search, study, command if finish else None)
+
+
+def _alone(study: optuna.Study) -> bool:
+    return not any(one.state.name == "RUNNING" for one in study.get_trials(deepcopy=False))
+
+
+def _refuse_what_is_not_searched(config: TrainConfig) -> None:
+    for option, given in (("--replay", config.replay), ("--only_fold", config.only_fold is not None)):
+        if given:
+            raise InputError(f"{option}: is not for a search; give it to the training that follows.")
+
+
+def _ask_reference(search: Search, study: optuna.Study) -> None:
+    """The recipe itself, as far as the space holds it, is the first trial: what the others have to beat."""
+    if search.options.sampler == "grid":
+        return
+    config, values = search.trial_config, {}
+    for one in search.space.dimensions:
+        own = _own_value(config, one.name)
+        if own is None or not one.holds(own) or not _asked(config, one.when):
+            continue
+        values[one.name] = one.stored(own)
+    study.enqueue_trial(values, user_attrs={REFERENCE: True})
+
+
+def _asked(config: TrainConfig, when: Mapping[str, tuple[Any, ...]]) -> bool:
+    return all(_own_value(config, name) in values for name, values in when.items())
+
+
+def _own_value(config: TrainConfig, name: str) -> Any:
+    from ct_xception.training.options import augment_config
+
+    return getattr(augment_config(config), name.partition(".")[2]) if "." in name else getattr(config, name)
+
+
+class Trainer:
+    """Trains what is proposed, on the corpus and the split of the search; see `RunTrial`."""
+
+    def __init__(self, search: Search, river: River) -> None:
+        self.search, self.river = search, river
+        self.parts = list(_parts(river, search.options.folds))
+
+    def __call__(self, proposal: Proposal, report: Callable[[float, int], None]) -> Outcome:
+        started = time.monotonic()
+        folder = self.search.folder_of(proposal.first_number)
+        try:
+            config = replace(
+                apply_options(self.search.trial_config, proposal.options), output_dir=str(folder), resume="auto"
+            )
+        except InputError as error:
+            raise GivenUp(f"options that do not go together: {error}") from error
+        heard = _Heard(report, config.metric)
+        found = [self._train(config, folder, number, heard) for number in range(len(self.parts))]
+        logits, labels, groups = (np.concatenate(list(column)) for column in zip(*found, strict=True))
+        if self.river.accelerator.is_main_process:
+            with atomic_path(folder / ANSWERS) as temporary, open(temporary, "wb") as stream:
+                np.savez(stream, logits=logits, labels=labels, groups=groups)
+        values = score(logits, labels, config, self.search.options.objectives)
+        notes = {EPOCHS: heard.epochs, "seconds": round(time.monotonic() - started, 1)}
+        return Outcome(values, notes | {"folder": folder.relative_to(self.search.folder).as_posix()})
+
+    def _train(
+        self, config: TrainConfig, folder: Path, number: int, heard: _Heard
+    ) -> tuple[NDArray, NDArray[np.integer], NDArray]:
+        """One training, of a fold or of the split's own parts; the kept epoch's answers to what it did not train on."""
+        from ct_xception.training.loop import Training, TrainingError
+
+        part, accelerator = self.parts[number], self.river.accelerator
+        run = folder / "folds" / str(number + 1) if len(self.parts) > 1 else folder
+        if accelerator.is_main_process:
+            write_json(folder / "config.json", config.mapping)
+        accelerator.free_memory()  # the network before this one
+        train, validation = (self._slices(config, names) for names in (part.train, part.validation))
+        try:
+            training = Training(
+                config,
+                accelerator,
+                run,
+                label_names=self.river.label_names,
+                split=part.name,
+                train=train,
+                validation=validation,
+            )
+            heard.run, training.heard = run, heard
+            heard.epochs += len(training.fit().history)
+        except TrainingError as error:
+            raise GivenUp(str(error)) from error
+        finally:
+            accelerator.free_memory()
+        return np.load(run / LOGITS, allow_pickle=False), np.asarray(validation.labels), np.asarray(validation.groups)
+
+    def _slices(self, config: TrainConfig, sources: Sequence[str]) -> CachedSlices:
+        from ct_xception.training.cache import CachedSlices, prepare_slices
+        from ct_xception.training.distributed import main_first
+
+        cache = self.search.folder / "cache"
+        with main_first(self.river.accelerator):
+            whole = [
+                prepare_slices(self.river.splits[name], cache, config.reading, description=f"reading {name}")
+                for name in ("train", "validation")
+            ]
+        return CachedSlices.join(whole).select(sources)
+
+
+class _Heard:
+    """Hears of every epoch: keeps the answers of the best one beside the run, and reports how the trial goes."""
+
+    def __init__(self, report: Callable[[float, int], None], metric: str) -> None:
+        self.report, self.metric = report, metric
+        self.epochs, self.run = 0, Path()
+
+    def __call__(self, record: Mapping[str, Any], logits: NDArray, kept: bool) -> None:
+        if kept and int(os.environ.get("RANK", "0")) == 0:
+            with atomic_path(self.run / LOGITS) as temporary, open(temporary, "wb") as stream:
+                np.save(stream, logits)
+        figure = record[f"validation_{self.metric}"]
+        self.report(float("nan") if figure is None else float(figure), record["epoch"])
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One training of a trial: the sources of its two sides, and the name of this division."""
+
+    train: list[str]
+    validation: list[str]
+    name: str
+
+
+def _parts(river: River, folds: int) -> Iterator[_Part]:
+    """The split's own training and validation sides; or grouped folds of the two together. Never the test side."""
+    own = {name: list(river.splits[name]["source"]) for name in ("train", "validation")}
+    if not folds:
+        yield _Part(own["train"], own["validation"], river.split["name"])
+        return
+    from datasets import DatasetDict
+
+    from ct_xception.corpus.split import grouped_folds
+
+    together = DatasetDict({name: river.splits[name] for name in own})
+    drawn, described = grouped_folds(together, folds, seed=river.config.seed)
+    for fold, record in zip(drawn, described["folds"], strict=True):
+        yield _Part(
+            [*fold["train"]["source"], *fold["validation"]["source"]], list(fold["test"]["source"]), record["name"]
+        )
+
+
+def score(logits: NDArray, labels: NDArray, config: TrainConfig, objectives: Sequence[str]) -> tuple[float, ...]:
+    """The value of every objective: a figure of the logits (N, K), their calibration error, or millions of weights.
+
+    The calibration error is that of the raw answers, before a temperature is fitted.
+    """
+    from scipy.special import softmax
+
+    from ct_xception.statistics.calibration import calibration_figures
+    from ct_xception.training.validation import validation_figures
+
+    figures = validation_figures(logits, labels)
+    values = []
+    for name in objectives:
+        if name in METRICS:
+            value = figures[name]
+        elif name == "calibration_error":
+            value = calibration_figures(softmax(logits, axis=1), labels, resamples=0)["ece"]["value"]
+        else:
+            value = parameters_in_millions(config)
+        if value is None or not np.isfinite(value):
+            raise GivenUp(f"its {name} on validation cannot be had")
+        values.append(float(value))
+    return tuple(values)
+
+
+def parameters_in_millions(config: TrainConfig) -> float:
+    """The size of a configuration's network."""
+    import timm
+    import torch
+
+    with torch.device("meta"):
+        network = timm.create_model(config.backbone, num_classes=2)
+    return sum(one.numel() for one in network.parameters()) / 1e6
+
+
+class Told:
+    """Prints a line after each trial: what it scored, the best so far, and how long the rest may take."""
+
+    def __init__(self, search: Search) -> None:
+        self.search, self.started, self.done = search, time.monotonic(), 0
+
+    def __call__(self, study: optuna.Study) -> None:
+        from ct_xception.pipeline.search_report import write_trials
+
+        trials = counted(study)
+        if not trials:
+            return
+        self.done += 1
+        ended = [one for one in trials if one.state.name in ("COMPLETE", "PRUNED")]
+        last = max(ended, key=lambda one: (one.datetime_complete is not None, one.datetime_complete))
+        print(
+            f"trial {last.number}: {describe_trial(last, self.search.options)}{self._best(study)}{self._left(ended)}",
+            flush=True,
+        )
+        write_trials(study, self.search)
+
+    def _best(self, study: optuna.Study) -> str:
+        front = pareto_front(study)
+        if not front:
+            return ""
+        if len(self.search.options.objectives) > 1:
+            return f"; {len(front)} trials on the front"
+        return f"; best so far {front[0].values[0]:.4f} (trial {front[0].number})"
+
+    def _left(self, ended: Sequence[Any]) -> str:
+        options, spent = self.search.options, time.monotonic() - self.started
+        if options.trials <= 0 or self.done == 0:
+            return ""
+        minutes = (options.trials - len(ended)) * spent / self.done / 60
+        return f"; {len(ended)} of {options.trials}, about {minutes:.0f} min left" if minutes >= 0 else ""
+
+
+def describe_trial(trial: Any, options: SearchOptions) -> str:
+    """What one trial scored, in words."""
+    if trial.state.name != "COMPLETE":
+        return f"given up ({trial.user_attrs.get('reason', 'pruned')})"
+    return ", ".join(f"{name} {value:.4f}" for name, value in zip(options.objectives, trial.values, strict=True))
+
+
+def read_answers(search: Search, trial: Any) -> tuple[NDArray, NDArray, NDArray] | None:
+    """A trial's logits (N, K), labels and patients of validation; None where they are not here."""
+    file = search.folder / trial.user_attrs.get("folder", "") / ANSWERS
+    if not file.is_file():
+        return None
+    with np.load(file, allow_pickle=False) as held:
+        return held["logits"], held["labels"], held["groups"]
+
+
+def judge(search: Search, study: optuna.Study) -> tuple[Selection, list[Any]] | None:
+    """What the choice of the best trial is worth, and the trials that were judged; None without answers to judge."""
+    from ct_xception.statistics.selection import judge_selection
+
+    held = [(trial, found) for trial in finished(study) if (found := read_answers(search, trial)) is not None]
+    if not held:
+        return None
+    _, labels, groups = held[0][1]
+    alike = [(trial, found[0]) for trial, found in held if np.array_equal(found[1], labels)]
+    trials = [trial for trial, _ in alike]
+    reference = next((i for i, trial in enumerate(trials) if trial.user_attrs.get(REFERENCE)), None)
+    options: dict[str, Any] = {"reference": reference, "seed": search.options.seed}
+    judged = judge_selection(
+        [own for _, own in alike], labels, groups.tolist(), search.options.objectives[0], **options
+    )
+    return judged, trials
+
+
+def _finish(search: Search, study: optuna.Study, command: str | None) -> None:
+    """Say what came out; train and measure the winner unless another worker does."""
+    from ct_xception.pipeline.search_report import report_search
+
+    front = pareto_front(study)
+    if not front:
+        raise WorkError("no trial came to its end; trials.csv says why each was given up.")
+    judged = judge(search, study)
+    record = report_search(study, search, judged)
+    if command is None:
+        return
+    winner = search.folder / "winner"
+    if (winner / "model" / "README.md").is_file():
+        print(f"winner: {winner / 'model'} is complete already.")
+        return
+    _train_winner(search, record, winner, command)
+
+
+def _train_winner(search: Search, record: Mapping[str, Any], winner: Path, command: str) -> None:
+    """The whole run of the winner, which takes its trial's own weights where trials were trainings in full."""
+    from ct_xception.pipeline.run import build
+    from ct_xception.training.options import config_from_mapping
+
+    config = replace(config_from_mapping(record["winner"]["options"]), output_dir=str(winner), resume="auto")
+    own = search.folder / record["winner"]["folder"]
+    winner.mkdir(parents=True, exist_ok=True)
+    if not search.proxy and not search.options.folds and not (winner / "checkpoints").exists():
+        for name in ("checkpoints", "history.jsonl"):
+            source, target = own / name, winner / name
+            if source.is_dir():
+                shutil.copytree(source, target.with_name(f"{name}.partial"), dirs_exist_ok=True)
+                target.with_name(f"{name}.partial").rename(target)
+            elif source.is_file():
+                shutil.copyfile(source, target)
+    write_json(winner / SEARCH, {name: value for name, value in record.items() if name != "trials"})
+    print(f"\nwinner: trial {record['winner']['number']}, now measured on the test split, once, in {winner}")
+    build(config, command)
+
+
+def read_record(run: Path) -> dict[str, Any] | None:
+    """What a run folder says of the search that it won; None where it won none."""
+    return read_json(run / SEARCH) if (run / SEARCH).is_file() else None

@@ -1,0 +1,469 @@
+"""What a card's templates are given: values of the checkpoint's own files, typed, and not one sentence.
+
+    values = card_values(evidence, repo_id="user/repo", license="apache-2.0", handler=False)
+
+A metric is a block of metrics.json, {"value", "low", "high", "n", …}; a section that was not measured is None.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ct_xception.audit.overlap import sentences
+from ct_xception.corpus.split import PSEUDO_PATIENTS
+from ct_xception.evaluation.baselines import BASELINE_TITLES
+from ct_xception.evaluation.continuity import WITHOUT_TWINS
+from ct_xception.evaluation.pointing import NEAR
+from ct_xception.explain.catalogue import COMPARED, METHODS, RANDOMISED_BELOW
+from ct_xception.publish.verify import Evidence
+from ct_xception.serving.catalogue import RUNTIMES
+from ct_xception.statistics.class_groups import partition_classes
+from ct_xception.text import RESEARCH_USE
+
+Metric = Mapping[str, Any]
+_SHOWN_FINDINGS, _SHOWN_POINTS = 6, 8
+_SEVERITIES = ("critical", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Network:
+    """`begun_from` is "" for random weights; `weights` the SHA-256; `crops` and `filters` what the predictor does."""
+
+    architecture: str
+    image_size: int
+    label_names: tuple[str, ...]
+    begun_from: str
+    weights: str
+    crops: bool
+    filters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """`name` tells nothing of where it lay; `origin` is where patients are known from, "" where they are not.
+
+    `patients_known` is False where look-alikes stand for patients; `crossing` counts groups that lie in two splits.
+    """
+
+    name: str
+    kind: str
+    notes: tuple[str, ...]
+    sizes: Mapping[str, int]
+    origin: str
+    patients_known: bool
+    crossing: int
+
+    @property
+    def is_phantom(self) -> bool:
+        """Whether a program drew it."""
+        return self.kind == "phantom"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Simple rules on one protocol's images: the best one's title, each one's metrics, why others were not run."""
+
+    best: str
+    metrics: Mapping[str, Mapping[str, Metric]]
+    difference: Metric
+    is_beaten: bool
+    skipped: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A protocol that ran: the predictor's metrics, and the simple rules beside it.
+
+    `removed` images have a twin; `folds` counts those of cross-validation, whose groups are of `origin`.
+    """
+
+    name: str
+    predictor: Mapping[str, Any]
+    split_hash: str
+    removed: int
+    folds: int
+    origin: str
+    rules: Rules | None
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way of asking: its metrics, the number of files that it refused, and the commonest reasons."""
+
+    name: str
+    metrics: Mapping[str, Any]
+    refused: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question that the classes mix: within `group` ("" for which group), which of the `alternatives`."""
+
+    group: str
+    alternatives: tuple[str, ...]
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """How the headline's intervals came about, and why some metrics have none."""
+
+    confidence: float
+    resamples: int
+    wilson_by_group: bool
+    bootstrap_by_group: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """`counts` {severity: how many}; the gravest findings, {"severity", "title"}, and the others."""
+
+    leaks: bool
+    counts: Mapping[str, int]
+    gravest: tuple[Mapping[str, Any], ...]
+    others: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Prediction sets under a protocol; `fails` where they hold the true class less often, or otherwise, than meant."""
+
+    protocol: Protocol
+    metrics: Mapping[str, Any]
+    fails: bool
+
+
+@dataclass(frozen=True)
+class ClassMistakes:
+    """The mistakes on one true class: the commonest wrong answer, and the surest with its probability."""
+
+    label: str
+    wrong: int
+    n: int
+    commonest: str
+    times: int
+    surest: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """Of `n` answers of the headline protocol, how many are wrong, by true class."""
+
+    n: int
+    wrong: int
+    classes: tuple[ClassMistakes, ...]
+
+
+@dataclass(frozen=True)
+class HeatMaps:
+    """What was found of some test images' heat maps; `compared` {metric: title of the other method}."""
+
+    method: str
+    metrics: Mapping[str, Any]
+    compared: Mapping[str, str]
+    near: float = NEAR
+    randomised_below: float = RANDOMISED_BELOW
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file for another runtime: where it is, and what was measured of it before it was kept, or kept out."""
+
+    runtime: str
+    path: str
+    measured: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of the checkpoint; `judged` is how it answers beside the one before, None for the first."""
+
+    number: int
+    name: str
+    weights: str
+    date: str
+    corpus: str
+    imported_from: str
+    replayed: int
+    replayed_corpora: tuple[str, ...]
+    judged: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Versions:
+    """Every version, the newest first, and what its test was cleared of.
+
+    `shared` are the overlaps that were found between corpora, None where they were not looked for; `seen` test images
+    were left out; `absent` are corpora of earlier versions that were not there to be searched.
+    """
+
+    all: tuple[Version, ...]
+    start: str
+    share: float
+    shared: tuple[str, ...] | None
+    seen: int
+    absent: tuple[str, ...]
+
+
+def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool) -> dict[str, Any]:
+    """Everything that the card's templates may name."""
+    metrics, protocols = evidence.metrics, _protocols(evidence)
+    own = next(one for one in protocols if one.name == metrics["protocol"])
+    return {
+        "research_use": RESEARCH_USE,
+        "repo_id": repo_id,
+        "license": license,
+        "handler": handler,
+        "network": _network(evidence),
+        "corpus": _corpus(evidence),
+        "training": evidence.provenance,
+        "window": evidence.side.get("input", {}).get("window"),
+        "protocols": protocols,
+        "headline": protocols[0],
+        "own_protocol": own,
+        "paths": _paths(metrics),
+        "questions": _questions(evidence),
+        "intervals": _intervals(evidence),
+        "audit": _audit(evidence),
+        "calibration": metrics.get("calibration") or None,
+        "sets": metrics.get("conformal", {}).get("rule"),
+        "coverages": _coverages(evidence, protocols),
+        **_operating(metrics),
+        "abstention": metrics.get("abstention") or None,
+        "gate": metrics.get("gate") or None,
+        "heat_maps": _heat_maps(metrics),
+        "mistakes": _mistakes(evidence),
+        "versions": _versions(evidence.provenance),
+        **_exports(evidence),
+        "figures": metrics["figures"],
+    }
+
+
+def _network(evidence: Evidence) -> Network:
+    config, stated = evidence.config, evidence.side.get("input", {})
+    begun = str(evidence.provenance.get("initial_weights", ""))
+    return Network(
+        config["architecture"],
+        config["pretrained_cfg"]["input_size"][-1],
+        tuple(config["label_names"]),
+        "" if begun in ("random", "none") else begun,
+        evidence.metrics["weights_sha256"],
+        bool(stated.get("body_crop", True)),
+        tuple(stated.get("filters", ())),
+    )
+
+
+def corpus_name(corpus: Mapping[str, Any]) -> str:
+    """What to call a corpus: a Hub id whole, of a folder or file the last part: paths are nobody's business."""
+    source = str(corpus.get("source", "an unnamed corpus"))
+    if corpus.get("kind") in ("hub", "phantom"):
+        return source
+    return re.split(r"[/\\]", source.rstrip("/\\"))[-1]
+
+
+def _corpus(evidence: Evidence) -> Corpus:
+    corpus, split = evidence.provenance.get("corpus", {}), evidence.provenance.get("split", {})
+    known = corpus.get("groups", {}).get("origin") or evidence.protocols.get("grouped", {}).get("groups_origin") or ""
+    return Corpus(
+        corpus_name(corpus),
+        str(corpus.get("kind", "")),
+        tuple(str(note).rstrip(".") for note in corpus.get("notes", ())),
+        evidence.metrics.get("split_sizes", {}),
+        str(known),
+        bool(known) and not str(known).startswith(PSEUDO_PATIENTS),
+        split.get("crossing_groups", 0),
+    )
+
+
+def _protocols(evidence: Evidence) -> tuple[Protocol, ...]:
+    """The headline's first, and then in their order."""
+    order = sorted(evidence.protocols, key=lambda name: name != evidence.headline)
+    return tuple(_protocol(evidence, name, evidence.protocols[name]) for name in order)
+
+
+def _protocol(evidence: Evidence, name: str, block: Mapping[str, Any]) -> Protocol:
+    return Protocol(
+        name,
+        block["paths"]["predictor"],
+        str(block["split_hash"] or ""),
+        block.get("removed", 0),
+        len(block.get("folds", ())),
+        str(block.get("groups_origin") or "those of the corpus"),
+        _rules(evidence.metrics.get("baselines", {}).get(name)),
+    )
+
+
+def _rules(block: Mapping[str, Any] | None) -> Rules | None:
+    if block is None:
+        return None
+    return Rules(
+        _rule(block["best"]),
+        {_rule(name): found for name, found in block["figures"].items()},
+        block["difference"],
+        block["beats_best"],
+        {_rule(name): str(why).rstrip(".") for name, why in block.get("skipped", {}).items()},
+    )
+
+
+def _rule(name: str) -> str:
+    return BASELINE_TITLES.get(name, name)
+
+
+def _paths(metrics: Mapping[str, Any]) -> tuple[Route, ...]:
+    found = []
+    for name, block in metrics["paths"].items():
+        reasons = [refusal["reason"].removeprefix(f"{refusal['source']}: ") for refusal in block["refused"]]
+        commonest = sorted(set(reasons), key=lambda reason: (-reasons.count(reason), reason))[:3]
+        found.append(Route(name, block, len(reasons), tuple(reason.rstrip(".") for reason in commonest)))
+    return tuple(found)
+
+
+def _questions(evidence: Evidence) -> tuple[Question, ...]:
+    block = evidence.metrics.get("questions", {}).get(evidence.headline)
+    if block is None:
+        return ()
+    groups = partition_classes(evidence.metrics["class_groups"], evidence.metrics["label_names"])
+    within = [Question(name, tuple(groups[name]), found) for name, found in block["within"].items()]
+    return (Question("", tuple(groups), block["groups"]), *within)
+
+
+def _intervals(evidence: Evidence) -> Intervals:
+    block, stated = evidence.protocols[evidence.headline]["paths"]["predictor"], evidence.metrics["intervals"]
+    shown = [block[name] for name in ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "log_loss")]
+    shown += [metric for own in block["per_class"].values() for metric in own.values()]
+    methods = {metric["method"] for metric in shown}
+    return Intervals(
+        stated["confidence"],
+        stated["resamples"],
+        "wilson_by_group" in methods,
+        "bootstrap_by_group" in methods,
+        tuple(sorted({metric["reason"] for metric in shown if metric.get("reason")})),
+    )
+
+
+def _audit(evidence: Evidence) -> Audit | None:
+    if evidence.audit is None:
+        return None
+    order = {severity: place for place, severity in enumerate(_SEVERITIES)}
+    found = sorted(evidence.audit.get("findings", []), key=lambda one: order.get(one["severity"], len(order)))
+    counts = {level: sum(one["severity"] == level for one in found) for level in _SEVERITIES}
+    shown = min(sum(one["severity"] != "note" for one in found), _SHOWN_FINDINGS)
+    return Audit(bool(evidence.audit.get("leaks")), counts, tuple(found[:shown]), tuple(found[shown:]))
+
+
+def _coverages(evidence: Evidence, protocols: Sequence[Protocol]) -> tuple[Coverage, ...]:
+    """In the order of the evaluation, where sets are promised at all."""
+    block, named = evidence.metrics.get("conformal") or {}, {one.name: one for one in protocols}
+    if not block or block["rule"]["threshold"] is None:
+        return ()
+    return tuple(_coverage(named[name], block[name]) for name in evidence.protocols if name in block)
+
+
+def _coverage(protocol: Protocol, found: Mapping[str, Any]) -> Coverage:
+    high = found["coverage"]["high"]
+    below = high is not None and high < found["nominal"]
+    return Coverage(protocol, found, found["within_expected"] is False or below)
+
+
+def _operating(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The points of the class groups, or of the first classes where there are no groups, and how many more there are.
+
+    Not the points' thresholds alone: each with its measured sensitivity and specificity.
+    """
+    points = metrics.get("operating_points") or []
+    shown = [point for point in points if point["kind"] == "group"] or points[:_SHOWN_POINTS]
+    return {"operating_points": tuple(shown), "more_points": len(points) - len(shown)}
+
+
+def _heat_maps(metrics: Mapping[str, Any]) -> HeatMaps | None:
+    block = metrics.get("explanations")
+    if not block:
+        return None
+    compared = {f"agreement_{name}": METHODS[name].title for name in COMPARED if name != block["method"]}
+    return HeatMaps(METHODS[block["method"]].title, block, compared)
+
+
+def _mistakes(evidence: Evidence) -> Mistakes:
+    rows = evidence.answers[evidence.headline]
+    table = rows[(rows["path"] == "predictor") & rows["refused"].isna()].reset_index(drop=True)
+    names = evidence.metrics["label_names"]
+    found = [_class_mistakes(table, label, names) for label in names]
+    wrong = [one for one in found if one is not None]
+    return Mistakes(len(table), sum(one.wrong for one in wrong), tuple(wrong))
+
+
+def _class_mistakes(table: Any, label: str, names: Sequence[str]) -> ClassMistakes | None:
+    own = table[table["label"] == label]
+    wrong = own[own["predicted"] != label]
+    if wrong.empty:
+        return None
+    common = wrong["predicted"].value_counts()
+    first = min(common[common == common.max()].index)
+    sure = wrong.loc[wrong[[f"p {name}" for name in names]].max(axis=1).idxmax()]
+    answer = str(sure["predicted"])
+    return ClassMistakes(label, len(wrong), len(own), first, int(common[first]), answer, float(sure[f"p {answer}"]))
+
+
+def _exports(evidence: Evidence) -> dict[str, tuple[Exported, ...]]:
+    record = evidence.exports or {"files": {}, "kept_out": {}}
+    return {
+        ours: tuple(Exported(name, files[0], record[theirs][name]) for name, files in RUNTIMES.items()
+                    if name in record[theirs])
+        for ours, theirs in (("exported", "files"), ("kept_out", "kept_out"))
+    }  # fmt: skip
+
+
+def _versions(provenance: Mapping[str, Any]) -> Versions | None:
+    judged, replay = provenance.get("judged"), provenance.get("replay") or {}
+    if judged is None:
+        return None
+    overlaps = judged.get("overlaps")
+    entries = [*provenance.get("lineage", []), {**provenance, "name": "this one"}]
+    return Versions(
+        tuple(_version(entry) for entry in reversed(entries)),
+        _short(provenance["went_on_from"]["name"]),
+        replay.get("share", 0.0),
+        None if overlaps is None else tuple(said for one in overlaps for said in sentences(one)),
+        sum(one["left_out"]["seen"] for name, one in judged["protocols"].items() if name != WITHOUT_TWINS),
+        _absent(provenance, replay.get("corpora", [])),
+    )
+
+
+def _version(entry: Mapping[str, Any]) -> Version:
+    replay = entry.get("replay") or {}
+    return Version(
+        int(entry.get("version", 1)),
+        _short(entry["name"]),
+        str(entry.get("weights_sha256") or ""),
+        str(entry.get("date", "")),
+        _file_name(entry.get("corpus", {}).get("source", "not stated")),
+        str(entry["imported"].get("from", "elsewhere")) if "imported" in entry else "",
+        replay.get("images", 0),
+        tuple(_file_name(one["corpus"].get("source")) for one in replay.get("corpora", [])),
+        entry.get("judged"),
+    )
+
+
+def _short(name: object) -> str:
+    """A Hub id with as much of its commit as tells it apart."""
+    repository, sign, revision = str(name).partition("@")
+    return repository + sign + revision[:12]
+
+
+def _file_name(source: object) -> str:
+    return Path(str(source)).name
+
+
+def _absent(provenance: Mapping[str, Any], replayed: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The corpora of earlier versions that were not there to be searched; none where no old one was given at all."""
+    given = {one.get("hash") for one in [*(one["corpus"] for one in replayed), provenance.get("corpus", {})]}
+    past = [entry.get("corpus", {}) for entry in provenance.get("lineage", [])]
+    missing = {_file_name(one["source"]) for one in past if one.get("hash") and one["hash"] not in given}
+    return tuple(sorted(missing)) if replayed else ()

@@ -1,0 +1,95 @@
+"""`ct-xception tune` from its command line to the winner's card, on a phantom and in small."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from ct_xception.cli import main
+from ct_xception.pipeline.search_report import verdict
+from ct_xception.statistics.selection import judge_selection
+from ct_xception.training.options import parse_config
+
+SPACE = "learning_rate: {from: 1e-4, to: 1e-2, log: true}\nlabel_smoothing: {from: 0.0, to: 0.2, step: 0.1}\n"
+QUICK = "--weights none --image_size 64 --epochs 1 --batch_size 8 --threads 1 --workers 0 --no-audit --explained 0"
+
+
+@pytest.fixture(scope="module")
+def searched(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search of two trials, and its winner."""
+    folder = tmp_path_factory.mktemp("tune")
+    (folder / "space.yaml").write_text(SPACE)
+    words = ["tune", "--corpus", str(tiny_corpus), *QUICK.split(), "--protocols", "published"]
+    words += ["--space", str(folder / "space.yaml"), "--trials", "2", "--output_dir", str(folder / "search")]
+    assert main(words) == 0
+    return folder / "search"
+
+
+def test_the_winner_is_its_trials_own_network_and_alone_saw_the_test_split(searched: Path) -> None:
+    record = json.loads((searched / "search.json").read_text())
+    own = next((searched / record["winner"]["folder"] / "checkpoints").glob("*/best.safetensors"))
+    kept, chosen = load_file(searched / "winner/model/model.safetensors"), load_file(own)
+    assert np.array_equal(kept["conv2.weight"], chosen["conv2.weight"])
+    assert (searched / "winner/model/evaluation/metrics.json").is_file()
+    assert (searched / "winner/model/README.md").is_file()
+    for trial in (searched / "trials").iterdir():
+        assert not list(trial.rglob("metrics.json"))
+        with np.load(trial / "validation.npz", allow_pickle=False) as answers:
+            assert len(answers["labels"]) == json.loads((searched / "split.json").read_text())["counts"]["validation"]
+
+
+def test_what_a_search_leaves_can_be_read(searched: Path) -> None:
+    rows = list(csv.DictReader((searched / "trials.csv").open()))
+    assert [row["state"] for row in rows] == ["complete", "complete"]
+    assert float(rows[0]["learning_rate"]) == 1e-3  # the recipe itself comes first
+    config = parse_config(["--config", str(searched / "best.yaml"), "--output_dir", "elsewhere"])
+    assert config.image_size == 64
+    page = (searched / "search.html").read_text()
+    assert "Which options mattered" in page
+    assert "cdn.plot.ly" not in page.split("<h2>")[0]
+    assert "no trial was better" in page or "beat the recipe" in page
+
+
+def test_a_search_that_is_there_goes_on_only_when_asked(
+    searched: Path, tiny_corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = str(searched.parent / "space.yaml")
+    words = ["tune", "--corpus", str(tiny_corpus), *QUICK.split(), "--protocols", "published", "--space", space]
+    words += ["--output_dir", str(searched), "--no-winner"]
+    assert main([*words, "--trials", "3"]) == 2
+    assert "holds a search already" in capsys.readouterr().err
+    assert main([*words, "--trials", "3", "--resume", "auto"]) == 0
+    assert len(list(csv.DictReader((searched / "trials.csv").open()))) == 3
+
+
+def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start = ["tune", "--corpus", str(tmp_path / "none"), "--output_dir", str(tmp_path / "search")]
+    for words, said in (
+        (["--sampler", "bayes"], "--sampler: 'bayes' is not one of"),
+        (["--proxy", "image_size"], "'image_size' is not NAME=VALUE"),
+        (["--proxy", "seed=3"], "seed says which data, luck or machine"),
+        (["--space", str(tmp_path / "no.yaml")], "--space: "),
+        (["--replay", "x"], "--replay: "),
+    ):
+        assert main([*start, *words]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["tune", "--corpus", "phantom"]) == 2
+    assert "--output_dir: not given" in capsys.readouterr().err
+
+
+def test_a_search_that_beat_nothing_says_so() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 80)
+    coins = [rng.normal(size=(80, 2)) for _ in range(5)]
+    found = judge_selection(coins, labels, None, "accuracy", reference=0, resamples=200)
+    trials: list[Any] = [SimpleNamespace(number=n, user_attrs={"reference": n == 0}) for n in range(5)]
+    said = " ".join(verdict((found, trials)))
+    assert "does NOT beat the recipe" in said or "no trial was better" in said
+    assert "the choice flatters by" in said
