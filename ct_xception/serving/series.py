@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -160,7 +160,8 @@ def _members_of(ranked: Sequence[Placed]) -> tuple[list[Member], int]:
 
 
 def _frame_of(member: Member, frame: int) -> Member:
-    return replace(member, name=f"{member.name}, frame {frame}", frame=frame)  # from 0, as on the command line
+    name = f"{member.name}, frame {frame}"  # from 0, as on the command line
+    return Member(name, member.path, member.entry, frame, archive=member.archive)
 
 
 def _thinned(kept: int, count: int) -> list[str]:

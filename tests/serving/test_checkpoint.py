@@ -47,7 +47,8 @@ def test_a_gate_is_asked_unless_it_is_left_out(checkpoint: Path, sample_slices: 
 
 
 def test_a_gate_that_was_changed_is_refused(checkpoint: Path) -> None:
-    add_gate(checkpoint, manifest={"gate.safetensors": "0" * 64})
+    manifest = {name: sha256_file(checkpoint / name) for name in ("config.json", "model.safetensors")}
+    add_gate(checkpoint, manifest={**manifest, "gate.safetensors": "0" * 64})
     with pytest.raises(CheckpointError, match="gate.safetensors differs from the SHA-256 in ct_xception.json"):
         open_checkpoint(checkpoint)
     add_gate(checkpoint)

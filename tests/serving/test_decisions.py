@@ -87,7 +87,7 @@ def test_what_a_later_version_adds_is_passed_over() -> None:
     [
         ({"operating_points": [{**POINT, "positive": ["benign"]}]}, r"unknown classes \(benign\)"),
         ({"class_groups": {"cancer": ["benign"]}}, r"unknown classes \(benign\)"),
-        ({"operating_points": [{"name": "x"}]}, "threshold: Field required"),
+        ({"operating_points": [{"name": "x"}]}, "operating_points.0.positive: Field required"),
         ({"conformal": {"method": "lac", "coverage": 0.9}}, "threshold: Field required"),
         (
             {"conformal": {"method": "lac", "coverage": "high", "threshold": 0.1}},
