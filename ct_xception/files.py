@@ -3,44 +3,75 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
 import os
-import tempfile
+import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ct_xception.errors import DiskError, printable
+
 DEEPEST = 40  # levels of nesting in a JSON file that comes from elsewhere
 
 
+# What a disk says that takes no more, and what is said of it.
+_DISK = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of this user is used up",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "this user may not write there",
+    errno.EPERM: "this user may not write there",
+}
+
+
 @contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it to `path` when the block ends well, remove it when not."""
+def atomic_path(path: str | Path, size: int | None = None) -> Iterator[Path]:
+    """Give a temporary path beside `path`; rename it to `path` when the block ends well, remove it when not.
+
+    Raises DiskError where the disk does not take it, with the folder and the `size` in bytes where that is known.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    with _told_of_disk(path.parent, size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.stem[:64]}-{secrets.token_hex(8)}{path.suffix}")
+        # With the mode that the process gives to new files, so that its umask need not be asked, nor changed, for it.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _told_of_disk(folder: Path, size: int | None) -> Iterator[None]:
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        elsewhere = error.filename is not None and folder not in Path(os.fsdecode(error.filename)).parents
+        if error.errno not in _DISK or (elsewhere and error.filename != str(folder)):
+            raise
+        needed = "" if size is None else f" ({size:,} bytes are needed, {_free(folder):,} free)"
+        found = f"{printable(folder)}: cannot be written to, since {_DISK[error.errno]}{needed}"
+        raise DiskError(f"{found}; make room or name another folder, and try again.") from error
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _free(folder: Path) -> int:
+    """Bytes that the disk of a folder, or of its nearest parent that exists, has left for this user."""
+    there = next((place for place in (folder, *folder.parents) if place.exists()), Path())
+    return shutil.disk_usage(there).free
 
 
 def write_atomically(path: str | Path, data: str | bytes) -> None:
-    """Write text (UTF-8) or bytes to `path`, which is never seen half-written."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+    """Write text (UTF-8) or bytes to `path`, which is never seen half-written. Raises as `atomic_path`."""
+    content = data.encode() if isinstance(data, str) else data
+    with atomic_path(path, len(content)) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -16,7 +16,8 @@ FLOORS = {
     room: floor
     for floor, rooms in enumerate(
         (
-            ("errors", "files", "html", "text"),
+            ("errors",),
+            ("files", "html", "text"),
             ("checkpoint", "command_line", "hub_download"),
             ("checkpoint_files",),
             ("statistics",),

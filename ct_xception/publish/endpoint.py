@@ -17,9 +17,9 @@ from ct_xception.publish.clearance import Content
 HANDLER, REQUIREMENTS = "handler.py", "requirements.txt"
 # The serve river, without what only explains; everything else stays at home.
 ROOMS = ("imaging", "model", "serving", "statistics")
-MODULES = ("__init__.py", "errors.py", "files.py", "text.py")
+MODULES = ("__init__.py", "checkpoint.py", "checkpoint_files.py", "errors.py", "files.py", "hub_download.py", "text.py")
 # What the rooms import. torch comes with the endpoint's image, built for its accelerator.
-NEEDED = ("timm", "transformers", "safetensors", "numpy", "scipy", "pillow", "scikit-image", "pydicom", "python-gdcm")
+NEEDED = ("timm", "transformers", "pydantic", "safetensors", "numpy", "scipy", "pillow", "scikit-image", "pydicom", "python-gdcm")
 _REQUIREMENT = re.compile(r"\s*(?P<name>[A-Za-z0-9][\w.-]*)")
 
 
