@@ -19,7 +19,10 @@ HANDLER, REQUIREMENTS = "handler.py", "requirements.txt"
 ROOMS = ("imaging", "model", "serving", "statistics")
 MODULES = ("__init__.py", "checkpoint.py", "checkpoint_files.py", "errors.py", "files.py", "hub_download.py", "text.py")
 # What the rooms import. torch comes with the endpoint's image, built for its accelerator.
-NEEDED = ("timm", "transformers", "pydantic", "safetensors", "numpy", "scipy", "pillow", "scikit-image", "pydicom", "python-gdcm")
+NEEDED = (
+    "timm", "transformers", "pydantic", "safetensors", "numpy", "scipy", "pillow", "scikit-image", "pydicom",
+    "python-gdcm",
+)  # fmt: skip
 _REQUIREMENT = re.compile(r"\s*(?P<name>[A-Za-z0-9][\w.-]*)")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ct_xception.checkpoint_files import Side, side_text
 from ct_xception.errors import CheckpointError
 from ct_xception.publish.hub import Pushed
 from tests.closeness import ROUNDING
@@ -130,7 +131,9 @@ class TestOurs:
         side = json.loads(hub.read(REPOSITORY, "ct_xception.json"))
         side["input"]["body_crop"] = False
         moved.add(
-            "main", "Crop no more", {**moved.at("v1").files, "ct_xception.json": hub.store(json.dumps(side).encode())}
+            "main",
+            "Crop no more",
+            {**moved.at("v1").files, "ct_xception.json": hub.store(side_text(Side.of(side)).encode())},
         )
         hub.repositories["models", "alice/moved"] = moved
         return "alice/moved"

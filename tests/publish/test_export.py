@@ -282,7 +282,10 @@ class TestReading:
         rewrite()
         monkeypatch.setattr(export, "LEAST_AGREEMENT", 0.0)
         monkeypatch.setattr(export, "MOST_LOST", dict.fromkeys(export.MOST_LOST, 1.0))
-        edit_json(copy_of / "ct_xception.json", lambda side: side["provenance"]["corpus"].pop("hash"))
+        edit_json(
+            copy_of / "ct_xception.json",
+            lambda side: side["provenance"]["corpus"].pop("hash") and side.update(manifest={}),
+        )
         seal(copy_of)  # of the same slices, in other files
         assert main(["export", str(copy_of), "--onnx", "--int8", "--corpus", str(paged), "--frame", "1"]) == 0
         record = read_json(copy_of / EXPORT)["files"]
