@@ -22,6 +22,7 @@ from ct_xception_app.layout import HERE, build_inputs, build_outputs, build_revi
 from ct_xception_app.limits import KEPT_SECONDS, MAX_FILE, MAX_QUEUE, SWEEP_SECONDS
 
 from ct_xception.errors import InputError
+from ct_xception.imaging.reader import isolate_decoding
 from ct_xception.serving.classifier import Classifier
 from ct_xception.text import RESEARCH_USE
 
@@ -64,8 +65,9 @@ def open_reviews(folder: str | Path | None = None) -> FeedbackFolder | None:
 def launch(demo: gr.Blocks, *, host: str = "127.0.0.1", port: int = 7860, wait: bool = True) -> None:
     """Serve the page, until interrupted if `wait`, with limits on file size and queue, and without telemetry.
 
-    Raises InputError when the port cannot be had.
+    Files are decoded in a limited process of its own. Raises InputError when the port cannot be had.
     """
+    isolate_decoding()
     demo.queue(max_size=MAX_QUEUE, default_concurrency_limit=1)
     try:
         demo.launch(

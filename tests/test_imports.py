@@ -37,7 +37,13 @@ OWNERS = {
     "captum": ("ct_xception/explain/",),
     "accelerate": ("ct_xception/training/", "ct_xception/pipeline/"),
     "optuna": ("ct_xception/training/", "ct_xception/pipeline/"),
-    "pydicom": ("ct_xception/imaging/dicom.py", "ct_xception/phantom/dicom.py"),
+    "nibabel": ("ct_xception/imaging/nifti.py",),
+    "pydicom": (
+        "ct_xception/imaging/dicom.py",
+        "ct_xception/imaging/dicom_frames.py",
+        "ct_xception/imaging/decoder_process.py",
+        "ct_xception/phantom/dicom.py",
+    ),
     "gradio": ("app/",),
 }
 # Who may open a connection; of the Hub's client others take what is made of text alone.
@@ -147,6 +153,7 @@ def test_light_imports_load_nothing_heavy(statement: str) -> None:
         "scipy",
         "sklearn",
         "pydicom",
+        "nibabel",
     ]
     code = f"{statement}\nimport sys\nprint(sorted(set({heavy!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -242,7 +242,7 @@ def baseline_figures(
     members = None if groups is None else [group for group, keep in zip(groups, kept, strict=True) if keep]
     figures = {}
     for name in (name for name in BASELINES if name in answers):
-        measured = classification_metrics(answers[name][kept], truth, label_names, members, seed=seed)
+        measured = classification_metrics(answers[name][kept], truth, label_names, members, seed=seed, areas=False)
         figures[name] = {figure: measured[figure] for figure in BASELINE_FIGURES}
     best = max(figures, key=lambda name: figures[name]["accuracy"]["value"])
     compared = compare(truth, model[kept], answers[best][kept], groups=members, seed=seed)

@@ -48,10 +48,12 @@ def draw_evaluation(
     answers: Mapping[str, Answers],
     metrics: Mapping[str, Any],
     outputs: Outputs,
+    reading: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Draw the predictor's figures into `folder`, remove those of an older evaluation, and name the ones drawn.
 
-    `metrics` is metrics.json so far: its paths, class names, corpus and split sizes.
+    `metrics` is metrics.json so far: its paths, class names, corpus and split sizes. `reading` holds the window and
+    frame that files were read with.
     """
     drawn: dict[str, Figure] = {}
     if metrics["paths"].get(PREDICTOR, {"n": 0})["n"]:
@@ -66,7 +68,7 @@ def draw_evaluation(
         )
     publish = outputs.publish_examples or is_phantom(metrics["corpus"])
     if PREDICTOR in answers and (outputs.examples is not None or publish):
-        examples = _draw_examples(dataset, items, answers[PREDICTOR], metrics)
+        examples = _draw_examples(dataset, items, answers[PREDICTOR], metrics, reading or {})
         if examples is not None and outputs.examples is not None:
             report.save_figure(examples, outputs.examples / EXAMPLES, dpi=_DPI)
         drawn |= {EXAMPLES: examples} if examples is not None and publish else {}
@@ -119,7 +121,9 @@ def _draw_answers(items: Items, answers: Answers, metrics: Mapping[str, Any]) ->
     }
 
 
-def _draw_examples(dataset: Dataset, items: Items, answers: Answers, metrics: Mapping[str, Any]) -> Figure | None:
+def _draw_examples(
+    dataset: Dataset, items: Items, answers: Answers, metrics: Mapping[str, Any], reading: Mapping[str, Any]
+) -> Figure | None:
     """A figure of chosen items as the reader shows them; None when none can be read."""
     from ct_xception.imaging.reader import read_slice
 
@@ -127,9 +131,9 @@ def _draw_examples(dataset: Dataset, items: Items, answers: Answers, metrics: Ma
     for row in choose_examples(answers.probabilities, items.labels, seed=metrics["intervals"]["seed"]):
         probabilities = answers.probabilities[row]
         try:
-            pixels = read_slice(file_of(dataset[row])).pixels
+            pixels = read_slice(file_of(dataset[row]), **reading).pixels
         except SliceError:
-            continue  # it needs a window or frame that only the predictor was told; another example does as well
+            continue  # it has gone or changed since it was answered; another example does as well
         predicted = int(probabilities.argmax())
         examples.append(
             report.Example(pixels, names[items.labels[row]], names[predicted], float(probabilities[predicted]))

@@ -106,7 +106,15 @@ def evaluate_checkpoint(
     checked = check_heat_maps(checkpoint, dataset, answers[PREDICTOR], explained, **shown)
     stated: dict[str, Any] = {"split": split, "corpus": corpus, "split_name": split_name, "seed": seed}
     metrics = write_evaluation(
-        checkpoint, dataset, answers, outputs=outputs, protocols=protocols, explained=checked, **stated
+        checkpoint,
+        dataset,
+        answers,
+        outputs=outputs,
+        protocols=protocols,
+        explained=checked,
+        window=window,
+        frame=frame,
+        **stated,
     )
     if errors is not None:
         from ct_xception.evaluation.error_page import write_error_page
@@ -138,12 +146,14 @@ def write_evaluation(
     outputs: Outputs = Outputs(),  # noqa: B008 (frozen)
     protocols: Protocols = Protocols(),  # noqa: B008 (frozen)
     explained: Checked = Checked(),  # noqa: B008 (frozen)
+    window: Window | None = None,
+    frame: int | None = None,
 ) -> dict[str, Any]:
     """Write the evaluation from answers that are there already; return the metrics.
 
     `answers` {"predictor": …, "stock_pipeline": …} are in the dataset's order; `protocols` is what else is known, and
-    `explained` what `check_heat_maps` found. How the checkpoint decides is read from
-    its ct_xception.json. metrics.json is written last: what it names is there.
+    `explained` what `check_heat_maps` found, `window` and `frame` how the files were read. How the checkpoint decides
+    is read from its ct_xception.json. metrics.json is written last: what it names is there.
     """
     checkpoint = Path(checkpoint)
     label_names = check_split(checkpoint, dataset, split, split_name)
@@ -170,7 +180,9 @@ def write_evaluation(
         write_json(folder / AUDIT, protocols.audit)
     if outputs.names is not None and names.anonymous:
         write_json(outputs.names, names.private)
-    metrics["figures"] = draw_evaluation(folder, dataset, items, answers, metrics, outputs)
+    metrics["figures"] = draw_evaluation(
+        folder, dataset, items, answers, metrics, outputs, {"window": window, "frame": frame}
+    )
     write_json(folder / METRICS, metrics)
     return metrics
 

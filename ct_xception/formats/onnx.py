@@ -187,3 +187,36 @@ def write_openvino(source: Path, path: Path, description: Mapping[str, str]) -> 
     for key, value in description.items():
         model.set_rt_info(value, ["ct_xception", key])
     openvino.save_model(model, str(path), compress_to_fp16=False)
+
+
+def onnx_texts(data: bytes) -> list[str]:
+    """Every text of an ONNX model, its names, remarks and metadata, without the numbers between them.
+
+    Raises ValueError where the bytes are none, hold fields that ONNX does not know, or keep weights in other files;
+    InputError where the onnx package, which reads them, is not installed.
+    """
+    from google.protobuf.message import DecodeError
+
+    onnx = needed("onnx", "a folder with ONNX files")
+    try:
+        return list(_texts(onnx.ModelProto.FromString(data)))
+    except DecodeError as error:
+        raise ValueError("it is cut off or damaged") from error
+
+
+def _texts(message: Any) -> Iterator[str]:
+    from google.protobuf.message import Message
+    from google.protobuf.unknown_fields import UnknownFieldSet
+
+    if len(UnknownFieldSet(message)):
+        raise ValueError("it holds fields that ONNX does not know")
+    for field, value in message.ListFields():
+        if field.name in ("external_data", "data_location") and value:
+            raise ValueError("it keeps weights in another file")
+        if field.type not in (field.TYPE_MESSAGE, field.TYPE_STRING, field.TYPE_BYTES) or field.name == "raw_data":
+            continue
+        for one in [value] if isinstance(value, (str, bytes, Message)) else value:
+            if field.type == field.TYPE_MESSAGE:
+                yield from _texts(one)
+            else:
+                yield one if isinstance(one, str) else one.decode("utf-8", "replace")

@@ -6,16 +6,19 @@ gigabyte), and deflate or run lengths expand by their content alone. These reade
 
 from __future__ import annotations
 
+import re
 import struct
-import zlib
 from dataclasses import dataclass
-from typing import BinaryIO
 
-CHUNK = 2**20
+MAX_J2K_SAMPLES = 9_000_000  # of a JPEG 2000 frame: its decoders keep several copies of 4 bytes each
+MAX_RUNS = 500_000  # of an RLE frame
 MAX_TILES = 4096  # of one JPEG 2000 image: each costs a decoder memory, whatever its size
 MAX_BOXES = 1024  # before a JP2 file's codestream, of which writers put a handful
 JP2_SIGNATURE = b"\0\0\0\x0cjP  \r\n\x87\n"  # T.800 I.5.1, the first box
 SOC_SIZ = b"\xff\x4f\xff\x51"  # how a JPEG 2000 codestream begins (T.800 A.2)
+SOT, EOC = b"\xff\x90", b"\xff\xd9"
+SMALL = 4096  # bytes of a codestream that may well be blank: a picture of one grey
+_BLANK = re.compile(rb"\0{192,}")  # arithmetic coding never writes so much of nothing; empty packets of flat parts may
 # Start-of-frame markers (ITU-T T.81 table B.1; T.87 adds JPEG-LS's F7); C4, C8 and CC mean other things.
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 
@@ -89,32 +92,42 @@ def _jpeg2000_size(siz: bytes) -> CodedSize:
     return CodedSize(bottom - top, right - left, samples)
 
 
+def check_jpeg2000(codestream: bytes) -> None:
+    """Raise ValueError where tile-parts (T.800 A.4.2) reach beyond the data, the end lacks, or a part is blank."""
+    start = _jp2_codestream(codestream) if codestream.startswith(JP2_SIGNATURE) else 0
+    position = start + 2
+    while codestream[position : position + 2] not in (SOT, b""):
+        position += 2 + max(2, struct.unpack_from(">H", codestream, position + 2)[0])
+    while codestream[position : position + 2] == SOT:
+        length = struct.unpack_from(">L", codestream, position + 6)[0]
+        if length == 0:  # the last one, up to the end
+            length = len(codestream) - position - 2
+        if length < 14 or position + length > len(codestream):
+            raise ValueError("a JPEG 2000 codestream cut short")
+        position += length
+    if codestream[position : position + 2] != EOC and codestream.rstrip(b"\0")[-2:] != EOC:
+        raise ValueError("a JPEG 2000 codestream without its end: cut short")
+    if (blank := _BLANK.search(codestream, start)) and blank.end() - blank.start() > len(codestream) // 50:
+        if len(codestream) > SMALL:
+            raise ValueError("a JPEG 2000 codestream with a blank stretch: damaged in the middle")
+
+
 def run_length_size(frame: bytes, limit: int) -> int:
     """Bytes that an RLE frame (DICOM PS3.5 annex G) decodes to; counting stops above `limit`."""
     segments, *offsets = struct.unpack_from("<16L", frame)
     if not 1 <= segments <= 15:
         raise ValueError(f"an RLE frame of {segments} segments")
-    total, edges = 0, [*offsets[:segments], len(frame)]
+    total, runs, edges = 0, 0, [*offsets[:segments], len(frame)]
     for start, end in zip(edges, edges[1:], strict=False):
         position = start
         while position < end and total <= limit:
-            control = frame[position]
+            control, runs = frame[position], runs + 1
             if control < 128:  # that many and one literal bytes follow
                 total += control + 1
                 position += control + 2
             else:  # one byte, repeated; 128 does nothing
                 total += 257 - control if control > 128 else 0
                 position += 2 if control > 128 else 1
-    return total
-
-
-def inflated_size(stream: BinaryIO, offset: int, limit: int) -> int:
-    """Bytes that a raw deflate stream at `offset` inflates to, never holding more than a chunk; stops above `limit`."""
-    stream.seek(offset)
-    inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    while total <= limit and not inflater.eof:
-        pending = inflater.unconsumed_tail or stream.read(CHUNK)
-        if not pending:
-            break
-        total += len(inflater.decompress(pending, CHUNK))
+        if runs > MAX_RUNS:
+            raise ValueError(f"an RLE frame of more than {MAX_RUNS:,} runs")
     return total

@@ -11,14 +11,15 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from ct_xception.errors import InputError, SliceError, printable
-from ct_xception.imaging.codestreams import coded_size, inflated_size, run_length_size
+from ct_xception.imaging.dicom_frames import find_frames, read_frame
+from ct_xception.imaging.elements import REMEDY, Elements, walk_elements
+from ct_xception.imaging.orientation import turn_of
 from ct_xception.imaging.pictures import is_flat, refusing, slice_from_picture, span, whole_range
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.slice import Slice, check_pixels, choose_frame
@@ -31,29 +32,31 @@ if TYPE_CHECKING:
 PIXEL_TAGS = [
     "Modality", "ImageType", "LossyImageCompression", "SamplesPerPixel", "PhotometricInterpretation",
     "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit",
-    "PixelRepresentation", "PixelSpacing", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope",
+    "PixelRepresentation", "PixelSpacing", "PixelAspectRatio", "ImageOrientationPatient", "PlaneOrientationSequence",
+    "PatientPosition", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope",
     "RescaleIntercept", "RescaleType", "ModalityLUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths", "PixelData", "FloatPixelData", "DoubleFloatPixelData",
+    "VOILUTSequence", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ExtendedOffsetTable",
 ]  # fmt: skip
-HEADER_TAGS = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "InstanceNumber", "Rows", "Columns",
-               "NumberOfFrames"]  # fmt: skip
+HEADER_TAGS = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "SOPClassUID", "InstanceNumber",
+               "Rows", "Columns", "NumberOfFrames", "ImageType", "ImageOrientationPatient"]  # fmt: skip
 ACQUISITION_TAGS = ["PatientSex", "PatientAge", "Manufacturer", "ManufacturerModelName", "SliceThickness",
                     "ConvolutionKernel"]  # fmt: skip
 PLACE_TAGS = ["ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "NumberOfFrames", "Rows", "Columns",
               "SliceThickness", "SeriesInstanceUID"]  # fmt: skip
 NEEDED_TAGS = ["Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"]
-DEFLATED = "1.2.840.10008.1.2.1.99"
-RUN_LENGTH = "1.2.840.10008.1.2.5"
-MAX_META = 2**16  # bytes of group 0002
-MAX_INFLATED = 128 * 2**20  # bytes of a deflated file; a CT slice has half a MiB
-MAX_FRAME_PIXELS = 4096 * 4096  # decoders of compressed frames need many bytes a pixel
 SLOPES = (1e-6, 1e4)  # of rescale: CT has 1, PET a small fraction
 MAX_INTERCEPT = 1e6
 BEYOND_METAL = 20_000  # HU: gold fillings stay below, two's complement read as unsigned does not
 TISSUE = (-900, 3000)  # HU: a padding value in here would punch holes into the body
 _RESCALING = "PixelValueTransformationSequence"
-REMEDY = "export it again, uncompressed if your software offers that"
+SECONDARY_CAPTURE, ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.2.1"
+RADIOGRAPHS = frozenset({"CR", "DX", "MG", "XA", "RF", "PX", "IO"})
+WINDOWLESS = RADIOGRAPHS | {"MR", "PT", "NM", "US"}  # whose values have no unit that a preset could be in
+MIDDLE = (0.5, 99.5)  # percentiles that such an image is shown between where it has no window
+KINDS = ("CT slice", "localizer", "secondary capture", "no image", "other modality")
+# Of HU: air is -1000 and dense bone 1,500. A share of a whole slice beyond these is none of a patient.
+DENSE, DENSE_SHARE, BEYOND_BONE, LEAST_JUDGED = 700, 0.15, 2500, 1024
+OUTSIDE_THE_CIRCLE = -1500  # HU: scanners pad a round field of view with -2000, -3024 and the like
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,25 @@ class DicomHeader:
     rows: int
     columns: int
     frames: int
+    sop_class: str = ""
+    image_type: str = ""
+    has_pixels: bool = True
+
+
+def classify_dicom(header: DicomHeader) -> str:
+    """One of KINDS: what a file of a DICOM tree is, by its header alone.
+
+    "no image" are structured reports, dose sheets, plans, presentation states and directories; "secondary capture"
+    are screen saves, pictures in DICOM's clothes.
+    """
+    if not header.has_pixels or header.rows <= 0 or header.columns <= 0:
+        return "no image"
+    if "LOCALIZER" in header.image_type:
+        return "localizer"
+    captured = header.sop_class == SECONDARY_CAPTURE or header.sop_class.startswith(f"{SECONDARY_CAPTURE}.")
+    if captured or "SCREEN SAVE" in header.image_type:
+        return "secondary capture"
+    return "CT slice" if header.modality in ("CT", "") else "other modality"
 
 
 def read_header(source: str | os.PathLike[str] | bytes) -> DicomHeader:
@@ -77,12 +99,22 @@ def read_header(source: str | os.PathLike[str] | bytes) -> DicomHeader:
         if not is_dicom(stream):
             raise SliceError(label, "not a DICOM file (no DICM after the preamble)", "give a DICOM file")
         with refusing(label, REMEDY):
-            dataset = _read(stream, label, HEADER_TAGS, pixels=False)
-            patient, study, series, modality = (_text(dataset, tag) for tag in HEADER_TAGS[:4])
+            elements, dataset = _read(stream, label, HEADER_TAGS)
+            patient, study, series, modality, sop_class = (_text(dataset, tag) for tag in HEADER_TAGS[:5])
             number = _number(dataset.get("InstanceNumber"))
-            instance = None if number is None else int(number)
-            rows, columns = (int(dataset.get(tag) or 0) for tag in ("Rows", "Columns"))
-            return DicomHeader(patient, study, series, modality, instance, rows, columns, _frames(dataset))
+            return DicomHeader(
+                patient_id=patient,
+                study_uid=study,
+                series_uid=series,
+                modality=modality,
+                instance_number=None if number is None else int(number),
+                rows=int(_number(dataset.get("Rows")) or 0),
+                columns=int(_number(dataset.get("Columns")) or 0),
+                frames=_frames(dataset),
+                sop_class=sop_class,
+                image_type=printable(str(dataset.get("ImageType", ""))).upper(),
+                has_pixels=elements.pixels is not None,
+            )
 
 
 def read_acquisition(content: bytes) -> dict[str, str]:
@@ -92,7 +124,7 @@ def read_acquisition(content: bytes) -> dict[str, str]:
     """
     label = name_of(content)
     with open_source(content, label) as stream, refusing(label, REMEDY):
-        dataset = _read(stream, label, ACQUISITION_TAGS, pixels=False)
+        _, dataset = _read(stream, label, ACQUISITION_TAGS)
         kernel, thickness = dataset.get("ConvolutionKernel"), _number(dataset.get("SliceThickness"))
         maker, model = _text(dataset, "Manufacturer"), _text(dataset, "ManufacturerModelName")
         found = {
@@ -116,12 +148,12 @@ def _age_band(age: str) -> str:
 def read_dicom_place(stream: BinaryIO, label: str) -> Place:
     """Where an open DICOM file stands in its series; of its tags only PLACE_TAGS are read. Raises SliceError."""
     with refusing(label, REMEDY):
-        dataset = _read(stream, label, PLACE_TAGS, pixels=False)
+        _, dataset = _read(stream, label, PLACE_TAGS)
         corner, number = dataset.get("ImagePositionPatient"), _number(dataset.get("InstanceNumber"))
-        normal = _normal(dataset.get("ImageOrientationPatient"))
-        position = None
-        if normal is not None and _is_list(corner) and len(corner) == 3:
-            position = float(np.dot(normal, [float(value) for value in corner]))
+        normal = _normal(_numbers(dataset.get("ImageOrientationPatient"), 6))
+        position, corner = None, _numbers(corner, 3)
+        if normal is not None and corner is not None:
+            position = float(np.dot(normal, corner))
         told = position is not None and math.isfinite(position)
         return Place(
             frames=_frames(dataset),
@@ -139,11 +171,11 @@ def _size(dataset: Dataset) -> tuple[int, int] | None:
     return (rows, columns) if isinstance(rows, int) and isinstance(columns, int) else None
 
 
-def _normal(directions: Any) -> np.ndarray | None:
+def _normal(directions: list[float] | None) -> np.ndarray | None:
     """The unit normal (3,) of a plane whose rows and columns run along six direction cosines; None where none is."""
-    if not _is_list(directions) or len(directions) != 6:
+    if directions is None:
         return None
-    across, down = np.array([float(value) for value in directions]).reshape(2, 3)
+    across, down = np.array(directions).reshape(2, 3)
     normal = np.cross(across, down)
     length = float(np.linalg.norm(normal))
     return normal / length if 0.9 < length < 1.1 else None  # NaN fails too
@@ -161,57 +193,40 @@ def read_dicom(stream: BinaryIO, label: str, *, window: Window | None, frame: in
     The window is the option's, or the file's first, or for HU without any the lung preset; always LINEAR.
     """
     with refusing(label, REMEDY):
-        dataset = _read(stream, label, PIXEL_TAGS, pixels=True)
-        _check_image(dataset, label)
-        index = choose_frame(_frames(dataset), frame, label)
-        _check_coded_size(dataset, index, label)
-        stored = _decode(dataset, index)
+        elements, dataset = _read(stream, label, PIXEL_TAGS)
+        _check_image(dataset, elements, label)
+        frames = find_frames(elements, dataset, _frames(dataset), label)
+        index = choose_frame(frames.count, frame, label)
+        stored = read_frame(elements, dataset, frames, index, label)
         if stored.ndim == 3:
             return _colour_slice(stored, dataset, label, window)
         return _grey_slice(stored, _Tags(dataset, index), label, window)
 
 
-def _read(stream: BinaryIO, label: str, tags: list[str], *, pixels: bool) -> Dataset:
-    """Parse the wanted tags, after making sure that a deflated file inflates to something sane."""
+def _read(stream: BinaryIO, label: str, tags: list[str]) -> tuple[Elements, Dataset]:
+    """Parse the wanted tags, their pixels unread, after making sure that the file is something sane to parse."""
     import pydicom
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-    syntax, end = _file_meta(stream, label)
-    if syntax == DEFLATED and inflated_size(stream, end, MAX_INFLATED) > MAX_INFLATED:
-        raise SliceError(label, f"deflated DICOM that inflates to more than {MAX_INFLATED // 2**20} MiB", REMEDY)
-    stream.seek(0)
-    return pydicom.dcmread(stream, stop_before_pixels=not pixels, specific_tags=tags)
-
-
-def _file_meta(stream: BinaryIO, label: str) -> tuple[str, int]:
-    """Transfer syntax and end of the file meta group, which is always explicit little endian (PS3.10 section 7.1)."""
-    stream.seek(0)
-    head, position, syntax = stream.read(MAX_META), 132, ""
-    while position + 8 <= len(head) and head[position : position + 2] == b"\x02\x00":
-        element, vr, length = struct.unpack_from("<H2sH", head, position + 2)
-        start = position + 8
-        if vr in (b"OB", b"OW", b"SQ", b"UN", b"UT"):
-            length, start = struct.unpack_from("<L", head.ljust(start + 4), start)[0], start + 4
-        if not vr.isalpha() or not vr.isupper() or start + length > len(head):
-            raise SliceError(label, "a damaged DICOM file meta group", REMEDY)
-        if element == 0x10:
-            syntax = head[start : start + length].rstrip(b"\0 ").decode("ascii", "replace")
-        position = start + length
-    if DEFLATED.encode() in head[:position] and syntax != DEFLATED:  # two answers: the parser might take the other
-        raise SliceError(label, "an ambiguous DICOM transfer syntax", REMEDY)
-    return syntax, position
+    elements = walk_elements(stream, label)
+    dataset = pydicom.dcmread(elements.stream, stop_before_pixels=True, specific_tags=tags, force=elements.bare)
+    if not dataset.file_meta.get("TransferSyntaxUID"):
+        implicit = dataset.original_encoding[0]
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    return elements, dataset
 
 
-def _check_image(dataset: Dataset, label: str) -> None:
+def _check_image(dataset: Dataset, elements: Elements, label: str) -> None:
     """Refuse what is no picture, or one of a kind that would be read wrong; sizes too, before decoding."""
     modality = _text(dataset, "Modality") or "unknown"
-    if "PixelData" not in dataset:
-        floating = "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset
+    if elements.pixels is None or elements.pixels.number != 0x10:
+        floating = elements.pixels is not None
         found = f"DICOM with {'floating-point pixels' if floating else 'no image'} (modality {modality})"
         raise SliceError(label, found, "give a CT image")
     missing = [tag for tag in NEEDED_TAGS if not isinstance(dataset.get(tag), int)]
     if missing:
         raise SliceError(label, f"DICOM without {', '.join(missing)}", "give the original CT image")
-    check_pixels(dataset.Rows, dataset.Columns, label, MAX_FRAME_PIXELS)
+    check_pixels(dataset.Rows, dataset.Columns, label)
     photometric, samples = _text(dataset, "PhotometricInterpretation"), dataset.SamplesPerPixel
     grey = samples == 1 and photometric in ("MONOCHROME1", "MONOCHROME2") and dataset.BitsAllocated > 1
     colour = samples == 3 and photometric.startswith(("RGB", "YBR")) and dataset.BitsAllocated == 8
@@ -223,40 +238,8 @@ def _check_image(dataset: Dataset, label: str) -> None:
         raise SliceError(label, found, REMEDY)
 
 
-def _check_coded_size(dataset: Dataset, index: int, label: str) -> None:
-    """Hold an encoded frame's own size against the DICOM header's, before a decoder believes it."""
-    from pydicom.encaps import get_frame
-    from pydicom.uid import UID
-
-    syntax = UID(dataset.file_meta.TransferSyntaxUID)
-    if not syntax.is_encapsulated:
-        return
-    offsets = None
-    if "ExtendedOffsetTable" in dataset and "ExtendedOffsetTableLengths" in dataset:
-        offsets = (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths)
-    frame = get_frame(dataset.PixelData, index, extended_offsets=offsets, number_of_frames=_frames(dataset))
-    rows, columns, samples = dataset.Rows, dataset.Columns, dataset.SamplesPerPixel
-    if syntax == RUN_LENGTH:
-        expected = rows * columns * samples * (dataset.BitsAllocated // 8)
-        if run_length_size(frame, expected + 4096) > expected + 4096:
-            raise SliceError(label, f"an RLE frame that expands beyond its {columns} x {rows} pixels", REMEDY)
-        return
-    coded = coded_size(frame)
-    if (coded.rows, coded.columns, coded.samples) != (rows, columns, samples):
-        inner = f"{coded.columns} x {coded.rows} x {coded.samples}"
-        found = f"a codestream of {inner} in a DICOM of {columns} x {rows} x {samples}"
-        raise SliceError(label, found, REMEDY)
-
-
-def _decode(dataset: Dataset, index: int) -> np.ndarray:
-    """One frame's stored pixels, (H, W) or (H, W, 3) RGB. Signedness that a codestream denies is mended by pydicom."""
-    from pydicom.pixels import pixel_array
-
-    return pixel_array(dataset, index=index)
-
-
 def _colour_slice(rgb: np.ndarray, dataset: Dataset, label: str, window: Window | None) -> Slice:
-    """A secondary capture: a picture in DICOM clothes."""
+    """A secondary capture: a picture in DICOM's clothes."""
     from PIL import Image
 
     slice_ = slice_from_picture(Image.fromarray(rgb), label, window=window, frame=None)
@@ -265,23 +248,36 @@ def _colour_slice(rgb: np.ndarray, dataset: Dataset, label: str, window: Window 
 
 
 def _grey_slice(stored: np.ndarray, tags: _Tags, label: str, option: Window | None) -> Slice:
+    stored, turned = _upright(stored, tags)
     values, is_hu, notes = _rescale(stored, tags, label)
     padding, more = _padding(stored, values, tags, is_hu)
-    notes = [*_kind_notes(tags.dataset), *notes, *more]
+    notes = [*_kind_notes(tags.dataset), *turned, *notes, *more]
     shown = values[~padding] if padding.any() else values
-    _check_signedness(shown, tags, is_hu, label)
-    window, more = _choose_window(stored, tags, is_hu, option, label)
+    _check_hu(shown, tags, is_hu, label)
+    window, more = _choose_window(stored, shown, tags, is_hu, option, label)
     pixels = apply_window(values, window)
     if not is_hu and is_flat(pixels) and not is_flat(values):
         found = f"the window {window} leaves nothing of its values, {span(values)}"
         raise SliceError(label, found, "give a window in the stored units")
     if tags.dataset.PhotometricInterpretation == "MONOCHROME1":
-        pixels = 255 - pixels
+        np.subtract(255, pixels, out=pixels)
         more.append("inverted: MONOCHROME1 stores white as its lowest value")
     pixels[padding] = 0
     bits, modality = tags.dataset.BitsStored, _text(tags.dataset, "Modality")
     read: dict[str, Any] = {"modality": modality, "is_localizer": _is_localizer(tags.dataset)}
     return Slice(pixels, label, bits, is_hu, window, _spacing(tags), (*notes, *more), **read)
+
+
+def _upright(stored: np.ndarray, tags: _Tags) -> tuple[np.ndarray, list[str]]:
+    """The stored values as a reader of CT expects them, and notes on orientation, position and shape of pixels."""
+    turn = turn_of(_numbers(tags.get("ImageOrientationPatient", "PlaneOrientationSequence"), 6))
+    notes = turn.notes()
+    if _text(tags.dataset, "PatientPosition").upper().endswith("P"):
+        notes.append("the patient lies prone: the table is at the top")
+    spacing = _spacing(tags) or _pair(tags.dataset.get("PixelAspectRatio"))
+    if spacing is not None and abs(spacing[0] / spacing[1] - 1) > 0.01:
+        notes.append(f"pixels are not square ({spacing[0]:g} x {spacing[1]:g}), shown as stored")
+    return turn.apply(stored), notes
 
 
 @dataclass(frozen=True)
@@ -314,9 +310,23 @@ def _rescale(stored: np.ndarray, tags: _Tags, label: str) -> tuple[np.ndarray, b
         raise SliceError(label, f"a rescale slope of {slope:g}", "give the original image")
     if not abs(intercept) <= MAX_INTERCEPT:
         raise SliceError(label, f"a rescale intercept of {intercept:g}", "give the original image")
+    if tags.dataset.BitsStored <= 8:
+        return stored, False, ["8-bit export: its grey levels are not HU, whatever its rescale says"]
     unit = str(tags.get("RescaleType", _RESCALING) or "HU").strip().upper()
     is_hu = unit == "HU" and _text(tags.dataset, "Modality") == "CT"
-    return stored * slope + intercept, is_hu, [] if is_hu else ["rescaled, but not to HU"]
+    return _rescaled(stored, slope, intercept), is_hu, [] if is_hu else ["rescaled, but not to HU"]
+
+
+def _rescaled(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+    """Whole numbers stay whole, in half the bytes; the rest is float64, of a radiograph float32."""
+    if slope.is_integer() and intercept.is_integer() and slope * 2**16 + abs(intercept) < 2**31 and stored.itemsize < 4:
+        values = stored.astype(np.int32)
+        values *= int(slope)
+        values += int(intercept)
+        return values
+    scaled = np.multiply(stored, slope, dtype=np.float64 if stored.size <= 2**22 else np.float32)
+    scaled += intercept
+    return scaled
 
 
 def _rescaling(tags: _Tags) -> tuple[float | None, float | None]:
@@ -328,18 +338,19 @@ def _rescaling(tags: _Tags) -> tuple[float | None, float | None]:
 def _padding(stored: np.ndarray, values: np.ndarray, tags: _Tags, is_hu: bool) -> tuple[np.ndarray, list[str]]:
     """Where the file declares padding (PS3.3 C.7.5.1.1.2), (H, W) bool, and a note."""
     first = _number(tags.dataset.get("PixelPaddingValue"))
-    nothing = np.zeros(stored.shape, dtype=bool)
+    # Undeclared padding outside the scanner's circle: below any window, but white where white is the lowest value.
+    nothing = values < OUTSIDE_THE_CIRCLE if is_hu else np.zeros(stored.shape, dtype=bool)
     if first is None:
         return nothing, []
     last = _number(tags.dataset.get("PixelPaddingRangeLimit"))
     low, high = sorted(_as_stored(value, tags.dataset) for value in (first, first if last is None else last))
     padding = (stored >= low) & (stored <= high)
-    if not padding.any():
+    if not padding.any() or not math.isfinite(low + high):
         return nothing, []
     padded = values[padding]
     if is_hu and ((padded > TISSUE[0]) & (padded < TISSUE[1])).any():
         return nothing, [f"padding value {low:g} ignored: it lies among tissue, {span(padded)} HU"]
-    return padding, [f"{np.count_nonzero(padding)} padding pixels set to black"]
+    return padding | nothing, [f"{np.count_nonzero(padding)} padding pixels set to black"]
 
 
 def _as_stored(value: float, dataset: Dataset) -> float:
@@ -350,27 +361,45 @@ def _as_stored(value: float, dataset: Dataset) -> float:
     return value + 2**bits if dataset.PixelRepresentation == 0 and value < 0 else value
 
 
-def _check_signedness(values: np.ndarray, tags: _Tags, is_hu: bool, label: str) -> None:
-    unsigned = tags.dataset.PixelRepresentation == 0
-    if is_hu and unsigned and values.size and values.max() > BEYOND_METAL:
-        found = f"values up to {values.max():g} HU: signed pixels declared unsigned (PixelRepresentation 0)"
+def _check_hu(values: np.ndarray, tags: _Tags, is_hu: bool, label: str) -> None:
+    """Refuse values that no patient has: signed pixels read as unsigned, a rescale that was lost on the way."""
+    if not is_hu or not values.size:
+        return
+    top = values.max()
+    if tags.dataset.PixelRepresentation == 0 and top > BEYOND_METAL:
+        found = f"values up to {top:g} HU: signed pixels declared unsigned (PixelRepresentation 0)"
         raise SliceError(label, found, "give the original image, or correct that tag")
+    if values.size < LEAST_JUDGED:
+        return
+    beyond, dense = (np.count_nonzero(values > limit) / values.size for limit in (BEYOND_BONE, DENSE))
+    airless = values.min() > -200
+    if beyond > DENSE_SHARE or (airless and dense > DENSE_SHARE):
+        share, limit = (beyond, BEYOND_BONE) if beyond > DENSE_SHARE else (dense, DENSE)
+        found = f"values that cannot be HU: {100 * share:.0f} % of it above {limit}, {span(values)}"
+        raise SliceError(label, found, "give the original image, or correct its rescale or PixelRepresentation")
 
 
 def _choose_window(
-    stored: np.ndarray, tags: _Tags, is_hu: bool, option: Window | None, label: str
+    stored: np.ndarray, shown: np.ndarray, tags: _Tags, is_hu: bool, option: Window | None, label: str
 ) -> tuple[Window, list[str]]:
-    """The option, else the file's first usable window, else the lung preset for HU, else the declared range."""
+    """The option, else the file's first usable window, else a preset for HU, percentiles for MR and X-rays."""
     bits = tags.dataset.BitsStored
     if option is not None and (is_hu or bits > 8):
         return option, [] if is_hu else [f"window {option} applied to values that are not HU"]
     notes = [] if option is None else ["window ignored: an 8-bit picture holds no HU"]
     window, more = _file_window(tags)
     notes += more
+    if bits <= 8:
+        return Window(2 ** (bits - 1), 2**bits), [*notes, *(["the file's window ignored: 8 bits"] if window else [])]
+    if window is not None and is_hu and _hides_all(shown, window):
+        notes.append(f"the file's window {window} shows nothing of its values, {span(shown)} HU")
+        window = None
     if window is not None:
         return window, notes
     if is_hu:
         return WINDOWS["lung"], [*notes, f"no window in the file: lung {WINDOWS['lung']} shown"]
+    if _text(tags.dataset, "Modality") in WINDOWLESS and not is_flat(shown):
+        return _middle(shown, notes)
     whole = whole_range(stored, bits, tags.dataset.PixelRepresentation == 1, label)
     slope, intercept = _rescaling(tags)  # the window is of the values, which may be rescaled without being HU
     if slope is not None and intercept is not None:
@@ -378,13 +407,32 @@ def _choose_window(
     return whole, [*notes, f"no window: the whole {bits}-bit range shown"]
 
 
+def _hides_all(values: np.ndarray, window: Window) -> bool:
+    """Whether all that varies lies on one side of a window."""
+    low, high = values.min(), values.max()
+    return bool(low < high and (high <= window.low or low > window.high))
+
+
+def _middle(values: np.ndarray, notes: list[str]) -> tuple[Window, list[str]]:
+    """From percentile to percentile, of every n-th value: for images that no window was written for."""
+    sample = values.ravel()[:: max(1, values.size // 2**18)]
+    low, high = (float(value) for value in np.percentile(sample, MIDDLE))
+    if high <= low:
+        low, high = float(values.min()), float(values.max())
+    window = Window((low + high) / 2 + 0.5, max(1.0, high - low + 1))
+    return window, [*notes, f"no window in the file: percentiles {MIDDLE[0]:g} to {MIDDLE[1]:g}, {window}, shown"]
+
+
 def _file_window(tags: _Tags) -> tuple[Window | None, list[str]]:
     group = "FrameVOILUTSequence"
     centre, width = (tags.get(key, group) for key in ("WindowCenter", "WindowWidth"))
     first_centre, first_width = _number(centre), _number(width)
     if first_centre is None or first_width is None:
-        return None, []
+        tables = tags.dataset.get("VOILUTSequence") or []
+        return None, ["the file's VOI lookup table is not applied"] * bool(tables)
     try:
+        if not first_width >= 1:
+            raise InputError("below a whole step")
         window = Window(first_centre, first_width)
     except InputError:
         return None, [f"the file's window {first_centre:g}/{first_width:g} is unusable"]
@@ -413,23 +461,41 @@ def _is_localizer(dataset: Dataset) -> bool:
 
 
 def _spacing(tags: _Tags) -> tuple[float, float] | None:
-    """Row and column distance in mm, where the file gives two positive numbers."""
-    spacing = tags.get("PixelSpacing", "PixelMeasuresSequence")
-    if not _is_list(spacing) or len(spacing) != 2:
+    """Row and column distance in mm of the picture as it is shown, where the file gives two positive numbers."""
+    spacing = _pair(tags.get("PixelSpacing", "PixelMeasuresSequence"))
+    turn = turn_of(_numbers(tags.get("ImageOrientationPatient", "PlaneOrientationSequence"), 6))
+    return spacing[::-1] if spacing is not None and turn.swap else spacing
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    """Two positive numbers; None for anything else."""
+    numbers = _numbers(value, 2)
+    if numbers is None or not all(0 < number < math.inf for number in numbers):
         return None
-    row, column = (float(value) for value in spacing)
-    return (row, column) if 0 < row < math.inf and 0 < column < math.inf else None
+    return numbers[0], numbers[1]
 
 
 def _frames(dataset: Dataset) -> int:
-    return max(1, int(_number(dataset.get("NumberOfFrames")) or 1))
+    number = _number(dataset.get("NumberOfFrames"))
+    return max(1, int(number)) if number is not None and math.isfinite(number) else 1
+
+
+def _numbers(value: Any, count: int) -> list[float] | None:
+    """So many numbers of a tag; None where there are more or fewer, or one of them is none."""
+    if not _is_list(value) or len(value) != count:
+        return None
+    numbers = [_number(one) for one in value]
+    return None if None in numbers else [number for number in numbers if number is not None]
 
 
 def _number(value: Any) -> float | None:
-    """A number tag's (first) value; None where absent or empty."""
+    """A number tag's (first) value; None where absent, empty or no number: scanners write N/A and worse."""
     if _is_list(value):
         value = value[0] if len(value) else None
-    return None if value is None or value == "" else float(value)
+    try:
+        return None if value is None or value == "" else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _is_list(value: Any) -> bool:

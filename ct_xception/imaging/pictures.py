@@ -1,39 +1,60 @@
-"""Pictures (PNG, JPEG, TIFF, BMP) become slices: every mode read right, or refused by name.
+"""Pictures (PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000) become slices: every mode read right, or refused by name.
 
-Pillow's own `convert("L")` clips 16-bit, 32-bit and float pictures to 255 and loses them; here they go through numpy
-and an explicit window. Without one a 16-bit picture is shown over its whole declared range, and refused if that would
-leave it almost uniform (12-bit CT stored in 16 bits); 32-bit and float pictures declare no range and need a window.
+What a file says of itself is walked and held to what it may cost before Pillow opens it; what is missing in it is
+found (`png.py`, `jpeg.py`, `tiff.py`, `animations.py`, `codestreams.py`). Pillow's own `convert("L")` clips 16-bit,
+32-bit and float pictures to 255 and loses them; here they go through numpy and an explicit window. Without one a 16-bit
+picture is shown over its whole declared range, and refused if that would leave it almost uniform (12-bit CT stored in
+16 bits); 32-bit and float pictures declare no range and need a window.
 """
 
 from __future__ import annotations
 
+import io
+import re
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from ct_xception.errors import SliceError, printable
+from ct_xception.imaging.animations import walk_gif, walk_webp
+from ct_xception.imaging.codestreams import MAX_J2K_SAMPLES, check_jpeg2000, coded_size
+from ct_xception.imaging.jpeg import check_complete, count_pictures, walk_jpeg
+from ct_xception.imaging.png import walk_png
 from ct_xception.imaging.position import Place
-from ct_xception.imaging.slice import Slice, check_pixels, choose_frame
+from ct_xception.imaging.silence import muted_descriptor, silence_libraries
+from ct_xception.imaging.slice import MAX_PIXELS, Slice, check_pixels, choose_frame
+from ct_xception.imaging.source import picture_kind
+from ct_xception.imaging.tiff import MAX_PAGES, walk_tiff
 from ct_xception.imaging.windows import Window, apply_window
 
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # an open list lets 37 plug-ins, some of them programs, at hostile bytes
+# An open list lets 37 plug-ins, some of them programs, at hostile bytes.
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
+MAX_PICTURE_BYTES = 128 * 2**20  # of all but TIFF, whose stacks may be longer
 COLOUR_TOLERANCE = 16  # grey levels between channels: JPEG's chroma noise stays below
-MAX_PAGES = 4_000  # of one TIFF: Pillow parses every page on the way, and looks back at all of them for loops
+MAX_PLAYED = 100_000_000  # pixels of an animation up to the frame that is asked for
+MAX_WEBP_PIXELS = MAX_DEEP_PIXELS = MAX_PIXELS // 2  # of WebP's decoder and of four bytes a sample
+MAX_STRIPS = 20_000
 FILLED = 0.25  # of the declared range that a deep picture without a window must span
-ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 0x0112, 258, 262, 339
+ORIENTATION, BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, SAMPLE_FORMAT, JPEG_TABLES = 0x0112, 258, 259, 262, 339, 347
+STRIPS, STRIP_BYTES, TILES, TILE_BYTES = 273, 279, 324, 325
 MIN_IS_WHITE, SIGNED = 0, 2
+TURNED = "turned upright by its orientation tag"
+ONE_PICTURE = "save the one you mean as a picture of its own"
 GIVE_WINDOW = "give a window, a preset or CENTRE/WIDTH in the stored units, or export 8-bit"
+_XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
 
 
 @contextmanager
 def refusing(label: str, remedy: str = "export it again as PNG") -> Iterator[None]:
-    """Turn whatever Pillow raises on hostile bytes (a dozen classes of exception) into a SliceError."""
+    """Turn whatever Pillow raises on hostile bytes (a dozen classes of exception) into a SliceError, without a word."""
+    silence_libraries()
     try:
         yield
     except SliceError:
@@ -43,55 +64,134 @@ def refusing(label: str, remedy: str = "export it again as PNG") -> Iterator[Non
         raise SliceError(label, f"cannot be decoded ({reason})", remedy) from error
 
 
-def read_picture(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None) -> Slice:
-    """A slice from an open PNG, JPEG, TIFF or BMP file. Raises SliceError."""
-    from PIL import Image, UnidentifiedImageError
+@dataclass(frozen=True)
+class _Told:
+    """What a file's own structure tells: how many pictures it holds, and its EXIF orientation, 1 to 8."""
 
+    frames: int = 1
+    orientation: int = 1
+
+
+def read_picture(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None) -> Slice:
+    """A slice from an open picture file of one of FORMATS. Raises SliceError."""
     with refusing(label):
-        try:
-            image = Image.open(stream, formats=FORMATS)
-        except UnidentifiedImageError:
-            found = f"neither DICOM nor one of {', '.join(FORMATS)}, or damaged at its start"
-            raise SliceError(label, found, "convert or download it again") from None
-    return slice_from_picture(image, label, window=window, frame=frame)
+        kind = _kind(stream)
+        if kind is None:
+            found = f"neither DICOM nor one of {', '.join(FORMATS)}, NIfTI, or damaged at its start"
+            raise SliceError(label, found, "convert or download it again")
+        enough = None if frame is None or frame < 0 else frame + 1
+        told = _inspect(stream, kind, label, whole=True, enough=enough)
+        image = _open(stream, kind, label)
+        return _slice_of(image, label, window=window, frame=frame, told=told)
 
 
 def read_picture_place(stream: BinaryIO, label: str) -> Place:
-    """The size of an open picture file and how many slices it holds: the pages of a TIFF, else 1. Raises SliceError.
+    """The size of an open picture file and how many slices it holds: pages, frames. Raises SliceError.
 
     More than MAX_PAGES are refused.
     """
+    with refusing(label):
+        kind = _kind(stream)
+        if kind is None:
+            return Place()  # reading it will say what is wrong
+        told = _inspect(stream, kind, label, whole=False)
+        image = _open(stream, kind, label)
+        return Place(told.frames, size=(image.height, image.width))
+
+
+def _kind(stream: BinaryIO) -> str | None:
+    stream.seek(0)
+    kind = picture_kind(stream.read(16))
+    stream.seek(0)
+    return kind
+
+
+def _open(stream: BinaryIO, kind: str, label: str) -> Image.Image:
     from PIL import Image, UnidentifiedImageError
 
-    with refusing(label):
-        try:
-            image = Image.open(stream, formats=FORMATS)
-        except UnidentifiedImageError:
-            return Place()  # reading it will say what is wrong
-        size = (image.height, image.width)  # of the first page, which counting leaves
-        return Place(_count_pages(image, label), size=size)
+    stream.seek(0)
+    try:
+        return Image.open(stream, formats=[kind])
+    except UnidentifiedImageError:
+        raise SliceError(label, f"a damaged {kind} file", "copy or download it again") from None
+
+
+def _inspect(stream: BinaryIO, kind: str, label: str, *, whole: bool, enough: int | None = None) -> _Told:
+    """Hold a file to its bounds by its own structure; `whole` looks for missing pixels too."""
+    if kind == "TIFF":
+        return _Told(walk_tiff(stream, label, enough))
+    if stream.seek(0, io.SEEK_END) > MAX_PICTURE_BYTES:
+        raise SliceError(label, f"a {kind} of more than {MAX_PICTURE_BYTES // 2**20} MiB", "shrink it to one slice")
+    stream.seek(0)
+    if kind == "PNG":
+        png = walk_png(stream, label)
+        return _Told(png.frames, png.orientation)
+    if kind == "BMP":
+        return _Told()
+    content = stream.read()
+    if kind == "JPEG":
+        return _inspect_jpeg(content, label, whole)
+    if kind == "JPEG2000":
+        _inspect_jpeg2000(content, label)
+        return _Told()
+    walked = walk_gif(content, label) if kind == "GIF" else walk_webp(content, label)
+    return _Told(walked.frames, walked.orientation)
+
+
+def _inspect_jpeg(content: bytes, label: str, whole: bool) -> _Told:
+    jpeg = walk_jpeg(content, label)
+    pictures = count_pictures(content, jpeg)
+    if whole:
+        end = len(content) if jpeg.end is None else jpeg.end
+        check_complete(content[:end], jpeg, decode_jpeg, label)
+    return _Told(pictures, jpeg.orientation)
+
+
+def decode_jpeg(content: bytes) -> np.ndarray:
+    """The luminance samples of an 8-bit JPEG (H, W), or its samples as they are where it has none."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(content), formats=["JPEG"])
+    image.draft("L", image.size)
+    return np.asarray(image)
+
+
+def _inspect_jpeg2000(content: bytes, label: str) -> None:
+    size = coded_size(content)
+    check_pixels(size.rows, size.columns * max(1, size.samples), label, MAX_J2K_SAMPLES)
+    check_jpeg2000(content)
 
 
 def slice_from_picture(image: Image.Image, label: str, *, window: Window | None, frame: int | None) -> Slice:
     """A slice from a Pillow picture, decoded or not, which is left at the page it was. Raises SliceError."""
     with refusing(label):
-        check_pixels(image.height, image.width, label)
-        page = image.tell()
-        try:
-            _turn_to_page(image, label, frame)
-            stored = _Stored.of(image)
-            upright, notes = _upright(image)
-        finally:
-            image.seek(page)
-        if stored.signed and upright.mode == "L":
-            raise SliceError(label, "signed 8-bit pixels, which have no agreed black", "export it again unsigned")
-        if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
-            coloured = 0.0
-            pixels, window, more = _grey_of_deep(upright, stored, window, label)
-        else:
-            pixels, coloured, more = _grey_of_8bit(upright, stored, window, label)
-            window = None
+        return _slice_of(image, label, window=window, frame=frame, told=None)
+
+
+def _slice_of(image: Image.Image, label: str, *, window: Window | None, frame: int | None, told: _Told | None) -> Slice:
+    _check_size(image, label)
+    page = image.tell()
+    try:
+        _turn_to_page(image, label, frame, told)
+        stored = _Stored.of(image)
+        upright, notes = _upright(image, told)
+    finally:
+        image.seek(page)
+    notes += _aspect_notes(image)
+    if stored.signed and upright.mode == "L":
+        raise SliceError(label, "signed 8-bit pixels, which have no agreed black", "export it again unsigned")
+    if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
+        coloured = 0.0
+        pixels, window, more = _grey_of_deep(upright, stored, window, label)
+    else:
+        pixels, coloured, more = _grey_of_8bit(upright, stored, window, label)
+        window = None
     return Slice(pixels, label, stored.bits, False, window, notes=(*notes, *more), coloured=coloured)
+
+
+def _check_size(image: Image.Image, label: str) -> None:
+    deep = image.mode in ("I", "F", "CMYK") or image.format == "WEBP"
+    check_pixels(image.height, image.width, label, MAX_DEEP_PIXELS if deep else MAX_PIXELS)
 
 
 @dataclass(frozen=True)
@@ -123,21 +223,41 @@ def _raw_mode(image: Image.Image) -> str:
     return str(arguments[0] if isinstance(arguments, tuple) else arguments)
 
 
-def _turn_to_page(image: Image.Image, label: str, frame: int | None) -> None:
+def _decoder(image: Image.Image) -> str:
+    tiles = getattr(image, "tile", None)
+    return str(tiles[0][0]) if tiles else ""
+
+
+def _turn_to_page(image: Image.Image, label: str, frame: int | None, told: _Told | None) -> None:
     if frame is None and image.tell() > 0:
         return  # the caller turned the page
-    pages = _count_pages(image, label, None if frame is None or frame < 0 else frame + 1)
-    image.seek(choose_frame(pages, frame, label))
-    check_pixels(image.height, image.width, label)
+    enough = None if frame is None or frame < 0 else frame + 1
+    pages = told.frames if told is not None else _count_pages(image, label, enough)
+    index = choose_frame(pages, frame, label)
+    if image.format not in ("TIFF", "MPO") and (index + 1) * image.height * image.width > max(
+        MAX_PLAYED, image.height * image.width
+    ):
+        raise SliceError(label, f"frame {index} of an animation, which must be played up to there", ONE_PICTURE)
+    if index >= _held_frames(image, index):
+        raise SliceError(label, f"{pages} pictures, of which only the first can be read", ONE_PICTURE)
+    image.seek(index)
+    _check_size(image, label)
+    if image.format == "TIFF":
+        _check_strips(image, label)
+
+
+def _held_frames(image: Image.Image, index: int) -> int:
+    """Frames as Pillow counts them, which for one picture, and for the pages of a TIFF, nobody has to ask."""
+    return index + 1 if index == 0 or image.format == "TIFF" else int(getattr(image, "n_frames", 1))
 
 
 def _count_pages(image: Image.Image, label: str, enough: int | None = None) -> int:
-    """The pages of a TIFF, counted no further than `enough`; of any other format 1. Leaves the picture at one of them.
+    """The pages or frames of a picture, counted no further than `enough`. Leaves the picture at one of them.
 
     More than MAX_PAGES are refused: Pillow's own `n_frames` has no bound.
     """
-    if image.format != "TIFF":
-        return 1  # what follows is an animation or a thumbnail
+    if image.format not in ("TIFF", "GIF", "WEBP", "PNG", "MPO"):
+        return 1
     for page in range(MAX_PAGES + 1):
         if page == enough:
             return page
@@ -148,12 +268,91 @@ def _count_pages(image: Image.Image, label: str, enough: int | None = None) -> i
     raise SliceError(label, f"a TIFF of more than {MAX_PAGES} pages", "split it and give a part of it")
 
 
-def _upright(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """Decode, and turn as the EXIF or TIFF orientation tag says."""
-    from PIL import ImageOps
+def _check_strips(image: Image.Image, label: str) -> None:
+    """Strips that libtiff would decode as far as they go: deflated and JPEG ones must hold all their bytes."""
+    tags: Any = getattr(image, "tag_v2", {})
+    compression, stream = tags.get(COMPRESSION, 1), getattr(image, "fp", None)
+    if stream is None or compression not in (7, 8, 32946):
+        return
+    offsets, lengths = tags.get(STRIPS) or tags.get(TILES) or (), tags.get(STRIP_BYTES) or tags.get(TILE_BYTES) or ()
+    if len(offsets) > MAX_STRIPS:
+        raise SliceError(label, f"a TIFF of {len(offsets)} strips or tiles", "export it again as PNG")
+    for offset, length in zip(offsets, lengths, strict=False):
+        stream.seek(offset)
+        data = stream.read(min(length, MAX_PICTURE_BYTES))
+        if compression == 7:
+            _check_jpeg_strip(data, tags.get(JPEG_TABLES, b""), label)
+        elif not _inflates(data):
+            raise SliceError(label, "a TIFF whose compressed pixels are damaged or cut", "copy or download it again")
 
-    turned = image.getexif().get(ORIENTATION, 1) in range(2, 9)
-    return ImageOps.exif_transpose(image), ["turned upright by its orientation tag"] if turned else []
+
+def _check_jpeg_strip(data: bytes, tables: bytes, label: str) -> None:
+    """A strip in JPEG keeps its tables apart (TIFF technical note 2)."""
+    whole = bytes(tables[:-2]) + data[2:] if tables else data
+    check_complete(whole, walk_jpeg(whole, label), decode_jpeg, label)
+
+
+def _inflates(data: bytes) -> bool:
+    inflater, inflated = zlib.decompressobj(), 0
+    try:
+        while data and not inflater.eof and inflated < 8 * MAX_PIXELS:
+            inflated += len(inflater.decompress(data, 2**20))
+            data = inflater.unconsumed_tail
+    except zlib.error:
+        return False
+    return inflater.eof
+
+
+def _upright(image: Image.Image, told: _Told | None) -> tuple[Image.Image, list[str]]:
+    """Decode, and turn as the EXIF or TIFF orientation tag says."""
+    from PIL.Image import Transpose
+
+    orientation = _orientation(image, told)
+    with muted_descriptor() if _decoder(image) == "libtiff" else nullcontext():
+        image.load()
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
+    }  # fmt: skip
+    if image.format == "TIFF":  # which Pillow turns as it decodes
+        return _kept(image), [TURNED] * (orientation in turns)
+    if orientation not in turns:
+        return _kept(image), []
+    turned = image.transpose(turns[orientation])
+    return turned, [TURNED]
+
+
+def _kept(image: Image.Image) -> Image.Image:
+    """The picture, or a copy of one page of several: the page is turned back before its pixels are used."""
+    return image.copy() if image.tell() or getattr(image, "is_animated", False) else image
+
+
+def _orientation(image: Image.Image, told: _Told | None) -> int:
+    """As the file's walk told it; of a TIFF and of a caller's own picture as Pillow does, which XMP may overrule."""
+    tags = getattr(image, "tag_v2", None)
+    if image.format == "TIFF" and tags is not None:
+        found = tags.get(ORIENTATION, 1)
+    else:
+        found = told.orientation if told is not None else image.getexif().get(ORIENTATION, 1)
+    if found == 1 and (matched := _XMP_ORIENTATION.search(_xmp(image))):
+        found = int(matched[1])
+    return found if isinstance(found, int) else 1
+
+
+def _xmp(image: Image.Image) -> bytes:
+    packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    return packet.encode("utf-8", "replace") if isinstance(packet, str) else bytes(packet)
+
+
+def _aspect_notes(image: Image.Image) -> list[str]:
+    """A note where the file gives unlike resolutions across and down."""
+    dpi: Any = image.info.get("dpi")
+    try:
+        across, down = (float(value) for value in dpi)
+        unlike = across > 0 and down > 0 and abs(across / down - 1) > 0.01
+    except (TypeError, ValueError, ZeroDivisionError):
+        return []
+    return [f"pixels are not square ({across / down:.3g} times as many across as down), shown as stored"] * unlike
 
 
 def _grey_of_deep(
@@ -166,17 +365,22 @@ def _grey_of_deep(
     if image.mode == "F" and not (finite := np.isfinite(values)).all():
         notes.append(f"{np.count_nonzero(~finite)} pixels without a finite value set to black")
         # Black is the highest value where the lowest is white: the inversion below turns the window's top to 0.
-        values = np.where(finite, values, np.inf if stored.min_is_white else -np.inf)
+        values = np.where(finite, values, values.dtype.type(np.inf if stored.min_is_white else -np.inf))
     if window is None:
-        window = whole_range(values, stored.bits, stored.signed, label)
+        window = whole_range(values, stored.bits, stored.signed or image.mode == "F", label)
         notes.append(f"no window given: the whole {stored.bits}-bit range shown")
-    pixels = apply_window(values, window)
+    exact = image.mode == "F"
+    pixels = apply_window(values, window, exact=exact)
     if is_flat(pixels) and not is_flat(values):
         found = f"the window {window} leaves nothing of its values, {span(values)}"
         raise SliceError(label, found, "give a window in the stored units")
     if stored.min_is_white:
-        pixels = 255 - pixels
+        np.subtract(255, pixels, out=pixels)
         notes.append("inverted: stored with white as its lowest value")
+    key = image.info.get("transparency")
+    if isinstance(key, int) and (clear := values == key).any():  # as alpha is in 8 bits
+        pixels[clear] = 0
+        notes.append("alpha composited on black")
     return pixels, window, notes
 
 
@@ -200,7 +404,7 @@ def is_flat(values: np.ndarray) -> bool:
 
 def span(values: np.ndarray) -> str:
     """The range of finite values, for a message."""
-    finite = values[np.isfinite(values)]
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     return f"{finite.min():g} to {finite.max():g}" if finite.size else "none of them finite"
 
 
@@ -208,19 +412,14 @@ def _grey_of_8bit(
     image: Image.Image, stored: _Stored, window: Window | None, label: str
 ) -> tuple[np.ndarray, float, list[str]]:
     """Luminance (ITU-R 601) of an 8-bit picture of any mode, (H, W) uint8, its share of coloured pixels, and notes."""
-    coloured, notes = 0.0, ["8-bit picture: its grey levels are not HU"]
+    notes = ["8-bit picture: its grey levels are not HU"]
     if window is not None:
         notes.append("window ignored: an 8-bit picture holds no HU")
-    image, alpha = _split_alpha(image)
     if image.mode == "CMYK":
         notes.append("CMYK converted without its colour profile")
-    if image.mode not in ("1", "L"):
-        image = image.convert("RGB")
-        coloured = _coloured_share(np.asarray(image))
-        notes.extend(_colour_note(coloured))
-    grey = np.asarray(image.convert("L"))
-    if alpha is not None:
-        grey = np.rint(grey * (alpha / np.float32(255))).astype(np.uint8)
+    grey, coloured, clear = _grey_by_bands(image)
+    notes.extend(_colour_note(coloured))
+    if clear:
         notes.append("alpha composited on black")
     if stored.bits > 8:
         if not is_flat(grey) and int(grey.max()) - int(grey.min()) < FILLED * 256:
@@ -228,6 +427,25 @@ def _grey_of_8bit(
             raise SliceError(label, found, "export it as grey without alpha, and give a window")
         notes.append(f"{stored.bits}-bit colour or alpha reduced to 8 bits")
     return grey, coloured, notes
+
+
+def _grey_by_bands(image: Image.Image) -> tuple[np.ndarray, float, bool]:
+    """Grey levels (H, W), share of coloured pixels, whether any is see-through; band by band, to save memory."""
+    width, height = image.size
+    grey, coloured, clear = np.empty((height, width), dtype=np.uint8), 0, False
+    rows = max(1, 2**20 // width)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        band, alpha = _split_alpha(image.crop((0, top, width, bottom)))
+        if band.mode not in ("1", "L"):
+            band = band.convert("RGB")
+            coloured += _coloured_count(np.asarray(band))
+        levels = np.asarray(band.convert("L"))
+        if alpha is not None:
+            levels = np.rint(levels * (alpha / np.float32(255))).astype(np.uint8)
+            clear = True
+        grey[top:bottom] = levels
+    return grey, coloured / (width * height), clear
 
 
 def _split_alpha(image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
@@ -242,11 +460,11 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
     return image.convert("RGB"), None if opaque else np.asarray(alpha)
 
 
-def _coloured_share(rgb: np.ndarray) -> float:
-    """The share of pixels (H, W, 3) uint8 whose channels differ by more than COLOUR_TOLERANCE."""
+def _coloured_count(rgb: np.ndarray) -> int:
+    """How many pixels (H, W, 3) uint8 have channels that differ by more than COLOUR_TOLERANCE."""
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    return np.count_nonzero(spread > COLOUR_TOLERANCE) / spread.size
+    return int(np.count_nonzero(spread > COLOUR_TOLERANCE))
 
 
 def _colour_note(coloured: float) -> list[str]:

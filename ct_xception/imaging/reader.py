@@ -1,18 +1,43 @@
-"""The only door from a file to a `Slice`: the first bytes, never the name, say whether it is DICOM or a picture.
+"""The only door from a file to a `Slice`: the first bytes, never the name, say what it is.
 
-`SliceError`, and nothing else, is raised for what cannot be read right.
+`SliceError`, and nothing else, is raised for what cannot be read right. A server calls `isolate_decoding` once: from
+then on every file of its process is read in a limited child (`decoder_process.py`), whichever door it came through.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ct_xception.imaging.nifti import is_nifti
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import Source, is_dicom, name_of, open_source
 from ct_xception.imaging.windows import Window
 
 if TYPE_CHECKING:
+    from ct_xception.imaging.decoder_process import Decoder
     from ct_xception.imaging.position import Place
+
+_decoder: Decoder | None = None
+
+
+def isolate_decoding(processes: int = 1) -> None:
+    """Read every file of this process in a limited child from now on; a second call changes nothing."""
+    global _decoder
+    if _decoder is None:
+        import atexit
+
+        from ct_xception.imaging.decoder_process import Decoder
+
+        _decoder = Decoder(processes)
+        atexit.register(share_decoding)
+
+
+def share_decoding() -> None:
+    """End what `isolate_decoding` began: files are read in this process again."""
+    global _decoder
+    decoder, _decoder = _decoder, None
+    if decoder is not None:
+        decoder.close()
 
 
 def read_slice(
@@ -25,9 +50,26 @@ def read_slice(
     """Read one slice from a path, bytes, an open binary file or a Pillow picture.
 
     `window` overrides the file's own; an 8-bit picture holds no HU and ignores it, with a note. `frame`, from 0,
-    chooses a frame or page, and must be given where there are several. `name` stands for the source in messages.
-    Raises SliceError, naming what was found and what to do, for every input that cannot be read right.
+    chooses a frame, a page or an axial slice of a volume, and must be given where there are several. `name` stands for
+    the source in messages. Raises SliceError, naming what was found and what to do, for every input that cannot be read
+    right.
     """
+    reading = decode_slice if _decoder is None else _decoder.read_slice
+    return reading(source, window=window, frame=frame, name=name)
+
+
+def read_place(source: Source, *, name: str | None = None) -> Place:
+    """The place of a path, bytes or an open binary file. Raises SliceError.
+
+    Of a DICOM file only the tags of position, orientation, size, thickness, number and series are read.
+    """
+    return (decode_place if _decoder is None else _decoder.read_place)(source, name=name)
+
+
+def decode_slice(
+    source: Source, *, window: Window | None = None, frame: int | None = None, name: str | None = None
+) -> Slice:
+    """`read_slice` in this process."""
     from PIL import Image
 
     from ct_xception.imaging.pictures import read_picture, slice_from_picture
@@ -40,14 +82,15 @@ def read_slice(
             from ct_xception.imaging.dicom import read_dicom
 
             return read_dicom(stream, label, window=window, frame=frame)
+        if is_nifti(stream):
+            from ct_xception.imaging.nifti import read_nifti
+
+            return read_nifti(stream, label, window=window, frame=frame)
         return read_picture(stream, label, window=window, frame=frame)
 
 
-def read_place(source: Source, *, name: str | None = None) -> Place:
-    """The place of a path, bytes or an open binary file. Raises SliceError.
-
-    Of a DICOM file only the tags of position, orientation, size, thickness, number and series are read.
-    """
+def decode_place(source: Source, *, name: str | None = None) -> Place:
+    """`read_place` in this process."""
     from ct_xception.imaging.pictures import read_picture_place
 
     label = name if name is not None else name_of(source)
@@ -56,4 +99,8 @@ def read_place(source: Source, *, name: str | None = None) -> Place:
             from ct_xception.imaging.dicom import read_dicom_place
 
             return read_dicom_place(stream, label)
+        if is_nifti(stream):
+            from ct_xception.imaging.nifti import read_nifti_place
+
+            return read_nifti_place(stream, label)
         return read_picture_place(stream, label)

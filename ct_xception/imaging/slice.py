@@ -16,8 +16,9 @@ from ct_xception.imaging.windows import Window
 if TYPE_CHECKING:
     from PIL import Image
 
-MAX_PIXELS = 36_000_000  # one frame, decoded: 6,000 x 6,000, where CT is 512 x 512 and film scans reach 4,000
-
+# One frame, decoded: CT is 512 x 512, film scans and radiographs reach 4,000. What decoding, windowing and turning
+# more than that costs would not stay within 300 MB.
+MAX_PIXELS = 4096 * 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +64,7 @@ def check_pixels(rows: int, columns: int, label: str, limit: int = MAX_PIXELS) -
     if rows <= 0 or columns <= 0:
         raise SliceError(label, f"an image of {columns} x {rows} pixels", "export it again")
     if rows * columns > limit:
-        found = f"{columns} x {rows} pixels, more than {limit // 1_000_000} million"
+        found = f"{columns} x {rows} pixels, more than {limit / 1e6:.3g} million"
         raise SliceError(label, found, "crop or shrink it to one slice")
 
 

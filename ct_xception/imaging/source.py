@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,27 +17,50 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_BYTES = 512 * 2**20  # a file; an enhanced CT of 900 uncompressed frames still fits
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
-DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+IMAGE_SUFFIXES = frozenset(
+    ".png .apng .jpg .jpeg .jpe .jfif .jif .tif .tiff .bmp .dib .gif .webp .jp2 .j2k .jpx .j2c".split()
+)
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima"})
+VOLUME_SUFFIXES = frozenset({".nii"})  # and .nii.gz
+# Never opened in search of a picture: what a corpus keeps beside its slices.
+OTHER_SUFFIXES = frozenset(
+    ".txt .csv .tsv .json .jsonl .yaml .yml .md .html .htm .xml .py .ipynb .parquet .arrow .npy .npz .pt .pth .h5 "
+    ".hdf5 .safetensors .onnx .pkl .zip .tar .pdf .doc .docx .xls .xlsx .log .db .ini .cfg .sh .mp4 .svg .mat".split()
+)
+_MAGIC = {
+    b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"II+\0": "TIFF",
+    b"MM\0+": "TIFF", b"BM": "BMP", b"GIF87a": "GIF", b"GIF89a": "GIF", b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG2000",
+    b"\xff\x4f\xff\x51": "JPEG2000",
+}  # fmt: skip
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Image.Image"
 
 
 def is_readable_name(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder scan should try this file: a known suffix, or none (or a number) and the DICOM magic inside."""
+    """Whether a folder scan should try this file: a known suffix, or, under any other name, what it begins with.
+
+    Scanners and PACS exports name their files IM000012 or by a UID, whose last number looks like a suffix.
+    """
     path = Path(path)
+    suffix = path.suffix.lower()
     if path.name.startswith("."):  # .DS_Store, and the ._x.png that macOS leaves beside each file
         return False
-    if path.suffix.lower() in IMAGE_SUFFIXES | DICOM_SUFFIXES:
+    if suffix in IMAGE_SUFFIXES | DICOM_SUFFIXES | VOLUME_SUFFIXES or path.name.lower().endswith(".nii.gz"):
         return True
-    # Scanners and PACS exports name their files IM000012 or by a UID, whose last number looks like a suffix.
-    if path.suffix and not path.suffix[1:].isdigit():
+    if suffix in OTHER_SUFFIXES:
         return False
     try:
         with _open_regular(path, printable(path)) as (stream, _):
-            return is_dicom(stream)
+            return is_dicom(stream) or (kind := picture_kind(stream.read(16))) is not None and kind != "BMP"
     except SliceError:
         return False
+
+
+def picture_kind(head: bytes) -> str | None:
+    """Pillow's name of the picture format that a file's first 16 bytes tell; None for none that is read here."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
 
 
 def name_of(source: Source) -> str:
@@ -109,7 +133,35 @@ def _check_size(size: int, label: str) -> None:
 
 
 def is_dicom(stream: BinaryIO) -> bool:
-    """DICOM by its magic (PS3.10 section 7.1): DICM after a preamble of 128 bytes."""
-    magic = stream.read(132)[128:]
+    """DICOM by its magic (PS3.10 section 7.1), DICM after a preamble of 128 bytes; or without any, by its first tags.
+
+    Old archives and some toolkits write the data set alone: group 2 or 8 first, its elements in rising order.
+    """
+    head = stream.read(256)
     stream.seek(0)
-    return magic == b"DICM"
+    return head[128:132] == b"DICM" or is_bare_dataset(head)
+
+
+def is_bare_dataset(head: bytes) -> bool:
+    """Whether bytes look like a DICOM data set without preamble: two elements of group 2 or 8, in order."""
+    first = _element(head, 0)
+    second = None if first is None else _element(head, first[1])
+    return first is not None and second is not None and second[0] > first[0]
+
+
+def _element(head: bytes, position: int) -> tuple[tuple[int, int], int] | None:
+    """A little-endian element's tag in group 2 or 8, and where it ends; None for what is none (PS3.5 section 7.1)."""
+    if len(head) < position + 12:
+        return None
+    group, number, vr, short = struct.unpack_from("<HH2sH", head, position)
+    if group not in (2, 8) or number > 0x3000:
+        return None
+    if vr.isalpha() and vr.isupper():
+        length, start = (
+            (struct.unpack_from("<L", head, position + 8)[0], 12)
+            if vr in (b"OB", b"OW", b"SQ", b"UN", b"UT")
+            else (short, 8)
+        )
+    else:
+        length, start = struct.unpack_from("<L", head, position + 4)[0], 8
+    return ((group, number), position + start + length) if length % 2 == 0 and length < 200 else None

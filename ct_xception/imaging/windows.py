@@ -15,13 +15,16 @@ import numpy as np
 from ct_xception.errors import InputError, printable
 
 LIMIT = 1e9  # beyond this a window is a typing error, and float64 arithmetic on it starts to lose grey levels
+LEAST_WIDTH = 1e-6
+BAND = 2**20  # pixels that are windowed at once: float64 on a whole radiograph would take half a gigabyte
 
 
 @dataclass(frozen=True)
 class Window:
     """Centre and width, in HU (in stored units when the slice is not in HU).
 
-    The width is at least 1, as the standard has it, and both are finite and below 1e9. Raises InputError otherwise.
+    The width is above 0 (below 1 it is for floating-point pictures alone), and both are finite and below 1e9. Raises
+    InputError otherwise.
     """
 
     centre: float
@@ -30,8 +33,8 @@ class Window:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.centre) and abs(self.centre) < LIMIT):
             raise InputError(f"window centre {self.centre} is not a finite number below 1e9; give CENTRE/WIDTH in HU.")
-        if not 1 <= self.width < LIMIT:
-            raise InputError(f"window width {self.width} is not between 1 and 1e9; give CENTRE/WIDTH in HU.")
+        if not LEAST_WIDTH <= self.width < LIMIT:
+            raise InputError(f"window width {self.width} is not between 1e-6 and 1e9; give CENTRE/WIDTH in HU.")
 
     def __str__(self) -> str:
         return f"{self.centre:g}/{self.width:g}"
@@ -75,14 +78,25 @@ def parse_window(text: str) -> Window:
     return Window(*values)
 
 
-def apply_window(values: np.ndarray, window: Window) -> np.ndarray:
+def apply_window(values: np.ndarray, window: Window, *, exact: bool = False) -> np.ndarray:
     """Map values (H, W), in the window's units, to grey levels (H, W) uint8: LINEAR, DICOM PS3.3 C.11.2.1.2.1.
 
-    `((x - (c - 0.5)) / (w - 1) + 0.5) * 255`, clamped to 0..255 and rounded half to even. NaN is black.
+    `((x - (c - 0.5)) / (w - 1) + 0.5) * 255`, clamped to 0..255 and rounded half to even. NaN is black. `exact` asks
+    for LINEAR_EXACT (C.11.2.1.3.2), `((x - c) / w + 0.5) * 255`: LINEAR counts whole steps, which values of a
+    floating-point picture do not keep. A width below 1 is always shown so.
     """
-    clamped = np.clip(values, window.low, window.high, dtype=np.float64)
-    if window.width == 1:  # a threshold: black up to the centre - 0.5, white above
-        grey = np.where(values > window.low, 255.0, 0.0)
-    else:
-        grey = (clamped - window.low) * (255.0 / (window.width - 1))
-    return np.rint(np.nan_to_num(grey, nan=0.0)).astype(np.uint8)
+    grey = np.empty(values.shape, dtype=np.uint8)
+    rows = max(1, BAND // max(1, values[0].size)) if len(values) else 1
+    for top in range(0, len(values), rows):
+        grey[top : top + rows] = _band(values[top : top + rows], window, exact or window.width < 1)
+    return grey
+
+
+def _band(values: np.ndarray, window: Window, exact: bool) -> np.ndarray:
+    if not exact and window.width == 1:  # a threshold: black up to the centre - 0.5, white above
+        return np.where(values > window.low, np.uint8(255), np.uint8(0))
+    low, steps = (window.centre - window.width / 2, window.width) if exact else (window.low, window.width - 1)
+    grey = np.clip(values, low, low + steps, dtype=np.float64)
+    grey -= low
+    grey *= 255.0 / steps
+    return np.rint(np.nan_to_num(grey, copy=False, nan=0.0), out=grey)

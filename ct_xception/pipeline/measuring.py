@@ -37,6 +37,7 @@ def evaluate(river: River) -> dict[str, Any]:
     protocols = _protocols(river)
     stated: dict[str, Any] = {"split": river.split, "corpus": river.corpus, "seed": river.config.seed}
     stated |= {"outputs": outputs, "protocols": protocols, "explained": explained}
+    stated |= {"window": river.config.reading.window, "frame": river.config.frame}
     metrics = write_evaluation(folder, test, answers, **stated)
     _write_errors(river, answers[PREDICTOR], protocols)
     return metrics

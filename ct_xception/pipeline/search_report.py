@@ -17,8 +17,8 @@ from ct_xception.training.search_space import apply_options
 if TYPE_CHECKING:
     import optuna
 
-    from ct_xception.pipeline.searching import Search
     from ct_xception.statistics.selection import Selection
+    from ct_xception.training.search import Search
 
 TRIALS, PAGE, BEST, RECORD = "trials.csv", "search.html", "best.yaml", "search.json"
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ct_xception.errors import InputError, WorkError, printable
 from ct_xception.files import atomic_path, read_json, write_json
 from ct_xception.pipeline.context import River
+from ct_xception.pipeline.search_report import report_search, write_trials
 from ct_xception.training.options import METRICS, TrainConfig
 from ct_xception.training.search import (
     EPOCHS,
@@ -29,6 +30,7 @@ from ct_xception.training.search import (
     GivenUp,
     Outcome,
     Proposal,
+    Search,
     SearchOptions,
     Worker,
     counted,
@@ -37,7 +39,7 @@ from ct_xception.training.search import (
     pareto_front,
     take_up_again,
 )
-from ct_xception.training.search_space import Space, apply_options
+from ct_xception.training.search_space import apply_options
 
 if TYPE_CHECKING:
     import optuna
@@ -48,30 +50,6 @@ if TYPE_CHECKING:
 ANSWERS = "validation.npz"  # of a trial: the kept epoch's logits, the labels, and the patients
 LOGITS = "logits.npy"  # of one training
 SEARCH = "search.json"
-
-
-@dataclass(frozen=True, eq=False)
-class Search:
-    """What a search works on: the recipe that trials vary, what stands in for the full training, and where it lies.
-
-    `recipe` is the full training; trials have `proxy` (options that make them cheap) on top of it.
-    """
-
-    recipe: TrainConfig
-    proxy: Mapping[str, Any]
-    space: Space
-    options: SearchOptions
-    folder: Path
-    storage: str
-
-    @property
-    def trial_config(self) -> TrainConfig:
-        """The recipe as trials train it: the figure that is searched for also chooses the epoch."""
-        return replace(apply_options(self.recipe, self.proxy), metric=self.options.objectives[0])
-
-    def folder_of(self, number: int) -> Path:
-        """The run folder of a trial."""
-        return self.folder / "trials" / f"{number:04d}"
 
 
 def search_corpus(search: Search, command: str, *, resume: bool = False, finish: bool = True) -> None:
@@ -294,8 +272,6 @@ class Told:
         self.search, self.started, self.done = search, time.monotonic(), 0
 
     def __call__(self, study: optuna.Study) -> None:
-        from ct_xception.pipeline.search_report import write_trials
-
         trials = counted(study)
         if not trials:
             return
@@ -360,8 +336,6 @@ def judge(search: Search, study: optuna.Study) -> tuple[Selection, list[Any]] | 
 
 def _finish(search: Search, study: optuna.Study, command: str | None) -> None:
     """Say what came out; train and measure the winner unless another worker does."""
-    from ct_xception.pipeline.search_report import report_search
-
     front = pareto_front(study)
     if not front:
         raise WorkError("no trial came to its end; trials.csv says why each was given up.")

@@ -18,7 +18,7 @@ from typing import Any
 
 from ct_xception.checkpoint import CONFIG, EXAMPLES, GATE, METRICS, evaluated
 from ct_xception.errors import CheckpointError, InputError, printable
-from ct_xception.publish.onnx_texts import onnx_texts
+from ct_xception.formats.onnx import onnx_texts
 from ct_xception.serving.gate import ARRAYS
 
 Content = Path | bytes

@@ -17,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 from ct_xception.errors import InputError
+from ct_xception.imaging.reader import isolate_decoding
 from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.inference_api import Asked, classify, decode_file
 
@@ -25,6 +26,7 @@ class EndpointHandler:
     """A checkpoint folder that answers requests; safe to call from several threads."""
 
     def __init__(self, path: str | Path = "") -> None:
+        isolate_decoding()
         self.classifier = Classifier.from_pretrained(Path(path or "."), device=_device())
 
     def __call__(self, data: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -12,9 +12,11 @@ and the repository shows either the version before or the whole new one. Nothing
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,20 +25,6 @@ from ct_xception.checkpoint import SIDE_FILE
 from ct_xception.errors import InputError, printable
 from ct_xception.files import sha256_file
 from ct_xception.publish.clearance import Content, check_secrets
-from ct_xception.publish.mishaps import PushError, Target, is_passing, one_sentence, overtaken, status_of, taken
-
-__all__ = [
-    "PushError",
-    "Pushed",
-    "Target",
-    "check_access",
-    "check_name",
-    "push_browser_space",
-    "push_checkpoint",
-    "push_corpus",
-    "push_files",
-    "push_space",
-]
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -49,8 +37,24 @@ _MARKS = {
     "dataset": ("splits.json",),
     "space": ("ct_xception/__init__.py", "checkpoint.json"),
 }
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
 _UNTOUCHED = {".gitattributes"}
 _FRESH = {".gitattributes", "README.md"}  # what the Hub's own page puts into a new repository
+
+
+class PushError(OSError):
+    """The Hub or this machine stopped a push that was asked for rightly; one sentence. Pushing again goes on."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where something goes: a repository of one kind ("model", "dataset" or "space")."""
+
+    repo_id: str
+    kind: str = "model"
+
+    def __str__(self) -> str:
+        return self.repo_id if self.kind == "model" else f"{self.kind}s/{self.repo_id}"
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ def push_corpus(
 
     check_name(repo_id)
     target = Target(repo_id, "dataset")
-    with one_sentence(target), tempfile.TemporaryDirectory(prefix="ct-xception-") as folder:
+    with _one_sentence(target), tempfile.TemporaryDirectory(prefix="ct-xception-") as folder:
         files = write_corpus_record(run, Path(folder), images=images)
         return push_files(target, files, private=private, tag=tag, message="Publish the corpus's record")
 
@@ -156,13 +160,13 @@ def check_access(repo_id: str, kind: str = "model", *, private: bool = False, ta
     """Raise InputError or PushError unless a push to `repo_id` may begin: token, name, tag. Nothing is changed."""
     check_name(repo_id)
     target = Target(repo_id, kind)
-    with one_sentence(target):
+    with _one_sentence(target):
         api = _open(target)
         state = _look(api, target)
         if state is not None:
             _check_state(target, state, private)
             if tag in _tags(api, target):
-                raise taken(target, tag)
+                raise _taken(target, tag)
 
 
 def push_files(
@@ -184,7 +188,7 @@ def push_files(
 
     check_name(target.repo_id)
     check_secrets(files, [get_token() or ""])
-    with one_sentence(target):
+    with _one_sentence(target):
         api = _open(target)
         state = _look(api, target)
         if state is None:
@@ -207,7 +211,7 @@ def _write(
     begun = _head(api, target)
     known = _tags(api, target) if tag else {}
     if tag in known and not (known[tag] == begun and _holds(api, target, begun, files)):
-        raise taken(target, tag)
+        raise _taken(target, tag)
     commit = _commit(api, target, files, begun, message)
     if tag and tag not in known:
         api.create_tag(target.repo_id, repo_type=target.kind, tag=tag, revision=commit, exist_ok=True)
@@ -233,14 +237,14 @@ def _commit(api: HfApi, target: Target, files: Mapping[str, Content], begun: str
         if _holds(api, target, head, files):
             return head
         if head != begun:
-            raise overtaken(target)
+            raise _overtaken(target)
         try:
             return _send(api, target, additions, head, message)
         except Exception as error:
-            if status_of(error) != 412 and (wait is None or not is_passing(error)):
+            if _status_of(error) != 412 and (wait is None or not _is_passing(error)):
                 raise
-            time.sleep(0 if status_of(error) == 412 else wait or 0)
-    raise overtaken(target)
+            time.sleep(0 if _status_of(error) == 412 else wait or 0)
+    raise _overtaken(target)
 
 
 def _send(api: HfApi, target: Target, additions: list[Any], head: str, message: str) -> str:
@@ -349,3 +353,90 @@ def _is_same(remote: Any, content: Content) -> bool:
         return git_hash(content if isinstance(content, bytes) else content.read_bytes()) == remote.blob_id
     found = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else sha256_file(content)
     return found == remote.lfs.sha256
+
+
+# What goes wrong on the way, each in one sentence: whose turn it is, and what to do
+
+
+@contextlib.contextmanager
+def _one_sentence(target: Target) -> Iterator[None]:
+    """Raise what the Hub's client raises within as InputError or PushError; what is neither's business passes."""
+    try:
+        yield
+    except Exception as error:
+        told = _told(error, target)
+        if told is error:
+            raise
+        raise told from error
+
+
+def _told(error: BaseException, target: Target) -> BaseException:
+    """The error as its reader should see it; one that is no business of theirs is given back as it is."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
+    cause = _cause(error)
+    if isinstance(cause, (InputError, PushError)):
+        return cause
+    if isinstance(cause, LocalTokenNotFoundError):
+        return InputError(f"{target}: no token of the Hub is stored here; log in (hf auth login), or set HF_TOKEN.")
+    if isinstance(cause, OfflineModeIsEnabled):
+        return InputError(f"{target}: the Hub is switched off here (HF_HUB_OFFLINE); unset it, and push again.")
+    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        return PushError(f"{target}: the disk of this machine is full; make room, and push again.")
+    if isinstance(cause, HfHubHTTPError) and cause.response is not None:
+        return _refused(cause, target)
+    if _is_passing(cause):
+        reason = printable(" ".join(str(cause).split()))[:120] or type(cause).__name__
+        return PushError(f"{target}: the Hub does not answer ({reason}); push again when the network is back.")
+    return error
+
+
+def _refused(error: Any, target: Target) -> BaseException:
+    """An answer of the Hub that is no success."""
+    status = error.response.status_code
+    said = printable(" ".join((error.server_message or error.response.reason_phrase or "").split()))[:200]
+    if status == 401:
+        return InputError(
+            f"{target}: the Hub does not know the token; make another, and log in with it (hf auth login)."
+        )
+    if status in (402, 403):
+        return InputError(f"{target}: the Hub does not let the token write there ({said}); use one that may.")
+    if status in _PASSING:
+        return PushError(f"{target}: the Hub is in trouble ({status}, {said}); push again later.")
+    return PushError(f"{target}: the Hub refused ({status}, {said}); nothing was published.")
+
+
+def _taken(target: Target, tag: str | None) -> InputError:
+    """A tag that stands for another version."""
+    return InputError(f"{target}: the version {tag} exists already, and is something else; choose another --tag.")
+
+
+def _overtaken(target: Target) -> PushError:
+    """Two pushers, and the other was faster."""
+    return PushError(
+        f"{target}: somebody else pushed at the same moment, and nothing of this push was published; look at theirs, "
+        "and push again to replace it."
+    )
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What the client wrapped: a failed upload arrives as a RuntimeError."""
+    while type(error) is RuntimeError and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _status_of(error: BaseException) -> int | None:
+    """The HTTP status of the Hub's answer, None where none came."""
+    response = getattr(_cause(error), "response", None)
+    return getattr(response, "status_code", None)
+
+
+def _is_passing(error: BaseException) -> bool:
+    """Whether the same request may well succeed later: no answer came, or the Hub said so."""
+    from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
+
+    status, cause = _status_of(error), _cause(error)
+    if status is not None:
+        return status in _PASSING
+    return isinstance(cause, (HTTPError, ConnectionError, TimeoutError)) and not isinstance(cause, OfflineModeIsEnabled)

@@ -13,14 +13,15 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ct_xception.errors import InputError
-from ct_xception.training.options import METRICS
-from ct_xception.training.search_space import Space
+from ct_xception.training.options import METRICS, TrainConfig
+from ct_xception.training.search_space import Space, apply_options
 
 if TYPE_CHECKING:
     import optuna
@@ -86,6 +87,30 @@ class SearchOptions:
     def prunes(self) -> bool:
         """Whether poor trials are given up: with one objective, and without folds, which begin anew."""
         return self.pruner != "none" and len(self.objectives) == 1 and not self.folds
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """What a search works on: the recipe that trials vary, what stands in for the full training, and where it lies.
+
+    `recipe` is the full training; trials have `proxy` (options that make them cheap) on top of it.
+    """
+
+    recipe: TrainConfig
+    proxy: Mapping[str, Any]
+    space: Space
+    options: SearchOptions
+    folder: Path
+    storage: str
+
+    @property
+    def trial_config(self) -> TrainConfig:
+        """The recipe as trials train it: the figure that is searched for also chooses the epoch."""
+        return replace(apply_options(self.recipe, self.proxy), metric=self.options.objectives[0])
+
+    def folder_of(self, number: int) -> Path:
+        """The run folder of a trial."""
+        return self.folder / "trials" / f"{number:04d}"
 
 
 @dataclass(frozen=True, eq=False)

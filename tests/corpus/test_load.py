@@ -73,7 +73,7 @@ def test_all_problems_come_in_one_message(grow):
         "the class folder 'empty' of train holds no image",
         "the class 'z' is in test but not in train; add training images, or say which class it is with --class_map z=",
         "train/a/text.png: neither DICOM nor one of",
-        "train/b/cut.png: cannot be decoded",
+        "train/b/cut.png: a PNG cut short",
         "test/a/broken.png: no such file",
         "test/a/pipe.png: not a regular file",
     ):

@@ -228,7 +228,7 @@ class TestOnTheHub:
         assert main(["push", str(run_folder), "alice/corpus", "--images"]) == 2
         assert "--images: goes with --dataset" in capsys.readouterr().err
         assert main(["push", str(run_folder), "alice/corpus"]) == 2
-        assert "is no checkpoint folder; of a Hub id push --space, of a run --dataset." in capsys.readouterr().err
+        assert "model, or --dataset." in capsys.readouterr().err
 
     def test_dicom_is_never_published(self, hub: LocalHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         from ct_xception.phantom.corpus import generate_phantom

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from ct_xception.imaging.codestreams import (
     SOC_SIZ,
     CodedSize,
     coded_size,
-    inflated_size,
     run_length_size,
 )
 from tests.imaging.builders import encode
@@ -105,16 +103,3 @@ def test_run_length_counting_stops() -> None:
     assert 1000 < run_length_size(rle(b"\x81\x00" * 10_000), 1000) < 1200
     with pytest.raises(ValueError, match="99 segments"):
         run_length_size(struct.pack("<16L", 99, *[0] * 15), 10)
-
-
-@given(st.binary(max_size=3000), st.integers(0, 20))
-def test_inflated_size(content: bytes, offset: int) -> None:
-    squeezer = zlib.compressobj(wbits=-15)
-    packed = squeezer.compress(content * 20) + squeezer.flush()
-    assert inflated_size(io.BytesIO(b"x" * offset + packed), offset, 10**6) == 20 * len(content)
-
-
-def test_inflating_stops_at_the_limit() -> None:
-    squeezer = zlib.compressobj(wbits=-15)
-    packed = squeezer.compress(b"\0" * 2**24) + squeezer.flush()
-    assert inflated_size(io.BytesIO(packed), 0, 10**6) <= 10**6 + 2**20

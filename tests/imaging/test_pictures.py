@@ -13,6 +13,7 @@ from PIL import Image, TiffImagePlugin
 
 from ct_xception.errors import SliceError
 from ct_xception.imaging import pictures
+from ct_xception.imaging import tiff as tiff_walk
 from ct_xception.imaging.reader import read_place, read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
@@ -235,6 +236,7 @@ def test_pages() -> None:
 
 def test_pages_are_counted_and_sought_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "MAX_PAGES", 4)
+    monkeypatch.setattr(tiff_walk, "MAX_PAGES", 4)
     visited: list[int] = []
     seek = TiffImagePlugin.TiffImageFile._seek
 
@@ -249,26 +251,33 @@ def test_pages_are_counted_and_sought_within_a_bound(monkeypatch: pytest.MonkeyP
     for read in (read_place, read_slice, lambda content: read_slice(content, frame=4)):
         with pytest.raises(SliceError, match="a TIFF of more than 4 pages; split it and give a part of it"):
             read(many)
+    assert not visited  # Pillow is not asked
+    with pytest.raises(SliceError, match="more than 4 pages"):
+        read_slice(Image.open(io.BytesIO(many)))
     assert max(visited) == 4
     visited.clear()
     assert read_slice(many, frame=1).pixels[0, 0] == 1 and max(visited) == 1
 
 
-def test_the_first_picture_of_what_is_no_tiff() -> None:
+def test_two_pictures_in_one_file_are_asked_about() -> None:
     first, second = Image.fromarray(GREY), Image.fromarray(GREY[::-1].copy())
     more = {"save_all": True, "append_images": [second]}
     for kind, options in (("GIF", {}), ("WEBP", {"lossless": True}), ("MPO", {"quality": 95}), ("PNG", {})):
         content = encode(first, kind, **more, **options)
         image: Any = Image.open(io.BytesIO(content))
         assert image.n_frames == 2, kind
-        assert read_slice(image).pixels.shape == GREY.shape
-        with pytest.raises(SliceError, match="no frame 1: it has 1"):
-            read_slice(image, frame=1)
+        for source in (image, content):
+            with pytest.raises(SliceError, match="2 frames; choose one, from 0 to 1"):
+                read_slice(source)
+            for frame, pixels in ((0, GREY), (1, GREY[::-1])):
+                chosen = read_slice(source, frame=frame).pixels
+                assert chosen.shape == GREY.shape
+                if kind != "MPO":
+                    assert np.array_equal(chosen, pixels), kind
         image.seek(1)
         if kind != "MPO":  # whose JPEG loses too much to compare
             assert np.array_equal(read_slice(image).pixels, GREY[::-1])
-        if kind in ("MPO", "PNG"):
-            assert read_place(content).frames == 1
+        assert read_place(content).frames == 2
 
 
 def test_callers_picture_stays_at_its_page() -> None:

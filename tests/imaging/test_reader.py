@@ -110,15 +110,15 @@ def test_pixels_are_capped_before_decoding() -> None:
     # 8,000 x 8,000 in the header and hardly a byte of image behind it: decoding would fail, not refuse.
     header = PNG[12:16] + (8000).to_bytes(4, "big") * 2 + PNG[24:29]
     bomb = PNG[:12] + header + zlib.crc32(header).to_bytes(4, "big") + PNG[33:]
-    with pytest.raises(SliceError, match="8000 x 8000 pixels, more than 36 million"):
+    with pytest.raises(SliceError, match="8000 x 8000 pixels, more than 16.8 million"):
         read_slice(bomb)
-    with pytest.raises(SliceError, match="more than 36 million"):
+    with pytest.raises(SliceError, match="more than 16.8 million"):
         read_slice(Image.new("1", (7000, 6000)))
 
 
 def test_only_listed_formats_are_opened() -> None:
-    for kind in ("GIF", "PPM", "ICO", "TGA", "WEBP"):
-        with pytest.raises(SliceError, match="neither DICOM nor one of PNG, JPEG, TIFF, BMP"):
+    for kind in ("PPM", "ICO", "TGA", "PDF", "PCX"):
+        with pytest.raises(SliceError, match="neither DICOM nor one of PNG, JPEG, TIFF, BMP, GIF"):
             read_slice(encode(Image.fromarray(np.tile(GREY, (20, 20))), kind))
 
 

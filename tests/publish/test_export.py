@@ -23,13 +23,12 @@ from ct_xception.corpus.load import CorpusOptions
 from ct_xception.corpus.split import PSEUDO_PATIENTS
 from ct_xception.errors import CheckpointError, InputError, SliceError
 from ct_xception.files import read_json, sha256_file, write_json
+from ct_xception.formats.onnx import onnx_texts
 from ct_xception.imaging.windows import Window
 from ct_xception.publish import export, export_slices
 from ct_xception.publish.card import render_card
-from ct_xception.publish.clearance import check_checkpoint
 from ct_xception.publish.export import export_checkpoint, missed_bars
 from ct_xception.publish.export_slices import find_slices
-from ct_xception.publish.onnx_texts import onnx_texts
 from ct_xception.publish.release import release_checkpoint
 from ct_xception.publish.verify import EXPORT, INT8, INT8_ANSWERS, int8_figures
 from ct_xception.serving.catalogue import RUNTIMES
@@ -424,30 +423,3 @@ def _edit_both(folder: Path, change: Callable[[pandas.DataFrame], pandas.DataFra
     """Change the answers, and the figures with them."""
     figures = int8_figures(_edit_answers(folder, change), LABEL_NAMES)
     edit_json(folder / EXPORT, lambda record: record["files"][INT8].update(figures=figures))
-
-
-class TestTexts:
-    def test_every_text_is_found_and_no_number(self, exported_checkpoint: Path) -> None:
-        data = (exported_checkpoint / "onnx/model_int8.onnx").read_bytes()
-        proto, texts = onnx.load_from_string(data), set(onnx_texts(data))
-        assert {node.name for node in proto.graph.node} | {one.name for one in proto.graph.initializer} <= texts
-        assert {entry.value for entry in proto.metadata_props} <= texts
-        assert sum(map(len, texts)) < len(data) / 50
-
-    def test_a_name_hidden_in_a_file_is_found(self) -> None:
-        node = onnx.helper.make_node("Relu", ["x"], ["y"], doc_string="DOE^JOHN")
-        info = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]
-        proto = onnx.helper.make_model(onnx.helper.make_graph([node], "g", info[:1], info[1:]))
-        with pytest.raises(CheckpointError, match=r"onnx/model.onnx .*tells who a patient is"):
-            check_checkpoint({"onnx/model.onnx": proto.SerializeToString()}, phantom=False)
-
-    def test_damage_and_weights_elsewhere_are_refused(self) -> None:
-        tensor = numpy_helper.from_array(np.arange(4, dtype=np.float32), "w")
-        proto = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [tensor]))
-        whole = proto.SerializeToString()
-        assert "w" in set(onnx_texts(whole))
-        with pytest.raises(ValueError, match="cut off or damaged"):
-            list(onnx_texts(whole[:-3]))
-        proto.graph.initializer[0].external_data.add(key="location", value="/etc/passwd")
-        with pytest.raises(ValueError, match="keeps weights in another file"):
-            list(onnx_texts(proto.SerializeToString()))
