@@ -7,12 +7,22 @@ The files are made by `tests/imaging/hostile.py`; those of FOLDER (`../shared/ca
 
 from __future__ import annotations
 
+import itertools
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from PIL import Image
+
+from ct_xception.imaging.decoder_process import Decoder
+from ct_xception.imaging.reader import decode_slice
+from tests.imaging.builders import ct, encode
 from tests.imaging.hostile import BROKEN, COSTLY
 
 # The high-water mark of resident memory is set back after a first, honest file has loaded the libraries.
@@ -78,6 +88,24 @@ def main(folder: str | None = None) -> None:
         print(f"| {kind} | {len(told)} | {' | '.join(map(str, counts))} | {most} |")
 
 
+def decoder_cost(rounds: int = 200) -> None:
+    """Print what the limited process costs an image of 512 x 512, in turns with reading it here."""
+    rng = np.random.default_rng(0)
+    grain = (rng.integers(0, 40, (512, 512)) + np.linspace(0, 1200, 512)[:, None]).astype(np.uint16)
+    grey = Image.fromarray((grain // 6).astype(np.uint8))
+    files = {"PNG": encode(grey), "JPEG": encode(grey, "JPEG"), "DICOM": ct(grain)}
+    print("\n| 512 x 512 | read here, ms | in the limited process, ms |")
+    print("|---|---:|---:|")
+    with Decoder() as decoder:
+        for name, content in files.items():
+            taken: dict[Any, list[float]] = {decode_slice: [], decoder.read_slice: []}
+            for _, read in itertools.product(range(rounds), taken):
+                start = time.perf_counter()
+                read(content)
+                taken[read].append(1000 * (time.perf_counter() - start))
+            print(f"| {name} | " + " | ".join(f"{statistics.median(one):.1f}" for one in taken.values()) + " |")
+
+
 def _told(name: str, measured: tuple[float, int, str]) -> tuple[float, int, str]:
     seconds, megabytes, said = measured
     print(f"{seconds:6.2f} s {megabytes:5} MB  {name}: {said[:160]}", flush=True)
@@ -86,3 +114,4 @@ def _told(name: str, measured: tuple[float, int, str]) -> tuple[float, int, str]
 
 if __name__ == "__main__":
     main(*sys.argv[1:2])
+    decoder_cost()

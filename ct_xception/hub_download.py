@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import datasets
 
 ANSWER_SECONDS = 5.0  # to wait for the Hub's first answer
-_NAME = re.compile(r"(?P<repo>[\w.-]{1,96}/[\w.-]{1,96}?)(?:@(?P<revision>[\w./-]{1,200}))?")
+_NAME = re.compile(r"(?P<repo>\w[\w.-]{0,95}/\w[\w.-]{0,95}?)(?:@(?P<revision>[\w./-]{1,200}))?")
 
 
 class HubError(InputError):

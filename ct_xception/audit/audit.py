@@ -33,6 +33,7 @@ from ct_xception.audit.leaks import find_conflicts, find_copies, find_leaks
 from ct_xception.audit.report import Audit
 from ct_xception.audit.shortcuts import FAMILIES, Shift, Shortcut, find_shifts, find_shortcuts, surely
 from ct_xception.checkpoint import AUDIT
+from ct_xception.corpus.summary import left_out
 from ct_xception.files import write_atomically, write_json
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def judge(
         *(_shift(shift) for shift in find_shifts(survey, twins.patients, seed=seed)),
         *find_copies(survey, twins),
         *_class_names(corpus.report),
+        *_not_taken(corpus.report),
         *(_foreign(survey, oddity) for oddity in find_foreign(survey, seed)),
         *_windows(survey, windows),
         *_balance(survey),
@@ -204,6 +206,17 @@ def _class_names(report: Mapping[str, Any]) -> list[Finding]:
         "that takes folder names for classes makes a class of each."
     )
     return [Finding("class_names", "warning", title, renamed, report["images"], (), {"names": names})]
+
+
+def _not_taken(report: Mapping[str, Any]) -> list[Finding]:
+    """What looks like patients or splits and was not taken, and what lies in the corpus and was not read."""
+    total, said = report["images"], report["untaken"]
+    findings = [Finding("identity_not_taken", "warning", f"{one[:1].upper()}{one[1:]}.", total, total) for one in said]
+    passed = sum(report["passed_over"].values())
+    if passed:
+        title = f"{passed:,} other files lie in the corpus and are left out: {left_out(report)}."
+        findings.append(Finding("passed_over", "note", title, passed, passed + total))
+    return findings
 
 
 def _foreign(survey: Survey, oddity: Oddity) -> Finding:

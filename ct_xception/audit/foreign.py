@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.audit.registration import shrink, standardise
+
 if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
 
@@ -110,24 +112,14 @@ def nearest_relative(aligned: NDArray[np.uint8], readable: NDArray[np.bool_], se
     drawn = found
     if len(found) > COMPARED:
         drawn = np.sort(np.random.default_rng(seed).choice(found, COMPARED, replace=False))
-    others = _standardised(aligned[drawn])
+    others = standardise(shrink(aligned[drawn], SIDE))
     nearest = np.full(len(aligned), np.nan)
     for start in range(0, len(found), COMPARED):
         block = found[start : start + COMPARED]
-        similar = _standardised(aligned[block]) @ others.T
+        similar = standardise(shrink(aligned[block], SIDE)) @ others.T
         similar[similar >= TWIN] = -1.0
         nearest[block] = similar.max(axis=1, initial=-1.0)
     return nearest
-
-
-def _standardised(aligned: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Thumbnails (N, 96, 96) as rows (N, SIDE^2) of zero mean and unit length; a flat one is zero."""
-    step = aligned.shape[1] // SIDE
-    small = aligned.reshape(len(aligned), SIDE, step, SIDE, step).mean(axis=(2, 4), dtype=np.float32)
-    rows = small.reshape(len(aligned), -1)
-    rows -= rows.mean(axis=1, keepdims=True)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
 
 
 def _formats(survey: Survey) -> list[Oddity]:

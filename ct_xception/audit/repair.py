@@ -107,7 +107,11 @@ def _one_side(
         spans, classes = Counter(was[source] for source in own), Counter(label[source] for source in own)
         chosen[patient] = min(
             (split for split in SPLITS if split in spans),
-            key=lambda split: (_too_many(split, classes, wanted, placed), -spans[split]),
+            key=lambda split: (
+                _too_many(split, classes, wanted, placed),
+                all(placed[split, name] for name in classes),  # a split that still lacks a class comes first
+                -spans[split],
+            ),
         )
         placed.update({(chosen[patient], name): number for name, number in classes.items()})
     return {source: chosen[patients[source]] for source in kept}

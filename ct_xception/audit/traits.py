@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.imaging.body import MIN_THRESHOLD, mask_box, otsu_threshold
-from ct_xception.imaging.pictures import COLOUR_TOLERANCE, FORMATS
+from ct_xception.imaging.pictures import FORMATS, coloured_pixels
 from ct_xception.imaging.source import is_dicom
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
@@ -198,9 +198,7 @@ def _colour(content: bytes, shape: tuple[int, ...]) -> Mask | None:
     rgb = colour_picture(content)
     if rgb is None or rgb.shape[:2] != shape:
         return None
-    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    coloured = spread > COLOUR_TOLERANCE
+    coloured = coloured_pixels(rgb)
     return coloured if coloured.any() else None
 
 

@@ -55,6 +55,13 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from ct_xception.imaging.decoded import keep_decoded
+
+    with keep_decoded():
+        return _evaluate(arguments)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
     from ct_xception.checkpoint import SOURCES, WEIGHTS
     from ct_xception.evaluation.figures import Outputs
     from ct_xception.evaluation.measure import ErrorPage, evaluate_checkpoint

@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 
 from ct_xception.corpus.listing import CorpusOptions, Item
 from ct_xception.errors import SliceError
-from ct_xception.files import sha256_file
 from ct_xception.imaging.reader import read_slice
-from ct_xception.imaging.source import DICOM_SUFFIXES
+from ct_xception.imaging.source import is_dicom, open_source
 
+BLOCK = 2**20
 SHOWN = 12  # sentences on unreadable files; a broken disk would fill the screen
 
-Reader: TypeAlias = Callable[[Item], "Path | bytes"]
+Reader: TypeAlias = Callable[[Item], "Path | bytes"]  # where an item's untouched file is
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """What opening an image told: its bytes' hash, a sentence if it cannot be read, patient and series if DICOM.
+    """What opening an image told: its bytes' hash, a sentence if it cannot be read, and of DICOM whose it is.
 
     `mask_problem` is a sentence where its mask cannot be used, `mask_missing` where that is not there.
     """
@@ -38,6 +38,7 @@ class Inspected:
     problem: str = ""
     missing: bool = False
     patient: str = ""
+    study: str = ""
     series: str = ""
     mask_problem: str = ""
     mask_missing: bool = False
@@ -64,9 +65,8 @@ def _inspect(item: Item, read: Reader, options: CorpusOptions) -> Inspected:
             slice_ = read_slice(content, window=options.window, frame=options.frame, name=item.source)
             if item.mask is not None and not mask_missing:
                 mask_problem = _mask_problem(item, item.mask, slice_.pixels.shape)
-        digest = sha256_file(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
-        patient, series = _dicom_identity(content)
-        return Inspected(digest, patient=patient, series=series, mask_problem=mask_problem, mask_missing=mask_missing)
+        one = _identify(content, item.source)
+        return replace(one, mask_problem=mask_problem, mask_missing=mask_missing)
     except SliceError as error:
         return Inspected(problem=str(error).rstrip("."))
     except OSError as error:
@@ -87,14 +87,22 @@ def _mask_problem(item: Item, mask: Path, shape: tuple[int, ...]) -> str:
     return f"the mask of {item.source} has {sizes}; give masks of the images' own size"
 
 
-def _dicom_identity(content: Path | bytes) -> tuple[str, str]:
-    """PatientID, or the study where that is empty, and the series of a DICOM file; both empty for a picture."""
-    if not isinstance(content, Path) or (content.suffix and content.suffix.lower() not in DICOM_SUFFIXES):
-        return "", ""
+def _identify(content: Path | bytes, name: str) -> Inspected:
+    """The hash of a file's bytes and, where they are DICOM whatever their name, its patient, study and series."""
+    with open_source(content, name) as stream:  # a pipe or a device would never end
+        digest = hashlib.sha256()
+        while block := stream.read(BLOCK):
+            digest.update(block)
+        stream.seek(0)
+        if not is_dicom(stream):
+            return Inspected(digest.hexdigest())
     from ct_xception.imaging.dicom import read_header
 
-    header = read_header(content)
-    return header.patient_id or header.study_uid, header.series_uid
+    try:
+        header = read_header(content)
+    except SliceError:  # whether it can be read is told by decoding it
+        return Inspected(digest.hexdigest())
+    return Inspected(digest.hexdigest(), patient=header.patient_id, study=header.study_uid, series=header.series_uid)
 
 
 def file_problems(items: Sequence[Item], inspected: Sequence[Inspected]) -> list[str]:
@@ -106,7 +114,8 @@ def file_problems(items: Sequence[Item], inspected: Sequence[Inspected]) -> list
         if missing:
             shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
             named = f"{len(missing)} {what} are named but not there ({shown})"
-            problems.append(f"{named}; mend the paths or remove the {'rows' if what == 'images' else 'column'}")
+            where = " (--image_root, --image_template)" if what == "images" else ""
+            problems.append(f"{named}; mend the paths{where} or remove the {'rows' if what == 'images' else 'column'}")
     return problems
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint import CONFUSION, CURVES, EXAMPLES, RELIABILITY, ROC
+from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import InputError, SliceError
 from ct_xception.evaluation import plots as report
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items, file_of
@@ -81,7 +82,7 @@ def draw_evaluation(
 
 def is_phantom(corpus: Mapping[str, Any]) -> bool:
     """Whether the corpus is the procedural phantom, whose pictures are nobody's."""
-    return corpus.get("kind") == "phantom"
+    return is_generated(corpus)
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

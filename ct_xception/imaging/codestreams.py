@@ -120,7 +120,7 @@ def run_length_size(frame: bytes, limit: int) -> int:
     total, runs, edges = 0, 0, [*offsets[:segments], len(frame)]
     for start, end in zip(edges, edges[1:], strict=False):
         position = start
-        while position < end and total <= limit:
+        while position < end and total <= limit and runs <= MAX_RUNS:
             control, runs = frame[position], runs + 1
             if control < 128:  # that many and one literal bytes follow
                 total += control + 1

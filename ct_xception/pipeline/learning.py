@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
     from ct_xception.evaluation.gate_fit import Seen
+    from ct_xception.serving.classifier import Classifier
     from ct_xception.training.cache import CachedSlices
     from ct_xception.training.loop import Trained
 
@@ -94,12 +95,14 @@ def calibrate(river: River, folder: Path, splits: DatasetDict) -> None:
 def fit_gate(river: River, folder: Path) -> None:
     """The input gate, from what the network makes of training and validation slices; a gate of these weights stays."""
     from ct_xception.evaluation import gate_fit
+    from ct_xception.serving.classifier import Classifier
 
     side = need_side(folder).to_json()
     river.accelerator.wait_for_everyone()  # as in `calibrate`
     if gate_fit.has_gate(side):
         return
-    train, validation = (_see(river, folder, name) for name in ("train", "validation"))
+    classifier = Classifier.from_pretrained(folder, device=str(river.accelerator.device), gate=False)
+    train, validation = (_see(river, classifier, name) for name in ("train", "validation"))
     if river.accelerator.is_main_process:
         options: dict[str, Any] = {"weights_sha256": side["provenance"]["weights_sha256"]}
         rule, arrays = gate_fit.fit_gate(train, validation, body_crop=river.config.body_crop, **options)
@@ -107,16 +110,14 @@ def fit_gate(river: River, folder: Path) -> None:
     river.accelerator.wait_for_everyone()
 
 
-def _see(river: River, folder: Path, name: str) -> Seen:
+def _see(river: River, classifier: Classifier, name: str) -> Seen:
     """What the network makes of a split's slices, in their order, on every process; each has looked at its share."""
     import numpy as np
     from accelerate.utils import gather_object
 
     from ct_xception.evaluation.gate_fit import Seen, sample, see_items
-    from ct_xception.serving.classifier import Classifier
 
     accelerator, reading, items = river.accelerator, river.config.reading, river.splits[name]
-    classifier = Classifier.from_pretrained(folder, device=str(accelerator.device), gate=False)
     rows = sample(len(items), river.config.seed)
     share = np.array_split(rows, accelerator.num_processes)[accelerator.process_index]
     options: dict[str, Any] = {"window": reading.window, "frame": reading.frame}

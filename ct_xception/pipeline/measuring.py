@@ -114,13 +114,13 @@ def compare_with_start(river: River) -> None:
 
     from ct_xception.evaluation.protocols import twin_mask
     from ct_xception.publish.lineage import settle_version
+    from ct_xception.serving.checkpoint import open_checkpoint
     from ct_xception.training.loop import TrainingError
     from ct_xception.training.replay import replay_record
-    from ct_xception.training.start import open_start
 
     if river.config.init is None:
         return
-    start = open_start(river.config)
+    start = open_checkpoint(river.config.init)
     asked = {"new": predictor(river, river.folder), "before": predictor(river, start.folder)}
     tests = river.corpora
     answers = [

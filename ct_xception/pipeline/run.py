@@ -46,13 +46,14 @@ def train(words: Sequence[str]) -> None:
 
 def build(config: TrainConfig, command: str) -> None:
     """The stages, in order, on one process or many. Raises `InputError` where another run is in the run folder."""
+    from ct_xception.imaging.decoded import keep_decoded
     from ct_xception.training.loop import share_cores
     from ct_xception.training.memory import keep_freed_memory
 
     _quieten()
     share_cores(config)
     keep_freed_memory()
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as held, keep_decoded():
         _build(config, _open_run(config, held), command)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ct_xception.checkpoint import CARD, SIDE_FILE
 from ct_xception.checkpoint_files import Side, check_seal, need_side, side_text
+from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.publish.card import card_address, render_card
 from ct_xception.publish.clearance import Content, check_checkpoint, list_files
@@ -44,7 +45,7 @@ def release_checkpoint(
     refuse_imported(folder, side)
     refuse_unfit(folder, side)
     check_seal(folder, files, side.get("manifest") or {})
-    phantom = side.get("provenance", {}).get("corpus", {}).get("kind") == "phantom"
+    phantom = is_generated(side.get("provenance", {}).get("corpus", {}))
     code = handler_hashes() if handler else {}
     if handler:
         files = without_handler(files) | handler_files()

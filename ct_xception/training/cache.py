@@ -18,12 +18,11 @@ import numpy as np
 
 from ct_xception.errors import CorpusError, SliceError
 from ct_xception.imaging.body import body_mask
+from ct_xception.imaging.decoded import decoding_version
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.transforms import apply_filters
 from ct_xception.imaging.windows import Window
 
-# Raised when reading or masking changes, so that no older cache is taken for a present one.
-CACHE_FORMAT = 1
 _PARALLEL_FROM = 200  # slices: below, starting processes costs more than it saves
 
 
@@ -143,7 +142,7 @@ def _decode(row: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
 
 def _cache_name(split: datasets.Dataset, reading: Reading) -> str:
     """A name from all that decides the pixels: which files (path, size, time of change, or bytes) and how read."""
-    digest = hashlib.sha256(json.dumps([CACHE_FORMAT, repr(reading), len(split)]).encode())
+    digest = hashlib.sha256(json.dumps([decoding_version(), repr(reading), len(split)]).encode())
     for row in split.select_columns(["image", "label", "source"]):
         digest.update(json.dumps([row["source"], row["label"], _identity(row["image"])]).encode())
     return f"slices-{digest.hexdigest()[:24]}"

@@ -18,8 +18,6 @@ from ct_xception.files import read_json
 
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification
-    from ct_xception.serving.checkpoint import Checkpoint
-    from ct_xception.training.options import TrainConfig
 
 _OUR_LEVELS = [0.5, 0.5, 0.5]  # mean and std of every checkpoint of ours: grey levels in [-1, 1]
 
@@ -64,6 +62,8 @@ def _inherited(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pinned_weights(recorded: str | None, weights: str, given: Mapping[str, Any]) -> str:
+    if weights in ("hub", "none") or Path(weights).exists():
+        return weights  # said before anything slow is imported
     from ct_xception.model.configuration import BACKBONES
     from ct_xception.model.weights import find_weights, is_hub_id
 
@@ -87,34 +87,30 @@ def _recorded(given: Mapping[str, Any], name: str) -> str | None:
     return before if before.partition("@")[0] == given[name] else None
 
 
-def open_start(config: TrainConfig) -> Checkpoint:
-    """The checkpoint of `--init`."""
+def check_classes(init: str | None, label_names: Sequence[str]) -> None:
+    """Raise `InputError` where the run goes on from a checkpoint of other classes than these."""
     from ct_xception.serving.checkpoint import open_checkpoint
 
-    assert config.init is not None
-    return open_checkpoint(config.init)
-
-
-def check_classes(config: TrainConfig, label_names: Sequence[str]) -> None:
-    """Raise `InputError` where the run goes on from a checkpoint of other classes than these."""
-    if config.init is None:
+    if init is None:
         return
-    known = list(open_start(config).config["label_names"])
+    known = list(open_checkpoint(init).config["label_names"])
     if set(known) != set(label_names):
         raise InputError(
-            f"--init: {printable(config.init)} knows the classes {', '.join(known)}, and the corpus has "
+            f"--init: {printable(init)} knows the classes {', '.join(known)}, and the corpus has "
             f"{', '.join(label_names)}; begin with its body alone (--weights) where classes differ."
         )
 
 
-def continue_head(model: CTXceptionForImageClassification, config: TrainConfig) -> None:
+def continue_head(model: CTXceptionForImageClassification, init: str | None) -> None:
     """Give a network, whose body is that of `--init` already, its head as well, class by class; nothing without it."""
-    if config.init is None:
+    if init is None:
         return
     import safetensors.torch
     import torch
 
-    start = open_start(config)
+    from ct_xception.serving.checkpoint import open_checkpoint
+
+    start = open_checkpoint(init)
     state = safetensors.torch.load_file(start.folder / WEIGHTS)
     name = model.config.pretrained_cfg["classifier"]
     known = list(start.config["label_names"])
