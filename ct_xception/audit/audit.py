@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ct_xception.audit.findings import (
+    MOST_NAMED,
     Finding,
     Severity,
     class_counts,
+    enumerate_some,
     images,
     in_order,
     name_classes,
@@ -190,7 +192,9 @@ def _shift(shift: Shift) -> Finding:
 
 
 def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    if not 1 < len(names) <= MOST_NAMED:
+        return enumerate_some(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _class_names(report: Mapping[str, Any]) -> list[Finding]:
@@ -233,10 +237,11 @@ def _windows(survey: Survey, table: WindowTable) -> list[Finding]:
     if len(kinds) < 2:
         return []
     how = "seem to have been shown" if table.guessed else "are shown"
-    by_class = "; ".join(
+    told = [
         f"{name}: {', '.join(f'{number:,} {kind}' for kind, number in counts.items())}"
         for name, counts in table.counts.items() if counts
-    )  # fmt: skip
+    ]  # fmt: skip
+    by_class = enumerate_some(told, "; ")
     title = f"The images {how} in {len(kinds)} windows ({by_class})."
     severity: Severity = "warning" if table.gap >= 0.5 else "note"
     return [
@@ -262,13 +267,14 @@ def _balance(survey: Survey) -> list[Finding]:
         title = f"There are no images of {_listed(absent)}."
         findings.append(Finding("class_absent", "warning", title, len(absent), total, (), {"counts": counts}))
     if few:
-        title = f"Some classes have fewer than {FEW} images in a split, too few for a figure: {', '.join(few)}."
+        title = f"Some classes have fewer than {FEW} images in a split, too few for a figure: {enumerate_some(few)}."
         findings.append(Finding("class_few", "note", title, len(few), total, (), {"counts": counts}))
     sizes = np.bincount(survey.labels, minlength=len(survey.label_names))
     ratio = float(sizes.max() / max(sizes.min(), 1))
     said = "; ".join(
-        f"{split}: {', '.join(f'{number:,} {name}' for name, number in row.items())}" for split, row in counts.items()
-    )  # noqa: E501
+        f"{split}: {enumerate_some([f'{number:,} {name}' for name, number in row.items()])}"
+        for split, row in counts.items()
+    )
     severity: Severity = "warning" if ratio >= RATIO else "note"
     title = f"The largest class has {ratio:.1f} times the images of the smallest ({said})."
     return [*findings, Finding("class_balance", severity, title, int(sizes.min()), total, (), {"counts": counts})]

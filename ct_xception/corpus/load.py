@@ -15,12 +15,13 @@ corpus is found before anything slow starts, and raised as one CorpusError.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.corpus.groups import settle_groups
-from ct_xception.corpus.inspection import drop_masks_nowhere, file_problems, inspect_all
+from ct_xception.corpus.inspection import Inspected, drop_masks_nowhere, file_problems, inspect_all, leave_out_kinds
 from ct_xception.corpus.labels import SPLITS, ClassTable, exact_classes, matched_classes, several_labels
 from ct_xception.corpus.listing import CorpusOptions, Listing, apply_group_pattern
 from ct_xception.corpus.sources import find_source
@@ -52,9 +53,10 @@ def load_corpus(source: str | os.PathLike[str], options: CorpusOptions | None = 
     listing = find_source(name).list_corpus(name, options)
     if options.group_pattern:
         apply_group_pattern(listing, options.group_pattern)
-    table = _classes(listing, options)
-    problems = [*listing.problems, *table.problems, *_class_problems(listing, table, name)]
     inspected = inspect_all(listing.items, listing.read, options)
+    emptied, inspected = _leave_out_kinds(listing, inspected)
+    table = _classes(listing, options)
+    problems = [*listing.problems, *emptied, *table.problems, *_class_problems(listing, table, name)]
     if options.mask_column is None and (without := drop_masks_nowhere(listing.items, inspected)) is not None:
         inspected = without
         listing.notes.append("its column of masks names no file that is there, and is left out")
@@ -65,6 +67,18 @@ def load_corpus(source: str | os.PathLike[str], options: CorpusOptions | None = 
     digests = [one.digest for one in inspected]
     report = corpus_report(name, listing, table, digests, options.decode)
     return Corpus(_build(listing, table), table.label_names, report)
+
+
+def _leave_out_kinds(listing: Listing, inspected: list[Inspected]) -> tuple[list[str], list[Inspected]]:
+    """Leave out DICOM files that are no slices; a class that would have no other is a problem."""
+    before = Counter(item.found for item in listing.items)
+    listing.items, kept = leave_out_kinds(listing.items, inspected, listing.passed_over)
+    gone = before.keys() - {item.found for item in listing.items}
+    return [
+        f"all {before[name]} files of the class {printable(name)!r} are no CT slices but localizers, screen saves or "
+        "other DICOM files; leave it out with --exclude"
+        for name in sorted(gone)
+    ], kept
 
 
 def _classes(listing: Listing, options: CorpusOptions) -> ClassTable:
@@ -133,6 +147,8 @@ def _build(listing: Listing, table: ClassTable) -> datasets.DatasetDict:
             columns["mask"] = ["" if item.mask is None else str(item.mask.absolute()) for item in items]
         if items and split in listing.loaded:  # the images stay where `datasets` has them
             loaded = listing.loaded[split]
+            if len(items) < len(loaded):
+                loaded = loaded.select([item.row for item in items])
             for name, values in columns.items():
                 loaded = loaded.add_column(name, values)
             splits[split] = loaded.cast(features)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import CONFIG, WEIGHTS
+from ct_xception.corpus.sources import find_source
 from ct_xception.errors import InputError, printable
 from ct_xception.files import read_json
 
@@ -25,9 +26,12 @@ _OUR_LEVELS = [0.5, 0.5, 0.5]  # mean and std of every checkpoint of ours: grey 
 def settle_start(values: Mapping[str, Any]) -> dict[str, Any]:
     """Options as given, with Hub ids pinned and, for `init`, what the checkpoint says of backbone and input.
 
-    Raises `InputError` where both `init` and `weights` are given, and `CheckpointError` for what is no checkpoint.
+    Raises `InputError` for a corpus that is no source, before anything is fetched, and where both `init` and `weights`
+    are given; `CheckpointError` for what is no checkpoint.
     """
     given = dict(values)
+    if given.get("corpus") and given.get("resume") != "auto":  # a finished run needs its corpus no more
+        find_source(str(given["corpus"]))
     if given.get("init") is not None:
         if "weights" in given:
             raise InputError("--init and --weights: both say where to begin; --init takes the head too, so give one.")

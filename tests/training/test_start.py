@@ -64,3 +64,11 @@ def test_the_head_goes_along_class_by_class(start: Path) -> None:
     saved = load_file(start / "model.safetensors")
     assert torch.equal(model.head.weight, saved["fc.weight"].flip(0))
     assert torch.equal(model.head.bias, saved["fc.bias"].flip(0))
+
+
+@pytest.mark.parametrize("corpus", ["/nonexistent", "no/such/folder", "phantoms"])
+def test_the_corpus_is_complained_about_before_the_weights(corpus: str) -> None:
+    with pytest.raises(InputError, match="no such folder or file; give"):
+        settle_start({"corpus": corpus, "weights": "/nonexistent/weights.safetensors"})
+    with pytest.raises(InputError, match="no such folder or file; give"):
+        settle_start({"corpus": corpus, "init": "/nonexistent/model"})
