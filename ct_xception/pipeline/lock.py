@@ -13,8 +13,8 @@ import _thread
 import contextlib
 import json
 import os
+import platform
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -168,7 +168,7 @@ def _hold(handle: int) -> bool | None:
 def _self() -> dict[str, Any]:
     begun = time.strftime("%Y-%m-%d %H:%M:%S")
     pid = os.getpid()
-    return {"host": socket.gethostname(), "machine": _machine(), "pid": pid, "birth": _birth(pid), "begun": begun}
+    return {"host": platform.node(), "machine": _machine(), "pid": pid, "birth": _birth(pid), "begun": begun}
 
 
 def _machine() -> str:
@@ -176,7 +176,7 @@ def _machine() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
-        return socket.gethostname()
+        return platform.node()
 
 
 def _birth(pid: int) -> str | None:
