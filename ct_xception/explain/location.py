@@ -140,7 +140,7 @@ def seen_mask(region: Region, box: Box, shape: tuple[int, int]) -> np.ndarray:
     return down[:, None] & across
 
 
-def whereabouts_warning(shares: dict[str, Share]) -> str | None:
+def ground_warning(shares: dict[str, Share]) -> str | None:
     """One sentence where a map's mass lies on foreign ground, more than a shapeless map would put there; else None.
 
     One kind of foreign ground is enough; failing that, all of them together are judged.

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 MAX_PIXELS = 4096 * 4096
 MIN_BLANK, ABRUPT = 8, 0.5  # rows of one value, and the share of a row beside them that is of another
 
-
 @dataclass(frozen=True, eq=False)
 class Slice:
     """One 2-D image and where it came from.

@@ -16,7 +16,7 @@ from ct_xception.checkpoint_files import Side, check_seal, need_side, side_text
 from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.publish.card import card_address, render_card
-from ct_xception.publish.clearance import Content, check_checkpoint, list_files
+from ct_xception.publish.clearance import Content, check_checkpoint, check_links, list_files
 from ct_xception.publish.endpoint import handler_files, handler_hashes, without_handler
 from ct_xception.publish.imported import refuse_imported
 from ct_xception.publish.lineage import refuse_unfit
@@ -40,6 +40,7 @@ def release_checkpoint(
         raise CheckpointError(
             f"{printable(folder)}: no such folder; name a checkpoint folder, such as runs/NAME/model."
         )
+    check_links(folder)
     files: dict[str, Content] = dict(list_files(folder))
     side = need_side(folder).to_json()
     refuse_imported(folder, side)

@@ -30,7 +30,7 @@ INPUT, OUTPUTS = "pixel_values", ("logits", "features", "cam")
 # The keys of an exported file's own description: JSON, JSON, 64 hexadecimal digits, text.
 DESCRIPTION = ("preprocessing", "label_names", "weights_sha256", "source")
 MOST_BYTES = 2**30  # of a network's file; the largest backbone has 160 MB in float32
-_EXTRAS = {"onnxruntime": "export", "openvino": "openvino"}
+_EXTRAS = {"onnxruntime": "export", "openvino": "openvino", "h5py": "keras"}
 
 
 class Outputs(NamedTuple):
