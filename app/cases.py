@@ -26,7 +26,8 @@ from ct_xception.imaging.body import body_of
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.classifier import Classifier, Prediction
-from ct_xception.serving.series import Series, SeriesAnswer, SliceAnswer, answer_series, answer_together, gather
+from ct_xception.serving.pooling import SeriesAnswer, SliceAnswer, answer_series, answer_together
+from ct_xception.serving.series import Series, gather
 from ct_xception.text import RESEARCH_USE
 
 FOOT_LETTERS = 150  # in a line under the figure
