@@ -1,4 +1,4 @@
-"""What hostile and broken files cost: each read in a process of its own, its time and its memory above idle.
+"""What hostile and broken files cost: each read in a process of its own, its processor time and memory above idle.
 
     python -m benchmarks.hostile [FOLDER]
 
@@ -56,7 +56,7 @@ for path in sys.argv[1:]:
 
 
 def measure(path: Path, patience: float = 60) -> tuple[float, int, str]:
-    """Seconds, MB above idle and what came of reading one file; a file that kills its process is said to be wrong."""
+    """Processor seconds, MB above idle and what came of reading one file; one that ends its process is wrong."""
     command = [sys.executable, "-c", CHILD, str(path)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=patience, check=False)
@@ -64,7 +64,7 @@ def measure(path: Path, patience: float = 60) -> tuple[float, int, str]:
         return patience, 0, "wrong: no answer"
     if done.returncode != 0:
         return 0.0, 0, f"wrong: exit {done.returncode}, {done.stderr[-200:]}"
-    seconds, megabytes, said, _ = json.loads(done.stdout)
+    _, megabytes, said, seconds = json.loads(done.stdout)
     return seconds, megabytes, said if not done.stderr else f"wrong: it wrote {done.stderr[-200:]!r}"
 
 
@@ -80,7 +80,7 @@ def main(folder: str | None = None) -> None:
     if folder is not None:
         given = (path for path in sorted(Path(folder).iterdir()) if path.suffix not in (".md", ".py", ".zip"))
         rows["given"] = [_told(path.name, measure(path)) for path in given]
-    print("\n| files | tried | refused | answered | wrong | most seconds | most MB above idle |")
+    print("\n| files | tried | refused | answered | wrong | most s of processor | most MB above idle |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for kind, told in rows.items():
         counts = [sum(said.startswith(word) for _, _, said in told) for word in ("refused", "answered", "wrong")]

@@ -30,16 +30,15 @@ class Outputs:
     """Where an evaluation goes, and what may go with it.
 
     `folder`: by default the checkpoint's `evaluation`. `history`: history.jsonl of the run, for the learning curves.
-    `examples`: a folder outside the checkpoint for examples.png, which shows pictures of the corpus; None draws none.
+    `examples`: a folder outside the checkpoint for examples.png, which shows pictures of the corpus; None
+    draws none. Those of the phantom, which are nobody's, go into `folder` as well.
     `names`: the file outside the checkpoint that says which image a published "item 000123" is; None writes none.
-    `publish_examples`: they may be published, so they go into `folder` as well; the phantom's always do.
     """
 
     folder: Path | None = None
     history: Path | None = None
     examples: Path | None = None
     names: Path | None = None
-    publish_examples: bool = False
 
 
 def draw_evaluation(
@@ -67,7 +66,7 @@ def draw_evaluation(
         drawn[CURVES] = report.curves_figure(
             read_history(outputs.history), best_epoch=metrics["best_epoch"], counts=metrics["split_sizes"]
         )
-    publish = outputs.publish_examples or is_phantom(metrics["corpus"])
+    publish = is_phantom(metrics["corpus"])
     if PREDICTOR in answers and (outputs.examples is not None or publish):
         examples = _draw_examples(dataset, items, answers[PREDICTOR], metrics, reading or {})
         if examples is not None and outputs.examples is not None:

@@ -40,6 +40,7 @@ MAX_PICTURE_BYTES = 128 * 2**20  # of all but TIFF, whose stacks may be longer
 COLOUR_TOLERANCE = 16  # grey levels between channels: JPEG's chroma noise stays below
 MAX_PLAYED = 100_000_000  # pixels of an animation up to the frame that is asked for
 MAX_WEBP_PIXELS = MAX_DEEP_PIXELS = MAX_PIXELS // 2  # of WebP's decoder and of four bytes a sample
+MAX_RUN_LENGTH_BYTES = 4 * 2**20  # of a BMP, whose runs Pillow counts in Python
 MAX_STRIPS = 20_000
 FILLED = 0.25  # of the declared range that a deep picture without a window must span
 ORIENTATION, BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, SAMPLE_FORMAT, JPEG_TABLES = 0x0112, 258, 259, 262, 339, 347
@@ -120,13 +121,16 @@ def _inspect(stream: BinaryIO, kind: str, label: str, *, whole: bool, enough: in
     """Hold a file to its bounds by its own structure; `whole` looks for missing pixels too."""
     if kind == "TIFF":
         return _Told(walk_tiff(stream, label, enough))
-    if stream.seek(0, io.SEEK_END) > MAX_PICTURE_BYTES:
+    size = stream.seek(0, io.SEEK_END)
+    if size > MAX_PICTURE_BYTES:
         raise SliceError(label, f"a {kind} of more than {MAX_PICTURE_BYTES // 2**20} MiB", "shrink it to one slice")
     stream.seek(0)
     if kind == "PNG":
         png = walk_png(stream, label)
         return _Told(png.frames, png.orientation)
     if kind == "BMP":
+        if size > MAX_RUN_LENGTH_BYTES and stream.read(34)[30:34] != bytes(4):
+            raise SliceError(label, f"a compressed BMP of {size // 2**20} MiB", "export it again as PNG")
         return _Told()
     content = stream.read()
     if kind == "JPEG":

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.checkpoint import MODEL, SIDE_FILE
-from ct_xception.files import read_json
+from ct_xception.checkpoint import MODEL
+from ct_xception.checkpoint_files import need_side
 from ct_xception.pipeline.answering import ask, predictor
 from ct_xception.pipeline.context import River
 
@@ -77,7 +77,7 @@ def calibrate(river: River, folder: Path, splits: DatasetDict) -> None:
     from ct_xception.training.model_folder import calibrate_model_folder
 
     config = river.config
-    side = read_json(folder / SIDE_FILE)
+    side = need_side(folder).to_json()
     groups = config.class_group_lists or side.get("class_groups", {})
     calibrated = "calibration" in side
     river.accelerator.wait_for_everyone()  # every process has read the side file before the main one changes it
@@ -85,9 +85,15 @@ def calibrate(river: River, folder: Path, splits: DatasetDict) -> None:
         return
     answers = ask(river, splits["validation"], predictor(river, folder), "validation")
     if river.accelerator.is_main_process:
-        options: dict[str, Any] = {"coverage": config.coverage, "class_groups": groups, "calibrated": calibrated}
-        options["crossing"] = groups_cross(splits)
-        temperature, rules = fit_rules(Items.of(splits["validation"]), answers, river.label_names, **options)
+        temperature, rules = fit_rules(
+            Items.of(splits["validation"]),
+            answers,
+            river.label_names,
+            coverage=config.coverage,
+            class_groups=groups,
+            calibrated=calibrated,
+            crossing=groups_cross(splits),
+        )
         calibrate_model_folder(folder, temperature, rules)
     river.accelerator.wait_for_everyone()
 
@@ -97,15 +103,15 @@ def fit_gate(river: River, folder: Path) -> None:
     from ct_xception.evaluation import gate_fit
     from ct_xception.serving.classifier import Classifier
 
-    side = read_json(folder / SIDE_FILE)
+    side = need_side(folder).to_json()
     river.accelerator.wait_for_everyone()  # as in `calibrate`
     if gate_fit.has_gate(side):
         return
     classifier = Classifier.from_pretrained(folder, device=str(river.accelerator.device), gate=False)
     train, validation = (_see(river, classifier, name) for name in ("train", "validation"))
     if river.accelerator.is_main_process:
-        options: dict[str, Any] = {"weights_sha256": side["provenance"]["weights_sha256"]}
-        rule, arrays = gate_fit.fit_gate(train, validation, body_crop=river.config.body_crop, **options)
+        weights = side["provenance"]["weights_sha256"]
+        rule, arrays = gate_fit.fit_gate(train, validation, body_crop=river.config.body_crop, weights_sha256=weights)
         gate_fit.write_gate(folder, rule, arrays)
     river.accelerator.wait_for_everyone()
 
@@ -120,9 +126,14 @@ def _see(river: River, classifier: Classifier, name: str) -> Seen:
     accelerator, reading, items = river.accelerator, river.config.reading, river.splits[name]
     rows = sample(len(items), river.config.seed)
     share = np.array_split(rows, accelerator.num_processes)[accelerator.process_index]
-    options: dict[str, Any] = {"window": reading.window, "frame": reading.frame}
-    options["progress"] = f"input gate, {name}" if accelerator.is_main_process else None
-    found = see_items(classifier, items.select(share), batch_size=river.config.batch_size, **options)
+    found = see_items(
+        classifier,
+        items.select(share),
+        window=reading.window,
+        frame=reading.frame,
+        batch_size=river.config.batch_size,
+        progress=f"input gate, {name}" if accelerator.is_main_process else None,
+    )
     return Seen.join(gather_object([found]))
 
 

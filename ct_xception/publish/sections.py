@@ -18,8 +18,9 @@ from ct_xception.corpus.split import PSEUDO_PATIENTS
 from ct_xception.corpus.summary import is_generated, is_public
 from ct_xception.evaluation.baselines import BASELINE_TITLES
 from ct_xception.evaluation.continuity import WITHOUT_TWINS
-from ct_xception.evaluation.pointing import NEAR
-from ct_xception.explain.catalogue import COMPARED, METHODS, RANDOMISED_BELOW
+from ct_xception.evaluation.explanations import NEAR
+from ct_xception.explain.method import COMPARED, RANDOMISED_BELOW
+from ct_xception.explain.methods import METHODS
 from ct_xception.publish.verify import Evidence
 from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.statistics.class_groups import partition_classes

@@ -78,7 +78,7 @@ class TrainConfig:
     filters: list[str] = option([], "filters on each slice, in order: median, clahe", "corpus")
 
     backbone: str = option("legacy_xception", "legacy_xception or xception41, 65, 71, 41p, 65p", "network")
-    weights: str = option("hub", "first weights: hub, none (random), a safetensors file or a checkpoint", "network")
+    weights: str = option("hub", "first weights: hub, none (random), checkpoint, safetensors or Keras file", "network")
     image_size: int = option(192, "side of the square input in pixels", "network")
     dropout: float = option(0.3, "share of pooled features dropped before the head", "network")
 

@@ -1,13 +1,15 @@
 """Where a run begins: which weights, which version of them, and what it takes over from a checkpoint it goes on from.
 
-`--weights` takes a body and gives it a new head, for any classes. `--init` goes on with body and head, on the same
-classes; backbone, input size and the preparation of slices are then the checkpoint's unless they are given. What comes
-from the Hub is pinned to its commit before anything else, so that the record names what was used, and a run that is
-resumed goes on with it whatever was published since.
+`--weights` takes a body and gives it a new head, for any classes; that of a Keras file is written as safetensors
+first. `--init` goes on with body and head, on the same classes; backbone, input size and the preparation of slices
+are then the checkpoint's unless they are given. What comes from the Hub is pinned to its commit before anything else,
+so that the record names what was used, and a run that is resumed goes on with it whatever was published since.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.checkpoint import CONFIG, WEIGHTS
 from ct_xception.corpus.sources import find_source
 from ct_xception.errors import InputError, printable
-from ct_xception.files import read_json
+from ct_xception.files import cache_folder, read_json
 
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification
 
+KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 _OUR_LEVELS = [0.5, 0.5, 0.5]  # mean and std of every checkpoint of ours: grey levels in [-1, 1]
 
 
@@ -37,8 +40,22 @@ def settle_start(values: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError("--init and --weights: both say where to begin; --init takes the head too, so give one.")
         return _inherited(given)
     if isinstance(weights := given.get("weights"), str):
-        given["weights"] = _pinned_weights(_recorded(given, "weights"), weights, given)
+        is_keras = Path(weights).suffix.lower() in KERAS_SUFFIXES
+        recorded = None if is_keras else _recorded(given, "weights")
+        given["weights"] = _keras_body(weights, given) if is_keras else _pinned_weights(recorded, weights, given)
     return given
+
+
+def _keras_body(weights: str, given: Mapping[str, Any]) -> str:
+    """The body of a Keras file in timm's layout, in the cache; the first process says what was left of the file."""
+    from ct_xception.formats.keras.convert import BACKBONE, write_keras_body
+
+    if given.get("backbone", BACKBONE) != BACKBONE:
+        raise InputError(f"--weights: {printable(weights)} is of Keras, whose Xception is {BACKBONE}; drop --backbone.")
+    file, notes = write_keras_body(weights, cache_folder() / "keras")
+    if os.environ.get("RANK", "0") == "0":
+        print("\n".join(f"--weights: {note}" for note in notes), file=sys.stderr)
+    return str(file)
 
 
 def _inherited(given: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from ct_xception.corpus.listing import CorpusOptions, Listing
 from ct_xception.corpus.sources import Source
 from ct_xception.corpus.sources.folder import list_folder
 from ct_xception.errors import InputError, printable
+from ct_xception.files import cache_folder
 
 
 def list_phantom(name: str, options: CorpusOptions) -> Listing:
@@ -29,7 +29,7 @@ def _phantom_folder(name: str) -> Path:
     # Another version of the code that draws would give other images under the same options.
     code = "".join(file.read_text("utf-8") for file in sorted(Path(phantom.__file__).parent.glob("*.py")))
     key = hashlib.sha256(f"{options!r}{code}".encode()).hexdigest()[:16]
-    folder = _cache() / f"phantom-{key}"
+    folder = cache_folder() / f"phantom-{key}"
     if not (folder / "metadata.csv").is_file():
         try:
             phantom.generate_phantom(folder, **given)
@@ -56,11 +56,6 @@ def _phantom_options(name: str) -> dict[str, Any]:
             known = "patients=N, slices=N, size=N, seed=N, classes=N or A+B+C, plant=KIND:N+KIND"
             raise InputError(f"{printable(name)}: {printable(part)!r} is no option of the phantom; it takes {known}.")
     return options
-
-
-def _cache() -> Path:
-    own, shared = os.environ.get("CT_XCEPTION_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    return Path(own) if own else (Path(shared) if shared else Path.home() / ".cache") / "ct-xception"
 
 
 SOURCE = Source(
