@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import html
 import importlib.util
-import json
 import math
 import tempfile
 import time
@@ -40,6 +39,7 @@ from ct_xception.explain.method import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD, 
 from ct_xception.explain.methods import METHODS
 from ct_xception.explain.overlay import draw_overlay
 from ct_xception.explain.summary import explanation_record
+from ct_xception.files import dump_json
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import parse_window
 from ct_xception.serving.classifier import Classifier, Prediction
@@ -416,7 +416,7 @@ def how_to() -> str:
         _example("From a shell", CURL_EXAMPLE),
     ]
     if has_mcp():
-        tool = json.dumps({"mcpServers": {"ct-xception": {"url": f"{HERE}{MCP}"}}})
+        tool = dump_json({"mcpServers": {"ct-xception": {"url": f"{HERE}{MCP}"}}})
         parts.append(_example("As an MCP tool", tool))
     return f"<details><summary>Ask from a program</summary>{''.join(parts)}</details>"
 

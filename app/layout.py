@@ -14,7 +14,7 @@ from ct_xception.explain.method import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD
 from ct_xception.explain.methods import METHODS
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.windows import WINDOWS
-from ct_xception.serving.series import AGGREGATIONS
+from ct_xception.serving.pooling import AGGREGATIONS
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = sorted(path for path in (HERE / "examples").glob("*") if path.suffix in {".png", ".dcm", ".zip"})

@@ -14,7 +14,8 @@ from ct_xception.explain.methods import METHODS
 from ct_xception.explain.overlay import opposing_palette, palette
 from ct_xception.serving.classifier import Prediction
 from ct_xception.serving.gate import DOUBTFUL
-from ct_xception.serving.series import AGGREGATIONS, Series, SeriesAnswer
+from ct_xception.serving.pooling import AGGREGATIONS, SeriesAnswer
+from ct_xception.serving.series import Series
 from ct_xception.serving.text import describe_decision
 from ct_xception.text import percent
 

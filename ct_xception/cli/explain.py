@@ -12,7 +12,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from ct_xception.cli.arguments import (
 )
 from ct_xception.command_line import DONE, Parser
 from ct_xception.errors import InputError, printable
+from ct_xception.files import dump_json
 from ct_xception.text import RESEARCH_USE, percent
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _print_explanation(
             **answer_record(prediction, classifier.name),
             "explanation": explanation_record(explanation, found),
         }
-        print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+        print(dump_json(record, indent=2))
         return
     if arguments.output is not None:
         attribution = explanation.attribution

@@ -26,9 +26,9 @@ from ct_xception.checkpoint import (
     METRICS_FORMAT,
     PREDICTIONS,
     PREDICTIONS_GROUPED,
-    SIDE_FILE,
     WEIGHTS,
 )
+from ct_xception.checkpoint_files import read_side
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.evaluation.answers import (
     PREDICTOR,
@@ -44,7 +44,7 @@ from ct_xception.evaluation.figures import Outputs, draw_evaluation, is_phantom
 from ct_xception.evaluation.predictions import Names, write_predictions
 from ct_xception.evaluation.protocols import DEDUPLICATED, GROUPED, TITLES, Part, Protocols
 from ct_xception.evaluation.rules import rule_figures
-from ct_xception.files import read_json, sha256_file, write_json
+from ct_xception.files import sha256_file, write_json
 from ct_xception.statistics.intervals import CONFIDENCE, RESAMPLES
 from ct_xception.statistics.metrics import classification_metrics
 
@@ -377,8 +377,8 @@ def _describe(
 
 def _side_file(checkpoint: Path) -> dict[str, Any]:
     """What ct_xception.json says; {} where there is none."""
-    side = checkpoint / SIDE_FILE
-    return read_json(side) if side.is_file() else {}
+    side = read_side(checkpoint)
+    return {} if side is None else side.to_json()
 
 
 def _measure_paths(part: Part, given: Given) -> dict[str, Any]:

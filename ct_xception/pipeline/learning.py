@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.checkpoint import MODEL, SIDE_FILE
-from ct_xception.files import read_json
+from ct_xception.checkpoint import MODEL
+from ct_xception.checkpoint_files import need_side
 from ct_xception.pipeline.answering import ask, predictor
 from ct_xception.pipeline.context import River
 
@@ -77,7 +77,7 @@ def calibrate(river: River, folder: Path, splits: DatasetDict) -> None:
     from ct_xception.training.model_folder import calibrate_model_folder
 
     config = river.config
-    side = read_json(folder / SIDE_FILE)
+    side = need_side(folder).to_json()
     groups = config.class_group_lists or side.get("class_groups", {})
     calibrated = "calibration" in side
     river.accelerator.wait_for_everyone()  # every process has read the side file before the main one changes it
@@ -103,7 +103,7 @@ def fit_gate(river: River, folder: Path) -> None:
     from ct_xception.evaluation import gate_fit
     from ct_xception.serving.classifier import Classifier
 
-    side = read_json(folder / SIDE_FILE)
+    side = need_side(folder).to_json()
     river.accelerator.wait_for_everyone()  # as in `calibrate`
     if gate_fit.has_gate(side):
         return

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ct_xception.checkpoint import CARD, EVALUATION, MODEL, seal
+from ct_xception.checkpoint import CARD, EVALUATION, MODEL
+from ct_xception.checkpoint_files import seal
 from ct_xception.command_line import run_program
 from ct_xception.errors import InputError, WorkError, printable
 from ct_xception.pipeline.learning import cross_validate, make_checkpoint

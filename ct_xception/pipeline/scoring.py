@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from ct_xception.command_line import DONE, SOME_REFUSED, Parser, run_program
 from ct_xception.errors import InputError, SliceError, printable
-from ct_xception.files import atomic_path, read_json, sha256_file, write_json
+from ct_xception.files import atomic_path, dump_json, read_json, sha256_file, write_json
 from ct_xception.text import RESEARCH_USE
 from ct_xception.training.distributed import join_processes
 
@@ -367,7 +367,7 @@ def _join(scoring: Scoring) -> None:
     from pyarrow import parquet
 
     schema = parquet.read_schema(scoring.path(0))
-    schema = schema.with_metadata({KEY: json.dumps(scoring.plan).encode(), b"notice": RESEARCH_USE.encode()})
+    schema = schema.with_metadata({KEY: dump_json(scoring.plan).encode(), b"notice": RESEARCH_USE.encode()})
     with atomic_path(scoring.output) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
         for shard in range(scoring.count):
             writer.write_table(parquet.read_table(scoring.path(shard)).replace_schema_metadata(schema.metadata))

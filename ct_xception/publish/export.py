@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.checkpoint import CARD, EXPORT_FORMAT, PREDICTIONS, SIDE_FILE, check_seal, evaluated, seal
+from ct_xception.checkpoint import CARD, EXPORT_FORMAT, PREDICTIONS, SIDE_FILE, evaluated
+from ct_xception.checkpoint_files import check_seal, seal
 from ct_xception.errors import CheckpointError, SliceError, printable
 from ct_xception.files import atomic_path, read_json, sha256_file, write_json
 from ct_xception.formats.onnx import describe, quantise_onnx, write_onnx, write_openvino
@@ -29,7 +30,7 @@ from ct_xception.publish.clearance import list_files
 from ct_xception.publish.export_slices import ExportSlices, find_slices
 from ct_xception.publish.verify import EXPORT, INT8, INT8_ANSWERS, exported_names, int8_figures
 from ct_xception.serving.catalogue import RUNTIMES
-from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint
+from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint, read_provenance
 from ct_xception.serving.classifier import Classifier, softmax
 from ct_xception.serving.runtimes import Network, OnnxNetwork, OpenVinoNetwork, load_network
 from ct_xception.statistics.intervals import describe_figure
@@ -65,8 +66,7 @@ def export_checkpoint(
     from ct_xception.corpus.load import CorpusOptions
 
     checkpoint = _opened(Path(folder))
-    side = read_json(checkpoint.folder / SIDE_FILE) if (checkpoint.folder / SIDE_FILE).is_file() else {}
-    wanted = side.get("provenance", {}), list(checkpoint.config["label_names"])
+    wanted = read_provenance(checkpoint.folder), list(checkpoint.config["label_names"])
     slices = find_slices(*wanted, corpus, options or CorpusOptions(), calibrate=INT8 in runtimes)
     own = load_network(checkpoint)
     classifier = Classifier(own, checkpoint.contract, checkpoint=checkpoint)

@@ -30,6 +30,7 @@ from ct_xception.checkpoint import (
     evaluated,
 )
 from ct_xception.checkpoint import EXPORT as EXPORT_NAME
+from ct_xception.checkpoint_files import need_side
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.evaluation.continuity import NO_WORSE, judge_table, summarise_judgement
 from ct_xception.files import read_json, sha256_file
@@ -90,7 +91,7 @@ def read_evidence(model_dir: str | Path) -> Evidence:
     the most pessimistic protocol that ran.
     """
     folder = Path(model_dir)
-    config, side = _read(folder, CONFIG), _read(folder, SIDE_FILE)
+    config, side = _read(folder, CONFIG), need_side(folder).to_json()
     metrics = _read(folder, _METRICS)
     if metrics.get("format") != METRICS_FORMAT:
         raise CheckpointError(

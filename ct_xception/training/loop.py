@@ -6,7 +6,6 @@ at any moment and resumed ends with the weights of the unbroken run, bit for bit
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +22,7 @@ from tqdm.auto import tqdm
 
 from ct_xception.checkpoint import BEST
 from ct_xception.errors import CheckpointError, InputError, WorkError
-from ct_xception.files import write_atomically
+from ct_xception.files import dump_json, write_atomically
 from ct_xception.imaging.transforms import EvalTransform, TrainTransform
 from ct_xception.model.modelling import CTXceptionForImageClassification
 from ct_xception.training.batches import (
@@ -331,7 +330,7 @@ class Training:
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {}
             save_checkpoint(self.directory, self.progress, self._modules(), self.optimizer.optimizer, scaler, best)
-            lines = [json.dumps(record) for record in self.progress.history]
+            lines = [dump_json(record) for record in self.progress.history]
             write_atomically(self.run / "history.jsonl", "".join(line + "\n" for line in lines))
         self.accelerator.wait_for_everyone()
 

@@ -292,7 +292,7 @@ def test_a_hub_split_without_some_images_is_refused(on_the_hub):
 
 
 def test_the_hub_switched_off_is_said_at_once():
-    with pytest.raises(CorpusError, match="user/scans is no folder here, and the Hub is switched off"):
+    with pytest.raises(CorpusError, match="user/scans: nothing of that name here, and the Hub is switched off"):
         load_corpus("user/scans")
 
 

@@ -15,7 +15,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from ct_xception.checkpoint import seal
+from ct_xception.checkpoint_files import seal
 from ct_xception.evaluation.baselines import baseline_figures
 from ct_xception.evaluation.explanations import explanation_figures
 from ct_xception.evaluation.gate_fit import gate_figures

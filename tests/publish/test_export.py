@@ -17,7 +17,7 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from ct_xception.checkpoint import seal
+from ct_xception.checkpoint_files import seal
 from ct_xception.cli import main
 from ct_xception.corpus.load import CorpusOptions
 from ct_xception.corpus.split import PSEUDO_PATIENTS
@@ -288,7 +288,10 @@ class TestReading:
         rewrite()
         monkeypatch.setattr(export, "LEAST_AGREEMENT", 0.0)
         monkeypatch.setattr(export, "MOST_LOST", dict.fromkeys(export.MOST_LOST, 1.0))
-        edit_json(copy_of / "ct_xception.json", lambda side: side["provenance"]["corpus"].pop("hash"))
+        edit_json(
+            copy_of / "ct_xception.json",
+            lambda side: side["provenance"]["corpus"].pop("hash") and side.update(manifest={}),
+        )
         seal(copy_of)  # of the same slices, in other files
         assert main(["export", str(copy_of), "--onnx", "--int8", "--corpus", str(paged), "--frame", "1"]) == 0
         record = read_json(copy_of / EXPORT)["files"]
