@@ -51,7 +51,9 @@ def run(arguments: argparse.Namespace) -> int:
     paths = list(_find_files(arguments.inputs, refused))
     total = len(paths) + len(refused)
     if paths:
-        classifier = load_classifier(arguments.model, arguments.runtime, gate=not arguments.no_gate)
+        classifier = load_classifier(
+            arguments.model, arguments.runtime, gate=not arguments.no_gate, modality=arguments.modality
+        )
         answers = classifier.predict_many(paths, window=window, frame=arguments.frame, batch_size=arguments.batch_size)
         for line in _render(_accept(answers, refused), paths, classifier, arguments):
             print(line, flush=True)

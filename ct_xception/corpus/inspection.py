@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.corpus.listing import CorpusOptions, Item
-from ct_xception.errors import SliceError
+from ct_xception.errors import SliceError, printable
+from ct_xception.imaging.modality import NAMES, modality_for
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.source import is_dicom, open_source
 
@@ -27,14 +28,14 @@ if TYPE_CHECKING:
     import datasets
 
 BLOCK = 2**20
-CT_SLICE, NO_IMAGE = "CT slice", "no image"
+SLICE, NO_IMAGE, OTHER_MODALITY = "slice", "no image", "other modality"
 # Computed radiography, CT and MR image storage (PS3.4 annex B.5); those of reports and doses begin otherwise.
 IMAGE_CLASSES = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.[124](\.\d+)*")
 OTHER_KINDS = {
     NO_IMAGE: "DICOM files without an image",
     "localizer": "localizers",
     "secondary capture": "secondary captures",
-    "other modality": "DICOM slices of another modality",
+    OTHER_MODALITY: "DICOM slices of another modality",
 }
 SHOWN = 12  # sentences on unreadable files; a broken disk would fill the screen
 
@@ -45,8 +46,8 @@ Reader: TypeAlias = Callable[[Item], "Path | bytes"]  # where an item's untouche
 class Inspected:
     """What opening an image told: its bytes' hash, a sentence if it cannot be read, and of DICOM whose and what it is.
 
-    `kind` is one of `imaging.dicom.KINDS`, empty for a picture. `mask_problem` is a sentence where its mask cannot be
-    used, `mask_missing` where that is not there.
+    `kind` is one of `imaging.dicom.KINDS`, empty for a picture; `modality` is what the file states. `mask_problem` is a
+    sentence where its mask cannot be used, `mask_missing` where that is not there.
     """
 
     digest: str = ""
@@ -55,6 +56,7 @@ class Inspected:
     patient: str = ""
     study: str = ""
     kind: str = ""
+    modality: str = ""
     series: str = ""
     mask_problem: str = ""
     mask_missing: bool = False
@@ -76,10 +78,11 @@ def _inspect(item: Item, read: Reader, options: CorpusOptions) -> Inspected:
     if isinstance(content, Path) and not os.path.lexists(content):
         return Inspected(missing=True)
     try:
-        one = _identify(content, item.source)
+        one = _identify(content, item.source, options.modality)
         mask_problem, mask_missing = "", item.mask is not None and not os.path.lexists(item.mask)
         if options.decode and one.kind != NO_IMAGE:
-            slice_ = read_slice(content, window=options.window, frame=options.frame, name=item.source)
+            reading = {"window": options.window, "frame": options.frame, "modality": options.modality}
+            slice_ = read_slice(content, name=item.source, **reading)  # type: ignore[arg-type]
             if item.mask is not None and not mask_missing:
                 mask_problem = _mask_problem(item.source, item.mask, slice_.pixels.shape)
         return replace(one, mask_problem=mask_problem, mask_missing=mask_missing)
@@ -103,7 +106,7 @@ def _mask_problem(source: str, mask: Path, shape: tuple[int, ...]) -> str:
     return f"the mask of {source} has {sizes}; give masks of the images' own size"
 
 
-def _identify(content: Path | bytes, name: str) -> Inspected:
+def _identify(content: Path | bytes, name: str, modality: str) -> Inspected:
     """The hash of a file's bytes and, where they are DICOM whatever their name, its patient, study and series."""
     with open_source(content, name) as stream:  # a pipe or a device would never end
         digest = hashlib.sha256()
@@ -118,11 +121,11 @@ def _identify(content: Path | bytes, name: str) -> Inspected:
         header = read_header(content)
     except SliceError:  # whether it can be read is told by decoding it
         return Inspected(digest.hexdigest())
-    kind, sop_class = classify_dicom(header), header.sop_class
+    kind, sop_class = classify_dicom(header, modality), header.sop_class
     if kind == NO_IMAGE and (IMAGE_CLASSES.fullmatch(sop_class) or not (sop_class or _is_directory(name))):
         kind = ""  # an image that lost its pixels is damaged, and is told by decoding it
     one = Inspected(digest.hexdigest(), kind=kind, patient=header.patient_id, study=header.study_uid)
-    return replace(one, series=header.series_uid)
+    return replace(one, series=header.series_uid, modality=header.modality)
 
 
 def _is_directory(name: str) -> bool:
@@ -133,14 +136,25 @@ def _is_directory(name: str) -> bool:
 def leave_out_kinds(
     items: list[Item], inspected: Sequence[Inspected], passed_over: Counter[str]
 ) -> tuple[list[Item], list[Inspected]]:
-    """What is left without DICOM files that hold no image and, beside CT slices, those that are none; all counted."""
+    """What is left without DICOM files that hold no image and, beside slices, those that are none; all counted."""
     kinds = Counter(one.kind for one in inspected)
-    unwanted = {NO_IMAGE} | (set(OTHER_KINDS) if kinds[CT_SLICE] else set())
+    unwanted = {NO_IMAGE} | (set(OTHER_KINDS) if kinds[SLICE] else set())
     kept = [(item, one) for item, one in zip(items, inspected, strict=True) if one.kind not in unwanted]
     for kind in sorted(unwanted):
         if kinds[kind]:
             passed_over[OTHER_KINDS[kind]] += kinds[kind]
     return [item for item, _ in kept], [one for _, one in kept]
+
+
+def modality_problems(inspected: Sequence[Inspected], modality: str) -> list[str]:
+    """A sentence where slices of other modalities alone are there, and not of the one that they would be read as."""
+    stated = Counter(one.modality for one in inspected if one.kind == OTHER_MODALITY)
+    if not stated or any(one.kind == SLICE for one in inspected):
+        return []
+    (most, _), number = stated.most_common(1)[0], stated.total()
+    terms = ", ".join(map(printable, sorted(stated)))
+    found = f"{number} DICOM files state the modality {terms}, and none {NAMES[modality]}"
+    return [f"{found}; say what they are with --modality {modality_for(most)}, or --exclude them"]
 
 
 def file_problems(items: Sequence[Item], inspected: Sequence[Inspected]) -> list[str]:

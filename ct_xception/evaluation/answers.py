@@ -156,12 +156,17 @@ def file_of(item: Item) -> bytes | str:
 
 
 def predictor_answers(
-    checkpoint: str | Path, *, device: str = "cpu", window: Window | None = None, frame: int | None = None
+    checkpoint: str | Path,
+    *,
+    device: str = "cpu",
+    window: Window | None = None,
+    frame: int | None = None,
+    modality: str | None = None,
 ) -> AnswerBatch:
     """Our predictor as a function of a batch: reader, body crop, eval transform, network."""
     from ct_xception.serving.classifier import Classifier
 
-    classifier = Classifier.from_pretrained(checkpoint, device=device)
+    classifier = Classifier.from_pretrained(checkpoint, device=device, modality=modality)
 
     def answer(batch: Sequence[Item]) -> list[Answer]:
         slices: list[Any] = []

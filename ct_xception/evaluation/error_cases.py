@@ -100,6 +100,7 @@ def draw_cases(
     *,
     window: Window | None = None,
     frame: int | None = None,
+    modality: str | None = None,
     device: str = "cpu",
 ) -> Iterator[Case]:
     """The chosen rows of a split, read and explained one by one by the checkpoint that answered them.
@@ -109,7 +110,7 @@ def draw_cases(
     from ct_xception.serving.classifier import Classifier
     from ct_xception.text import describe_window
 
-    classifier = Classifier.from_pretrained(checkpoint, device=device)
+    classifier = Classifier.from_pretrained(checkpoint, device=device, modality=modality)
     names = classifier.label_names
     for one in chosen:
         item, answer = dataset[one.row], probabilities[one.row]

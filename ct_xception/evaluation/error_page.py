@@ -37,6 +37,7 @@ from ct_xception.evaluation.subgroups import (
 )
 from ct_xception.files import sha256_file, write_atomically
 from ct_xception.html import image_uri, render_page
+from ct_xception.imaging.modality import CT
 from ct_xception.statistics.intervals import group_indices, proportion_figure
 from ct_xception.statistics.metrics import confusion_matrix
 from ct_xception.text import RESEARCH_USE
@@ -122,6 +123,7 @@ def write_error_page(
     split_name: str = "test",
     window: Window | None = None,
     frame: int | None = None,
+    modality: str | None = None,
     device: str = "cpu",
     progress: bool = True,
 ) -> Path:
@@ -129,14 +131,14 @@ def write_error_page(
 
     `splits` with train adds the most alike training images; `survey` is the audit's, made anew where there is none.
     `protocols` adds twins and the cross-validation's answers, `split` (as `make_splits` gives it) says what was tested.
-    `window` and `frame` are those of the evaluation.
+    `window`, `frame` and `modality` are those of the evaluation.
     Raises InputError when answers and split do not fit.
     """
     names, items = list(splits[split_name].features["label"].names), Items.of(splits[split_name])
     _check(answers, items, names)
     kept = np.flatnonzero(answers.answered)
     if survey is None:
-        survey = _survey(splits, window, frame, progress)
+        survey = _survey(splits, progress, window=window, frame=frame, modality=modality or CT)
     neighbours = _neighbours(survey, splits, [items.sources[row] for row in kept], split_name)
     traits = [likeness_trait(neighbours.likeness)] if neighbours else []
     if protocols.has_twin is not None:
@@ -147,7 +149,13 @@ def write_error_page(
     if protocols.out_of_fold is not None:
         part = protocols.out_of_fold.part
         sections.append(_section(GROUPED, part.items, part.paths[PREDICTOR], names, survey, []))
-    reading: dict[str, Any] = {"window": window, "frame": frame, "device": device, "progress": progress}
+    reading: dict[str, Any] = {
+        "window": window,
+        "frame": frame,
+        "modality": modality,
+        "device": device,
+        "progress": progress,
+    }
     cases = _draw(checkpoint, splits[split_name], answers, items, survey, neighbours, **reading)
     truth, predicted = items.labels[kept], answers.probabilities[kept].argmax(axis=1)
     echoed = neighbours.echoed(survey, truth, predicted) if neighbours else None
@@ -166,7 +174,7 @@ def _check(answers: Answers, items: Items, names: Sequence[str]) -> None:
         )
 
 
-def _survey(splits: Mapping[str, Dataset], window: Window | None, frame: int | None, progress: bool) -> Survey:
+def _survey(splits: Mapping[str, Dataset], progress: bool, **reading: Any) -> Survey:
     from datasets import DatasetDict
 
     from ct_xception.audit.survey import survey_corpus
@@ -174,7 +182,7 @@ def _survey(splits: Mapping[str, Dataset], window: Window | None, frame: int | N
 
     # A corpus taken whole is no split, and a survey passes over what is none.
     named = {name if name in SPLITS else "test": part for name, part in splits.items()}
-    return survey_corpus(DatasetDict(named), window=window, frame=frame, progress=progress)
+    return survey_corpus(DatasetDict(named), progress=progress, **reading)
 
 
 def _rows(survey: Survey, sources: Iterable[str]) -> NDArray[np.intp]:

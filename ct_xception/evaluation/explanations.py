@@ -75,6 +75,7 @@ def check_heat_maps(
     device: str = "cpu",
     window: Window | None = None,
     frame: int | None = None,
+    modality: str | None = None,
     seed: int = 0,
 ) -> Checked:
     """Gather the evidence of `count` maps, and point at the lesions that are known; 0 does neither.
@@ -85,7 +86,7 @@ def check_heat_maps(
 
     if not count:
         return Checked()
-    classifier = Classifier.from_pretrained(checkpoint, device=device, gate=False)
+    classifier = Classifier.from_pretrained(checkpoint, device=device, gate=False, modality=modality)
     own = slice(share[0], None, share[1])
     rows = sample(Items.of(dataset).labels, answers.answered, count, seed)[own]
     lesions = lesion_rows(dataset, answers)[own]
@@ -239,15 +240,21 @@ def pointing_figures(pointings: Sequence[Mapping[str, Any]], groups: Sequence[st
     return {**shares, **means}
 
 
+def _ground(record: Mapping[str, Any], ground: str, what: str) -> float | None:
+    """None where it is not known what of the picture is body, as in what is no CT."""
+    found = record["grounds"].get(ground)
+    return None if found is None else found[what]
+
+
 _SUMMARISED: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
     "deletion_area": lambda record: record["deletion"]["area"],
     "deletion_random_area": lambda record: record["deletion"]["random_area"],
     "insertion_area": lambda record: record["insertion"]["area"],
     "insertion_random_area": lambda record: record["insertion"]["random_area"],
-    "inside_body": lambda record: record["grounds"]["inside_body"]["share"],
-    "inside_body_area": lambda record: record["grounds"]["inside_body"]["area"],
-    "inside_lungs": lambda record: record["grounds"]["inside_lungs"]["share"],
-    "inside_lungs_area": lambda record: record["grounds"]["inside_lungs"]["area"],
+    "inside_body": lambda record: _ground(record, "inside_body", "share"),
+    "inside_body_area": lambda record: _ground(record, "inside_body", "area"),
+    "inside_lungs": lambda record: _ground(record, "inside_lungs", "share"),
+    "inside_lungs_area": lambda record: _ground(record, "inside_lungs", "area"),
     "infidelity": lambda record: record["infidelity"],
     "sensitivity": lambda record: record["sensitivity"],
     "randomised_rank_correlation": lambda record: record["randomisation"]["rank_correlation"],

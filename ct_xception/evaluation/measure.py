@@ -81,6 +81,7 @@ def evaluate_checkpoint(
     device: str = "cpu",
     window: Window | None = None,
     frame: int | None = None,
+    modality: str | None = None,
     outputs: Outputs = Outputs(),  # noqa: B008 (frozen)
     protocols: Protocols = Protocols(),  # noqa: B008 (frozen)
     explained: int = 0,
@@ -90,10 +91,12 @@ def evaluate_checkpoint(
 
     `dataset` has the columns image {"path", "bytes"}, label, group, source. `split` (as `make_splits` gives it) and
     `corpus` (its report) say what was evaluated; without `split` the figures carry no protocol, and no card takes them.
-    `explained` is how many items' heat maps are checked too; `errors` asks for the error page.
+    `explained` is how many items' heat maps are checked too; `errors` asks for the error page. `modality` says what the
+    images are where the checkpoint does not.
     """
     label_names = check_split(checkpoint, dataset, split, split_name)
-    answerers = {PREDICTOR: predictor_answers(checkpoint, device=device, window=window, frame=frame)}
+    reading: dict[str, Any] = {"window": window, "frame": frame, "modality": modality, "device": device}
+    answerers = {PREDICTOR: predictor_answers(checkpoint, **reading)}
     if stock:
         answerers[STOCK_PIPELINE] = stock_answers(checkpoint, device=device)
     titles = {path: f"{split_name}, {path.replace('_', ' ')}" if progress else None for path in answerers}
@@ -101,7 +104,6 @@ def evaluate_checkpoint(
         path: answer_items(dataset, answer, label_names, batch_size=batch_size, progress=titles[path])
         for path, answer in answerers.items()
     }
-    reading: dict[str, Any] = {"window": window, "frame": frame, "device": device}
     shown: dict[str, Any] = {"seed": seed, "progress": progress, **reading}
     checked = check_heat_maps(checkpoint, dataset, answers[PREDICTOR], explained, **shown)
     stated: dict[str, Any] = {"split": split, "corpus": corpus, "split_name": split_name, "seed": seed}

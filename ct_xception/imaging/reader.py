@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from ct_xception.imaging.decoded import decoded_once
+from ct_xception.imaging.modality import CT
 from ct_xception.imaging.nifti import is_nifti
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import Source, is_dicom, name_of, open_source
@@ -48,16 +49,18 @@ def read_slice(
     window: Window | None = None,
     frame: int | None = None,
     name: str | None = None,
+    modality: str = CT,
 ) -> Slice:
     """Read one slice from a path, bytes, an open binary file or a Pillow picture.
 
     `window` overrides the file's own; an 8-bit picture holds no HU and ignores it, with a note. `frame`, from 0,
     chooses a frame, a page or an axial slice of a volume, and must be given where there are several. `name` stands for
-    the source in messages. Raises SliceError, naming what was found and what to do, for every input that cannot be read
-    right.
+    the source in messages. `modality`, one of MODALITIES, is what the file is taken for: of MR and X-rays nothing is
+    said of HU, and what has no window is shown between percentiles of its values. Raises SliceError, naming what was
+    found and what to do, for every input that cannot be read right.
     """
     reading = decode_slice if _decoder is None else _decoder.read_slice
-    return reading(source, window=window, frame=frame, name=name)
+    return reading(source, window=window, frame=frame, name=name, modality=modality)
 
 
 def read_place(source: Source, *, name: str | None = None) -> Place:
@@ -69,7 +72,12 @@ def read_place(source: Source, *, name: str | None = None) -> Place:
 
 
 def decode_slice(
-    source: Source, *, window: Window | None = None, frame: int | None = None, name: str | None = None
+    source: Source,
+    *,
+    window: Window | None = None,
+    frame: int | None = None,
+    name: str | None = None,
+    modality: str = CT,
 ) -> Slice:
     """`read_slice` in this process."""
     from PIL import Image
@@ -78,24 +86,24 @@ def decode_slice(
 
     label = name if name is not None else name_of(source)
     if isinstance(source, Image.Image):
-        return slice_from_picture(source, label, window=window, frame=frame)
+        return slice_from_picture(source, label, window=window, frame=frame, modality=modality)
     with open_source(source, label) as stream:
-        reading = partial(_decode, stream, label, window=window, frame=frame)
-        return decoded_once(stream, label, (window, frame), reading)
+        reading = partial(_decode, stream, label, window=window, frame=frame, modality=modality)
+        return decoded_once(stream, label, (window, frame, modality), reading)
 
 
-def _decode(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None) -> Slice:
+def _decode(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None, modality: str) -> Slice:
     from ct_xception.imaging.pictures import read_picture
 
     if is_dicom(stream):
         from ct_xception.imaging.dicom import read_dicom
 
-        return read_dicom(stream, label, window=window, frame=frame)
+        return read_dicom(stream, label, window=window, frame=frame, modality=modality)
     if is_nifti(stream):
         from ct_xception.imaging.nifti import read_nifti
 
-        return read_nifti(stream, label, window=window, frame=frame)
-    return read_picture(stream, label, window=window, frame=frame)
+        return read_nifti(stream, label, window=window, frame=frame, modality=modality)
+    return read_picture(stream, label, window=window, frame=frame, modality=modality)
 
 
 def decode_place(source: Source, *, name: str | None = None) -> Place:

@@ -111,7 +111,13 @@ def fit_gate(river: River, folder: Path) -> None:
     train, validation = (_see(river, classifier, name) for name in ("train", "validation"))
     if river.accelerator.is_main_process:
         weights = side["provenance"]["weights_sha256"]
-        rule, arrays = gate_fit.fit_gate(train, validation, body_crop=river.config.body_crop, weights_sha256=weights)
+        rule, arrays = gate_fit.fit_gate(
+            train,
+            validation,
+            body_crop=river.config.reading.body_crop,
+            modality=river.config.modality,
+            weights_sha256=weights,
+        )
         gate_fit.write_gate(folder, rule, arrays)
     river.accelerator.wait_for_everyone()
 

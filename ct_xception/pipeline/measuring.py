@@ -101,6 +101,7 @@ def _write_errors(river: River, answers: Answers, protocols: Protocols) -> None:
         split=river.split,
         window=river.config.reading.window,
         frame=river.config.frame,
+        modality=river.config.modality,
         device=str(river.accelerator.device),
     )
 

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.command_line import DONE, SOME_REFUSED, Parser, run_program
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.files import atomic_path, dump_json, read_json, sha256_file, write_json
+from ct_xception.imaging.modality import MODALITIES
 from ct_xception.text import RESEARCH_USE
 from ct_xception.training.distributed import join_processes
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from ct_xception.serving.classifier import Classifier, Prediction
 
 PLAN, KEY = "plan.json", b"ct_xception.scoring"
-OPTIONS = ("window", "frame", "batch_size", "shard_size")
+OPTIONS = ("window", "frame", "modality", "batch_size", "shard_size")
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +135,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="FILE.parquet")
     parser.add_argument("--window", metavar="PRESET|CENTRE/WIDTH", help="for DICOM and deep images")
     parser.add_argument("--frame", type=int, metavar="N", help="frame or page of files with several, from 0")
+    parser.add_argument("--modality", choices=MODALITIES, help="what the images are, where the checkpoint does not say")
     parser.add_argument("--batch_size", type=int, default=16, metavar="N", help="slices at a time (default: 16)")
     parser.add_argument("--shard_size", type=int, default=512, metavar="N", help="rows lost by a kill (default: 512)")
 
@@ -194,8 +196,8 @@ def _prepare(options: argparse.Namespace, device: str) -> tuple[Scoring, Classif
     if options.window is not None:
         parse_window(options.window)
     logging.disable_progress_bar()
-    classifier = Classifier.from_pretrained(options.model, device=device)
-    work = _list_folder(Path(options.folder)) if options.folder else _list_corpus(options)
+    classifier = Classifier.from_pretrained(options.model, device=device, modality=options.modality)
+    work = _list_folder(Path(options.folder)) if options.folder else _list_corpus(options, classifier.contract.modality)
     decisive = {name: getattr(options, name) for name in OPTIONS}
     return Scoring(work, _identity(classifier), output, decisive), classifier
 
@@ -232,14 +234,14 @@ def _status(path: Path) -> os.stat_result:
     return path.stat() if path.exists() else path.lstat()
 
 
-def _list_corpus(options: argparse.Namespace) -> Work:
+def _list_corpus(options: argparse.Namespace, modality: str) -> Work:
     """Every split of a corpus, one after the other, with its labels and groups."""
     from datasets import concatenate_datasets
 
     from ct_xception.corpus.load import CorpusOptions, load_corpus
     from ct_xception.corpus.summary import left_out
 
-    corpus = load_corpus(options.corpus, CorpusOptions(decode=False))
+    corpus = load_corpus(options.corpus, CorpusOptions(decode=False, modality=modality))
     dataset = concatenate_datasets(list(corpus.dataset.values()))
     names = dataset.features["label"].names
     columns = {

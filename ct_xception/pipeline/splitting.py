@@ -102,6 +102,7 @@ def look_across(river: River) -> River:
     if river.audit is None or not river.old:
         return river
     reading: dict[str, Any] = {"window": river.config.reading.window, "frame": river.config.frame}
+    reading["modality"] = river.config.modality
     overlaps = find_overlaps(river.corpora, cache=river.run / "cache", **reading)
     findings = overlap_findings(overlaps)
     audit = river.audit.with_findings(findings)

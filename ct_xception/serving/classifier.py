@@ -134,20 +134,22 @@ class Classifier:
         device: str = "cpu",
         threads: int | None = None,
         gate: bool = True,
+        modality: str | None = None,
     ) -> Classifier:
         """Load a checkpoint folder or a Hub id (`user/repo`, `user/repo@revision`).
 
         `runtime` is one of RUNTIMES: "torch", or "onnx", "onnx-int8" or "openvino" for a file that `ct-xception export`
         wrote, which answers on the CPU, with `threads` of it, without importing torch. `gate` False leaves the
-        checkpoint's input gate out. Raises CheckpointError, one sentence, when there is no such thing, it is damaged,
-        or it is of another kind.
+        checkpoint's input gate out. `modality` says what its images are where the checkpoint does not. Raises
+        CheckpointError, one sentence, when there is no such thing, it is damaged, or it is of another kind.
         """
         if runtime not in RUNTIMES:
             raise InputError(f"runtime {runtime!r} is unknown; choose from {', '.join(RUNTIMES)}.")
         found = open_checkpoint(checkpoint, RUNTIMES[runtime])
         network = load_network(found, runtime, device=device, threads=threads)
         own = found.gate if gate else None
-        return cls(network, found.contract, checkpoint=found, decisions=found.decisions, gate=own)
+        contract = found.contract.told(modality, found.name)
+        return cls(network, contract, checkpoint=found, decisions=found.decisions, gate=own)
 
     @property
     def model(self) -> CTXceptionForImageClassification:
@@ -229,7 +231,8 @@ class Classifier:
         """Read one slice as this checkpoint wants it shown; `window` overrides its choice. Raises SliceError."""
         if isinstance(source, Slice):
             return source
-        return read_slice(source, window=window or self.contract.window, frame=frame, name=name)
+        asked = window or self.contract.window
+        return read_slice(source, window=asked, frame=frame, name=name, modality=self.contract.modality)
 
     def prepare(self, slice_: Slice) -> PreparedSlice:
         """Filters, body crop and eval transform, as this checkpoint's input contract asks."""

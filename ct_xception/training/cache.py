@@ -19,6 +19,7 @@ import numpy as np
 from ct_xception.errors import CorpusError, SliceError
 from ct_xception.imaging.body import body_of
 from ct_xception.imaging.decoded import decoding_version
+from ct_xception.imaging.modality import CT
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.transforms import apply_filters
 from ct_xception.imaging.windows import Window
@@ -34,6 +35,7 @@ class Reading:
     frame: int | None = None
     filters: tuple[str, ...] = ()
     body_crop: bool = True
+    modality: str = CT
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +126,11 @@ def _decode(row: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
     image = row["image"]
     try:
         slice_ = read_slice(
-            image["bytes"] or image["path"], window=reading.window, frame=reading.frame, name=row["source"]
+            image["bytes"] or image["path"],
+            window=reading.window,
+            frame=reading.frame,
+            name=row["source"],
+            modality=reading.modality,
         )
     except SliceError as error:
         return {"pixels": b"", "mask": b"", "height": 0, "width": 0, "refused": str(error)}
