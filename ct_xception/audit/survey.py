@@ -159,6 +159,8 @@ def _describe(content: bytes, digest: str, slice_: Slice, modality: str) -> Look
         "foreign": traits.foreign_traits(content, pixels, mask, coloured=coloured, ct=modality == CT),
     }
     shown = "8-bit" if slice_.window is None else describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)
+    if slice_.window is not None and modality != CT and not slice_.is_hu:
+        shown = "a window of its own"  # without a unit no two are alike, and that says nothing
     height, width = pixels.shape
     return Look(
         byte_hash=digest,

@@ -218,7 +218,7 @@ def test_extra_frames_are_asked_about() -> None:
 @pytest.mark.parametrize(
     "tags, kind",
     [
-        ({}, "CT slice"),
+        ({}, "slice"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localizer"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "secondary capture"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7.2", "Modality": "OT"}, "secondary capture"),

@@ -40,7 +40,9 @@ RULES = Decisions.of(
 )
 
 
-REFUSED = GateVerdict("refused", ("63 % of its pixels are coloured, and CT is grey", "no lungs stand out in it"), 2.1)
+REFUSED = GateVerdict(
+    "refused", ("63 % of its pixels are coloured, where all should be grey", "no lungs stand out in it"), 2.1
+)
 DOUBTFUL = GateVerdict("doubtful", ("no lungs stand out in it",), 0.7)
 
 
@@ -121,7 +123,7 @@ def test_what_the_gate_refused_has_reasons_and_no_figure() -> None:
     assert list(bars([prediction("a.dcm", 0.99, RULES, REFUSED)])) == [
         "a.dcm (window -600/1500 HU)",
         "  refused: this is no slice such as the model was trained on",
-        "  - 63 % of its pixels are coloured, and CT is grey",
+        "  - 63 % of its pixels are coloured, where all should be grey",
         "  - no lungs stand out in it",
         "  (--no-gate answers all the same)",
     ]
