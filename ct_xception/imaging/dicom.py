@@ -267,8 +267,17 @@ def _grey_slice(stored: np.ndarray, tags: _Tags, label: str, option: Window | No
     bits, modality = tags.dataset.BitsStored, _text(tags.dataset, "Modality")
     read: dict[str, Any] = {"modality": modality, "is_localizer": _is_localizer(tags.dataset)}
     if is_hu and not read["is_localizer"]:
-        read["body"] = outline_in_hu(np.where(padding, -np.inf, values))
+        read["body"] = _body_in(values, padding)
     return Slice(pixels, label, bits, is_hu, window, _spacing(tags), (*notes, *more), **read)
+
+
+def _body_in(values: np.ndarray, padding: np.ndarray) -> np.ndarray | None:
+    """The body (H, W) bool in HU; of an image larger than CT, in every n-th pixel, which bounds what it costs."""
+    step = max(1, max(values.shape) // 1024)
+    found = outline_in_hu(np.where(padding[::step, ::step], -np.inf, values[::step, ::step]))
+    if found is None or step == 1:
+        return found
+    return found.repeat(step, axis=0).repeat(step, axis=1)[: values.shape[0], : values.shape[1]]
 
 
 def _upright(stored: np.ndarray, tags: _Tags) -> tuple[np.ndarray, list[str]]:
