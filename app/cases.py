@@ -22,7 +22,7 @@ from ct_xception.explain.location import find_ink
 from ct_xception.explain.method import DEFAULT_BUDGET, DEFAULT_METHOD, Cancelled
 from ct_xception.explain.overlay import draw_figure, draw_overlay
 from ct_xception.explain.summary import explanation_record, explanation_sentences
-from ct_xception.imaging.body import body_mask
+from ct_xception.imaging.body import body_of
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.classifier import Classifier, Prediction
@@ -240,7 +240,7 @@ def _has_ink(slice_: Slice) -> bool:
     """Whether letters seem to stand beside the body: several bright marks there, above its lower third (the table)."""
     from scipy import ndimage
 
-    body = body_mask(slice_.pixels)
+    body = body_of(slice_)
     rows = np.flatnonzero(body.any(axis=1))
     if body.all() or not rows.size:
         return False

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ct_xception.audit.findings import (
     MOST_NAMED,
@@ -30,7 +31,7 @@ from ct_xception.audit.findings import (
     name_classes,
     sources,
 )
-from ct_xception.audit.foreign import Oddity, WindowTable, find_foreign, window_table
+from ct_xception.audit.foreign import Oddity, WindowTable, find_foreign, shown_windows, window_table
 from ct_xception.audit.leaks import find_conflicts, find_copies, find_leaks
 from ct_xception.audit.report import Audit
 from ct_xception.audit.shortcuts import FAMILIES, Shift, Shortcut, find_shifts, find_shortcuts, surely
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Audit", "Finding", "audit_corpus", "audit_summary", "keep_audit", "write_audit"]
 
 SHORTCUT, GIVEAWAY = 0.8, 0.9  # lower ends of an AUC's interval: worth a warning; the label is as good as given away
+MOST = 0.5  # of the images: no body found, or tissue that the window hides
 SINGULAR = {"are": "is", "have": "has", "hold": "holds", "look": "looks", "show": "shows"}
 FEW, RATIO = 10, 10.0  # images of a class in a split; the largest class over the smallest
 FOREIGN_SEVERITY: Mapping[str, Severity] = {
@@ -124,6 +126,7 @@ def judge(
         *_not_taken(corpus.report),
         *(_foreign(survey, oddity) for oddity in find_foreign(survey, seed)),
         *_windows(survey, windows),
+        *_hidden(survey),
         *_balance(survey),
         *_patients(survey, twins),
     ]
@@ -229,6 +232,8 @@ def _foreign(survey: Survey, oddity: Oddity) -> Finding:
     severity = FOREIGN_SEVERITY[oddity.kind]
     verb, rest = oddity.said.split(" ", 1)
     title = f"{n:,} of {total:,} images {SINGULAR[verb] if n == 1 else verb} {rest}: {name_classes(counts)}."
+    if oddity.kind == "no_body" and n > MOST * total:
+        severity, title = "warning", f"{title} The body crop leaves these whole, with table, clothes and border if any."
     return Finding(f"foreign_{oddity.kind}", severity, title, n, total, sources(survey, oddity.items), oddity.detail)
 
 
@@ -247,6 +252,32 @@ def _windows(survey: Survey, table: WindowTable) -> list[Finding]:
     return [
         Finding("windows", severity, title, len(survey.sources), len(survey.sources), (), {"windows": table.counts})
     ]
+
+
+def _hidden(survey: Survey) -> list[Finding]:
+    """Windows that hide fat and muscle, or the lungs, in most of the images."""
+    shown = shown_windows(survey)
+    soft, lung = (
+        np.array([getattr(window, name) for window in shown], dtype=bool) & survey.readable
+        for name in ("hides_soft_tissue", "hides_lung")
+    )
+    total = int(survey.readable.sum())
+    found = []
+    if soft.sum() > MOST * total:
+        rest = "fat black or muscle white: the body crop often cannot see the skin, and leaves them whole"
+        found.append(_hides("soft_tissue", "critical", rest, survey, soft))
+    if lung.sum() > MOST * total:
+        rest = "the lungs black: what lies in them cannot be learnt, whatever the crop"
+        found.append(_hides("lung", "warning", rest, survey, lung))
+    return found
+
+
+def _hides(kind: str, severity: Severity, rest: str, survey: Survey, hit: NDArray[np.bool_]) -> Finding:
+    counts = class_counts(survey, hit, survey.readable)
+    n, total = int(hit.sum()), len(survey.sources)
+    title = f"{n:,} of {total:,} images seem to be shown in a window that makes {rest}: {name_classes(counts)}."
+    items = sources(survey, np.flatnonzero(hit))
+    return Finding(f"hidden_{kind}", severity, title, n, total, items, {"classes": counts})
 
 
 def _balance(survey: Survey) -> list[Finding]:

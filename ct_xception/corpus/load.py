@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.corpus.groups import settle_groups
 from ct_xception.corpus.inspection import Inspected, drop_masks_nowhere, file_problems, inspect_all, leave_out_kinds
 from ct_xception.corpus.labels import SPLITS, ClassTable, exact_classes, matched_classes, several_labels
-from ct_xception.corpus.listing import CorpusOptions, Listing, apply_group_pattern
+from ct_xception.corpus.listing import CorpusOptions, Item, Listing, apply_group_pattern
 from ct_xception.corpus.sources import find_source
 from ct_xception.corpus.summary import corpus_report, corpus_summary, public_report
 from ct_xception.errors import CorpusError, printable
@@ -132,19 +133,10 @@ def _build(listing: Listing, table: ClassTable) -> datasets.DatasetDict:
         features["series"] = datasets.Value("string")
     if any(item.mask for item in listing.items):
         features["mask"] = datasets.Value("string")
-    index = {name: position for position, name in enumerate(table.label_names)}
     splits = {}
     for split in SPLITS:
         items = [item for item in listing.items if item.split == split]
-        columns: dict[str, list[Any]] = {
-            "label": [index[table.classes[split, item.found]] for item in items],
-            "group": [printable(item.group) for item in items],
-            "source": [item.source for item in items],
-        }
-        if "series" in features:
-            columns["series"] = [printable(item.series) for item in items]
-        if "mask" in features:
-            columns["mask"] = ["" if item.mask is None else str(item.mask.absolute()) for item in items]
+        columns = {name: values for name, values in _cells(items, table).items() if name in features}
         if items and split in listing.loaded:  # the images stay where `datasets` has them
             loaded = listing.loaded[split]
             if len(items) < len(loaded):
@@ -156,6 +148,18 @@ def _build(listing: Listing, table: ClassTable) -> datasets.DatasetDict:
             images = {"image": [_image_cell(listing.read(item)) for item in items]}
             splits[split] = datasets.Dataset.from_dict(images | columns, features=features)
     return datasets.DatasetDict(splits)
+
+
+def _cells(items: Sequence[Item], table: ClassTable) -> dict[str, list[Any]]:
+    """The columns beside the images."""
+    index = {name: position for position, name in enumerate(table.label_names)}
+    return {
+        "label": [index[table.classes[item.split, item.found]] for item in items],
+        "group": [printable(item.group) for item in items],
+        "source": [item.source for item in items],
+        "series": [printable(item.series) for item in items],
+        "mask": ["" if item.mask is None else str(item.mask.absolute()) for item in items],
+    }
 
 
 def _image_cell(content: Path | bytes) -> dict[str, Any]:

@@ -81,6 +81,8 @@ def list_rows(table: pandas.DataFrame, path: Path, options: CorpusOptions, kind:
     listing.items = _items(rows, roles, labels, split)
     if "group" in roles:
         listing.group_origin = f"column {roles['group']}"
+    if "split" not in roles and not split:
+        _split_by_paths(listing, rows)
     _check_rows(listing, rows, roles)
     if "image" not in roles or not _holds_bytes(rows, roles["image"]):
         _find_elsewhere(listing, rows)
@@ -256,6 +258,23 @@ def _items(rows: Rows, roles: Mapping[str, str], labels: Sequence[str], split: s
         item.others = {name: rows.text(name)[row] for name in others}
         items += _images_in(item)
     return items
+
+
+def _split_by_paths(listing: Listing, rows: Rows) -> None:
+    """The splits that the folders of all paths name, where no column does: `train/a/1.png`."""
+    told: dict[Item, str] = {}
+    for item in listing.items:
+        parts = item.source.replace("\\", "/").split("/")[:-1]
+        splits = [split for part in parts if (split := split_of(part, rows.options.split_map))]
+        told |= {item: splits[-1]} if splits else {}
+    if len(told) == len(listing.items) and "train" in told.values():
+        for item, split in told.items():
+            item.split = split
+    elif told:
+        listing.untaken.append(
+            f"{len(told)} of {len(listing.items)} paths of {rows.name} lie in folders called as splits are, which are "
+            "not used; add a column split"
+        )
 
 
 def _images_in(item: Item) -> list[Item]:

@@ -121,7 +121,8 @@ def warnings_of(found: Mapping[str, Any]) -> list[str]:
 def describe_grounds(explanation: Explanation) -> dict[str, Any]:
     shape = explanation.slice.pixels.shape
     seen = seen_mask(seen_region(explanation.model.config.pretrained_cfg, explanation.box), explanation.box, shape)
-    shares = ground_shares(explanation.attribution.map, find_grounds(explanation.slice.pixels), seen)
+    grounds = find_grounds(explanation.slice.pixels, explanation.slice.body)
+    shares = ground_shares(explanation.attribution.map, grounds, seen)
     record: dict[str, Any] = {name: {"share": item.share, "area": item.area} for name, item in shares.items()}
     return {**record, "warning": ground_warning(shares)}
 

@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from ct_xception.checkpoint import GATE, WEIGHTS
 from ct_xception.checkpoint_files import GateRule, Side, SignsRule, check_safetensors
 from ct_xception.errors import CheckpointError, printable
-from ct_xception.imaging.body import BodyCrop, body_mask
+from ct_xception.imaging.body import BodyCrop
 from ct_xception.imaging.lungs import lung_mask
+from ct_xception.imaging.outline import shrink
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 
@@ -175,10 +176,9 @@ def has_lungs(crop: BodyCrop) -> bool:
     step = -(-max(pixels.shape) // LUNG_SIDE)
     if min(pixels.shape) < 2 * step:
         return False
-    rows, columns = (side // step for side in pixels.shape)
-    blocks = pixels[: rows * step, : columns * step].reshape(rows, step, columns, step)
-    small = np.pad(blocks.mean(axis=(1, 3)).astype(np.uint8), 1)
-    return bool(lung_mask(small, body_mask(small)).any())
+    body = pixels > 0 if crop.slice.body is None else crop.slice.body
+    small, inside = (np.pad(shrink(part.astype(np.uint8), step), 1) for part in (pixels, 2 * body))
+    return crop.found and bool(lung_mask(small, inside > 0).any())
 
 
 def _overlap(first: Window, second: Window) -> float:

@@ -17,7 +17,7 @@ import datasets
 import numpy as np
 
 from ct_xception.errors import CorpusError, SliceError
-from ct_xception.imaging.body import body_mask
+from ct_xception.imaging.body import body_of
 from ct_xception.imaging.decoded import decoding_version
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.transforms import apply_filters
@@ -128,8 +128,9 @@ def _decode(row: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
         )
     except SliceError as error:
         return {"pixels": b"", "mask": b"", "height": 0, "width": 0, "refused": str(error)}
-    pixels = apply_filters(slice_, reading.filters).pixels
-    mask = body_mask(pixels) if reading.body_crop else np.ones(pixels.shape, dtype=bool)
+    filtered = apply_filters(slice_, reading.filters)
+    pixels = filtered.pixels
+    mask = body_of(filtered) if reading.body_crop else np.ones(pixels.shape, dtype=bool)
     height, width = pixels.shape
     return {
         "pixels": pixels.tobytes(),

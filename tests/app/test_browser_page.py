@@ -383,11 +383,12 @@ def test_the_body_crop_is_that_of_python(page: playwright.Page, filters: list[st
 
 def test_otsu_and_lungs_are_those_of_python(page: playwright.Page) -> None:
     script = """async (pictures) => {
-      const { cropBody, otsuThreshold } = await import("./preprocessing.js");
+      const { cropBody } = await import("./preprocessing.js");
+      const { otsuThreshold } = await import("./outline.js");
       const { hasLungs } = await import("./gate.js");
       return pictures.map(([data, height, width]) => {
         const pixels = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
-        return [otsuThreshold(pixels), hasLungs(cropBody({ pixels, height, width }).picture)];
+        return [otsuThreshold(pixels), hasLungs(cropBody({ pixels, height, width }))];
       });
     }"""
     pictures = [np.asarray(draw(seed, size)) for seed in range(4) for size in (64, 128, 220, 400)]

@@ -11,6 +11,7 @@ import pandas
 import pytest
 from PIL import Image
 
+from ct_xception.corpus.labels import split_of
 from ct_xception.corpus.listing import CorpusOptions, Listing
 from ct_xception.corpus.load import load_corpus
 from ct_xception.corpus.sources.folder import list_folder
@@ -124,6 +125,22 @@ def test_a_column_that_names_splits_is_used(folder: Path, column: str):
     assert [item.split for item in listed(write(folder, base(**{column: lambda row: names[row]}))).items] == [
         "train", "train", "test", "test", "validation", "train",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("folders", [("train", "test"), ("Training", "valid"), ("data/train_set", "data/test_set")])
+def test_paths_that_name_splits_are_used(grow, folders: tuple[str, str]):
+    root = grow(dict.fromkeys(folders, 3))
+    path = write(root, base(image=lambda row: f"{folders[row // 3]}/{row % 3}.png"), "metadata.csv")
+    for listing in (listed(path), list_folder(root, CorpusOptions())):
+        splits = [split_of(folder.rsplit("/", 1)[-1], {}) for folder in folders]
+        assert [item.split for item in listing.items] == [splits[row // 3] for row in range(6)]
+
+
+def test_paths_some_of_which_name_splits_are_named(grow):
+    root = grow({"train": 3, "more": 3})
+    path = write(root, base(image=lambda row: f"{('train', 'more')[row // 3]}/{row % 3}.png"))
+    (said,) = listed(path).untaken
+    assert said.startswith("3 of 6 paths of t.csv lie in folders called as splits are")
 
 
 def test_two_columns_of_splits_are_asked_about(folder: Path):
