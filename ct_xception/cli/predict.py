@@ -24,6 +24,7 @@ from ct_xception.cli.arguments import (
     add_no_gate,
     add_reading,
     add_runtime,
+    add_slices_per_file,
     load_classifier,
     window_of,
 )
@@ -32,6 +33,7 @@ from ct_xception.errors import SliceError, printable
 from ct_xception.text import RESEARCH_USE
 
 if TYPE_CHECKING:
+    from ct_xception.imaging.source import FrameOf
     from ct_xception.serving.classifier import Classifier, Prediction
 
 
@@ -40,6 +42,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="FILE|FOLDER", help="folders are searched in depth")
     add_checkpoint(parser, "--model")
     add_reading(parser)
+    add_slices_per_file(parser)
     add_runtime(parser)
     add_no_gate(parser)
     parser.add_argument("--json", action="store_true", help="JSON: an object for one FILE, a list otherwise")
@@ -47,8 +50,11 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from ct_xception.imaging.frames import check_slices_per_file, slices_of
+
     window, refused = window_of(arguments), list[SliceError]()
-    paths = list(_find_files(arguments.inputs, refused))
+    asked = check_slices_per_file(arguments.slices_per_file)
+    paths = slices_of(list(_find_files(arguments.inputs, refused)), arguments.frame, asked)
     total = len(paths) + len(refused)
     if paths:
         classifier = load_classifier(arguments.model, arguments.runtime, gate=not arguments.no_gate)
@@ -94,12 +100,15 @@ def _refuse(error: SliceError, refused: list[SliceError]) -> None:
 
 
 def _render(
-    predictions: Iterator[Prediction], paths: Sequence[Path], classifier: Classifier, arguments: argparse.Namespace
+    predictions: Iterator[Prediction],
+    paths: Sequence[Path | FrameOf],
+    classifier: Classifier,
+    arguments: argparse.Namespace,
 ) -> Iterator[str]:
     """Lines for stdout, in the form that the options and the terminal ask for."""
     from ct_xception.serving import text
 
-    single = len(arguments.inputs) == 1 and not Path(arguments.inputs[0]).is_dir()
+    single = len(arguments.inputs) == len(paths) == 1 and not Path(arguments.inputs[0]).is_dir()
     gated = classifier.gate is not None
     if arguments.json:
         return (text.json_object if single else text.json_list)(predictions, classifier.name)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint import EXPLANATIONS_FORMAT
+from ct_xception.corpus.cells import frame_of
 from ct_xception.corpus.inspection import read_mask
 from ct_xception.errors import SliceError
 from ct_xception.evaluation.answers import Answers, Item, Items, read_rows
@@ -163,7 +164,7 @@ def _pointing(explanation: Explanation, item: Item) -> Pointing | None:
 
     heat = explanation.attribution.map
     try:
-        lesion = read_mask(Path(item["mask"]))
+        lesion = read_mask(Path(item["mask"]), frame_of(item))
     except SliceError:
         return None
     return (

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint import CONFUSION, CURVES, EXAMPLES, RELIABILITY, ROC
+from ct_xception.corpus.cells import slice_source
 from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import InputError, SliceError
 from ct_xception.evaluation import plots as report
-from ct_xception.evaluation.answers import PREDICTOR, Answers, Items, file_of
+from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -131,7 +132,7 @@ def _draw_examples(
     for row in choose_examples(answers.probabilities, items.labels, seed=metrics["intervals"]["seed"]):
         probabilities = answers.probabilities[row]
         try:
-            pixels = read_slice(file_of(dataset[row]), **reading).pixels
+            pixels = read_slice(slice_source(dataset[row]), **reading).pixels
         except SliceError:
             continue  # it has gone or changed since it was answered; another example does as well
         predicted = int(probabilities.argmax())

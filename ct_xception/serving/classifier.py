@@ -20,6 +20,7 @@ from ct_xception.errors import CheckpointError, InputError, SliceError
 from ct_xception.imaging.body import BodyCrop, Box, crop_body
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.source import FrameOf
 from ct_xception.imaging.transforms import EvalTransform, apply_filters
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.catalogue import RUNTIMES
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from ct_xception.model.modelling import CTXceptionForImageClassification
 
-Source = str | Path | bytes | BinaryIO | Image.Image | Slice
+Source = str | Path | bytes | BinaryIO | Image.Image | FrameOf | Slice
 
 
 @dataclass(frozen=True, eq=False)
