@@ -100,9 +100,14 @@ def _frames(item: Item, content: Path | bytes, options: CorpusOptions) -> tuple[
     """The slices to take of a file that holds several: those of the options, or the one that its row names."""
     if options.frame is not None or not isinstance(content, Path):
         return ()  # bytes lie in a table, where each slice would carry all of them
+    try:
+        frames = frames_taken(content, item.source, options.slices_per_file if item.frame == ONLY else ALL)
+    except SliceError:
+        if options.decode:
+            raise
+        return ()  # whether it can be read is told by decoding it
     if item.frame == ONLY:
-        return frames_taken(content, item.source, options.slices_per_file)
-    frames = frames_taken(content, item.source, ALL)
+        return frames
     if frames and item.frame not in frames:
         raise SliceError(item.source, f"no frame {item.frame}: it has {len(frames)}, counted from 0", "mend that row")
     return (item.frame,) if frames else ()
