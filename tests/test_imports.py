@@ -37,10 +37,10 @@ OWNERS = {
     "captum": ("ct_xception/explain/",),
     "accelerate": ("ct_xception/training/", "ct_xception/pipeline/"),
     "optuna": ("ct_xception/training/", "ct_xception/pipeline/"),
-    "nibabel": ("ct_xception/imaging/nifti.py",),
+    "nibabel": ("ct_xception/imaging/decoders/nifti.py",),
     "pydicom": (
-        "ct_xception/imaging/dicom.py",
-        "ct_xception/imaging/dicom_frames.py",
+        "ct_xception/imaging/decoders/dicom.py",
+        "ct_xception/imaging/decoders/dicom_frames.py",
         "ct_xception/imaging/decoder_process.py",
         "ct_xception/phantom/dicom.py",
     ),

@@ -15,7 +15,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import JPEGBaseline8Bit
 
 from ct_xception.errors import SliceError
-from ct_xception.imaging.dicom import classify_dicom, read_acquisition, read_header
+from ct_xception.imaging.decoders.dicom import classify_dicom, read_acquisition, read_header
 from ct_xception.imaging.reader import read_place, read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import is_readable_name
