@@ -1,6 +1,6 @@
 """Single answers worth looking at: the surest mistakes and the least certain hits, with the evidence drawn on them.
 
-Each is shown with its heat map, as every door draws it: for a mistake, that of the class it named and that of the class
+Each is shown with its heat map, drawn as anywhere: for a mistake, that of the class it named and that of the class
 it should have named. Beside it stands the training image that looks most alike.
 """
 

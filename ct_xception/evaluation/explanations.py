@@ -3,7 +3,7 @@
     checked = check_heat_maps(folder, dataset, answers, 12)
     record = describe(checked, items, label_names, names)
 
-The maps are those that every door shows by default, of the class that the predictor put first. What was found of each
+The maps are those shown everywhere by default, of the class that the predictor put first. What was found of each
 is kept in explanations.json, from which `explanation_figures` gives the figures of metrics.json again.
 
 Where the corpus knows the lesions, the pointing game is played on every slice with one that the predictor answered

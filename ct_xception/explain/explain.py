@@ -3,7 +3,7 @@
     explanation = explain(classifier, classifier.read("slice.dcm"))
     print(explanation.attribution.label, explanation.attribution.map)
 
-`explain` makes the map for every door (command line, page, API, evaluation), so that they all show the same one.
+`explain` makes every map (of the command line, page, API, evaluation), so that all show the same one.
 """
 
 from __future__ import annotations

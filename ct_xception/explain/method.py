@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ct_xception.explain.scoring import Question
 
-DEFAULT_METHOD, DEFAULT_BUDGET = "gradcam", "fast"  # at every door: the same request gets the same map
+DEFAULT_METHOD, DEFAULT_BUDGET = "gradcam", "fast"  # everywhere: the same request gets the same map
 COMPARED = ("gradcam", "integrated_gradients", "occlusion")  # one of each kind: features, gradients, perturbation
 RANDOMISED_BELOW = 0.3  # rank correlation with randomised weights' maps below which a map counts as the network's own
 TOLERANCE = 0.05  # of the change of score: a larger error of a complete method's sum is reported
@@ -101,6 +101,6 @@ Kind = TypeVar("Kind", bound=type[Method])
 
 
 def register(kind: Kind) -> Kind:
-    """Offer a method under its name, at every door."""
+    """Offer a method under its name, everywhere."""
     REGISTERED[kind.name] = kind()
     return kind

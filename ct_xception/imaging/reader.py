@@ -1,7 +1,7 @@
-"""The only door from a file to a `Slice`: the first bytes, never the name, say what it is.
+"""The only way from a file to a `Slice`: the first bytes, never the name, say what it is.
 
 `SliceError`, and nothing else, is raised for what cannot be read right. A server calls `isolate_decoding` once: from
-then on every file of its process is read in a limited child (`decoder_process.py`), whichever door it came through.
+then on every file of its process is read in a limited child (`decoder_process.py`), whichever way it came.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every stage of the build river after the split starts from."""
+"""What every stage of the pipeline after the split starts from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class River:
+class Context:
     """What every stage after the split starts from; the same on every process, but for the main one's `audit`.
 
     `patients` {source: name} are the audit's, None without one; `corpus` is the report that may be published; `old` are

@@ -27,7 +27,7 @@ REMEDY = "; every whole epoch is kept, and the same --output_dir with --resume a
 
 
 def main(arguments: Sequence[str] | None = None, *, name: str = "train_hf.py") -> int:
-    """Run the build river; the exit code."""
+    """Run the pipeline; the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     return run_program(name, lambda: train(words), remedy=REMEDY)
 
@@ -79,14 +79,14 @@ def _build(config: TrainConfig, run: Path, command: str) -> None:
         if accelerator.is_main_process:
             push(config, run)
         return
-    river = look_across(load_and_split(config, run, accelerator, command))
+    context = look_across(load_and_split(config, run, accelerator, command))
     if config.only_fold is None:
-        make_checkpoint(river)
+        make_checkpoint(context)
     if "grouped" in config.protocols:
-        cross_validate(river)
+        cross_validate(context)
     if config.only_fold is None:
-        metrics = evaluate(river)
-        compare_with_start(river)
+        metrics = evaluate(context)
+        compare_with_start(context)
         if accelerator.is_main_process:
             publish(run, metrics)
             push(config, run)

@@ -1,4 +1,4 @@
-"""One request and one answer in the words of the Hub's image-classification API, the same behind every door.
+"""One request and one answer in the words of the Hub's image-classification API, the same wherever it is asked.
 
 A request is a file's bytes, or JSON `{"inputs": BASE64, "parameters": {…}}`; an answer is `[{"label", "score"}, …]`,
 the most probable class first. https://huggingface.co/docs/inference-providers/tasks/image-classification

@@ -1,4 +1,4 @@
-"""One request, one answer at every door: the same map, and of what the input gate refuses nothing but its reasons."""
+"""What the input gate refuses leaves every door with its reasons, and with neither label nor figure."""
 
 from __future__ import annotations
 
@@ -11,92 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 import pyarrow.parquet
 import pytest
-from ct_xception_app import doors, words
-from ct_xception_app.cases import MapChoice, Study, View
+from ct_xception_app import api, words
+from ct_xception_app.cases import MapChoice, Study
 from ct_xception_app.downloads import as_csv, as_json, as_report
-from datasets import Dataset
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from ct_xception.cli import main
-from ct_xception.evaluation import error_cases
-from ct_xception.evaluation.explanations import examine
-from ct_xception.explain.explain import Explanation, explain
-from ct_xception.explain.overlay import draw_overlay
-from ct_xception.explain.summary import explanation_record
-from ct_xception.html import image_uri
 from ct_xception.publish.handler import EndpointHandler
 from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.inference_api import NotAnswered
 from ct_xception.text import percent
-from tests.closeness import ROUNDING
-from tests.evaluation.conftest import make_split
 from tests.gates import add_gate
-
-
-@pytest.fixture(scope="module")
-def classifier(tiny_checkpoint: Path) -> Classifier:
-    return Classifier.from_pretrained(tiny_checkpoint)
-
-
-def through_the_api(
-    classifier: Classifier, path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **wish: str
-) -> tuple[dict[str, Any], Image.Image]:
-    """What the API's function gives for a file that came through Gradio's upload."""
-    monkeypatch.setattr(doors, "_uploaded", lambda _: (path, path.name))
-    monkeypatch.setattr(doors, "get_upload_folder", lambda: str(tmp_path))
-    record, picture = doors.Api(classifier).explain(gr.FileData(path=str(path)), **wish)
-    return record["explanation"], Image.open(dict(picture)["path"])
-
-
-@pytest.mark.parametrize("method", ["gradcam", "integrated_gradients"])
-def test_every_door_shows_the_same_map(
-    classifier: Classifier,
-    tiny_checkpoint: Path,
-    sample_slices: list[Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    method: str,
-) -> None:
-    path = sample_slices[0]
-    mine = explain(classifier, classifier.read(path), method=method)
-    record, picture = through_the_api(classifier, path, monkeypatch, tmp_path, method=method)
-    assert np.array_equal(np.asarray(picture), np.asarray(draw_overlay(mine)))
-    assert main(["explain", str(path), "--model", str(tiny_checkpoint), "--json", "--method", method.title()]) == 0
-    told = json.loads(capsys.readouterr().out)["explanation"]
-    for one in (record, told):
-        expected = explanation_record(mine)
-        assert one["target"] == expected["target"] and one["budget"] == expected["budget"]
-        assert one["strength"] == pytest.approx(expected["strength"], rel=ROUNDING)
-        assert json.dumps(one["regions"]) == json.dumps(expected["regions"])
-    shown = Study(classifier).map(View(classifier(path), has_ink=False), MapChoice(method=method)).explained
-    assert shown is not None and np.array_equal(shown.attribution.map, mine.attribution.map)
-
-
-def test_the_evaluation_s_maps_are_those_of_the_doors(
-    classifier: Classifier, sample_slices: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[Explanation] = []
-    monkeypatch.setattr(
-        "ct_xception.evaluation.explanations._evidence", lambda explanation, *_: seen.append(explanation) or {}
-    )
-    split: Dataset = make_split([sample_slices[0].read_bytes()], [0])
-    examine(classifier, split, [0], [])
-    slice_ = classifier.read(sample_slices[0])
-    mine = explain(classifier, slice_)
-    assert np.array_equal(seen[0].attribution.map, mine.attribution.map)
-    drawn = list(error_cases._pictures(classifier, slice_, [mine.target]))
-    assert drawn[1] == (
-        f"evidence for {mine.attribution.label}",
-        image_uri(draw_overlay(mine), error_cases.PICTURE_WIDTH),
-    )
-
 
 Door = Callable[[Path, Path, pytest.MonkeyPatch], tuple[str, Any]]  # checkpoint, slice: (all that is told, the label)
 
@@ -121,7 +50,7 @@ def command_line(*options: str, terminal: bool = False) -> Door:
 
 
 def inference_route(model: Path, path: Path, _: pytest.MonkeyPatch) -> tuple[str, Any]:
-    route = doors.Inference(loaded(model), doors.Limits())
+    route = api.Inference(loaded(model), api.Limits())
     server = Starlette(routes=[Route("/", route.respond, methods=["POST"])])
     found = TestClient(server).post("/", content=path.read_bytes())
     assert found.status_code == 422
@@ -129,8 +58,8 @@ def inference_route(model: Path, path: Path, _: pytest.MonkeyPatch) -> tuple[str
 
 
 def gradio_and_mcp(model: Path, path: Path, patch: pytest.MonkeyPatch) -> tuple[str, Any]:
-    patch.setattr(doors, "_uploaded", lambda _: (path, path.name))
-    record = doors.Api(loaded(model)).predict(gr.FileData(path=str(path)))
+    patch.setattr(api, "_uploaded", lambda _: (path, path.name))
+    record = api.Api(loaded(model)).predict(gr.FileData(path=str(path)))
     return json.dumps(record), record["label"]
 
 

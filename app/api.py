@@ -1,4 +1,4 @@
-"""Other doors into the page's process: a Gradio API, MCP tools, and a route that answers as the Hub's API does.
+"""Other ways into the page's process: a Gradio API, MCP tools, and a route that answers as the Hub's API does.
 
     gradio_client.Client("http://127.0.0.1:7860").predict(handle_file("slice.dcm"), api_name="/predict")
     InferenceClient().image_classification("slice.dcm", model="http://127.0.0.1:7860/image-classification")
@@ -93,7 +93,7 @@ def add_api(demo: gr.Blocks, classifier: Classifier) -> None:
     api = Api(classifier)
     for function in (api.predict, api.explain, api.model):
         gr.api(function, concurrency_limit=1, concurrency_id=NETWORK)
-    gr.HTML(how_to(), elem_id="doors")
+    gr.HTML(how_to(), elem_id="api")
     # The page knows its own address only in the browser.
     demo.load(None, js=_TELL_ADDRESS)
 
@@ -398,7 +398,7 @@ class Inference:
 
 _TELL_ADDRESS = """() => {
     const address = location.origin + location.pathname.replace(/\\/+$/, "");
-    document.querySelectorAll("#doors .here").forEach((place) => { place.textContent = address; });
+    document.querySelectorAll("#api .here").forEach((place) => { place.textContent = address; });
 }"""
 
 
