@@ -19,7 +19,7 @@ from ct_xception_app.limits import LONGEST_SECONDS, SHOWN_SIDE
 from PIL import Image
 
 from ct_xception.errors import InputError
-from ct_xception.explain.method import Cancelled
+from ct_xception.explain.budget import Cancelled
 from ct_xception.explain.methods import METHODS
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import WINDOWS, Window

@@ -34,8 +34,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from ct_xception.errors import InputError
+from ct_xception.explain.budget import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD, Cancelled
 from ct_xception.explain.explain import Explanation, explain
-from ct_xception.explain.method import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD, Cancelled
 from ct_xception.explain.methods import METHODS
 from ct_xception.explain.overlay import draw_overlay
 from ct_xception.explain.summary import explanation_record

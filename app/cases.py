@@ -16,10 +16,10 @@ from ct_xception_app.downloads import Findings, Origin, operating_sentence
 from PIL import Image
 
 from ct_xception.errors import InputError
+from ct_xception.explain.budget import DEFAULT_BUDGET, DEFAULT_METHOD, Cancelled
 from ct_xception.explain.explain import Explanation, explain
 from ct_xception.explain.faithfulness import evidence
 from ct_xception.explain.location import find_ink
-from ct_xception.explain.method import DEFAULT_BUDGET, DEFAULT_METHOD, Cancelled
 from ct_xception.explain.overlay import draw_figure, draw_overlay
 from ct_xception.explain.summary import explanation_record, explanation_sentences
 from ct_xception.imaging.body import body_of

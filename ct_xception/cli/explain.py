@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: Parser) -> None:
     """The options of this command."""
-    from ct_xception.explain.method import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD
+    from ct_xception.explain.budget import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD
     from ct_xception.explain.methods import METHODS
 
     methods = "; ".join(f"{name}: {method.title}" for name, method in METHODS.items())

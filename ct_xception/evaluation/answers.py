@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.errors import SliceError
-from ct_xception.imaging.pictures import FORMATS
+from ct_xception.imaging.decoders.pictures import FORMATS
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -25,7 +25,7 @@ from ct_xception.corpus.inspection import read_mask
 from ct_xception.errors import SliceError
 from ct_xception.evaluation.answers import Answers, Item, Items, read_rows
 from ct_xception.evaluation.predictions import Names
-from ct_xception.explain.method import COMPARED, DEFAULT_BUDGET, DEFAULT_METHOD
+from ct_xception.explain.budget import COMPARED, DEFAULT_BUDGET, DEFAULT_METHOD
 from ct_xception.statistics.intervals import group_indices, mean_figure, proportion_figure
 
 if TYPE_CHECKING:

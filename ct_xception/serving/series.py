@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from ct_xception.errors import InputError, SliceError, printable
-from ct_xception.imaging.pictures import MAX_PAGES
+from ct_xception.imaging.decoders.pictures import MAX_PAGES
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.reader import read_place
 from ct_xception.imaging.slice import Slice
