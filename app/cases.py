@@ -12,7 +12,7 @@ from textwrap import wrap
 from typing import Any
 
 import numpy as np
-from ct_xception_app.downloads import Findings, Origin, is_refused, operating_sentence
+from ct_xception_app.downloads import Findings, Origin, operating_sentence
 from PIL import Image
 
 from ct_xception.errors import InputError
@@ -165,7 +165,7 @@ class Study:
         slice_ = series.members[index].read(self.classifier, window)
         prediction = self.classifier(slice_)
         view = View(prediction, _has_ink(slice_))
-        if is_refused(prediction):
+        if prediction.refusal:
             return view
         try:
             return self.map(view, choice, progress, cancelled)

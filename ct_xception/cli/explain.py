@@ -64,10 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is None and not (arguments.json or arguments.evidence):
         raise InputError("nothing to do: name a figure with -o OUT, or ask for --json or --evidence.")
     check_figure(arguments.output or "figure.png", arguments.opacity)
-    classifier = load_classifier(arguments.model, gate=not arguments.no_gate)
+    classifier = load_classifier(arguments.model, overrule_gate=arguments.no_gate)
     prediction = classifier(arguments.file, window=window, frame=arguments.frame)
-    if prediction.gate is not None and prediction.gate.refused:
-        why = "; ".join(prediction.gate.reasons)
+    if prediction.refusal:
+        why = "; ".join(prediction.refusal)
         name = printable(arguments.file)
         raise InputError(f"{name}: refused by the input gate ({why}); --no-gate explains it all the same.")
     explanation = _explain(arguments, classifier, prediction)
