@@ -188,7 +188,7 @@ def thumbnail(pixels: Pixels, side: int) -> Pixels:
 
 def _acquisition(content: bytes | str) -> dict[str, str]:
     """Who and what was scanned, where a DICOM file says so."""
-    from ct_xception.imaging.dicom import read_acquisition
+    from ct_xception.imaging.decoders.dicom import read_acquisition
 
     try:
         with open_source(content, name_of(content)) as stream:

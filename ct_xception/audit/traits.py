@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.imaging.body import MIN_THRESHOLD, mask_box, otsu_threshold
-from ct_xception.imaging.nifti import is_nifti
-from ct_xception.imaging.pictures import FORMATS, coloured_pixels
+from ct_xception.imaging.decoders.nifti import is_nifti
+from ct_xception.imaging.decoders.pictures import FORMATS, coloured_pixels
 from ct_xception.imaging.shown import FAT_LOW, judge_window
 from ct_xception.imaging.source import is_dicom, name_of, open_source
 
@@ -69,7 +69,7 @@ def _describe_slice(slice_: Slice) -> dict[str, float]:
 
 
 def _describe_dicom(content: bytes | str) -> dict[str, float]:
-    from ct_xception.imaging.dicom import read_header
+    from ct_xception.imaging.decoders.dicom import read_header
 
     header = read_header(content)
     size = {"width": float(header.columns), "height": float(header.rows), "channels": 1.0, "bit_depth": DICOM_BITS}

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ct_xception.errors import InputError, SliceError
-from ct_xception.imaging.nifti import is_nifti
+from ct_xception.imaging.decoders.nifti import is_nifti
+from ct_xception.imaging.decoders.tiff import MAX_PAGES
 from ct_xception.imaging.reader import read_place
 from ct_xception.imaging.source import FrameOf, is_dicom, open_source
-from ct_xception.imaging.tiff import MAX_PAGES
 
 ALL = "all"
 
