@@ -84,13 +84,13 @@ def heading(options: argparse.Namespace) -> str:
 
 def pictures(corpus: str, folder: Path, count: int) -> list[Path]:
     """So many training pictures of a corpus, as files."""
+    from ct_xception.corpus.cells import slice_source
     from ct_xception.corpus.load import load_corpus
-    from ct_xception.evaluation.answers import file_of
 
     folder.mkdir()
     found = []
     for row, item in enumerate(load_corpus(corpus).dataset["train"].select(range(count))):
-        file = file_of(item)
+        file = slice_source(item)
         path = folder / f"{row:03d}.png" if isinstance(file, bytes) else Path(file)
         if isinstance(file, bytes):
             path.write_bytes(file)

@@ -152,12 +152,12 @@ def _batches(classifier: Classifier, slices: ExportSlices, items: Dataset, title
 def _prepared(
     classifier: Classifier, items: Iterable[Mapping[str, Any]], options: CorpusOptions
 ) -> Iterator[tuple[int, np.ndarray]]:
-    from ct_xception.evaluation.answers import file_of
+    from ct_xception.corpus.cells import slice_source
 
     asked: dict[str, Any] = {"window": options.window, "frame": options.frame}
     for row, item in enumerate(items):
         try:
-            slice_ = classifier.read(file_of(item), **asked, name=str(item["source"]))
+            slice_ = classifier.read(slice_source(item), **asked, name=str(item["source"]))
         except SliceError:
             continue
         yield row, classifier.prepare(slice_).values
