@@ -43,6 +43,13 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
     help_ = "path of an image by the columns of a table, such as '{id}.png' or '{patient}/{slice}.dcm'"
     parser.add_argument("--image_template", metavar="TEMPLATE", help=help_)
     add_reading(parser)
+    add_slices_per_file(parser)
+
+
+def add_slices_per_file(parser: argparse.ArgumentParser) -> None:
+    """Which slices of a file that holds several."""
+    help_ = "slices taken of a file that holds several, evenly spaced: a number, or all (default: all of volumes)"
+    parser.add_argument("--slices_per_file", metavar="N|all", help=help_)
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +60,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         help="lung, mediastinal, bone, or HU such as -600/1500; for DICOM and deep images (default: that of "
         "training, else the file's own)",
     )
-    parser.add_argument("--frame", type=int, metavar="N", help="frame or page of a file with several, from 0")
+    parser.add_argument("--frame", type=int, metavar="N", help="read this slice of a file that holds several, from 0")
     help_ = "what the images are (default: what the checkpoint says, else ct)"
     parser.add_argument("--modality", choices=MODALITIES, help=help_)
 
@@ -66,10 +73,10 @@ def add_ort(parser: argparse.ArgumentParser) -> None:
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:
     """What runs the network."""
-    from ct_xception.serving.catalogue import RUNTIMES
+    from ct_xception.serving.runtimes import DEFAULT_RUNTIME, RUNTIMES
 
     help_ = "what runs the network; all but torch need `ct-xception export` first (default: torch)"
-    parser.add_argument("--runtime", choices=RUNTIMES, default="torch", help=help_)
+    parser.add_argument("--runtime", choices=RUNTIMES, default=DEFAULT_RUNTIME, help=help_)
 
 
 def add_no_gate(parser: argparse.ArgumentParser) -> None:
@@ -107,6 +114,7 @@ def corpus_options(arguments: argparse.Namespace, window: Window | None, modalit
         window=window,
         frame=arguments.frame,
         modality=modality or arguments.modality or CT,
+        slices_per_file=arguments.slices_per_file,
         **columns,
     )
 
@@ -141,7 +149,7 @@ def _told(folder: Path, why: str) -> str:
 
 
 def load_classifier(
-    checkpoint: str | None, runtime: str = "torch", *, gate: bool = True, modality: str | None = None
+    checkpoint: str | None, runtime: str = "torch", *, overrule_gate: bool = False, modality: str | None = None
 ) -> Classifier:
     """The predictor of a checkpoint, named as for `checkpoint_of`."""
     path = checkpoint_of(checkpoint)
@@ -149,7 +157,7 @@ def load_classifier(
 
     if runtime == "torch":  # the others start without transformers, and draw no bars
         hide_loading_bars()
-    return Classifier.from_pretrained(path, runtime, gate=gate, modality=modality)
+    return Classifier.from_pretrained(path, runtime, overrule_gate=overrule_gate, modality=modality)
 
 
 def hide_loading_bars() -> None:

@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from ct_xception.errors import InputError, SliceError, printable
-from ct_xception.imaging.dicom_frames import find_frames, read_frame
-from ct_xception.imaging.elements import REMEDY, Elements, walk_elements
-from ct_xception.imaging.modality import CT, NAMES, RADIOGRAPHS, is_of
-from ct_xception.imaging.orientation import turn_of
-from ct_xception.imaging.outline import outline_in_hu
-from ct_xception.imaging.pictures import (
+from ct_xception.imaging.decoders.dicom_frames import find_frames, read_frame
+from ct_xception.imaging.decoders.elements import REMEDY, Elements, walk_elements
+from ct_xception.imaging.decoders.orientation import turn_of
+from ct_xception.imaging.decoders.pictures import (
     describe_middle,
     is_flat,
     middle,
@@ -31,6 +29,8 @@ from ct_xception.imaging.pictures import (
     span,
     whole_range,
 )
+from ct_xception.imaging.modality import CT, NAMES, RADIOGRAPHS, is_of
+from ct_xception.imaging.outline import outline_in_hu
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.slice import Slice, blank_rows, check_pixels, choose_frame
 from ct_xception.imaging.source import is_dicom, name_of, open_source
@@ -125,7 +125,7 @@ def read_header(source: str | os.PathLike[str] | bytes) -> DicomHeader:
             )
 
 
-def read_acquisition(content: bytes) -> dict[str, str]:
+def read_acquisition(content: bytes | str) -> dict[str, str]:
     """Subgroups that a DICOM file tells: sex, age band, scanner, slice thickness and kernel; absent ones left out.
 
     Ages become bands of ten years, which name nobody. Raises SliceError.
@@ -276,8 +276,17 @@ def _grey_slice(stored: np.ndarray, tags: _Tags, label: str, option: Window | No
     bits, modality = tags.dataset.BitsStored, _text(tags.dataset, "Modality")
     read: dict[str, Any] = {"modality": modality, "is_localizer": _is_localizer(tags.dataset)}
     if is_hu and not read["is_localizer"]:
-        read["body"] = outline_in_hu(np.where(padding, -np.inf, values))
+        read["body"] = _body_in(values, padding)
     return Slice(pixels, label, bits, is_hu, window, _spacing(tags), (*notes, *more), **read)
+
+
+def _body_in(values: np.ndarray, padding: np.ndarray) -> np.ndarray | None:
+    """The body (H, W) bool in HU; of an image larger than CT, in every n-th pixel, which bounds what it costs."""
+    step = max(1, max(values.shape) // 1024)
+    found = outline_in_hu(np.where(padding[::step, ::step], -np.inf, values[::step, ::step]))
+    if found is None or step == 1:
+        return found
+    return found.repeat(step, axis=0).repeat(step, axis=1)[: values.shape[0], : values.shape[1]]
 
 
 def _upright(stored: np.ndarray, tags: _Tags) -> tuple[np.ndarray, list[str]]:
