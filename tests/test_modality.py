@@ -158,7 +158,7 @@ class TestContract:
 def test_end_to_end(modality: str, tmp_path: Path) -> None:
     """Trained, evaluated and asked by the real programs; what is written never speaks of CT."""
     corpus, run = grow_corpus(tmp_path / "corpus", modality), tmp_path / "run"
-    options = "--weights none --image_size 64 --epochs 2 --batch_size 8 --threads 1 --explained 1".split()
+    options = "--weights none --image_size 64 --epochs 3 --batch_size 4 --ema 0 --threads 1 --explained 1".split()
     call("train_hf.py", "--corpus", str(corpus), "--modality", modality, "--output_dir", str(run), *options)
     model = run / "model"
     side = json.loads((model / "ct_xception.json").read_text())
