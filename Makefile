@@ -1,6 +1,7 @@
 # make run [DEMO=0]   generate the phantom corpus, fine-tune, evaluate, write the card, open the demo
 # make test           run the tests           make lint           ruff and mypy           make bench          benchmarks
 # make test-isa       run the tests of what computes under the instruction sets of older processors, one thread and two
+# make test-options   train with every option that is offered, end to end
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,7 +9,7 @@ RUN ?= runs/phantom
 DEMO ?= 1
 PORT ?= 7860
 
-.PHONY: run test test-isa lint bench clean
+.PHONY: run test test-isa test-options lint bench clean
 .DELETE_ON_ERROR:
 
 # The stamp is newer than pyproject.toml once everything that it asks for is installed.
@@ -41,6 +42,10 @@ test-isa: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Every option that training offers, end to end: an hour on two cores.
+test-options: $(VENV)/.installed
+	OMP_NUM_THREADS=1 CT_XCEPTION_TEST_OPTIONS=1 $(BIN)/python -m pytest --numprocesses 2 tests/pipeline/test_options.py
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks

@@ -19,11 +19,11 @@ from ct_xception_app.limits import LONGEST_SECONDS, SHOWN_SIDE
 from PIL import Image
 
 from ct_xception.errors import InputError
-from ct_xception.explain.attribution import Cancelled
-from ct_xception.explain.catalogue import METHODS
+from ct_xception.explain.method import Cancelled
+from ct_xception.explain.methods import METHODS
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import WINDOWS, Window
-from ct_xception.serving.series import Stopped, answer_together
+from ct_xception.serving.pooling import Stopped, answer_together
 from ct_xception.text import describe_window
 
 # On a narrow screen the answer stands far below what was touched.

@@ -12,21 +12,22 @@ from textwrap import wrap
 from typing import Any
 
 import numpy as np
-import torch
 from ct_xception_app.downloads import Findings, Origin, is_refused, operating_sentence
 from PIL import Image
 
 from ct_xception.errors import InputError
-from ct_xception.explain.attribution import Cancelled, attribute
-from ct_xception.explain.faithfulness import Explained, evidence
+from ct_xception.explain.explain import Explanation, explain
+from ct_xception.explain.faithfulness import evidence
 from ct_xception.explain.location import find_ink
-from ct_xception.explain.overlay import draw_figure, overlay, readable
+from ct_xception.explain.method import DEFAULT_BUDGET, DEFAULT_METHOD, Cancelled
+from ct_xception.explain.overlay import draw_figure, draw_overlay
 from ct_xception.explain.summary import explanation_record, explanation_sentences
-from ct_xception.imaging.body import body_mask
+from ct_xception.imaging.body import body_of
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.classifier import Classifier, Prediction
-from ct_xception.serving.series import Series, SeriesAnswer, SliceAnswer, answer_series, answer_together, gather
+from ct_xception.serving.pooling import SeriesAnswer, SliceAnswer, answer_series, answer_together
+from ct_xception.serving.series import Series, gather
 from ct_xception.text import RESEARCH_USE
 
 FOOT_LETTERS = 150  # in a line under the figure
@@ -41,8 +42,8 @@ class MapChoice:
     """Whose evidence to map, how, and with how much work; `target` None means the answer's own class."""
 
     target: str | None = None
-    method: str = "gradcam"
-    budget: str = "fast"
+    method: str = DEFAULT_METHOD
+    budget: str = DEFAULT_BUDGET
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,22 +56,19 @@ class View:
 
     prediction: Prediction
     has_ink: bool
-    explained: Explained | None = None
+    explained: Explanation | None = None
     record: Mapping[str, Any] | None = None
     sentences: tuple[str, ...] = ()
     found: Mapping[str, Any] | None = None
 
-    def with_map(self, explained: Explained, found: Mapping[str, Any] | None = None) -> View:
+    def with_map(self, explained: Explanation, found: Mapping[str, Any] | None = None) -> View:
         """The same slice with a map, and its evidence where it was measured."""
         record, sentences = explanation_record(explained, found), tuple(explanation_sentences(explained, found))
         return replace(self, explained=explained, record=record, sentences=sentences, found=found)
 
     def picture(self, opacity: float) -> Image.Image:
         """The slice under its map; the slice alone where there is none."""
-        slice_ = self.prediction.slice
-        if self.explained is None:
-            return slice_.to_pil()
-        return overlay(slice_, readable(self.explained.attribution), opacity=opacity)
+        return self.prediction.slice.to_pil() if self.explained is None else draw_overlay(self.explained, opacity)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,22 +176,16 @@ class Study:
         self, view: View, choice: MapChoice, progress: Progress | None = None, cancelled: Asked | None = None
     ) -> View:
         """The same slice with another map. Raises InputError for an unknown choice, and Cancelled."""
-        slice_ = view.prediction.slice
-        target = self.classifier.label_index(choice.target or view.prediction.label)
-        prepared = self.classifier.prepare(slice_)
-        pixels, box = torch.as_tensor(prepared.pixel_values), prepared.crop.box
-        attribution = attribute(
-            self.classifier.model,
-            pixels,
-            target,
-            box=box,
-            shape=slice_.pixels.shape,
-            method=choice.method,
+        explanation = explain(
+            self.classifier,
+            view.prediction.slice,
+            choice.target or view.prediction.label,
+            choice.method,
             budget=choice.budget,
             progress=progress,
             cancelled=cancelled,
         )
-        return view.with_map(Explained(self.classifier.model, slice_, pixels, box, target, attribution))
+        return view.with_map(explanation)
 
     def measure(
         self, view: View, budget: str, progress: Progress | None = None, cancelled: Asked | None = None
@@ -248,7 +240,7 @@ def _has_ink(slice_: Slice) -> bool:
     """Whether letters seem to stand beside the body: several bright marks there, above its lower third (the table)."""
     from scipy import ndimage
 
-    body = body_mask(slice_.pixels)
+    body = body_of(slice_)
     rows = np.flatnonzero(body.any(axis=1))
     if body.all() or not rows.size:
         return False

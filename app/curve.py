@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from ct_xception.serving.series import SeriesAnswer, SliceAnswer
+from ct_xception.serving.pooling import SeriesAnswer, SliceAnswer
 from ct_xception.text import percent
 
 WIDTH, HEIGHT = 720, 150

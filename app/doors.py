@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import html
 import importlib.util
-import json
 import math
 import tempfile
 import time
@@ -35,11 +34,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from ct_xception.errors import InputError
-from ct_xception.explain.attribution import Cancelled, attribute
-from ct_xception.explain.catalogue import METHODS
-from ct_xception.explain.faithfulness import Explained
-from ct_xception.explain.overlay import overlay
+from ct_xception.explain.explain import Explanation, explain
+from ct_xception.explain.method import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD, Cancelled
+from ct_xception.explain.methods import METHODS
+from ct_xception.explain.overlay import draw_overlay
 from ct_xception.explain.summary import explanation_record
+from ct_xception.files import dump_json
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import parse_window
 from ct_xception.serving.classifier import Classifier, Prediction
@@ -146,8 +146,8 @@ class Api:
         self,
         file: gr.FileData,
         target: str = "",
-        method: Literal[tuple(METHODS)] = "gradcam",  # type: ignore[valid-type]
-        budget: Literal["fast", "balanced", "thorough"] = "fast",
+        method: Literal[tuple(METHODS)] = DEFAULT_METHOD,  # type: ignore[valid-type]
+        budget: Literal[tuple(BUDGETS)] = DEFAULT_BUDGET,  # type: ignore[valid-type]
         window: str = "",
         frame: int | None = None,
     ) -> tuple[dict[str, Any], gr.FileData]:
@@ -168,11 +168,12 @@ class Api:
         prediction = self.classifier(slice_)
         if reasons := refusal_of(prediction):
             raise _error(str(NotAnswered(reasons)))
-        explained = self._attribute(prediction, target, method, budget)
-        picture = overlay(slice_, explained.attribution.map)
-        path = save_pil_to_cache(picture, cache_dir=get_upload_folder(), name="heat_map", format="png")
+        explanation = self._explain(prediction, target, method, budget)
+        path = save_pil_to_cache(
+            draw_overlay(explanation), cache_dir=get_upload_folder(), name="heat_map", format="png"
+        )
         drawn = gr.FileData(path=path, orig_name="heat_map.png", mime_type="image/png")
-        return {**self._record(prediction), "explanation": explanation_record(explained)}, drawn.model_dump()  # type: ignore[return-value]
+        return {**self._record(prediction), "explanation": explanation_record(explanation)}, drawn.model_dump()  # type: ignore[return-value]
 
     @_resolved
     def model(self) -> dict[str, Any]:
@@ -186,22 +187,17 @@ class Api:
         except InputError as error:
             raise _error(str(error)) from error
 
-    def _attribute(self, prediction: Prediction, target: str, method: str, budget: str) -> Explained:
+    def _explain(self, prediction: Prediction, target: str, method: str, budget: str) -> Explanation:
         deadline = time.monotonic() + LONGEST_SECONDS
-        prepared = self.classifier.prepare(prediction.slice)
-        pixels, box, shape = prepared.pixel_values, prepared.crop.box, prediction.slice.pixels.shape
-        network = self.classifier.model
-        options: dict[str, Any] = {"method": method, "budget": budget, "cancelled": lambda: time.monotonic() > deadline}
+        options: dict[str, Any] = {"budget": budget, "cancelled": lambda: time.monotonic() > deadline}
         try:
-            label = self.classifier.label_index(target or prediction.label)
-            found = attribute(network, pixels, label, box=box, shape=shape, **options)
+            return explain(self.classifier, prediction.slice, target or prediction.label, method, **options)
         except InputError as error:
             raise _error(str(error)) from error
         except Cancelled as error:
             raise _error(
                 f"{method} took longer than {LONGEST_SECONDS} s; ask for gradcam, or a smaller budget."
             ) from error
-        return Explained(network, prediction.slice, pixels, box, label, found)
 
     def _record(self, prediction: Prediction) -> dict[str, Any]:
         record = answer_record(prediction, self.name)
@@ -420,7 +416,7 @@ def how_to() -> str:
         _example("From a shell", CURL_EXAMPLE),
     ]
     if has_mcp():
-        tool = json.dumps({"mcpServers": {"ct-xception": {"url": f"{HERE}{MCP}"}}})
+        tool = dump_json({"mcpServers": {"ct-xception": {"url": f"{HERE}{MCP}"}}})
         parts.append(_example("As an MCP tool", tool))
     return f"<details><summary>Ask from a program</summary>{''.join(parts)}</details>"
 

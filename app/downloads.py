@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from ct_xception import __version__
 from ct_xception.checkpoint import WEIGHTS
-from ct_xception.files import sha256_file
+from ct_xception.files import dump_json, sha256_file
 from ct_xception.html import image_uri, render_page
 from ct_xception.serving.gate import REFUSED
-from ct_xception.serving.series import AGGREGATIONS, SeriesAnswer, SliceAnswer
+from ct_xception.serving.pooling import AGGREGATIONS, SeriesAnswer, SliceAnswer
 from ct_xception.serving.text import describe_decision
 from ct_xception.text import RESEARCH_USE, describe_window, percent
 
@@ -137,7 +136,7 @@ def as_json(findings: Findings) -> str:
         each = [answer.record or {"source": answer.name, "error": answer.error} for answer in findings.answers]
         together = {} if findings.together is None else findings.together.to_dict()
         value["series"] = {"name": findings.series, "order": findings.order, **together, "each": each}
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    return dump_json(value, indent=2) + "\n"
 
 
 # CSV

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import threading
 import uuid
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.errors import InputError, printable
-from ct_xception.files import write_atomically
+from ct_xception.files import dump_json, write_atomically
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -102,7 +101,7 @@ def review_row(review: Review, prediction: Prediction, origin: Origin) -> dict[s
         "label": review.label,
         "right": review.right,
         "answered": prediction.label,
-        "probabilities": json.dumps(prediction.probabilities, ensure_ascii=False),
+        "probabilities": dump_json(prediction.probabilities),
         "window": window,
         "bit_depth": slice_.bit_depth,
         "modality": slice_.modality or "",
@@ -133,7 +132,7 @@ def _schema() -> pa.Schema:
     kinds: dict[str, Any] = {field.name: {"dtype": "string", "_type": "Value"} for field in texts}
     kinds |= {"right": {"dtype": "bool", "_type": "Value"}, "bit_depth": {"dtype": "int32", "_type": "Value"}}
     features = {field.name: (_IMAGE | kinds)[field.name] for field in fields}
-    return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
+    return pa.schema(fields, metadata={"huggingface": dump_json({"info": {"features": features}})})
 
 
 def _parquet(row: Mapping[str, Any]) -> bytes:

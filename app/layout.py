@@ -10,10 +10,11 @@ from ct_xception_app import words
 from ct_xception_app.feedback import NO_CLASS, UNSURE
 from ct_xception_app.limits import KEPT_SECONDS
 
-from ct_xception.explain.catalogue import BUDGETS, METHODS
+from ct_xception.explain.method import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD
+from ct_xception.explain.methods import METHODS
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.windows import WINDOWS
-from ct_xception.serving.series import AGGREGATIONS
+from ct_xception.serving.pooling import AGGREGATIONS
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = sorted(path for path in (HERE / "examples").glob("*") if path.suffix in {".png", ".dcm", ".zip"})
@@ -211,16 +212,16 @@ def _build_controls(
             target = gr.Dropdown(names, value="", label="Evidence for", scale=3, min_width=210, elem_id="target")
             method = gr.Dropdown(
                 [(found.title[0].upper() + found.title[1:], name) for name, found in METHODS.items()],
-                value="gradcam",
+                value=DEFAULT_METHOD,
                 label="Method",
-                info=METHODS["gradcam"].sentence,
+                info=METHODS[DEFAULT_METHOD].sentence,
                 scale=3,
                 min_width=190,
                 elem_id="method",
             )
             budget = gr.Radio(
                 list(BUDGETS),
-                value="fast",
+                value=DEFAULT_BUDGET,
                 label="Effort",
                 info="of slow methods, and of the evidence",
                 scale=4,

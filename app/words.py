@@ -9,12 +9,13 @@ from typing import Any
 from ct_xception_app.downloads import Origin, is_refused
 from ct_xception_app.limits import KEPT_SECONDS, MAX_FILE
 
-from ct_xception.explain.attribution import Attribution
-from ct_xception.explain.catalogue import METHODS
+from ct_xception.explain.explain import Attribution
+from ct_xception.explain.methods import METHODS
 from ct_xception.explain.overlay import opposing_palette, palette
 from ct_xception.serving.classifier import Prediction
 from ct_xception.serving.gate import DOUBTFUL
-from ct_xception.serving.series import AGGREGATIONS, Series, SeriesAnswer
+from ct_xception.serving.pooling import AGGREGATIONS, SeriesAnswer
+from ct_xception.serving.series import Series
 from ct_xception.serving.text import describe_decision
 from ct_xception.text import percent
 

@@ -1,4 +1,4 @@
-"""How good a phantom-trained network's heat maps are, where the lesions are known, and what they cost.
+"""How good a phantom-trained network's heat maps are, where the lesions are known.
 
     python -m benchmarks.attribution runs/phantom/model [--patients 120] [--method gradcam] [--evidence 12]
 
@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import statistics
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,10 +21,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ct_xception.evaluation.explanations import evidence_figures
-from ct_xception.evaluation.pointing import NEAR, pointing_figures
-from ct_xception.explain.catalogue import BUDGETS, METHODS
-from ct_xception.explain.faithfulness import Explained, Pointing, evidence, point
+from ct_xception.evaluation.explanations import NEAR, evidence_figures, pointing_figures
+from ct_xception.explain.explain import Explanation, explain
+from ct_xception.explain.faithfulness import Pointing, evidence, point
+from ct_xception.explain.method import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD
+from ct_xception.explain.methods import METHODS
 from ct_xception.serving.classifier import Classifier
 from ct_xception.statistics.intervals import mean_figure
 
@@ -35,7 +34,7 @@ from ct_xception.statistics.intervals import mean_figure
 class Case:
     """A correctly classified phantom slice with its map, its lesion's mask (None for a healthy one) and its patient."""
 
-    explained: Explained
+    explanation: Explanation
     lesion: np.ndarray | None
     patient: str
 
@@ -46,8 +45,8 @@ def main() -> int:
     parser.add_argument("checkpoint")
     parser.add_argument("--patients", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0, help="of the phantom, as in training")
-    parser.add_argument("--method", choices=METHODS, default="gradcam")
-    parser.add_argument("--budget", choices=BUDGETS, default="fast")
+    parser.add_argument("--method", choices=METHODS, default=DEFAULT_METHOD)
+    parser.add_argument("--budget", choices=BUDGETS, default=DEFAULT_BUDGET)
     parser.add_argument("--evidence", type=int, default=12, metavar="N", help="slices to gather all evidence on")
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
@@ -75,39 +74,26 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     pointings = [_point(case) for case in ill]
     step = max(1, len(cases) // max(options.evidence, 1))
     chosen = cases[::step][: options.evidence]
-    records = [evidence(case.explained, budget="fast") for case in chosen]
+    records = [evidence(case.explanation, budget="fast") for case in chosen]
     return {
         "checkpoint": options.checkpoint,
         "method": options.method,
         "accuracy": mean_figure([value for value, _ in right], [name for _, name in right], "no slice").to_dict(),
         "evidence": evidence_figures(records, [case.patient for case in chosen])
         | pointing_figures([asdict(one) for one in pointings], [case.patient for case in ill]),
-        "closed_form_overhead": overhead(classifier),
     }
 
 
 def explain_test_split(classifier: Classifier, phantom: Path, method: str, budget: str) -> Iterator[tuple[bool, Case]]:
     """Whether each test slice's answer is right, and the map of its true class."""
-    from ct_xception.explain.attribution import attribute
-
     with open(phantom / "metadata.csv", newline="") as table:
         rows = [row for row in csv.DictReader(table) if row["split"] == "test"]
     for row in rows:
         prediction = classifier(phantom / row["file_name"])
-        prepared = classifier.prepare(prediction.slice)
-        target, box = classifier.label_index(row["label"]), prepared.crop.box
-        attribution = attribute(
-            classifier.model,
-            prepared.pixel_values,
-            target,
-            box=box,
-            shape=prediction.slice.pixels.shape,
-            method=method,
-            budget=budget,
-        )
+        explanation = explain(classifier, prediction.slice, row["label"], method, budget=budget)
         lesion = np.asarray(Image.open(phantom / row["mask"])) > 0 if row["mask"] else None
         case = Case(
-            Explained(classifier.model, prediction.slice, prepared.pixel_values, box, target, attribution),
+            explanation,
             lesion if lesion is not None and lesion.any() else None,
             row["patient"],
         )
@@ -116,29 +102,7 @@ def explain_test_split(classifier: Classifier, phantom: Path, method: str, budge
 
 def _point(case: Case) -> Pointing:
     assert case.lesion is not None
-    return point(case.explained.attribution.map, case.lesion, tolerance=NEAR * min(case.lesion.shape))
-
-
-def overhead(classifier: Classifier, rounds: int = 30) -> dict[str, float]:
-    """Milliseconds of a forward pass alone and with the closed-form map, in turns, and their ratio; medians."""
-    import torch
-
-    from ct_xception.explain.gradcam import logits_and_maps
-
-    side = classifier.model.config.pretrained_cfg["input_size"][-1]
-    pixels = torch.randn(1, 3, side, side).contiguous(memory_format=torch.channels_last)
-    pairs = []
-    for _ in range(rounds):
-        marks = [time.perf_counter()]
-        with torch.inference_mode():
-            classifier.model(pixel_values=pixels)
-        marks.append(time.perf_counter())
-        with torch.inference_mode():
-            logits_and_maps(classifier.model, pixels)
-        marks.append(time.perf_counter())
-        pairs.append((marks[1] - marks[0], marks[2] - marks[1]))
-    forward, both = (1000 * statistics.median(column) for column in zip(*pairs, strict=True))
-    return {"forward_ms": forward, "with_map_ms": both, "ratio": both / forward}
+    return point(case.explanation.attribution.map, case.lesion, tolerance=NEAR * min(case.lesion.shape))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.foreign import Foreign, foreign_pictures
+from ct_xception.checkpoint_files import GateRule
 from ct_xception.evaluation.gate_fit import COMPONENTS, Seen, fit_distance, fit_gate, see_items
 from ct_xception.serving.classifier import Classifier, Prediction
 from ct_xception.serving.gate import Gate
@@ -111,7 +112,7 @@ def gated(options: argparse.Namespace, splits: Any) -> tuple[Classifier, Seen | 
     train, validation = (see_items(classifier, splits[name], progress=name) for name in ("train", "validation"))
     if classifier.gate is None:
         rule, arrays = fit_gate(train, validation, weights_sha256="", body_crop=classifier.contract.body_crop)
-        classifier.gate = Gate.read(rule, arrays)
+        classifier.gate = Gate.read(GateRule.of(rule), arrays)
     return classifier, train, validation
 
 

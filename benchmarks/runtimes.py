@@ -28,8 +28,9 @@ from typing import Any
 
 from benchmarks.results import store
 from benchmarks.turns import in_own_process
-from ct_xception.checkpoint import CONFIG, SIDE_FILE, WEIGHTS
-from ct_xception.files import read_json, sha256_file, write_json
+from ct_xception.checkpoint import CONFIG, WEIGHTS
+from ct_xception.checkpoint_files import Side, need_side, seal, write_side
+from ct_xception.files import read_json, write_json
 from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.checkpoint import open_checkpoint
 
@@ -107,8 +108,7 @@ def exported(checkpoint: Path, side: int, files: Sequence[Path], folder: Path) -
     config = read_json(checkpoint / CONFIG)
     config["pretrained_cfg"]["input_size"] = [3, side, side]
     write_json(folder / CONFIG, config)
-    steps = read_json(checkpoint / SIDE_FILE)["input"]
-    write_json(folder / SIDE_FILE, {"format": 1, "input": steps})
+    write_side(folder, Side(input=need_side(checkpoint).input))
     classifier = Classifier.from_pretrained(folder)
     description = describe(open_checkpoint(folder))
     for names in RUNTIMES.values():
@@ -118,16 +118,8 @@ def exported(checkpoint: Path, side: int, files: Sequence[Path], folder: Path) -
     write_openvino(onnx, folder / RUNTIMES["openvino"][0], description)
     values = (classifier.prepare(classifier.read(file)).values[None] for file in files)
     quantise_onnx(onnx, folder / RUNTIMES["onnx-int8"][0], values, description)
-    _state_hashes(folder)
+    seal(folder)  # so that start-up pays for checking it, as with every checkpoint that was published
     return folder
-
-
-def _state_hashes(folder: Path) -> None:
-    """A manifest, so that start-up pays for checking it, as with every checkpoint that was published."""
-    side = read_json(folder / SIDE_FILE)
-    files = [file for file in folder.rglob("*") if file.is_file() and file.name != SIDE_FILE]
-    side["manifest"] = {file.relative_to(folder).as_posix(): sha256_file(file) for file in files}
-    write_json(folder / SIDE_FILE, side)
 
 
 def speed_rows(side: int, checkpoint: Path, files: Sequence[Path], options: argparse.Namespace) -> list[str]:

@@ -51,12 +51,10 @@ def training_row(options: argparse.Namespace, image_size: int) -> Row:
 
 
 def our_side(config: TrainConfig, folder: Path, steps: int) -> Callable[[], float]:
-    """Our measurement, in a process set up as `train_hf.py` sets up its own."""
-    from ct_xception.training.loop import share_cores
-    from ct_xception.training.memory import keep_freed_memory
+    """Our measurement, in a process that is set up by the very function that `train_hf.py` calls."""
+    from ct_xception.pipeline.run import set_up_process
 
-    share_cores(config)
-    keep_freed_memory()
+    set_up_process(config)
     return our_turn(_splits(config), config, folder, steps)
 
 

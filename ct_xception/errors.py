@@ -21,6 +21,10 @@ class WorkError(RuntimeError):
     """Work that failed although its input was good: one sentence, exit code 1."""
 
 
+class DiskError(WorkError, OSError):
+    """A disk that does not take what is written to it; one sentence with the folder."""
+
+
 class SliceError(InputError):
     """A file that cannot become an honest slice.
 

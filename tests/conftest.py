@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -103,6 +104,14 @@ def small_phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from ct_xception.phantom.corpus import generate_phantom
 
     return generate_phantom(tmp_path_factory.mktemp("small") / "phantom", patients=12, slices_per_patient=2, size=64)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _decoding_is_shared_again() -> Iterator[None]:
+    """A page or endpoint that a module starts reads files in a limited process; the next module's tests do not."""
+    yield
+    if (reader := sys.modules.get("ct_xception.imaging.reader")) is not None:
+        reader.share_decoding()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ct_xception.checkpoint import seal
+from ct_xception.checkpoint_files import seal
 from ct_xception.corpus.load import load_corpus, public_report
 from ct_xception.corpus.split import split_corpus
 from ct_xception.evaluation.measure import evaluate_checkpoint

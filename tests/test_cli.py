@@ -187,7 +187,8 @@ def test_a_folder_is_searched_in_depth_and_its_bad_files_are_listed(
     sources = [record["source"] for record in json.loads(printed.out)]
     assert sources == [str(folder / "deep" / "er" / path.name) for path in sample_slices[:3]]
     complaints = [line for line in printed.err.splitlines() if line.startswith("ct-xception:")]
-    assert len(complaints) == 1 and "notes.png: neither DICOM nor" in complaints[0]
+    assert complaints[0] == f"ct-xception: {folder}: left out: 1 .txt."
+    assert len(complaints) == 2 and "notes.png: neither DICOM nor" in complaints[1]
     assert "1 of 4 inputs refused." in printed.err
 
 

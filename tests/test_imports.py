@@ -16,8 +16,10 @@ FLOORS = {
     room: floor
     for floor, rooms in enumerate(
         (
-            ("errors", "files", "html", "text"),
+            ("errors",),
+            ("files", "html", "text"),
             ("checkpoint", "command_line", "hub_download"),
+            ("checkpoint_files",),
             ("statistics",),
             ("imaging",),
             ("phantom", "model"),
@@ -44,6 +46,10 @@ OWNERS = {
     ),
     "gradio": ("app/",),
 }
+# Who may open a connection; of the Hub's client others take what is made of text alone.
+ONLINE = ("ct_xception/hub_download.py", "ct_xception/publish/hub.py", "ct_xception/publish/mishaps.py", "app/")
+CONNECTING = {"aiohttp", "ftplib", "http", "httpx", "requests", "socket", "ssl", "urllib3", "websockets", "smtplib"}
+TEXT_ALONE = {"EvalResult", "ModelCard", "ModelCardData", "strict"}
 SOURCES = sorted([*ROOT.glob("ct_xception/**/*.py"), *ROOT.glob("app/**/*.py"), ROOT / "train_hf.py"])
 
 
@@ -92,6 +98,28 @@ def test_packages_stay_in_the_rooms_that_own_them(path: Path) -> None:
     for name in imports(path):
         owners = OWNERS.get(name.split(".")[0])
         assert owners is None or place.startswith(owners), f"{place} imports {name}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_network_is_reached_from_few_places(path: Path) -> None:
+    place = path.relative_to(ROOT).as_posix()
+    if place.startswith(ONLINE):
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            roots = {
+                alias.name if alias.name.startswith("urllib") else alias.name.split(".")[0] for alias in node.names
+            }
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            root = node.module.split(".")[0]
+            if root == "huggingface_hub":
+                assert {alias.name for alias in node.names} <= TEXT_ALONE, f"{place} reaches the Hub"
+            roots = {f"urllib.{alias.name}" for alias in node.names} if node.module == "urllib" else {root}
+            roots |= {node.module} if root == "urllib" else set()
+        else:
+            continue
+        assert not roots & (CONNECTING | {"urllib.request"}), f"{place} opens connections"
+        assert "huggingface_hub" not in roots or isinstance(node, ast.ImportFrom), f"{place} reaches the Hub"
 
 
 def test_the_serve_river_never_reaches_the_build_river() -> None:

@@ -1,6 +1,7 @@
 // Is this a slice such as the model knows? The rules of ct_xception/serving/gate.py, for 8-bit pictures.
 
-import { components, findBody, maskBox, opened, otsuThreshold } from "./preprocessing.js";
+import { components, otsuThreshold, shrink } from "./outline.js";
+import { maskBox, opened } from "./preprocessing.js";
 import { share } from "./reading.js";
 
 const COLOURED = [0.05, 0.3]; // doubtful, refused: share of coloured pixels
@@ -75,7 +76,7 @@ function bodySigns(signs, crop, slice) {
     return [{ reason: "no body stands out from the background", weight: REFUSES }];
   }
   const found = [];
-  if (signs.lungs && !hasLungs(crop.picture)) found.push({ reason: "no lungs stand out in it", weight: signs.lungs });
+  if (signs.lungs && !hasLungs(crop)) found.push({ reason: "no lungs stand out in it", weight: signs.lungs });
   const { box } = crop;
   const filled = ((box.bottom - box.top) * (box.right - box.left)) / (slice.height * slice.width);
   const least = signs.body ?? 0;
@@ -101,31 +102,23 @@ function sizeSigns(signs, { height, width }) {
 
 // Lungs: large dark places inside the body that do not reach its rim
 
-/** Whether anything in a cropped picture looks like a lung, at about LUNG_SIDE pixels. */
-export function hasLungs(picture) {
+/** Whether anything in a crop looks like a lung, at about LUNG_SIDE pixels. */
+export function hasLungs({ picture, body, found }) {
   const step = Math.ceil(Math.max(picture.height, picture.width) / LUNG_SIDE);
-  if (Math.min(picture.height, picture.width) < 2 * step) return false;
-  const small = shrunk(picture, step);
-  const body = findBody(small);
-  if (!body || body.on.every(Boolean)) return false;
-  return darkPlaces(small, body);
+  if (!found || Math.min(picture.height, picture.width) < 2 * step) return false;
+  const small = framed(shrink(picture, step));
+  const doubled = { pixels: body.on.map((on) => 2 * on), height: body.height, width: body.width };
+  const { pixels, height, width } = framed(shrink(doubled, step)); // 0 where less than half is body
+  return pixels.some(Boolean) && darkPlaces(small, { on: pixels.map((level) => (level ? 1 : 0)), height, width });
 }
 
-/** Means of step x step blocks, cut to whole numbers, with a black pixel around them. */
-function shrunk({ pixels, width: full, height: tall }, step) {
-  const [rows, columns] = [Math.floor(tall / step), Math.floor(full / step)];
-  const [height, width] = [rows + 2, columns + 2];
-  const found = new Uint8Array(height * width);
-  for (let row = 0; row < rows; row += 1) {
-    for (let column = 0; column < columns; column += 1) {
-      let sum = 0;
-      for (let i = 0; i < step; i += 1) {
-        for (let j = 0; j < step; j += 1) sum += pixels[(row * step + i) * full + column * step + j];
-      }
-      found[(row + 1) * width + column + 1] = Math.floor(sum / step ** 2);
-    }
+/** A picture with a black pixel around it. */
+function framed({ pixels, height, width }) {
+  const found = new Uint8Array((height + 2) * (width + 2));
+  for (let row = 0; row < height; row += 1) {
+    found.set(pixels.subarray(row * width, (row + 1) * width), (row + 1) * (width + 2) + 1);
   }
-  return { pixels: found, height, width };
+  return { pixels: found, height: height + 2, width: width + 2 };
 }
 
 function darkPlaces({ pixels, height, width }, body) {

@@ -3,8 +3,8 @@
 //
 // A picture here is {pixels: Uint8Array, row after row, height, width}; a mask is {on: Uint8Array of 0 and 1, ...}.
 
-const MIN_THRESHOLD = 8;
-const MIN_AREA = 0.02;
+import { findOutline } from "./outline.js";
+
 const PRECISION = 22; // bits behind the point in Pillow's weights of 8-bit pictures
 
 /**
@@ -46,50 +46,27 @@ function medianFilter({ pixels, height, width }) {
 
 // The body crop
 
-/** Otsu's threshold of grey levels; the mean of all that part them as well; 0 where all are equal. */
-export function otsuThreshold(pixels) {
-  const counts = new Float64Array(256);
-  for (const level of pixels) counts[level] += 1;
-  const total = pixels.length;
-  const whole = counts.reduce((sum, count, level) => sum + count * level, 0);
-  let [below, weighted, best, sum, ties] = [0, 0, 0, 0, 0];
-  for (let level = 0; level < 255; level += 1) {
-    below += counts[level];
-    weighted += counts[level] * level;
-    const above = total - below;
-    if (below === 0 || above === 0) continue;
-    const between = below * above * (weighted / below - (whole - weighted) / above) ** 2;
-    if (between > best) [best, sum, ties] = [between, 0, 0];
-    if (between === best && best > 0) [sum, ties] = [sum + level, ties + 1];
-  }
-  return ties ? sum / ties : 0;
-}
-
 /** The slice without what lies outside the body, cut to its box; left as it is where no body is found. */
 export function cropBody(picture) {
-  const mask = findBody(picture);
-  if (!mask) return { picture, box: wholeBox(picture), found: false, notes: ["no body found, not cropped"] };
+  const { mask, reason } = findOutline(picture);
+  if (!mask) {
+    const notes = [`no body found, not cropped: ${reason}`];
+    return { picture, box: wholeBox(picture), found: false, reason, notes };
+  }
   const box = maskBox(mask);
   const [height, width] = [box.bottom - box.top, box.right - box.left];
   const pixels = new Uint8Array(height * width);
+  const on = new Uint8Array(height * width);
   for (let row = 0; row < height; row += 1) {
     for (let column = 0; column < width; column += 1) {
       const from = (row + box.top) * picture.width + column + box.left;
-      if (mask.on[from]) pixels[row * width + column] = picture.pixels[from];
+      if (!mask.on[from]) continue;
+      on[row * width + column] = 1;
+      pixels[row * width + column] = picture.pixels[from];
     }
   }
-  return { picture: { pixels, height, width }, box, found: true, notes: ["cropped to the body"] };
-}
-
-/** Where the body is; null where none is found. */
-export function findBody({ pixels, height, width }) {
-  const threshold = Math.max(MIN_THRESHOLD, otsuThreshold(pixels) / 2);
-  const bright = { on: Uint8Array.from(pixels, (level) => (level > threshold ? 1 : 0)), height, width };
-  const { labels, sizes } = components(opened(bright, 2));
-  if (!sizes.length) return null;
-  const largest = sizes.indexOf(Math.max(...sizes));
-  if (sizes[largest] < MIN_AREA * pixels.length) return null;
-  return fillEnclosed({ on: Uint8Array.from(labels, (label) => (label === largest + 1 ? 1 : 0)), height, width });
+  const body = { on, height, width };
+  return { picture: { pixels, height, width }, body, box, found: true, reason, notes: ["cropped to the body"] };
 }
 
 /** Erosions, then as many dilations, by the cross of four neighbours; outside the picture counts as off. */
@@ -113,52 +90,6 @@ function crossed({ on, height, width }, least) {
     }
   }
   return { on: found, height, width };
-}
-
-/** What hangs together by edges: labels (Int32Array, 0 where off, else from 1) and the size of each. */
-export function components({ on, height, width }) {
-  const labels = new Int32Array(on.length);
-  const waiting = new Int32Array(on.length);
-  const sizes = [];
-  for (let start = 0; start < on.length; start += 1) {
-    if (!on[start] || labels[start]) continue;
-    sizes.push(0);
-    let last = 0;
-    const visit = (i) => {
-      if (!on[i] || labels[i]) return;
-      labels[i] = sizes.length;
-      waiting[last] = i;
-      last += 1;
-    };
-    visit(start);
-    for (let next = 0; next < last; next += 1) {
-      const i = waiting[next];
-      const column = i % width;
-      if (i >= width) visit(i - width);
-      if (i < width * (height - 1)) visit(i + width);
-      if (column > 0) visit(i - 1);
-      if (column < width - 1) visit(i + 1);
-    }
-    sizes[sizes.length - 1] = last;
-  }
-  return { labels, sizes };
-}
-
-/** Fill what has mask on its left, right, above and below. */
-function fillEnclosed({ on, height, width }) {
-  const seen = new Uint8Array(on.length); // how many of the four sides have been seen to hold mask
-  const sweep = (start, step, count) => {
-    for (let k = 0, i = start, any = 0; k < count; k += 1, i += step) seen[i] += any |= on[i];
-  };
-  for (let row = 0; row < height; row += 1) {
-    sweep(row * width, 1, width);
-    sweep((row + 1) * width - 1, -1, width);
-  }
-  for (let column = 0; column < width; column += 1) {
-    sweep(column, width, height);
-    sweep((height - 1) * width + column, -width, height);
-  }
-  return { on: seen.map((sides) => (sides === 4 ? 1 : 0)), height, width };
 }
 
 /** The smallest box around a mask that has some: half-open, rows top..bottom - 1, columns left..right - 1. */

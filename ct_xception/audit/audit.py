@@ -18,21 +18,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ct_xception.audit.findings import (
+    MOST_NAMED,
     Finding,
     Severity,
     class_counts,
+    enumerate_some,
     images,
     in_order,
     name_classes,
     sources,
 )
-from ct_xception.audit.foreign import Oddity, WindowTable, find_foreign, window_table
+from ct_xception.audit.foreign import Oddity, WindowTable, find_foreign, shown_windows, window_table
 from ct_xception.audit.leaks import find_conflicts, find_copies, find_leaks
 from ct_xception.audit.report import Audit
 from ct_xception.audit.shortcuts import FAMILIES, Shift, Shortcut, find_shifts, find_shortcuts, surely
 from ct_xception.checkpoint import AUDIT
+from ct_xception.corpus.summary import left_out
 from ct_xception.files import write_atomically, write_json
 
 if TYPE_CHECKING:
@@ -44,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Audit", "Finding", "audit_corpus", "audit_summary", "keep_audit", "write_audit"]
 
 SHORTCUT, GIVEAWAY = 0.8, 0.9  # lower ends of an AUC's interval: worth a warning; the label is as good as given away
+MOST = 0.5  # of the images: no body found, or tissue that the window hides
 SINGULAR = {"are": "is", "have": "has", "hold": "holds", "look": "looks", "show": "shows"}
 FEW, RATIO = 10, 10.0  # images of a class in a split; the largest class over the smallest
 FOREIGN_SEVERITY: Mapping[str, Severity] = {
@@ -118,8 +123,10 @@ def judge(
         *(_shift(shift) for shift in find_shifts(survey, twins.patients, seed=seed)),
         *find_copies(survey, twins),
         *_class_names(corpus.report),
+        *_not_taken(corpus.report),
         *(_foreign(survey, oddity) for oddity in find_foreign(survey, seed)),
         *_windows(survey, windows),
+        *_hidden(survey),
         *_balance(survey),
         *_patients(survey, twins),
     ]
@@ -188,7 +195,9 @@ def _shift(shift: Shift) -> Finding:
 
 
 def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    if not 1 < len(names) <= MOST_NAMED:
+        return enumerate_some(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _class_names(report: Mapping[str, Any]) -> list[Finding]:
@@ -206,12 +215,25 @@ def _class_names(report: Mapping[str, Any]) -> list[Finding]:
     return [Finding("class_names", "warning", title, renamed, report["images"], (), {"names": names})]
 
 
+def _not_taken(report: Mapping[str, Any]) -> list[Finding]:
+    """What looks like patients or splits and was not taken, and what lies in the corpus and was not read."""
+    total, said = report["images"], report["untaken"]
+    findings = [Finding("identity_not_taken", "warning", f"{one[:1].upper()}{one[1:]}.", total, total) for one in said]
+    passed = sum(report["passed_over"].values())
+    if passed:
+        title = f"{passed:,} other files lie in the corpus and are left out: {left_out(report)}."
+        findings.append(Finding("passed_over", "note", title, passed, passed + total))
+    return findings
+
+
 def _foreign(survey: Survey, oddity: Oddity) -> Finding:
     n, total = len(oddity.items), len(survey.sources)
     counts = oddity.detail["classes"]
     severity = FOREIGN_SEVERITY[oddity.kind]
     verb, rest = oddity.said.split(" ", 1)
     title = f"{n:,} of {total:,} images {SINGULAR[verb] if n == 1 else verb} {rest}: {name_classes(counts)}."
+    if oddity.kind == "no_body" and n > MOST * total:
+        severity, title = "warning", f"{title} The body crop leaves these whole, with table, clothes and border if any."
     return Finding(f"foreign_{oddity.kind}", severity, title, n, total, sources(survey, oddity.items), oddity.detail)
 
 
@@ -220,15 +242,42 @@ def _windows(survey: Survey, table: WindowTable) -> list[Finding]:
     if len(kinds) < 2:
         return []
     how = "seem to have been shown" if table.guessed else "are shown"
-    by_class = "; ".join(
+    told = [
         f"{name}: {', '.join(f'{number:,} {kind}' for kind, number in counts.items())}"
         for name, counts in table.counts.items() if counts
-    )  # fmt: skip
+    ]  # fmt: skip
+    by_class = enumerate_some(told, "; ")
     title = f"The images {how} in {len(kinds)} windows ({by_class})."
     severity: Severity = "warning" if table.gap >= 0.5 else "note"
     return [
         Finding("windows", severity, title, len(survey.sources), len(survey.sources), (), {"windows": table.counts})
     ]
+
+
+def _hidden(survey: Survey) -> list[Finding]:
+    """Windows that hide fat and muscle, or the lungs, in most of the images."""
+    shown = shown_windows(survey)
+    soft, lung = (
+        np.array([getattr(window, name) for window in shown], dtype=bool) & survey.readable
+        for name in ("hides_soft_tissue", "hides_lung")
+    )
+    total = int(survey.readable.sum())
+    found = []
+    if soft.sum() > MOST * total:
+        rest = "fat black or muscle white: the body crop often cannot see the skin, and leaves them whole"
+        found.append(_hides("soft_tissue", "critical", rest, survey, soft))
+    if lung.sum() > MOST * total:
+        rest = "the lungs black: what lies in them cannot be learnt, whatever the crop"
+        found.append(_hides("lung", "warning", rest, survey, lung))
+    return found
+
+
+def _hides(kind: str, severity: Severity, rest: str, survey: Survey, hit: NDArray[np.bool_]) -> Finding:
+    counts = class_counts(survey, hit, survey.readable)
+    n, total = int(hit.sum()), len(survey.sources)
+    title = f"{n:,} of {total:,} images seem to be shown in a window that makes {rest}: {name_classes(counts)}."
+    items = sources(survey, np.flatnonzero(hit))
+    return Finding(f"hidden_{kind}", severity, title, n, total, items, {"classes": counts})
 
 
 def _balance(survey: Survey) -> list[Finding]:
@@ -249,13 +298,14 @@ def _balance(survey: Survey) -> list[Finding]:
         title = f"There are no images of {_listed(absent)}."
         findings.append(Finding("class_absent", "warning", title, len(absent), total, (), {"counts": counts}))
     if few:
-        title = f"Some classes have fewer than {FEW} images in a split, too few for a figure: {', '.join(few)}."
+        title = f"Some classes have fewer than {FEW} images in a split, too few for a figure: {enumerate_some(few)}."
         findings.append(Finding("class_few", "note", title, len(few), total, (), {"counts": counts}))
     sizes = np.bincount(survey.labels, minlength=len(survey.label_names))
     ratio = float(sizes.max() / max(sizes.min(), 1))
     said = "; ".join(
-        f"{split}: {', '.join(f'{number:,} {name}' for name, number in row.items())}" for split, row in counts.items()
-    )  # noqa: E501
+        f"{split}: {enumerate_some([f'{number:,} {name}' for name, number in row.items()])}"
+        for split, row in counts.items()
+    )
     severity: Severity = "warning" if ratio >= RATIO else "note"
     title = f"The largest class has {ratio:.1f} times the images of the smallest ({said})."
     return [*findings, Finding("class_balance", severity, title, int(sizes.min()), total, (), {"counts": counts})]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Severity = Literal["critical", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "note")
+MOST_NAMED = 20  # classes in one sentence
 PUBLIC_DETAIL = frozenset({"classes", "figures", "shares", "counts", "found", "windows", "names"})
 
 
@@ -69,7 +70,13 @@ def name_classes(counts: Mapping[str, Mapping[str, int]]) -> str:
     """`46 of 54 normal, 2 of 51 large cell carcinoma`: the classes hit, the hardest hit first."""
     hit = [(name, count["n"], count["total"]) for name, count in counts.items() if count["n"]]
     hit.sort(key=lambda one: -one[1] / one[2])
-    return ", ".join(f"{number:,} of {total:,} {name}" for name, number, total in hit)
+    return enumerate_some([f"{number:,} of {total:,} {name}" for name, number, total in hit])
+
+
+def enumerate_some(parts: Sequence[str], joint: str = ", ") -> str:
+    """The first MOST_NAMED of them, and how many more there are: a sentence on a thousand classes is still one."""
+    more = [f"{len(parts) - MOST_NAMED:,} more"] if len(parts) > MOST_NAMED else []
+    return joint.join([*parts[:MOST_NAMED], *more])
 
 
 def images(number: int) -> str:

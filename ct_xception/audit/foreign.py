@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.audit.registration import shrink, standardise
+from ct_xception.imaging.shown import ShownWindow
+
 if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
 
@@ -29,7 +32,6 @@ OUTLIER_RANGES = 4.0  # interquartile ranges below the lower quartile
 LONELY = 0.8  # a nearest neighbour above this correlation is a relative, whatever the quartiles
 FEWEST = 30  # images from which a corpus has a rest to differ from
 SIZE_FACTOR = 3.0  # of the median number of pixels, either way
-WINDOWS = {"lung": (180.0, 256.0), "mediastinal": (100.0, 180.0), "wide or bone": (0.0, 100.0)}
 WINDOW_GAP = 0.5  # between the share of a window kind in a class and in the rest
 SUFFIXES = {
     "is_png": (".png",),
@@ -110,24 +112,14 @@ def nearest_relative(aligned: NDArray[np.uint8], readable: NDArray[np.bool_], se
     drawn = found
     if len(found) > COMPARED:
         drawn = np.sort(np.random.default_rng(seed).choice(found, COMPARED, replace=False))
-    others = _standardised(aligned[drawn])
+    others = standardise(shrink(aligned[drawn], SIDE))
     nearest = np.full(len(aligned), np.nan)
     for start in range(0, len(found), COMPARED):
         block = found[start : start + COMPARED]
-        similar = _standardised(aligned[block]) @ others.T
+        similar = standardise(shrink(aligned[block], SIDE)) @ others.T
         similar[similar >= TWIN] = -1.0
         nearest[block] = similar.max(axis=1, initial=-1.0)
     return nearest
-
-
-def _standardised(aligned: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Thumbnails (N, 96, 96) as rows (N, SIDE^2) of zero mean and unit length; a flat one is zero."""
-    step = aligned.shape[1] // SIDE
-    small = aligned.reshape(len(aligned), SIDE, step, SIDE, step).mean(axis=(2, 4), dtype=np.float32)
-    rows = small.reshape(len(aligned), -1)
-    rows -= rows.mean(axis=1, keepdims=True)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
 
 
 def _formats(survey: Survey) -> list[Oddity]:
@@ -196,7 +188,7 @@ class WindowTable:
     """How many images of each class were shown in which window: {class: {window: n}}, and the largest gap.
 
     `gap` is the largest difference between a window's share in a class and in the rest, and `where` says which.
-    `guessed`: from the greys of 8-bit pictures, since their files do not tell.
+    `guessed`: from what 8-bit pictures show, since their files do not tell.
     """
 
     counts: dict[str, dict[str, int]]
@@ -206,16 +198,12 @@ class WindowTable:
 
 
 def window_table(survey: Survey) -> WindowTable:
-    """Windows by class: the files' own, or guessed by the median grey of soft tissue.
-
-    Soft tissue of 40 HU is grey 236 in the lung window -600/1500, 127 in the mediastinal 40/400 and 76 in the bone
-    window 400/1800; fat and the partial volume of vessels pull a body's median below these.
-    """
+    """Windows by class: the files' own, or judged from what the pictures show."""
     told = {window for window in survey.windows if window and window != "8-bit"}
     if told:
         kinds = [window if window in told else "8-bit" for window in survey.windows]
     else:
-        kinds = [_window_kind(level) for level in survey.foreign["bright_level"].tolist()]
+        kinds = [shown.kind for shown in shown_windows(survey)]
     readable = np.flatnonzero(survey.readable)
     counts = {name: Counter[str]() for name in survey.label_names}
     for index in readable.tolist():
@@ -225,8 +213,9 @@ def window_table(survey: Survey) -> WindowTable:
     return WindowTable(ordered, gap, where, guessed=not told)
 
 
-def _window_kind(level: float) -> str:
-    return next((kind for kind, (low, high) in WINDOWS.items() if low <= level < high), "unknown")
+def shown_windows(survey: Survey) -> list[ShownWindow]:
+    """The window of each image as its picture shows it."""
+    return [ShownWindow(*ends) for ends in zip(survey.foreign["shown_low"], survey.foreign["shown_high"], strict=True)]
 
 
 def _largest_gap(counts: dict[str, Counter[str]], names: Sequence[str]) -> tuple[float, tuple[str, str]]:

@@ -47,6 +47,9 @@ ADVICE = {
                 "Train on one window, or on all of them for every class."),
     "unreadable": ("They take part in nothing.", "Mend or remove them."),
     "class_": ("Few images make wide intervals.", "Read per-class figures with their intervals."),
+    "identity_not_taken": ("Slices of one patient may lie on both sides of a split without anybody noticing.",
+                           "Say whose the images are, with the option that is named."),
+    "passed_over": ("They take part in nothing.", "Look whether images are among them."),
     "patients_unknown": ("Slices of one patient are near copies of one another.",
                          "Give a patient column or --group_pattern if you can."),
 }  # fmt: skip

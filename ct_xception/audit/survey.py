@@ -136,11 +136,11 @@ def _content(image: Mapping[str, Any]) -> bytes:
 
 def _describe(content: bytes, digest: str, slice_: Slice) -> Look:
     from ct_xception.audit import traits
-    from ct_xception.imaging.body import body_mask, mask_box
+    from ct_xception.imaging.body import body_of, mask_box
     from ct_xception.text import describe_window
 
     pixels = slice_.pixels
-    mask = body_mask(pixels)
+    mask = body_of(slice_)
     box = mask_box(mask)
     inside = (slice(box.top, box.bottom), slice(box.left, box.right))
     body = np.where(mask[inside], pixels[inside], np.uint8(0))

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.imaging.body import MIN_THRESHOLD, mask_box, otsu_threshold
-from ct_xception.imaging.pictures import COLOUR_TOLERANCE, FORMATS
+from ct_xception.imaging.pictures import FORMATS, coloured_pixels
+from ct_xception.imaging.shown import FAT_LOW, judge_window
 from ct_xception.imaging.source import is_dicom
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
@@ -145,21 +146,25 @@ def foreign_traits(content: bytes, pixels: Pixels, mask: Mask, *, coloured: bool
     separate things of a letter's size in the air, a count. `frame_share`: of the outermost pixels that are pure white.
     `body_found` 0 or 1; `body_share` of the picture; `cut_share`: of the picture's edge that the body touches. Inside
     the body: the shares of what is dark there (lungs, in a chest), pure black and pure white, and the median grey of
-    what is dark and bright, `dark_level` and `bright_level`, which tell windows apart.
+    what is dark and bright, `dark_level` and `bright_level`. `shown_low` and `shown_high`: the window's ends in HU
+    as far as the picture tells them.
     """
     colour = _colour(content, pixels.shape) if coloured else None
     edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    found = not mask.all()
+    found, shown = not mask.all(), judge_window(pixels, mask)
+    flesh = mask & (shown.low <= FAT_LOW)  # where fat is black, its seams are as thin and black as a stroke
     return {
         "coloured_share": float(colour.mean()) if colour is not None else 0.0,
-        "box_score": _best_box(pixels, mask, colour),
-        "stroke_length": _longest_stroke(pixels, mask, colour),
+        "box_score": _best_box(pixels, flesh, colour),
+        "stroke_length": _longest_stroke(pixels, mask, colour, flesh),
         "letters": _letters(pixels, mask) if found else 0.0,
         "frame_share": float((edge >= WHITE).mean()),
         "body_found": float(found),
         "body_share": float(mask.mean()),
         "cut_share": float(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean()) if found else 0.0,
         **_inside(pixels[mask] if mask.any() else pixels.ravel()),
+        "shown_low": shown.low,
+        "shown_high": shown.high,
     }
 
 
@@ -198,9 +203,7 @@ def _colour(content: bytes, shape: tuple[int, ...]) -> Mask | None:
     rgb = colour_picture(content)
     if rgb is None or rgb.shape[:2] != shape:
         return None
-    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    coloured = spread > COLOUR_TOLERANCE
+    coloured = coloured_pixels(rgb)
     return coloured if coloured.any() else None
 
 
@@ -211,11 +214,11 @@ def _best_box(pixels: Pixels, mask: Mask, colour: Mask | None) -> float:
     return max((_box_score(shape) for shape in shapes), default=0.0)
 
 
-def _longest_stroke(pixels: Pixels, mask: Mask, colour: Mask | None) -> float:
+def _longest_stroke(pixels: Pixels, mask: Mask, colour: Mask | None, flesh: Mask) -> float:
     """In colour, pure white in the air, or pure black through what is not black: what is as pure and thin is drawn."""
     width = _stroke_width(pixels)
     _, below = _before_and_after(mask)  # where a scanner's table draws lines of its own
-    white, black = (pixels >= WHITE) & ~mask & ~below, (pixels <= BLACK) & mask
+    white, black = (pixels >= WHITE) & ~mask & ~below, (pixels <= BLACK) & flesh
     longest = 0.0
     for layer in (colour, _thin(white, width), _thin(black, width)):
         for shape, box in _shapes(layer):

@@ -30,9 +30,17 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
     """How a corpus is to be read."""
     parser.add_argument("--class_map", nargs="+", default=[], metavar="FOLDER=CLASS", help="where names differ")
     parser.add_argument("--split_map", nargs="+", default=[], metavar="FOLDER=SPLIT", help="where names differ")
+    help_ = "folders and labels to leave out, by name, path or pattern ('Test*')"
+    parser.add_argument("--exclude", nargs="+", default=[], metavar="NAME", help=help_)
+    help_ = "class folders lie N folders below the corpus's own (default: told by their names)"
+    parser.add_argument("--class_level", type=int, metavar="N", help=help_)
     parser.add_argument("--group_pattern", metavar="REGEX", help="its first group in a path is the patient")
     for column in ("image", "label", "group", "series", "split", "mask"):
         parser.add_argument(f"--{column}_column", metavar="NAME", help="of a table or Hub dataset")
+    help_ = "folder that a table's paths are relative to (default: its own)"
+    parser.add_argument("--image_root", metavar="DIR", help=help_)
+    help_ = "path of an image by the columns of a table, such as '{id}.png' or '{patient}/{slice}.dcm'"
+    parser.add_argument("--image_template", metavar="TEMPLATE", help=help_)
     add_reading(parser)
 
 
@@ -88,6 +96,10 @@ def corpus_options(arguments: argparse.Namespace, window: Window | None) -> Corp
     return CorpusOptions(
         class_map=_pairs(arguments.class_map, "--class_map"),
         split_map=_pairs(arguments.split_map, "--split_map"),
+        exclude=tuple(arguments.exclude),
+        class_level=arguments.class_level,
+        image_root=arguments.image_root,
+        image_template=arguments.image_template,
         group_pattern=arguments.group_pattern,
         window=window,
         frame=arguments.frame,

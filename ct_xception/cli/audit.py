@@ -7,6 +7,7 @@ examples:
   ct-xception audit DIR
   ct-xception audit table.csv --image_column file --label_column diagnosis --strict
   ct-xception audit phantom:plant=leaks+brightness --output found
+  ct-xception audit DIR --write-split repaired && ct-xception train --corpus repaired/split.csv
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("corpus", metavar="CORPUS", help="folder, CSV or Parquet table, Hub dataset id, or phantom")
     parser.add_argument("--output", default="audit", metavar="DIR", help="default: audit")
     parser.add_argument("--strict", action="store_true", help="exit with 1 where a finding is critical")
+    parser.add_argument(
+        "--write-split",
+        metavar="NEWDIR",
+        help="write the leak-free split: split.csv to train on, reasons.csv, and links to the images in folders",
+    )
+    parser.add_argument("--copy", action="store_true", help="with --write-split: copies of the images, not links")
     add_corpus(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of folds and intervals (default: 0)")
 
@@ -33,15 +40,24 @@ def run(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from ct_xception.audit.audit import audit_corpus, audit_summary, write_audit
+    from ct_xception.audit.repair import IMAGES, REASONS, SPLIT_TABLE, check_new, write_split
     from ct_xception.corpus.load import load_corpus
 
     window, output = window_of(arguments), Path(arguments.output)
     if output.exists() and not output.is_dir():
         raise InputError(f"--output: {printable(output)} is a file; name a folder.")
+    if arguments.write_split:
+        check_new(arguments.write_split)
+    elif arguments.copy:
+        raise InputError("--copy: there is nothing to copy; name a folder with --write-split.")
     # The survey reads every file and lists the damaged ones: loading need not decode them too.
     corpus = load_corpus(arguments.corpus, replace(corpus_options(arguments, window), decode=False))
     audit = audit_corpus(corpus, window=window, frame=arguments.frame, seed=arguments.seed)
     write_audit(audit, output)
     print(audit_summary(audit, shutil.get_terminal_size().columns))
     print(f"written to {printable(output)}/: audit.html, audit.json")
+    if arguments.write_split:
+        repaired = write_split(audit, arguments.write_split, copy=arguments.copy, seed=arguments.seed)
+        written = f"{printable(arguments.write_split)}/: {SPLIT_TABLE}, {REASONS}, {IMAGES}"
+        print(f"written to {written}: {repaired.summary()}")
     return FAILED if arguments.strict and audit.counts["critical"] else DONE

@@ -11,10 +11,10 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
 
 from ct_xception.command_line import DONE, Parser
 from ct_xception.errors import printable
+from ct_xception.files import dump_json
 
 
 def add_arguments(parser: Parser) -> None:
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = {"path": arguments.path, "without_twins": arguments.without_twins, "seed": arguments.seed}
     found = compare_evaluations(arguments.first, arguments.second, **options)
     if arguments.json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(dump_json(found, indent=2))
     else:
         print(*describe_comparison(found, printable(arguments.first), printable(arguments.second)), sep="\n")
     return DONE

@@ -48,13 +48,20 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--folds", metavar="DIR", help="cross-validation of this corpus, as in runs/NAME/folds")
     parser.add_argument(
-        "--explained", type=int, default=12, metavar="N", help="items whose heat maps are checked (default: 12)"
+        "--explained", type=int, default=0, metavar="N", help="items whose heat maps are checked (default: 0)"
     )
     parser.add_argument("--batch_size", type=int, default=16, metavar="N", help="default: 16")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of made splits and intervals (default: 0)")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from ct_xception.imaging.decoded import keep_decoded
+
+    with keep_decoded():
+        return _evaluate(arguments)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
     from ct_xception.checkpoint import SOURCES, WEIGHTS
     from ct_xception.evaluation.figures import Outputs
     from ct_xception.evaluation.measure import ErrorPage, evaluate_checkpoint

@@ -12,7 +12,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -26,16 +25,18 @@ from ct_xception.cli.arguments import (
 )
 from ct_xception.command_line import DONE, Parser
 from ct_xception.errors import InputError, printable
+from ct_xception.files import dump_json
 from ct_xception.text import RESEARCH_USE, percent
 
 if TYPE_CHECKING:
-    from ct_xception.explain.faithfulness import Explained
+    from ct_xception.explain.explain import Explanation
     from ct_xception.serving.classifier import Classifier, Prediction
 
 
 def add_arguments(parser: Parser) -> None:
     """The options of this command."""
-    from ct_xception.explain.catalogue import BUDGETS, METHODS
+    from ct_xception.explain.method import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD
+    from ct_xception.explain.methods import METHODS
 
     methods = "; ".join(f"{name}: {method.title}" for name, method in METHODS.items())
     parser.add_argument("file", metavar="FILE", help="an image or DICOM file")
@@ -43,10 +44,10 @@ def add_arguments(parser: Parser) -> None:
     add_checkpoint(parser, "--model")
     add_reading(parser)
     parser.add_argument("--target", metavar="LABEL", help="class to explain (default: the answer)")
-    parser.add_argument(
-        "--method", choices=METHODS, default="gradcam", metavar="NAME", help=f"{methods} (default: gradcam)"
-    )
-    parser.add_argument("--budget", choices=BUDGETS, default="balanced", help="how much work (default: balanced)")
+    help_ = f"{methods} (default: {DEFAULT_METHOD})"
+    parser.add_argument("--method", default=DEFAULT_METHOD, metavar="NAME", help=help_)
+    help_ = f"how much work (default: {DEFAULT_BUDGET})"
+    parser.add_argument("--budget", choices=BUDGETS, default=DEFAULT_BUDGET, help=help_)
     add_no_gate(parser)
     parser.add_argument("--evidence", action="store_true", help="measure how far the map can be trusted")
     parser.add_argument("--json", action="store_true", help="JSON on stdout: answer, regions and evidence")
@@ -55,8 +56,10 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from ct_xception.explain.methods import find_method
     from ct_xception.explain.overlay import check_figure, save_figure
 
+    arguments.method = find_method(arguments.method).name
     window = window_of(arguments)
     if arguments.output is None and not (arguments.json or arguments.evidence):
         raise InputError("nothing to do: name a figure with -o OUT, or ask for --json or --evidence.")
@@ -67,62 +70,56 @@ def run(arguments: argparse.Namespace) -> int:
         why = "; ".join(prediction.gate.reasons)
         name = printable(arguments.file)
         raise InputError(f"{name}: refused by the input gate ({why}); --no-gate explains it all the same.")
-    explained = _attribute(arguments, classifier, prediction)
-    attribution = explained.attribution
+    explanation = _explain(arguments, classifier, prediction)
+    attribution = explanation.attribution
     probability = prediction.probabilities[attribution.label]
     if arguments.output is not None:
         picture = arguments.output
         save_figure(picture, prediction.slice, attribution, probability=probability, opacity=arguments.opacity)
-    _print_explanation(arguments, classifier, prediction, explained)
+    _print_explanation(arguments, classifier, prediction, explanation)
     print(RESEARCH_USE, file=sys.stderr)
     return DONE
 
 
-def _attribute(arguments: argparse.Namespace, classifier: Classifier, prediction: Prediction) -> Explained:
-    from ct_xception.explain.attribution import attribute
-    from ct_xception.explain.faithfulness import Explained
+def _explain(arguments: argparse.Namespace, classifier: Classifier, prediction: Prediction) -> Explanation:
+    from ct_xception.explain.explain import explain
 
-    target = classifier.label_index(arguments.target or prediction.label)
-    prepared = classifier.prepare(prediction.slice)
     with progress_bar(arguments.method) as progress:
-        attribution = attribute(
-            classifier.model,
-            prepared.pixel_values,
-            target,
-            box=prepared.crop.box,
-            shape=prediction.slice.pixels.shape,
-            method=arguments.method,
+        return explain(
+            classifier,
+            prediction.slice,
+            arguments.target or prediction.label,
+            arguments.method,
             budget=arguments.budget,
             seed=arguments.seed,
             progress=progress,
         )
-    slice_, box = prediction.slice, prepared.crop.box
-    return Explained(classifier.model, slice_, prepared.pixel_values, box, target, attribution)
 
 
 def _print_explanation(
-    arguments: argparse.Namespace, classifier: Classifier, prediction: Prediction, explained: Explained
+    arguments: argparse.Namespace, classifier: Classifier, prediction: Prediction, explanation: Explanation
 ) -> None:
     """The map in JSON or in sentences, with what was asked for of the evidence."""
-    from ct_xception.explain import summary as account
     from ct_xception.explain.faithfulness import evidence
+    from ct_xception.explain.methods import METHODS
+    from ct_xception.explain.summary import explanation_record, explanation_sentences
     from ct_xception.serving.text import answer_record, describe_gate
 
     found = None
     if arguments.evidence:
         with progress_bar("evidence") as progress:
-            found = evidence(explained, budget=arguments.budget, seed=arguments.seed, progress=progress)
+            found = evidence(explanation, budget=arguments.budget, seed=arguments.seed, progress=progress)
     if arguments.json:
         record = {
             **answer_record(prediction, classifier.name),
-            "explanation": account.explanation_record(explained, found),
+            "explanation": explanation_record(explanation, found),
         }
-        print(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+        print(dump_json(record, indent=2))
         return
     if arguments.output is not None:
-        attribution = explained.attribution
+        attribution = explanation.attribution
         share = percent(prediction.probabilities[attribution.label])
-        method = account.method_title(attribution.method)
+        method = METHODS[attribution.method].title
         print(f"{printable(arguments.output)}: {method} of {attribution.label} ({share})")
-    for sentence in (*describe_gate(prediction.gate), *account.explanation_sentences(explained, found)):
+    for sentence in (*describe_gate(prediction.gate), *explanation_sentences(explanation, found)):
         print(f"  - {sentence}")

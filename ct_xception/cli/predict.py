@@ -63,16 +63,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _find_files(inputs: Sequence[str], refused: list[SliceError]) -> Iterator[Path]:
     """The files named, and the readable ones in the folders named, sorted; what is neither goes to `refused`."""
-    from ct_xception.imaging.source import is_readable_name
+    from ct_xception.imaging.source import describe_passed_over, find_files
 
     for name in inputs:
-        path, found = Path(name), False
+        path = Path(name)
         if path.is_dir():
-            for file in sorted(path.rglob("*")):
-                if not file.name.startswith(".") and file.is_file() and is_readable_name(file):
-                    found = True
-                    yield file
-            if not found:
+            found = find_files(path)
+            yield from found.files
+            if found.passed_over:
+                complain(PROGRAM, f"{printable(path)}: left out: {describe_passed_over(found.counts)}.")
+            if not found.files:
                 _refuse(SliceError(path, "the folder holds no image or DICOM file", "name another folder"), refused)
         elif path.exists():
             yield path

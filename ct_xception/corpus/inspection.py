@@ -7,37 +7,54 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.corpus.listing import CorpusOptions, Item
 from ct_xception.errors import SliceError
-from ct_xception.files import sha256_file
 from ct_xception.imaging.reader import read_slice
-from ct_xception.imaging.source import DICOM_SUFFIXES
+from ct_xception.imaging.source import is_dicom, open_source
 
+if TYPE_CHECKING:
+    import datasets
+
+BLOCK = 2**20
+CT_SLICE, NO_IMAGE = "CT slice", "no image"
+# Computed radiography, CT and MR image storage (PS3.4 annex B.5); those of reports and doses begin otherwise.
+IMAGE_CLASSES = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.[124](\.\d+)*")
+OTHER_KINDS = {
+    NO_IMAGE: "DICOM files without an image",
+    "localizer": "localizers",
+    "secondary capture": "secondary captures",
+    "other modality": "DICOM slices of another modality",
+}
 SHOWN = 12  # sentences on unreadable files; a broken disk would fill the screen
 
-Reader: TypeAlias = Callable[[Item], "Path | bytes"]
+Reader: TypeAlias = Callable[[Item], "Path | bytes"]  # where an item's untouched file is
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """What opening an image told: its bytes' hash, a sentence if it cannot be read, patient and series if DICOM.
+    """What opening an image told: its bytes' hash, a sentence if it cannot be read, and of DICOM whose and what it is.
 
-    `mask_problem` is a sentence where its mask cannot be used, `mask_missing` where that is not there.
+    `kind` is one of `imaging.dicom.KINDS`, empty for a picture. `mask_problem` is a sentence where its mask cannot be
+    used, `mask_missing` where that is not there.
     """
 
     digest: str = ""
     problem: str = ""
     missing: bool = False
     patient: str = ""
+    study: str = ""
+    kind: str = ""
     series: str = ""
     mask_problem: str = ""
     mask_missing: bool = False
@@ -59,42 +76,71 @@ def _inspect(item: Item, read: Reader, options: CorpusOptions) -> Inspected:
     if isinstance(content, Path) and not os.path.lexists(content):
         return Inspected(missing=True)
     try:
+        one = _identify(content, item.source)
         mask_problem, mask_missing = "", item.mask is not None and not os.path.lexists(item.mask)
-        if options.decode:
+        if options.decode and one.kind != NO_IMAGE:
             slice_ = read_slice(content, window=options.window, frame=options.frame, name=item.source)
             if item.mask is not None and not mask_missing:
-                mask_problem = _mask_problem(item, item.mask, slice_.pixels.shape)
-        digest = sha256_file(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
-        patient, series = _dicom_identity(content)
-        return Inspected(digest, patient=patient, series=series, mask_problem=mask_problem, mask_missing=mask_missing)
+                mask_problem = _mask_problem(item.source, item.mask, slice_.pixels.shape)
+        return replace(one, mask_problem=mask_problem, mask_missing=mask_missing)
     except SliceError as error:
         return Inspected(problem=str(error).rstrip("."))
     except OSError as error:
         return Inspected(problem=f"{item.source}: cannot be read ({error.strerror}); mend or remove it")
 
 
-def _mask_problem(item: Item, mask: Path, shape: tuple[int, ...]) -> str:
+def _mask_problem(source: str, mask: Path, shape: tuple[int, ...]) -> str:
     try:
         str(mask).encode()
         found = read_mask(mask).shape
     except UnicodeEncodeError:
-        return f"the mask of {item.source} has a name that is not UTF-8; rename it"
+        return f"the mask of {source} has a name that is not UTF-8; rename it"
     except (SliceError, OSError) as error:
-        return f"the mask of {item.source} cannot be read: {str(error).rstrip('.')}"
+        return f"the mask of {source} cannot be read: {str(error).rstrip('.')}"
     if found == shape:
         return ""
     sizes = " pixels and its image ".join(f"{columns} x {rows}" for rows, columns in (found, shape))
-    return f"the mask of {item.source} has {sizes}; give masks of the images' own size"
+    return f"the mask of {source} has {sizes}; give masks of the images' own size"
 
 
-def _dicom_identity(content: Path | bytes) -> tuple[str, str]:
-    """PatientID, or the study where that is empty, and the series of a DICOM file; both empty for a picture."""
-    if not isinstance(content, Path) or (content.suffix and content.suffix.lower() not in DICOM_SUFFIXES):
-        return "", ""
-    from ct_xception.imaging.dicom import read_header
+def _identify(content: Path | bytes, name: str) -> Inspected:
+    """The hash of a file's bytes and, where they are DICOM whatever their name, its patient, study and series."""
+    with open_source(content, name) as stream:  # a pipe or a device would never end
+        digest = hashlib.sha256()
+        while block := stream.read(BLOCK):
+            digest.update(block)
+        stream.seek(0)
+        if not is_dicom(stream):
+            return Inspected(digest.hexdigest())
+    from ct_xception.imaging.dicom import classify_dicom, read_header
 
-    header = read_header(content)
-    return header.patient_id or header.study_uid, header.series_uid
+    try:
+        header = read_header(content)
+    except SliceError:  # whether it can be read is told by decoding it
+        return Inspected(digest.hexdigest())
+    kind, sop_class = classify_dicom(header), header.sop_class
+    if kind == NO_IMAGE and (IMAGE_CLASSES.fullmatch(sop_class) or not (sop_class or _is_directory(name))):
+        kind = ""  # an image that lost its pixels is damaged, and is told by decoding it
+    one = Inspected(digest.hexdigest(), kind=kind, patient=header.patient_id, study=header.study_uid)
+    return replace(one, series=header.series_uid)
+
+
+def _is_directory(name: str) -> bool:
+    """Whether a file is the directory of a DICOM medium (PS3.10 section 8.6), which has that very name."""
+    return name.rsplit("/", 1)[-1].casefold() == "dicomdir"
+
+
+def leave_out_kinds(
+    items: list[Item], inspected: Sequence[Inspected], passed_over: Counter[str]
+) -> tuple[list[Item], list[Inspected]]:
+    """What is left without DICOM files that hold no image and, beside CT slices, those that are none; all counted."""
+    kinds = Counter(one.kind for one in inspected)
+    unwanted = {NO_IMAGE} | (set(OTHER_KINDS) if kinds[CT_SLICE] else set())
+    kept = [(item, one) for item, one in zip(items, inspected, strict=True) if one.kind not in unwanted]
+    for kind in sorted(unwanted):
+        if kinds[kind]:
+            passed_over[OTHER_KINDS[kind]] += kinds[kind]
+    return [item for item, _ in kept], [one for _, one in kept]
 
 
 def file_problems(items: Sequence[Item], inspected: Sequence[Inspected]) -> list[str]:
@@ -106,8 +152,29 @@ def file_problems(items: Sequence[Item], inspected: Sequence[Inspected]) -> list
         if missing:
             shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
             named = f"{len(missing)} {what} are named but not there ({shown})"
-            problems.append(f"{named}; mend the paths or remove the {'rows' if what == 'images' else 'column'}")
+            where = " (--image_root, --image_template)" if what == "images" else ""
+            problems.append(f"{named}; mend the paths{where} or remove the {'rows' if what == 'images' else 'column'}")
     return problems
+
+
+def problems_of_survey(
+    dataset: Mapping[str, datasets.Dataset], failed: Mapping[str, str], sizes: Mapping[str, tuple[int, int]]
+) -> list[str]:
+    """As `file_problems`, of a corpus that was loaded undecoded and surveyed since.
+
+    `failed` {source: reason} could not be read, `sizes` {source: (rows, columns)} are those of all the others.
+    """
+    unreadable = [f"{source}: {reason.rstrip('.')}" for source, reason in failed.items()]
+    problems = _shortened(unreadable, "images that cannot be read")
+    masks = []
+    for part in dataset.values():
+        named = part.select_columns(["source", "mask"]) if "mask" in part.column_names else ()
+        masks += [(row["source"], row["mask"]) for row in named if row["mask"] and row["source"] in sizes]
+    told = [
+        _mask_problem(source, Path(mask), sizes[source][::-1]) and _mask_problem(source, Path(mask), sizes[source])
+        for source, mask in masks  # a picture that says how it lies is turned when it is read
+    ]
+    return problems + _shortened([one for one in told if one], "masks that cannot be used")
 
 
 def _shortened(problems: list[str], what: str) -> list[str]:

@@ -11,17 +11,31 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ct_xception.errors import printable
 
 SPLITS = ("train", "validation", "test")
-SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "valid": "validation", "val": "validation", "validation": "validation", "dev": "validation",
-    "test": "test", "testing": "test",
+IGNORED_SPLIT = "ignore"
+_SPLIT_WORDS = {
+    "train": "train", "training": "train", "trn": "train",
+    "valid": "validation", "val": "validation", "validation": "validation", "validate": "validation",
+    "dev": "validation",
+    "test": "test", "testing": "test", "tst": "test", "holdout": "test",
 }  # fmt: skip
+_SHORT_WORDS = {"tr": "train", "ts": "test", "te": "test", "va": "validation"}  # beside another word: imagesTr
+# What people write beside the word of a split: train_set, seg_train, Test cases, Train_data, COCO's train2017.
+_BESIDE = frozenset(
+    "set sets data dataset datasets images image imgs img pictures folder split splits subset partition files samples "
+    "cases scans scan slices ct cts xray mri dicom png jpg seg cls classification original raw new final the".split()
+)
+_GLUED = re.compile(
+    "(train|training|trn|test|testing|tst|val|valid|validation|dev)(?:set|data|dataset|images?|imgs?|split|samples)?"
+    r"(?:(?:19|20)\d\d)?"
+)
+_FOLD = re.compile(r"(cv|k|cross)?[\s_-]*folds?[\s_-]*\d+", re.IGNORECASE)
 
 Found = tuple[str, str]  # the split, and the class as the source names it
 Words = tuple[str, ...]
@@ -29,7 +43,21 @@ Words = tuple[str, ...]
 
 def split_of(name: str, split_map: Mapping[str, str]) -> str | None:
     """The split that a folder or a value of a split column means, None if it is no name of one."""
-    return split_map.get(name) or SPLIT_NAMES.get(name.strip().casefold())
+    if name in split_map:
+        return split_map[name]
+    parts = words(re.sub("(?<=[a-z])(?=[A-Z])", " ", name.strip()))
+    told = [part for part in parts if part not in _BESIDE]
+    if len(told) != 1:
+        return None
+    if len(parts) > 1 and told[0] in _SHORT_WORDS:
+        return _SHORT_WORDS[told[0]]
+    glued = _GLUED.fullmatch(told[0])
+    return _SPLIT_WORDS.get(glued[1] if glued else told[0])
+
+
+def is_fold(name: str) -> bool:
+    """Whether a name is that of a part of a cross-validation, such as `fold1`."""
+    return _FOLD.fullmatch(name.strip()) is not None
 
 
 def display_name(name: str) -> str:
@@ -58,11 +86,42 @@ class ClassTable:
 
 
 def exact_classes(found: Iterable[Found], class_map: Mapping[str, str]) -> ClassTable:
-    """Labels of a column mean themselves, unless `class_map` says otherwise."""
+    """Labels of a column mean themselves, unless `class_map` says otherwise; a label spelt twice is asked about."""
     names = sorted(set(found))
-    table = ClassTable({(split, name): class_map.get(name, name) for split, name in names})
+    given = {(split, name): class_map.get(f"{split}/{name}") or class_map.get(name) for split, name in names}
+    table = ClassTable({one: mapped or one[1] for one, mapped in given.items()})
     table.problems += _unused(class_map, names)
+    spellings: dict[str, set[str]] = {}
+    for one, mapped in given.items():
+        if not mapped:
+            spellings.setdefault(" ".join(re.split(r"[\s_]+", one[1].casefold())), set()).add(one[1])
+    table.problems += [_spelt_twice(sorted(names), "labels") for names in spellings.values() if len(names) > 1]
     return table
+
+
+def several_labels(names: Iterable[str], class_map: Mapping[str, str]) -> list[str]:
+    """Cells that seem to name several classes, as `A|B` where A or B is a label too: a classifier takes one of them."""
+    rows = Counter(name for name in names if name not in class_map)
+    parts = {name: [part.strip() for part in re.split(r"\||;|,(?=\s*\S)|\s\+\s", name)] for name in rows}
+    used = Counter(part for several in parts.values() for part in set(several))
+    found = [
+        name for name, several in parts.items()
+        if len(several) > 1 and ("|" in name or ";" in name or all(used[part] > 1 for part in several))
+        and any(used[part] > 1 for part in several)
+    ]  # fmt: skip
+    if not found:
+        return []
+    said = f"{sum(rows[name] for name in found)} rows name several classes in one cell, such as {printable(found[0])!r}"
+    remedy = (
+        f"--exclude '{_between(found)}' leaves them out, --class_map '{printable(found[0])}=CLASS' gives one a class"
+    )
+    return [f"{said}, and a classifier takes one; {remedy}"]
+
+
+def _between(found: list[str]) -> str:
+    """A pattern of --exclude for cells of several classes."""
+    mark = next((mark for mark in "|;,+" if all(mark in name for name in found)), "|")
+    return f"*{mark}*"
 
 
 def matched_classes(found: Iterable[Found], class_map: Mapping[str, str]) -> ClassTable:
@@ -100,14 +159,15 @@ def _listed(names: Iterable[str], most: int = 8) -> str:
 
 def _twins(members: list[Found]) -> list[str]:
     """Two folders of one split may mean one class, but only the user can say so."""
-    problems = []
-    for split in SPLITS:
-        twins = [name for one, name in members if one == split]
-        if len(twins) > 1:
-            quoted = " and ".join(repr(printable(name)) for name in twins)
-            said = f"the {split} folders {quoted} are one class spelt twice, or two"
-            problems.append(f"{said}; settle it with --class_map {_quote(twins[0])}=CLASS for each")
-    return problems
+    held = {split: [name for one, name in members if one == split] for split in SPLITS}
+    return [_spelt_twice(names, f"{split} folders") for split, names in held.items() if len(names) > 1]
+
+
+def _spelt_twice(names: list[str], what: str) -> str:
+    quoted = " and ".join(repr(printable(name)) for name in names)
+    times = "twice, or two" if len(names) == 2 else f"{len(names)} times, or several"
+    said = f"the {what} {quoted} are one class spelt {times}"
+    return f"{said}; settle it with --class_map {_quote(names[0])}=CLASS for each"
 
 
 def _quote(name: str) -> str:

@@ -2,6 +2,7 @@
 
     load_corpus("corpora/chest-ct")            SPLIT/CLASS/…, CLASS/SPLIT/… or CLASS/…, pictures or DICOM
     load_corpus("labels.csv")                  paths and labels, with patients and splits if it has such columns
+    load_corpus("saved")                       a folder of `save_to_disk`, or a clone of a Hub dataset
     load_corpus("user/name")                   a dataset of the Hub; user/name@revision for one version of it
     load_corpus("phantom:patients=40,seed=1")  generated once into the cache
 
@@ -13,34 +14,25 @@ corpus is found before anything slow starts, and raised as one CorpusError.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.corpus.inspection import Inspected, Reader, drop_masks_nowhere, file_problems, inspect_all
-from ct_xception.corpus.labels import SPLITS, ClassTable, exact_classes, matched_classes, split_of
-from ct_xception.corpus.listing import (
-    COLUMNS,
-    TABLE_SUFFIXES,
-    CorpusOptions,
-    Item,
-    Listing,
-    apply_group_pattern,
-    list_folder,
-    list_table,
-)
+from ct_xception.corpus.groups import settle_groups
+from ct_xception.corpus.inspection import Inspected, drop_masks_nowhere, file_problems, inspect_all, leave_out_kinds
+from ct_xception.corpus.labels import SPLITS, ClassTable, exact_classes, matched_classes, several_labels
+from ct_xception.corpus.listing import CorpusOptions, Item, Listing, apply_group_pattern
+from ct_xception.corpus.sources import find_source
 from ct_xception.corpus.summary import corpus_report, corpus_summary, public_report
-from ct_xception.errors import CorpusError, InputError, printable
+from ct_xception.errors import CorpusError, printable
 
 if TYPE_CHECKING:
     import datasets
 
 __all__ = ["Corpus", "CorpusOptions", "corpus_summary", "load_corpus", "public_report"]
-
-HUB_SECONDS = 10.0  # to wait for the Hub's first answer
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,59 +51,51 @@ def load_corpus(source: str | os.PathLike[str], options: CorpusOptions | None = 
     """
     options = options or CorpusOptions()
     name = os.fspath(source)
-    listing, read = _list_source(name, options)
+    listing = find_source(name).list_corpus(name, options)
     if options.group_pattern:
         apply_group_pattern(listing, options.group_pattern)
+    inspected = inspect_all(listing.items, listing.read, options)
+    emptied, inspected = _leave_out_kinds(listing, inspected)
     table = _classes(listing, options)
-    problems = [*listing.problems, *table.problems, *_class_problems(listing, table, name)]
-    inspected = inspect_all(listing.items, read, options)
+    problems = [*listing.problems, *emptied, *table.problems, *_class_problems(listing, table, name)]
     if options.mask_column is None and (without := drop_masks_nowhere(listing.items, inspected)) is not None:
         inspected = without
         listing.notes.append("its column of masks names no file that is there, and is left out")
     problems += file_problems(listing.items, inspected)
     if problems:
         raise CorpusError(list(dict.fromkeys(problems)))
-    _settle_groups(listing, inspected)
+    settle_groups(listing, inspected)
     digests = [one.digest for one in inspected]
     report = corpus_report(name, listing, table, digests, options.decode)
-    return Corpus(_build(listing, table, read), table.label_names, report)
+    return Corpus(_build(listing, table), table.label_names, report)
 
 
-def _list_source(name: str, options: CorpusOptions) -> tuple[Listing, Reader]:
-    """List a source, whichever kind it is, and say how one of its items is read."""
-    if name == "phantom" or name.startswith("phantom:"):
-        listing = list_folder(_phantom_folder(name), options)
-        listing.kind = "phantom"
-        return listing, _read_file
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return list_folder(path, options), _read_file
-    if path.is_file():
-        if path.suffix.lower() not in TABLE_SUFFIXES:
-            kinds = ", ".join(TABLE_SUFFIXES)
-            raise InputError(f"{printable(path)} is a file but no table ({kinds}); give a folder or a table of images.")
-        return list_table(path, options), _read_file
-    if _is_hub_id(name):
-        return _list_hub(name, options)
-    wanted = "a folder, a CSV or Parquet file, a Hub dataset as USER/NAME, or phantom"
-    raise InputError(f"{printable(name)}: no such folder or file; give {wanted}.")
-
-
-def _read_file(item: Item) -> Path | bytes:
-    return item.content if item.path is None and item.content is not None else Path(item.path or "")
+def _leave_out_kinds(listing: Listing, inspected: list[Inspected]) -> tuple[list[str], list[Inspected]]:
+    """Leave out DICOM files that are no slices; a class that would have no other is a problem."""
+    before = Counter(item.found for item in listing.items)
+    listing.items, kept = leave_out_kinds(listing.items, inspected, listing.passed_over)
+    gone = before.keys() - {item.found for item in listing.items}
+    return [
+        f"all {before[name]} files of the class {printable(name)!r} are no CT slices but localizers, screen saves or "
+        "other DICOM files; leave it out with --exclude"
+        for name in sorted(gone)
+    ], kept
 
 
 def _classes(listing: Listing, options: CorpusOptions) -> ClassTable:
     found = [(item.split, item.found) for item in listing.items if item.found]
     if listing.exact_labels:
-        return exact_classes(found, options.class_map)
+        table = exact_classes(found, options.class_map)
+        table.problems += several_labels([name for _, name in found], options.class_map)
+        return table
     return matched_classes([*found, *listing.empty_classes], options.class_map)
 
 
 def _class_problems(listing: Listing, table: ClassTable, name: str) -> list[str]:
     """Empty classes, one class only, and classes that only the test split (or no training image) has."""
     problems = [
-        f"the class folder {printable(folder)!r} of {split} holds no image that can be read; fill it or remove it"
+        f"the class folder {printable(folder)!r} of {split} holds no image that can be read; "
+        "fill it, remove it or --exclude it"
         for split, folder in listing.empty_classes
     ]
     by_class: dict[str, set[str]] = {}
@@ -136,25 +120,7 @@ def _quoted(name: str) -> str:
     return f"'{printable(name)}'" if " " in name else printable(name)
 
 
-def _settle_groups(listing: Listing, inspected: list[Inspected]) -> None:
-    """Every image gets a group: what the source says, else the DICOM patient, else the series, else its own name."""
-    patients = series = 0
-    for item, one in zip(listing.items, inspected, strict=True):
-        item.series = item.series or one.series
-        if not item.group and one.patient:
-            item.group, patients = one.patient, patients + 1
-        elif not item.group and item.series:
-            item.group, series = item.series, series + 1
-    if (patients or series) and not listing.group_origin:
-        listing.group_origin = "DICOM PatientID" if patients else "series"
-    alone = sum(not item.group for item in listing.items)
-    if alone:
-        listing.notes.append(f"nothing says whose image it is for {alone} of {len(listing.items)}; each stands alone")
-    for item in listing.items:
-        item.group = item.group or item.source
-
-
-def _build(listing: Listing, table: ClassTable, read: Reader) -> datasets.DatasetDict:
+def _build(listing: Listing, table: ClassTable) -> datasets.DatasetDict:
     import datasets
 
     features = datasets.Features(
@@ -167,28 +133,33 @@ def _build(listing: Listing, table: ClassTable, read: Reader) -> datasets.Datase
         features["series"] = datasets.Value("string")
     if any(item.mask for item in listing.items):
         features["mask"] = datasets.Value("string")
-    index = {name: position for position, name in enumerate(table.label_names)}
     splits = {}
     for split in SPLITS:
         items = [item for item in listing.items if item.split == split]
-        columns: dict[str, list[Any]] = {
-            "label": [index[table.classes[split, item.found]] for item in items],
-            "group": [printable(item.group) for item in items],
-            "source": [item.source for item in items],
-        }
-        if "series" in features:
-            columns["series"] = [printable(item.series) for item in items]
-        if "mask" in features:
-            columns["mask"] = ["" if item.mask is None else str(item.mask.absolute()) for item in items]
+        columns = {name: values for name, values in _cells(items, table).items() if name in features}
         if items and split in listing.loaded:  # the images stay where `datasets` has them
             loaded = listing.loaded[split]
+            if len(items) < len(loaded):
+                loaded = loaded.select([item.row for item in items])
             for name, values in columns.items():
                 loaded = loaded.add_column(name, values)
             splits[split] = loaded.cast(features)
         elif items:
-            images = {"image": [_image_cell(read(item)) for item in items]}
+            images = {"image": [_image_cell(listing.read(item)) for item in items]}
             splits[split] = datasets.Dataset.from_dict(images | columns, features=features)
     return datasets.DatasetDict(splits)
+
+
+def _cells(items: Sequence[Item], table: ClassTable) -> dict[str, list[Any]]:
+    """The columns beside the images."""
+    index = {name: position for position, name in enumerate(table.label_names)}
+    return {
+        "label": [index[table.classes[item.split, item.found]] for item in items],
+        "group": [printable(item.group) for item in items],
+        "source": [item.source for item in items],
+        "series": [printable(item.series) for item in items],
+        "mask": ["" if item.mask is None else str(item.mask.absolute()) for item in items],
+    }
 
 
 def _image_cell(content: Path | bytes) -> dict[str, Any]:
@@ -201,167 +172,3 @@ def _image_cell(content: Path | bytes) -> dict[str, Any]:
     except UnicodeEncodeError:  # a name that is not UTF-8
         return {"path": None, "bytes": content.read_bytes()}
     return {"path": path, "bytes": None}
-
-
-def _phantom_folder(name: str) -> Path:
-    """The cached phantom of a source such as `phantom:patients=40,classes=benign+malignant,plant=leaks:20`."""
-    from ct_xception.phantom import corpus as phantom
-
-    given = _phantom_options(name)
-    options = phantom.PhantomOptions(**given)
-    # Another version of the code that draws would give other images under the same options.
-    code = "".join(file.read_text("utf-8") for file in sorted(Path(phantom.__file__).parent.glob("*.py")))
-    key = hashlib.sha256(f"{options!r}{code}".encode()).hexdigest()[:16]
-    folder = _cache() / f"phantom-{key}"
-    if not (folder / "metadata.csv").is_file():
-        try:
-            phantom.generate_phantom(folder, **given)
-        except (InputError, OSError):
-            if not (folder / "metadata.csv").is_file():  # else another process was faster
-                raise
-    return folder
-
-
-def _phantom_options(name: str) -> dict[str, Any]:
-    from ct_xception.phantom.corpus import REFERENCE_CLASSES, class_names
-
-    numbers = {"patients": "patients", "slices": "slices_per_patient", "size": "size", "seed": "seed"}
-    options: dict[str, Any] = {"classes": REFERENCE_CLASSES}
-    for part in filter(None, name.removeprefix("phantom").removeprefix(":").split(",")):
-        key, _, value = part.partition("=")
-        if key in numbers and value.isdecimal():
-            options[numbers[key]] = int(value)
-        elif key == "classes" and value:
-            options["classes"] = class_names(int(value) if value.isdecimal() else value.split("+"))
-        elif key == "plant" and value:
-            options["plant"] = tuple(value.split("+"))
-        else:
-            known = "patients=N, slices=N, size=N, seed=N, classes=N or A+B+C, plant=KIND:N+KIND"
-            raise InputError(f"{printable(name)}: {printable(part)!r} is no option of the phantom; it takes {known}.")
-    return options
-
-
-def _cache() -> Path:
-    own, shared = os.environ.get("CT_XCEPTION_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    return Path(own) if own else (Path(shared) if shared else Path.home() / ".cache") / "ct-xception"
-
-
-def _is_hub_id(name: str) -> bool:
-    return re.fullmatch(r"[\w][\w.-]*/[\w][\w.-]*(@[\w./-]+)?", name) is not None
-
-
-def _list_hub(name: str, options: CorpusOptions) -> tuple[Listing, Reader]:
-    """List a dataset of the Hub, downloaded into the cache of `datasets`."""
-    import datasets
-
-    listing = Listing("hub", exact_labels=True)
-    loaded = _download(name)
-    listing.split_names = {given: split for given in loaded if (split := split_of(given, options.split_map))}
-    for given, part in loaded.items():
-        split = split_of(given, options.split_map)
-        if split is None:
-            said = f"{name} has the split {printable(given)!r}, which is no known name of one"
-            listing.problems.append(f"{said}; settle it with --split_map {printable(given)}=train (or ignore)")
-        elif split in listing.loaded:
-            said = f"two splits of {name} mean {split}"
-            listing.problems.append(f"{said}; settle it with --split_map {printable(given)}=ignore")
-        elif split in SPLITS:
-            columns = _hub_columns(name, part, options, listing.problems)
-            if columns and not _add_hub_gaps(part, given, columns, listing.problems):
-                _list_hub_split(part, split, columns, listing)
-                undecoded = part.cast_column(columns["image"], datasets.Image(decode=False))
-                images = undecoded.select_columns([columns["image"]])
-                if columns["image"] != "image":  # to its own name `datasets` would not rename it
-                    images = images.rename_column(columns["image"], "image")
-                listing.loaded[split] = images
-
-    def read(item: Item) -> Path | bytes:
-        cell = listing.loaded[item.split][item.row]["image"]
-        return cell["bytes"] if cell["bytes"] is not None else Path(cell["path"])
-
-    return listing, read
-
-
-def _download(name: str) -> datasets.DatasetDict:
-    """A Hub dataset, or one clear sentence within seconds; code of the dataset's own is never run."""
-    import datasets
-    import huggingface_hub
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-
-    repo, _, revision = name.partition("@")
-    try:
-        if not huggingface_hub.constants.is_offline_mode():
-            # Asked first: `datasets` alone would try an absent Hub six times, for half a minute.
-            huggingface_hub.HfApi().dataset_info(repo, revision=revision or None, timeout=HUB_SECONDS)
-        return datasets.load_dataset(repo, revision=revision or None)
-    except GatedRepoError:
-        problem = f"the Hub dataset {repo} is gated; ask for access on its page and log in with hf auth login"
-    except (RepositoryNotFoundError, RevisionNotFoundError, datasets.exceptions.DatasetNotFoundError):
-        problem = f"{name} is neither a folder here nor a dataset of the Hub that you may read; check the name"
-    except Exception as error:  # a dozen classes, of httpx2, of datasets and of its readers
-        problem = _hub_failure(name, error)
-    raise CorpusError([problem])
-
-
-def _hub_failure(name: str, error: Exception) -> str:
-    import huggingface_hub
-
-    reason = printable(" ".join(str(error).split()))[:200] or type(error).__name__
-    if huggingface_hub.constants.is_offline_mode():
-        remedy = "unset HF_HUB_OFFLINE to download it, or give a folder or a table"
-        return f"{name} is no folder here, and the Hub is switched off (HF_HUB_OFFLINE) with no copy cached; {remedy}"
-    if isinstance(error, OSError) or type(error).__module__.startswith("httpx"):
-        remedy = "check the network, or give a folder or a table"
-        return f"{name} is no folder here, and the Hub did not answer ({reason}); {remedy}"
-    return f"the Hub dataset {name} cannot be loaded ({reason}); download it and give its folder"
-
-
-def _hub_columns(name: str, part: datasets.Dataset, options: CorpusOptions, problems: list[str]) -> dict[str, str]:
-    """The columns of image, label and perhaps group: by option, by type, or by the known names."""
-    import datasets
-
-    typed = {"image": datasets.Image, "label": datasets.ClassLabel}
-    found = {}
-    if options.mask_column is not None:
-        problems.append("--mask_column: masks are read from files that a table names, not from datasets of the Hub")
-    for role in ("image", "label", "group", "series"):
-        given = getattr(options, f"{role}_column")
-        of_type = [column for column, kind in part.features.items() if isinstance(kind, typed.get(role, ()))]
-        named = [column for known in COLUMNS[role] for column in part.column_names if column.lower() == known]
-        both = [column for column in named if column in of_type]
-        choices = [given] if given else of_type if len(of_type) == 1 else both or named
-        if choices and choices[0] in part.column_names:
-            found[role] = choices[0]
-        elif given or role not in ("group", "series"):
-            shown = ", ".join(printable(column) for column in part.column_names)
-            problems.append(f"{name} has no column known to hold the {role}; name one with --{role}_column: {shown}")
-    return found if {"image", "label"} <= set(found) else {}
-
-
-def _add_hub_gaps(part: datasets.Dataset, given: str, columns: dict[str, str], problems: list[str]) -> bool:
-    """Whether rows of a split lack a label (null, or -1 as on the Hub's unlabelled test splits) or an image."""
-    gaps = {
-        "label": sum(label is None or label == -1 for label in part[columns["label"]]),
-        "image": part.data.column(columns["image"]).null_count,  # of the table itself: no image is decoded
-    }
-    for role, count in gaps.items():
-        if count:
-            said = f"{count} of {len(part)} rows of the split {printable(given)!r} have no {role}"
-            problems.append(f"{said}; leave the split out with --split_map {printable(given)}=ignore, or complete it")
-    return any(gaps.values())
-
-
-def _list_hub_split(part: datasets.Dataset, split: str, columns: dict[str, str], listing: Listing) -> None:
-    import datasets
-
-    kind = part.features[columns["label"]]
-    labels = list(part[columns["label"]])
-    names = kind.int2str(labels) if isinstance(kind, datasets.ClassLabel) else [str(label) for label in labels]
-    groups = list(part[columns["group"]]) if "group" in columns else [""] * len(names)
-    if "group" in columns:
-        listing.group_origin = f"column {columns['group']}"
-    series = list(part[columns["series"]]) if "series" in columns else [""] * len(names)
-    for row, (name, group, one) in enumerate(zip(names, groups, series, strict=True)):
-        item = Item(f"{split}/{row}", split, name, row=row)
-        item.group, item.series = ("" if value is None else str(value) for value in (group, one))
-        listing.items.append(item)

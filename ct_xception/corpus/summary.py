@@ -10,7 +10,9 @@ from typing import Any
 
 from ct_xception.corpus.labels import SPLITS, ClassTable
 from ct_xception.corpus.listing import Item, Listing
+from ct_xception.corpus.sources import source_of
 from ct_xception.errors import printable
+from ct_xception.imaging.source import describe_passed_over
 
 
 def corpus_report(
@@ -34,16 +36,35 @@ def corpus_report(
         ],
         "split_table": {printable(given): split for given, split in sorted(listing.split_names.items())},
         "groups": {"count": len({item.group for item in items}), "origin": listing.group_origin or None},
-        "ignored": {"files": listing.ignored_files, "folders": [printable(one) for one in listing.ignored_folders]},
+        "passed_over": {kind: number for kind, number in sorted(listing.passed_over.items()) if number},
+        "ignored_folders": [printable(one) for one in listing.ignored_folders],
         "decoded": decoded,
+        "untaken": listing.untaken,
         "notes": [*_class_notes(counts, splits, table), *listing.notes],
+        "details": listing.details,
     }
 
 
 def public_report(report: Mapping[str, Any]) -> dict[str, Any]:
-    """A corpus report as a checkpoint may carry it to the world: of a path on this machine, the last part alone."""
-    local = report["kind"] not in ("phantom", "hub")
-    return dict(report) | ({"source": Path(report["source"]).name} if local else {})
+    """A corpus report as a checkpoint may carry it to the world: no file's name, and of a path its last part alone."""
+    return {name: value for name, value in report.items() if name != "details"} | {"source": public_name(report)}
+
+
+def public_name(report: Mapping[str, Any]) -> str:
+    """What a corpus is called where others read it."""
+    return str(report["source"]) if is_public(report) else Path(report["source"]).name
+
+
+def is_public(report: Mapping[str, Any]) -> bool:
+    """Whether a corpus goes by a name that means the same to everybody, rather than by a path of one machine."""
+    source = source_of(str(report.get("kind")))
+    return source is not None and source.public
+
+
+def is_generated(report: Mapping[str, Any]) -> bool:
+    """Whether a corpus's images were drawn by a program, so that they belong to nobody."""
+    source = source_of(str(report.get("kind")))
+    return source is not None and source.generated
 
 
 def content_hash(items: Iterable[Item], table: ClassTable, digests: Iterable[str]) -> str:
@@ -71,8 +92,13 @@ def corpus_summary(report: Mapping[str, Any]) -> str:
     for row in report["class_table"]:
         if row["found"] != row["class"]:
             lines.append(f"{row['split']}/{row['found']} is {row['class']!r} ({row['images']} images)")
-    ignored = report["ignored"]
-    if ignored["files"] or ignored["folders"]:
-        folders = f" and the folders {', '.join(ignored['folders'])}" if ignored["folders"] else ""
-        lines.append(f"left out: {ignored['files']} other files{folders}")
-    return "\n".join([*lines, *(f"note: {note}" for note in report["notes"])])
+    if report["passed_over"] or report["ignored_folders"]:
+        lines.append(f"left out: {left_out(report)}")
+    said = [*report["untaken"], *report["notes"], *report["details"]]
+    return "\n".join([*lines, *(f"note: {note}" for note in said)])
+
+
+def left_out(report: Mapping[str, Any]) -> str:
+    """What lies in a corpus and is not read, by kind and in numbers."""
+    folders = f"the folders {', '.join(report['ignored_folders'])}" if report["ignored_folders"] else ""
+    return " and ".join(filter(None, [describe_passed_over(report["passed_over"]), folders]))

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.errors import SliceError
+from ct_xception.imaging.pictures import FORMATS
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -44,7 +45,6 @@ AnswerBatch = Callable[[Sequence[Item]], Sequence[Answer]]
 
 # Pillow modes that hold more than 8 bits; stock transformers' convert("RGB") clips them to 255.
 _DEEP_MODES = ("I", "F")
-_PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +213,7 @@ def _open_picture(item: Item) -> Image | str:
 
     file = file_of(item)
     try:
-        picture = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=_PICTURE_FORMATS)
+        picture = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
         picture.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"stock transformers cannot open it ({type(error).__name__})"

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.audit.registration import standardise
 from ct_xception.files import atomic_path
-from ct_xception.statistics.intervals import describe_figure
+from ct_xception.statistics.intervals import describe_figure, group_indices
 from ct_xception.statistics.metrics import classification_metrics
 
 if TYPE_CHECKING:
@@ -124,24 +125,17 @@ def nearest_neighbours(
     """
     places, likeness = np.zeros(test.size, np.intp), np.full(test.size, -np.inf, np.float32)
     for at in range(0, test.size, block):
-        asked = _standardised(pictures[test[at : at + block]])
+        asked = standardise(pictures[test[at : at + block]].astype(np.float32))
         chosen, best = places[at : at + block], likeness[at : at + block]
         for start in range(0, train.size, block):
             # Rounded: copies of one picture must tie, whatever the order in which a block's sums were taken.
-            alike = np.round(asked @ _standardised(pictures[train[start : start + block]]).T, 5)
+            others = standardise(pictures[train[start : start + block]].astype(np.float32))
+            alike = np.round(asked @ others.T, 5)
             place = alike.argmax(axis=1)
             value = alike[np.arange(len(asked)), place]
             better = value > best
             best[better], chosen[better] = value[better], start + place[better]
     return places, likeness
-
-
-def _standardised(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Pictures (n, h, w) as rows of mean 0 and length 1; a flat one as zeros."""
-    rows = pictures.reshape(len(pictures), -1).astype(np.float32)
-    rows -= rows.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.maximum(length, np.float32(1e-6))
 
 
 def forest_probabilities(values: NDArray, labels: NDArray, asked: NDArray, count: int, *, seed: int = 0) -> Floats:
@@ -168,48 +162,43 @@ def linear_probabilities(
     The penalty is the one with the lowest log-loss over folds of `groups` (N,) within these very items; 0.01 where
     they are too few for folds.
     """
+    from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
-    if np.unique(labels).size == 1:
+    known = np.unique(labels)
+    if known.size == 1:
         return np.eye(count)[np.full(len(asked), labels[0])]
-    inner, outer = _compressed(values, asked)
-    penalty = _best_penalty(inner, labels, groups, seed)
-    fitted = LogisticRegression(C=penalty, max_iter=1000).fit(inner, labels)
-    return _all_classes(fitted.predict_proba(outer), fitted.classes_, count)
+    # An L2-penalised fit stays as it is under a turn of the axes, and there are no more axes than items.
+    turn = PCA(svd_solver="full") if len(values) < values.shape[1] else "passthrough"
+    space = make_pipeline(StandardScaler(), turn)
+    inner = space.fit_transform(values.astype(np.float64))
+    fitted: Any = LogisticRegression(C=_PENALTIES[1], max_iter=1000)
+    if folds := _inner_folds(labels, groups, seed):
+        fitted = GridSearchCV(fitted, {"C": _PENALTIES}, scoring=_log_loss_of(known), cv=folds)
+    fitted.fit(inner, labels)
+    return _all_classes(fitted.predict_proba(space.transform(asked.astype(np.float64))), fitted.classes_, count)
 
 
-def _compressed(values: NDArray, asked: NDArray) -> tuple[Floats, Floats]:
-    """Values and questions, standardised, along the values' own principal axes.
+def _log_loss_of(known: NDArray) -> Any:
+    from sklearn.metrics import log_loss, make_scorer
 
-    A turn of the axes leaves an L2-penalised fit as it is, and there are no more axes than items: far fewer numbers.
-    """
-    centre, spread = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
-    scale = np.where(spread > 1e-8, spread, 1.0)
-    inner, outer = (values - centre) / scale, (asked - centre) / scale
-    if len(inner) < inner.shape[1]:
-        axes = np.linalg.svd(inner, full_matrices=False)[2]
-        inner, outer = inner @ axes.T, outer @ axes.T
-    return inner, outer
+    return make_scorer(log_loss, greater_is_better=False, response_method="predict_proba", labels=known)
 
 
-def _best_penalty(values: Floats, labels: NDArray, groups: NDArray | None, seed: int) -> float:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import log_loss
+def _inner_folds(labels: NDArray, groups: NDArray | None, seed: int) -> list[tuple[Indices, Indices]]:
+    """Folds that keep groups whole and every class in what is fitted; none where the items are too few."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    members = np.arange(len(labels)) if groups is None else np.unique(groups.astype(str), return_inverse=True)[1]
+    members = group_indices(groups, len(labels))
     known = np.unique(labels)
     if np.unique(members).size < 2 * _INNER_FOLDS or np.bincount(labels)[known].min() < _INNER_FOLDS:
-        return _PENALTIES[1]
-    losses = np.zeros(len(_PENALTIES))
-    folds = StratifiedGroupKFold(_INNER_FOLDS, shuffle=True, random_state=seed)
-    for fit, held in folds.split(values, labels, members):
-        if np.unique(labels[fit]).size < known.size:
-            continue  # a class that lives in one group only says nothing on the penalty
-        for place, penalty in enumerate(_PENALTIES):
-            fitted = LogisticRegression(C=penalty, max_iter=1000).fit(values[fit], labels[fit])
-            losses[place] += log_loss(labels[held], fitted.predict_proba(values[held]), labels=known) * held.size
-    return _PENALTIES[int(losses.argmin())]
+        return []
+    folds = StratifiedGroupKFold(_INNER_FOLDS, shuffle=True, random_state=seed).split(labels, labels, members)
+    # A class that lives in one group only says nothing on the penalty.
+    return [(fit, held) for fit, held in folds if np.unique(labels[fit]).size == known.size]
 
 
 def _all_classes(probabilities: Floats, known: NDArray, count: int) -> Floats:
@@ -242,7 +231,7 @@ def baseline_figures(
     members = None if groups is None else [group for group, keep in zip(groups, kept, strict=True) if keep]
     figures = {}
     for name in (name for name in BASELINES if name in answers):
-        measured = classification_metrics(answers[name][kept], truth, label_names, members, seed=seed)
+        measured = classification_metrics(answers[name][kept], truth, label_names, members, seed=seed, areas=False)
         figures[name] = {figure: measured[figure] for figure in BASELINE_FIGURES}
     best = max(figures, key=lambda name: figures[name]["accuracy"]["value"])
     compared = compare(truth, model[kept], answers[best][kept], groups=members, seed=seed)
@@ -301,8 +290,6 @@ def write_baselines(path: Path, protocols: Mapping[str, Mapping[str, Any]], labe
     """
     import pyarrow
     import pyarrow.parquet
-
-    from ct_xception.statistics.intervals import group_indices
 
     names, tables = np.asarray(label_names, dtype=object), []
     for protocol, block in protocols.items():

@@ -1,7 +1,7 @@
 """Single answers worth looking at: the surest mistakes and the least certain hits, with the evidence drawn on them.
 
-What the network saw is shown as its closed-form class activation map: for a mistake, that of the class it named and
-that of the class it should have named. Beside it stands the training image that looks most alike.
+Each is shown with its heat map, as every door draws it: for a mistake, that of the class it named and that of the class
+it should have named. Beside it stands the training image that looks most alike.
 """
 
 from __future__ import annotations
@@ -132,15 +132,11 @@ def draw_cases(
 
 def _pictures(classifier: Any, slice_: Any, targets: Sequence[int]) -> Iterator[tuple[str, str]]:
     """The slice, and the evidence for each target on it."""
-    from ct_xception.explain.attribution import attribute
-    from ct_xception.explain.overlay import overlay
+    from ct_xception.explain.explain import explain
+    from ct_xception.explain.overlay import draw_overlay
 
     yield "the slice", image_uri(slice_.pixels, PICTURE_WIDTH)
-    prepared = classifier.prepare(slice_)
     for target in targets:
-        found = attribute(
-            classifier.model, prepared.pixel_values, target, box=prepared.crop.box, shape=slice_.pixels.shape,
-            method="cam",
-        )  # fmt: skip
-        said = "evidence for" if found.strength > 0 else "nothing speaks for"
-        yield f"{said} {found.label}", image_uri(overlay(slice_, found.map), PICTURE_WIDTH)
+        explanation = explain(classifier, slice_, classifier.label_names[target])
+        said = "evidence for" if explanation.attribution.strength > 0 else "nothing speaks for"
+        yield f"{said} {explanation.attribution.label}", image_uri(draw_overlay(explanation), PICTURE_WIDTH)

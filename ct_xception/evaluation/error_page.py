@@ -22,6 +22,7 @@ from ct_xception.errors import InputError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.baselines import nearest_neighbours
 from ct_xception.evaluation.error_cases import Case, Neighbour, draw_cases, least_certain_hits, surest_mistakes
+from ct_xception.evaluation.plots import MOST_CONFUSED
 from ct_xception.evaluation.protocols import GROUPED, TITLES, Protocols
 from ct_xception.evaluation.subgroups import (
     LEAST_ITEMS,
@@ -212,7 +213,7 @@ def _section(
         n=len(known.sources),
         n_groups=len(set(known.groups)),
         accuracy=proportion_figure(~wrong, group, "no file was read").to_dict(),
-        matrix=confusion_matrix(known.labels, predicted, len(names)).tolist(),
+        matrix=confusion_matrix(known.labels, predicted, len(names)).tolist() if len(names) <= MOST_CONFUSED else [],
         confusions=confusions_of(known.labels[wrong], predicted[wrong], names),
         sure=int((wrong & (scores.max(axis=1, initial=0) >= SURE)).sum()),
         recalls=[

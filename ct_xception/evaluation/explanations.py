@@ -3,9 +3,11 @@
     checked = check_heat_maps(folder, dataset, answers, 12)
     record = describe(checked, items, label_names, names)
 
-The maps are Grad-CAM's, of the class that the predictor put first, as the page shows them. What was found of each map
-is kept in explanations.json, from which `explanation_figures` gives the figures of metrics.json again. Where the corpus
-knows the lesions, every map of a right answer is held against its mask too.
+The maps are those that every door shows by default, of the class that the predictor put first. What was found of each
+is kept in explanations.json, from which `explanation_figures` gives the figures of metrics.json again.
+
+Where the corpus knows the lesions, the pointing game is played on every slice with one that the predictor answered
+right: on a wrong answer the map of the class put first has nothing to point at.
 """
 
 from __future__ import annotations
@@ -19,22 +21,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint import EXPLANATIONS_FORMAT
-from ct_xception.evaluation.answers import Answers, Items, read_rows
-from ct_xception.evaluation.pointing import lesion_rows, point_items, pointing_figures
+from ct_xception.corpus.inspection import read_mask
+from ct_xception.errors import SliceError
+from ct_xception.evaluation.answers import Answers, Item, Items, read_rows
 from ct_xception.evaluation.predictions import Names
+from ct_xception.explain.method import COMPARED, DEFAULT_BUDGET, DEFAULT_METHOD
 from ct_xception.statistics.intervals import group_indices, mean_figure, proportion_figure
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from ct_xception.explain.faithfulness import Explained, Pointing
-    from ct_xception.imaging.slice import Slice
+    from ct_xception.explain.explain import Explanation
+    from ct_xception.explain.faithfulness import Pointing
     from ct_xception.imaging.windows import Window
+    from ct_xception.model.modelling import CTXceptionForImageClassification as Network
     from ct_xception.serving.classifier import Classifier
 
-METHOD, BUDGET = "gradcam", "fast"
+NEAR = 0.05  # of the slice's shorter side: so far from a lesion still is near it
 _KEPT = ("deletion", "insertion", "grounds", "agreement", "infidelity", "sensitivity", "randomisation", "warnings")
 _CURVES = ("deletion", "insertion")
+_HITS = {"pointing_game": "hit", "pointing_game_near": "near"}
+_MEANS = {
+    "lesion_overlap": "overlap",
+    "inside_lesion": "inside",
+    "lesion_area": "area",
+    "lesion_near_area": "near_area",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +73,13 @@ def check_heat_maps(
     share: tuple[int, int] = (0, 1),
     progress: bool = False,
     device: str = "cpu",
-    **options: Any,
+    window: Window | None = None,
+    frame: int | None = None,
+    seed: int = 0,
 ) -> Checked:
     """Gather the evidence of `count` maps, and point at the lesions that are known; 0 does neither.
 
-    `share` is (this process, of how many): each looks at its part. `options` are those of `explain_items`, without its
-    `progress`.
+    `share` is (this process, of how many): each looks at its part. `progress` shows bars, which say how long it takes.
     """
     from ct_xception.serving.classifier import Classifier
 
@@ -74,13 +87,13 @@ def check_heat_maps(
         return Checked()
     classifier = Classifier.from_pretrained(checkpoint, device=device, gate=False)
     own = slice(share[0], None, share[1])
-    rows = sample(Items.of(dataset).labels, answers.answered, count, options.get("seed", 0))[own]
+    rows = sample(Items.of(dataset).labels, answers.answered, count, seed)[own]
     lesions = lesion_rows(dataset, answers)[own]
     titles = ("heat maps", "lesions") if progress else (None, None)
-    return Checked(
-        explain_items(classifier, dataset, rows, progress=titles[0], **options),
-        point_items(classifier, dataset, lesions, progress=titles[1], **options),
-    )
+    reading: dict[str, Any] = {"window": window, "frame": frame, "seed": seed}
+    first = examine(classifier, dataset, rows, lesions, progress=titles[0], **reading)
+    left = [row for row in lesions if row not in rows]
+    return Checked.join([first, examine(classifier, dataset, (), left, progress=titles[1], **reading)])
 
 
 def sample(labels: NDArray[np.intp], answered: NDArray[np.bool_], count: int, seed: int) -> list[int]:
@@ -91,44 +104,71 @@ def sample(labels: NDArray[np.intp], answered: NDArray[np.bool_], count: int, se
     return sorted(row for _, _, row in turns[:count])
 
 
-def explain_items(
+def lesion_rows(dataset: Dataset, answers: Answers) -> list[int]:
+    """The rows with a mask that the predictor answered right; none where the corpus has no masks."""
+    if "mask" not in dataset.column_names:
+        return []
+    masked = np.array([bool(mask) for mask in dataset.select_columns(["mask"])[:]["mask"]], bool)
+    right = np.argmax(answers.probabilities, axis=1) == Items.of(dataset).labels
+    return [int(row) for row in np.flatnonzero(masked & right & answers.answered)]
+
+
+def examine(
     classifier: Classifier,
     dataset: Dataset,
     rows: Sequence[int],
+    lesions: Sequence[int],
     *,
     window: Window | None = None,
     frame: int | None = None,
     seed: int = 0,
     progress: str | None = None,
-) -> dict[int, dict[str, Any]]:
-    """{row: what `evidence` finds of its map}; a file that cannot be read any more is left out.
+) -> Checked:
+    """The evidence of the maps of `rows`, and how those of `lesions` fare; each slice is read and explained once.
 
-    `progress` is the title of a bar, None shows none.
+    Files that cannot be read any more are left out, and lesions whose mask is empty or cannot be read. `progress` is
+    the title of a bar, None shows none.
     """
-    read = read_rows(classifier, dataset, rows, window=window, frame=frame, progress=progress)
-    return {row: _evidence(classifier, slice_, seed) for row, _, slice_ in read}
+    from ct_xception.explain.explain import explain
+    from ct_xception.explain.faithfulness import EFFORTS
+    from ct_xception.explain.network_copies import random_networks
+
+    side = classifier.network.pretrained_cfg["input_size"][-1]
+    networks = EFFORTS[DEFAULT_BUDGET].networks if rows else 0
+    random = random_networks(classifier.model, side, networks, seed)
+    wanted = sorted({*rows, *lesions})
+    found: dict[int, Mapping[str, Any]] = {}
+    pointings: dict[int, Pointing] = {}
+    for row, item, slice_ in read_rows(classifier, dataset, wanted, window=window, frame=frame, progress=progress):
+        explanation = explain(classifier, slice_, seed=seed)
+        if row in rows:
+            found[row] = _evidence(explanation, random, seed)
+        if row in lesions and (pointing := _pointing(explanation, item)) is not None:
+            pointings[row] = pointing
+    return Checked(found, pointings)
 
 
-def explain_slice(classifier: Classifier, slice_: Slice, seed: int = 0) -> Explained:
-    """A slice's map for the class that the network puts first."""
-    from ct_xception.explain.attribution import attribute
-    from ct_xception.explain.faithfulness import Explained
-
-    prepared = classifier.prepare(slice_)
-    box, shape = prepared.crop.box, slice_.pixels.shape
-    target = int(classifier.network(prepared.values[None]).logits[0].argmax())
-    heat = attribute(classifier.model, prepared.pixel_values, target, box=box, shape=shape, method=METHOD, seed=seed)
-    return Explained(classifier.model, slice_, prepared.pixel_values, box, target, heat)
-
-
-def _evidence(classifier: Classifier, slice_: Slice, seed: int) -> dict[str, Any]:
+def _evidence(explanation: Explanation, random: Sequence[Network], seed: int) -> dict[str, Any]:
     """The part of one map's evidence that can be summed up, without pictures or places."""
     from ct_xception.explain.faithfulness import evidence
 
-    explained = explain_slice(classifier, slice_, seed)
-    found = evidence(explained, budget=BUDGET, seed=seed)
+    found = evidence(explanation, budget=DEFAULT_BUDGET, seed=seed, random=random)
     curves = {name: {key: found[name][key] for key in ("area", "random_area")} for name in _CURVES}
-    return {"target": explained.attribution.label, **{name: found[name] for name in _KEPT}, **curves}
+    return {"target": explanation.attribution.label, **{name: found[name] for name in _KEPT}, **curves}
+
+
+def _pointing(explanation: Explanation, item: Item) -> Pointing | None:
+    """How a map fares against its item's mask."""
+    from ct_xception.explain.faithfulness import point
+
+    heat = explanation.attribution.map
+    try:
+        lesion = read_mask(Path(item["mask"]))
+    except SliceError:
+        return None
+    return (
+        point(heat, lesion, tolerance=NEAR * min(lesion.shape)) if lesion.any() and lesion.shape == heat.shape else None
+    )
 
 
 def describe(checked: Checked, items: Items, label_names: Sequence[str], names: Names) -> dict[str, Any]:
@@ -140,7 +180,7 @@ def describe(checked: Checked, items: Items, label_names: Sequence[str], names: 
         return {"source": names[items.sources[row]], "group": f"group {groups[row]:06d}", "label": label}
 
     records = [item(row) | dict(found) for row, found in sorted(checked.evidence.items())]
-    stated = {"format": EXPLANATIONS_FORMAT, "method": METHOD, "budget": BUDGET, "records": records}
+    stated = {"format": EXPLANATIONS_FORMAT, "method": DEFAULT_METHOD, "budget": DEFAULT_BUDGET, "records": records}
     if checked.pointings:
         stated["lesions"] = [item(row) | asdict(pointing) for row, pointing in sorted(checked.pointings.items())]
     return stated
@@ -169,8 +209,6 @@ def evidence_figures(
     records: Sequence[Mapping[str, Any]], groups: Sequence[str] | None = None, *, seed: int = 0
 ) -> dict[str, Any]:
     """Means over N maps, as JSON takes them: `n`, and what `evidence` measures, each with a 95 % interval by group."""
-    from ct_xception.explain.catalogue import COMPARED
-
     values: dict[str, list[float | None]] = {
         name: [read(record) for record in records] for name, read in _SUMMARISED.items()
     }
@@ -179,6 +217,26 @@ def evidence_figures(
         values[f"agreement_{method}"] = [one.get("rank_correlation") for one in found]
     figures = {name: mean_figure(each, groups, "no map", seed=seed).to_dict() for name, each in values.items()}
     return {"n": len(records), **figures}
+
+
+def pointing_figures(pointings: Sequence[Mapping[str, Any]], groups: Sequence[str], *, seed: int = 0) -> dict[str, Any]:
+    """The figures of N `Pointing`s as mappings, each with n and a 95 % interval by group; {} for none.
+
+    `pointing_game` and `pointing_game_near` are shares of hits, `lesion_area` and `lesion_near_area` those that blind
+    pointing would get; `lesion_overlap` and `inside_lesion` are means. JSON-able.
+    """
+    if not pointings:
+        return {}
+    index = group_indices(groups, len(groups))
+    shares = {
+        name: proportion_figure(np.array([bool(one[field]) for one in pointings]), index, "no lesion").to_dict()
+        for name, field in _HITS.items()
+    }
+    means = {
+        name: mean_figure([float(one[field]) for one in pointings], groups, "no lesion", seed=seed).to_dict()
+        for name, field in _MEANS.items()
+    }
+    return {**shares, **means}
 
 
 _SUMMARISED: dict[str, Callable[[Mapping[str, Any]], float | None]] = {

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint import CONFUSION, CURVES, EXAMPLES, RELIABILITY, ROC
+from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import InputError, SliceError
 from ct_xception.evaluation import plots as report
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items, file_of
@@ -29,16 +30,15 @@ class Outputs:
     """Where an evaluation goes, and what may go with it.
 
     `folder`: by default the checkpoint's `evaluation`. `history`: history.jsonl of the run, for the learning curves.
-    `examples`: a folder outside the checkpoint for examples.png, which shows pictures of the corpus; None draws none.
+    `examples`: a folder outside the checkpoint for examples.png, which shows pictures of the corpus; None
+    draws none. Those of the phantom, which are nobody's, go into `folder` as well.
     `names`: the file outside the checkpoint that says which image a published "item 000123" is; None writes none.
-    `publish_examples`: they may be published, so they go into `folder` as well; the phantom's always do.
     """
 
     folder: Path | None = None
     history: Path | None = None
     examples: Path | None = None
     names: Path | None = None
-    publish_examples: bool = False
 
 
 def draw_evaluation(
@@ -48,10 +48,12 @@ def draw_evaluation(
     answers: Mapping[str, Answers],
     metrics: Mapping[str, Any],
     outputs: Outputs,
+    reading: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Draw the predictor's figures into `folder`, remove those of an older evaluation, and name the ones drawn.
 
-    `metrics` is metrics.json so far: its paths, class names, corpus and split sizes.
+    `metrics` is metrics.json so far: its paths, class names, corpus and split sizes. `reading` holds the window and
+    frame that files were read with.
     """
     drawn: dict[str, Figure] = {}
     if metrics["paths"].get(PREDICTOR, {"n": 0})["n"]:
@@ -64,9 +66,9 @@ def draw_evaluation(
         drawn[CURVES] = report.curves_figure(
             read_history(outputs.history), best_epoch=metrics["best_epoch"], counts=metrics["split_sizes"]
         )
-    publish = outputs.publish_examples or is_phantom(metrics["corpus"])
+    publish = is_phantom(metrics["corpus"])
     if PREDICTOR in answers and (outputs.examples is not None or publish):
-        examples = _draw_examples(dataset, items, answers[PREDICTOR], metrics)
+        examples = _draw_examples(dataset, items, answers[PREDICTOR], metrics, reading or {})
         if examples is not None and outputs.examples is not None:
             report.save_figure(examples, outputs.examples / EXAMPLES, dpi=_DPI)
         drawn |= {EXAMPLES: examples} if examples is not None and publish else {}
@@ -79,7 +81,7 @@ def draw_evaluation(
 
 def is_phantom(corpus: Mapping[str, Any]) -> bool:
     """Whether the corpus is the procedural phantom, whose pictures are nobody's."""
-    return corpus.get("kind") == "phantom"
+    return is_generated(corpus)
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -119,7 +121,9 @@ def _draw_answers(items: Items, answers: Answers, metrics: Mapping[str, Any]) ->
     }
 
 
-def _draw_examples(dataset: Dataset, items: Items, answers: Answers, metrics: Mapping[str, Any]) -> Figure | None:
+def _draw_examples(
+    dataset: Dataset, items: Items, answers: Answers, metrics: Mapping[str, Any], reading: Mapping[str, Any]
+) -> Figure | None:
     """A figure of chosen items as the reader shows them; None when none can be read."""
     from ct_xception.imaging.reader import read_slice
 
@@ -127,9 +131,9 @@ def _draw_examples(dataset: Dataset, items: Items, answers: Answers, metrics: Ma
     for row in choose_examples(answers.probabilities, items.labels, seed=metrics["intervals"]["seed"]):
         probabilities = answers.probabilities[row]
         try:
-            pixels = read_slice(file_of(dataset[row])).pixels
+            pixels = read_slice(file_of(dataset[row]), **reading).pixels
         except SliceError:
-            continue  # it needs a window or frame that only the predictor was told; another example does as well
+            continue  # it has gone or changed since it was answered; another example does as well
         predicted = int(probabilities.argmax())
         examples.append(
             report.Example(pixels, names[items.labels[row]], names[predicted], float(probabilities[predicted]))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import Item, file_of
 from ct_xception.files import atomic_path, sha256_file
+from ct_xception.imaging.decoded import decoding_version
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ct_xception.serving.classifier import Classifier
 
 NAME = "frozen_features"
-CACHE_FORMAT = 1  # raised when reading or features change, so that no older cache is taken for a present one
+CACHE_FORMAT = 1  # raised when features change, so that no older cache is taken for a present one
 
 Features = NDArray[np.float32]
 
@@ -63,7 +64,8 @@ def frozen_features(
         return None, {NAME: str(error).rstrip(".")}
     assert file is not None  # only "none" names no file
     reading = [sha256_file(file), backbone, image_size, repr(contract), frame]
-    key = hashlib.sha256(json.dumps([CACHE_FORMAT, *reading, survey.byte_hash]).encode()).hexdigest()
+    told = [CACHE_FORMAT, decoding_version(), *reading, survey.byte_hash]
+    key = hashlib.sha256(json.dumps(told).encode()).hexdigest()
     path = cache / f"features-{key[:24]}.npy"
     if not path.is_file():
         classifier = _starting_network(file, backbone, image_size, survey.label_names, contract, device)

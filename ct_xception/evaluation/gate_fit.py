@@ -32,10 +32,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.checkpoint import GATE, SIDE_FILE
+from ct_xception.checkpoint import GATE
+from ct_xception.checkpoint_files import need_side, write_side
 from ct_xception.errors import SliceError
 from ct_xception.evaluation.answers import Item, file_of, with_bar
-from ct_xception.files import read_json, write_atomically, write_json
+from ct_xception.files import write_atomically
 from ct_xception.serving.gate import (
     ACCEPTED,
     ARRAYS,
@@ -190,8 +191,7 @@ def fit_distance(features: Floats) -> Distance | None:
     fitted = PCA(n_components=min(COMPONENTS, len(features) // 4), svd_solver="full").fit(points)
     told = fitted.explained_variance_ > LEAST * total
     mean, components, variances = (
-        array.astype(np.float32)
-        for array in (fitted.mean_, fitted.components_[told], fitted.explained_variance_[told])
+        array.astype(np.float32) for array in (fitted.mean_, fitted.components_[told], fitted.explained_variance_[told])
     )
     noise = max(float(fitted.noise_variance_), LEAST * total / fitted.mean_.size)
     return Distance(mean, components, variances, noise, length)
@@ -234,7 +234,7 @@ def write_gate(folder: Path, rule: Mapping[str, Any], arrays: Mapping[str, Float
         write_atomically(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
     else:
         path.unlink(missing_ok=True)
-    write_json(folder / SIDE_FILE, read_json(folder / SIDE_FILE) | {"gate": dict(rule)})
+    write_side(folder, need_side(folder).with_(gate=dict(rule)))
 
 
 def has_gate(side: Mapping[str, Any]) -> bool:

@@ -26,9 +26,9 @@ from ct_xception.checkpoint import (
     METRICS_FORMAT,
     PREDICTIONS,
     PREDICTIONS_GROUPED,
-    SIDE_FILE,
     WEIGHTS,
 )
+from ct_xception.checkpoint_files import read_side
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.evaluation.answers import (
     PREDICTOR,
@@ -44,7 +44,7 @@ from ct_xception.evaluation.figures import Outputs, draw_evaluation, is_phantom
 from ct_xception.evaluation.predictions import Names, write_predictions
 from ct_xception.evaluation.protocols import DEDUPLICATED, GROUPED, TITLES, Part, Protocols
 from ct_xception.evaluation.rules import rule_figures
-from ct_xception.files import read_json, sha256_file, write_json
+from ct_xception.files import sha256_file, write_json
 from ct_xception.statistics.intervals import CONFIDENCE, RESAMPLES
 from ct_xception.statistics.metrics import classification_metrics
 
@@ -106,7 +106,15 @@ def evaluate_checkpoint(
     checked = check_heat_maps(checkpoint, dataset, answers[PREDICTOR], explained, **shown)
     stated: dict[str, Any] = {"split": split, "corpus": corpus, "split_name": split_name, "seed": seed}
     metrics = write_evaluation(
-        checkpoint, dataset, answers, outputs=outputs, protocols=protocols, explained=checked, **stated
+        checkpoint,
+        dataset,
+        answers,
+        outputs=outputs,
+        protocols=protocols,
+        explained=checked,
+        window=window,
+        frame=frame,
+        **stated,
     )
     if errors is not None:
         from ct_xception.evaluation.error_page import write_error_page
@@ -138,12 +146,14 @@ def write_evaluation(
     outputs: Outputs = Outputs(),  # noqa: B008 (frozen)
     protocols: Protocols = Protocols(),  # noqa: B008 (frozen)
     explained: Checked = Checked(),  # noqa: B008 (frozen)
+    window: Window | None = None,
+    frame: int | None = None,
 ) -> dict[str, Any]:
     """Write the evaluation from answers that are there already; return the metrics.
 
     `answers` {"predictor": …, "stock_pipeline": …} are in the dataset's order; `protocols` is what else is known, and
-    `explained` what `check_heat_maps` found. How the checkpoint decides is read from
-    its ct_xception.json. metrics.json is written last: what it names is there.
+    `explained` what `check_heat_maps` found, `window` and `frame` how the files were read. How the checkpoint decides
+    is read from its ct_xception.json. metrics.json is written last: what it names is there.
     """
     checkpoint = Path(checkpoint)
     label_names = check_split(checkpoint, dataset, split, split_name)
@@ -152,27 +162,63 @@ def write_evaluation(
     metrics = _describe(checkpoint, items, label_names, split, corpus, split_name, seed)
     names = _names(items, split, protocols, metrics["corpus"])
     parts = _parts(metrics["protocol"], Part(items, answers, protocols.baselines), protocols)
-    paths = {name: _measure_paths(part, label_names, names, seed) for name, part in parts.items()}
-    metrics["paths"] = paths[metrics["protocol"]]
-    metrics |= (
-        _further_protocols(parts, paths, protocols)
-        | _headline(paths)
-        | _baseline_blocks(parts, protocols, label_names, seed)
-    )
-    metrics |= rule_figures(_side_file(checkpoint), parts, label_names, seed)
+    stated = describe(explained, items, label_names, names) if explained.evidence else None
+    given = Given(parts, label_names, _side_file(checkpoint), names, protocols.skipped, stated, seed)
+    figures = measure(given)
+    metrics["paths"] = figures.paths[metrics["protocol"]]
+    metrics |= _further_protocols(parts, figures.paths, protocols) | figures.blocks
     _write_answers(folder, parts, protocols, label_names, names)
-    if explained.evidence:
-        stated = describe(explained, items, label_names, names)
-        metrics["explanations"] = explanation_figures(stated, seed=seed)
+    if stated is not None:
         write_json(folder / EXPLANATIONS, stated)
     if protocols.audit is not None:
         metrics["audit"] = AUDIT
         write_json(folder / AUDIT, protocols.audit)
     if outputs.names is not None and names.anonymous:
         write_json(outputs.names, names.private)
-    metrics["figures"] = draw_evaluation(folder, dataset, items, answers, metrics, outputs)
+    metrics["figures"] = draw_evaluation(
+        folder, dataset, items, answers, metrics, outputs, {"window": window, "frame": frame}
+    )
     write_json(folder / METRICS, metrics)
     return metrics
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What every figure is made from.
+
+    `parts` are the answers by protocol, the own test split first. `side` is the checkpoint's ct_xception.json, whose
+    rules are measured. `names` are those of published items. `skipped` {baseline: reason}; `explanations` is
+    explanations.json, None where no heat map was checked.
+    """
+
+    parts: Mapping[str, Part]
+    label_names: Sequence[str]
+    side: Mapping[str, Any]
+    names: Names
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    explanations: Mapping[str, Any] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Figures:
+    """`paths` {protocol: {path: figures}}, and the other `blocks` of metrics.json, by their keys there."""
+
+    paths: dict[str, dict[str, Any]]
+    blocks: dict[str, Any]
+
+
+def measure(given: Given) -> Figures:
+    """Every figure, from answers alone: for whoever writes them, and for whoever counts them again.
+
+    Raises InputError where answers and items do not fit.
+    """
+    paths = {name: _measure_paths(part, given) for name, part in given.parts.items()}
+    blocks = _headline(paths) | _baseline_blocks(given)
+    blocks |= rule_figures(given.side, given.parts, given.label_names, given.seed)
+    if given.explanations is not None:
+        blocks["explanations"] = explanation_figures(given.explanations, seed=given.seed)
+    return Figures(paths, blocks)
 
 
 def _names(items: Items, split: Mapping[str, Any] | None, protocols: Protocols, corpus: Mapping[str, Any]) -> Names:
@@ -221,9 +267,7 @@ def _headline(paths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {"headline": {"protocol": min(reached, key=lambda name: reached[name]), "path": PREDICTOR}}
 
 
-def _baseline_blocks(
-    parts: Mapping[str, Part], protocols: Protocols, label_names: Sequence[str], seed: int
-) -> dict[str, Any]:
+def _baseline_blocks(given: Given) -> dict[str, Any]:
     """The simple rules of every protocol beside the predictor."""
     from ct_xception.evaluation.baselines import baseline_figures
 
@@ -231,13 +275,13 @@ def _baseline_blocks(
         name: baseline_figures(
             part.baselines,
             part.items.labels,
-            label_names,
+            given.label_names,
             part.paths[PREDICTOR].probabilities,
             groups=part.items.groups,
-            seed=seed,
-            skipped=protocols.skipped,
+            seed=given.seed,
+            skipped=given.skipped,
         )
-        for name, part in parts.items()
+        for name, part in given.parts.items()
         if part.baselines and part.paths[PREDICTOR].answered.any()
     }
     return {"baselines": blocks} if blocks else {}
@@ -333,29 +377,30 @@ def _describe(
 
 def _side_file(checkpoint: Path) -> dict[str, Any]:
     """What ct_xception.json says; {} where there is none."""
-    side = checkpoint / SIDE_FILE
-    return read_json(side) if side.is_file() else {}
+    side = read_side(checkpoint)
+    return {} if side is None else side.to_json()
 
 
-def _measure_paths(part: Part, label_names: Sequence[str], names: Names, seed: int) -> dict[str, Any]:
-    return {path: _measure(part.items, found, label_names, names, seed) for path, found in part.paths.items()}
+def _measure_paths(part: Part, given: Given) -> dict[str, Any]:
+    return {path: _measure(part.items, found, given) for path, found in part.paths.items()}
 
 
-def _measure(items: Items, answers: Answers, label_names: Sequence[str], names: Names, seed: int) -> dict[str, Any]:
+def _measure(items: Items, answers: Answers, given: Given) -> dict[str, Any]:
     """One path's figures over the items it answered, and the list of those it refused."""
-    if answers.probabilities.shape != (len(items.sources), len(label_names)):
+    if answers.probabilities.shape != (len(items.sources), len(given.label_names)):
         raise InputError(
-            f"Expected answers ({len(items.sources)}, {len(label_names)}), got {answers.probabilities.shape}; "
+            f"Expected answers ({len(items.sources)}, {len(given.label_names)}), got {answers.probabilities.shape}; "
             "shards must be joined in the split's order, without padding."
         )
     kept = answers.answered
     refused = [source for source, keep in zip(items.sources, kept, strict=True) if not keep]
     silent = [source for source in refused if source not in answers.refused]
-    listed = [{"source": source, "reason": reason} for source, reason in names.refused(answers).items()]
+    listed = [{"source": source, "reason": reason} for source, reason in given.names.refused(answers).items()]
     if silent:
         raise InputError(f"{len(silent)} items have neither probabilities nor a reason, for example {silent[0]}.")
     if not kept.any():
         return {"n": 0, "refused": listed}
     own = items.select(kept)
-    figures = classification_metrics(answers.probabilities[kept], own.labels, label_names, own.groups, seed=seed)
+    probabilities, labels = answers.probabilities[kept], given.label_names
+    figures = classification_metrics(probabilities, own.labels, labels, own.groups, seed=given.seed)
     return figures | {"refused": listed}

@@ -29,6 +29,7 @@ PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, "#000000")
 LINE_STYLES = ("-", "--", ":")
 INK, FAINT = "#222222", "#B8B8B8"
 MAX_EXAMPLES = 24
+MOST_CONFUSED, MOST_CURVES = 30, 12  # classes drawn one by one; of more than these, the worst
 _MANY = 8  # classes above which a figure names its columns by number and writes smaller
 
 _STYLE: dict[Any, Any] = {
@@ -147,9 +148,12 @@ def _number(value: Any) -> float:
 def confusion_figure(matrix: Sequence[Sequence[int]], label_names: Sequence[str], *, title: str = "") -> Figure:
     """A confusion matrix [true][predicted]: each cell's count, and its share of the true class, which also colours it.
 
-    With many classes or long names the columns carry numbers, which the rows explain; above 8 zeros are left blank.
+    With many classes or long names the columns carry numbers, which the rows explain; above 8 zeros are left blank. Of
+    more than MOST_CONFUSED classes those with the most mistakes are drawn, and all others as one.
     """
-    counts = np.asarray(matrix, dtype=int)
+    counts, label_names, left = fold_confusion(np.asarray(matrix, dtype=int), label_names, MOST_CONFUSED)
+    if left and not title:
+        title = f"Most confused {MOST_CONFUSED} of {left + MOST_CONFUSED:,} classes (n = {counts.sum():,})"
     size, support = len(label_names), counts.sum(axis=1)
     share = 100 * counts / np.maximum(support, 1)[:, None]
     cell = 0.85 if size <= 4 else 0.62 if size <= _MANY else 0.36
@@ -163,6 +167,26 @@ def confusion_figure(matrix: Sequence[Sequence[int]], label_names: Sequence[str]
         bar.set_label("Share of the true class (%)")
         bar.outline.set_visible(False)
     return figure
+
+
+def fold_confusion(
+    counts: NDArray, label_names: Sequence[str], most: int
+) -> tuple[NDArray[np.intp], Sequence[str], int]:
+    """A confusion matrix (K, K) of at most `most` classes and the rest as one, its names, and how many were left out.
+
+    Those with the most mistakes, given or taken, stay, in their order. The last cell holds whatever was answered among
+    the others, right or wrong.
+    """
+    size = len(counts)
+    if size <= most + 1:
+        return counts, label_names, 0
+    mistakes = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diagonal(counts)
+    kept = np.sort(np.argsort(-mistakes, kind="stable")[:most])
+    place = np.full(size, most)
+    place[kept] = np.arange(most)
+    folded = np.zeros((most + 1, most + 1), dtype=counts.dtype)
+    np.add.at(folded, (place[:, None], place), counts)
+    return folded, [*(label_names[k] for k in kept), f"{size - most:,} other classes"], size - most
 
 
 def _write_cells(axes: Axes, counts: NDArray, share: NDArray) -> None:
@@ -211,27 +235,45 @@ def roc_figure(
     """One-vs-rest ROC curves of probabilities (N, K) against labels (N,), the busy corner enlarged where all are good.
 
     `areas` maps each class to its AUROC figure {"value", "low", "high"}, as `classification_metrics` gives it; a class
-    without one is named in the legend and not drawn.
+    without one is named in the legend and not drawn. Of more classes than have colours and lines of their own, those
+    with the lowest areas are drawn, and the mean curve of all.
     """
-    many = len(label_names) > _MANY
+    drawn = _curves_of(label_names, areas)
+    left, many = len(label_names) - len(drawn), len(drawn) > _MANY
     with _canvas(6.8 if many else 6.0, 4.8 if many else 3.6) as figure:
         axes = figure.subplots()
-        _draw_roc(axes, probabilities, labels, label_names, areas)
+        _draw_roc(axes, probabilities, labels, label_names, areas, drawn)
+        if left:
+            known = [k for k, name in enumerate(label_names) if _known(areas[name])]
+            _draw_mean_roc(axes, probabilities, labels, known)
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
         axes.set(xlabel="False positive rate (1 − specificity)", ylabel="True positive rate (sensitivity)")
-        axes.set_title(title or f"ROC, each class against the rest (n = {len(labels):,})")
+        which = f"the lowest {len(drawn)} of {len(label_names):,} classes" if left else "each class"
+        axes.set_title(title or f"ROC, {which} against the rest (n = {len(labels):,})")
         axes.legend(
             loc="center left", bbox_to_anchor=(1.03, 0.5), title="AUROC (95 % interval)", alignment="left",
             title_fontproperties={"weight": "bold", "size": 7.5}, handlelength=2.4, fontsize=6 if many else 7,
         )  # fmt: skip
-        found = [area["value"] for area in areas.values() if area["value"] is not None]
+        found = [areas[label_names[k]]["value"] for k in drawn if _known(areas[label_names[k]])]
         if found and min(found) > 0.9:
             corner = axes.inset_axes((0.42, 0.14, 0.52, 0.52), xlim=(-0.004, 0.2), ylim=(0.8, 1.004))
-            _draw_roc(corner, probabilities, labels, label_names, areas)
+            _draw_roc(corner, probabilities, labels, label_names, areas, drawn)
             corner.set(xticks=np.linspace(0, 0.2, 5), yticks=np.linspace(0.8, 1, 5))
             corner.tick_params(labelsize=5.5, length=2)
             corner.set_title("upper left corner", fontsize=6, fontweight="normal", pad=2)
     return figure
+
+
+def _known(area: Mapping[str, Any]) -> bool:
+    return area["value"] is not None
+
+
+def _curves_of(label_names: Sequence[str], areas: Mapping[str, Mapping[str, Any]]) -> list[int]:
+    """The classes that get a curve: all, or of too many to be told apart the worst."""
+    if len(label_names) <= len(PALETTE) * len(LINE_STYLES):
+        return list(range(len(label_names)))
+    known = [k for k, name in enumerate(label_names) if _known(areas[name])]
+    return sorted(sorted(known, key=lambda k: areas[label_names[k]]["value"])[:MOST_CURVES])
 
 
 def _draw_roc(
@@ -240,16 +282,29 @@ def _draw_roc(
     labels: NDArray[np.intp],
     label_names: Sequence[str],
     areas: Mapping[str, Mapping[str, Any]],
+    drawn: Sequence[int],
 ) -> None:
     from sklearn.metrics import roc_curve
 
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
-    for k, name in enumerate(label_names):
-        colour, style = PALETTE[k % len(PALETTE)], LINE_STYLES[k // len(PALETTE) % len(LINE_STYLES)]
-        known = areas[name]["value"] is not None
-        curve = roc_curve(labels == k, probabilities[:, k])[:2] if known else ([], [])
-        axes.plot(*curve, color=colour, linestyle=style, label=_area_text(name, areas[name]), alpha=0.9)
+    for place, k in enumerate(drawn):
+        area = areas[label_names[k]]
+        colour, style = PALETTE[place % len(PALETTE)], LINE_STYLES[place // len(PALETTE) % len(LINE_STYLES)]
+        curve = roc_curve(labels == k, probabilities[:, k])[:2] if _known(area) else ([], [])
+        axes.plot(*curve, color=colour, linestyle=style, label=_area_text(label_names[k], area), alpha=0.9)
     axes.grid(color=FAINT, linewidth=0.4, alpha=0.5)
+
+
+def _draw_mean_roc(
+    axes: Axes, probabilities: NDArray[np.float64], labels: NDArray[np.intp], known: Sequence[int]
+) -> None:
+    """The mean of the classes' sensitivities at each false positive rate."""
+    from sklearn.metrics import roc_curve
+
+    rates, total = np.linspace(0, 1, 201), np.zeros(201)
+    for k in known:
+        total += np.interp(rates, *roc_curve(labels == k, probabilities[:, k])[:2])
+    axes.plot(rates, total / len(known), color=INK, linewidth=2.2, label=f"mean of {len(known):,} classes")
 
 
 def _area_text(name: str, area: Mapping[str, Any]) -> str:

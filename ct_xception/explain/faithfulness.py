@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -19,27 +20,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ct_xception.explain.attribution import Attribution, attribute
-from ct_xception.explain.catalogue import COMPARED, METHODS, RANDOMISED_BELOW
-from ct_xception.explain.location import find_grounds, ground_shares, seen_mask, whereabouts_warning
-from ct_xception.explain.methods import Cancelled, Progress, air, blurred
-from ct_xception.explain.network_copies import randomised_copy
+from ct_xception.explain.explain import Attribution, Explanation
+from ct_xception.explain.location import find_grounds, ground_shares, ground_warning, seen_mask
+from ct_xception.explain.method import COMPARED, RANDOMISED_BELOW, Progress
+from ct_xception.explain.methods import METHODS
+from ct_xception.explain.network_copies import random_networks
 from ct_xception.explain.placement import seen_region
 from ct_xception.explain.regions import strongest_regions
-from ct_xception.imaging.body import Box
-from ct_xception.imaging.slice import Slice
+from ct_xception.explain.scoring import air, blurred
 
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification as Network
 
 GRID = 16  # maps are compared on a grid of so many cells a side, since their finest detail never agrees
 RADIUS = 0.02  # of the sensitivity's noise, where the picture spans 2: one grey level in a hundred
+SETTLED = 0.05  # a piece of a curve is halved while its rise times its width, at most twice its area's error, is larger
 _BATCH = 8  # pictures asked about at a time
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much evidence to gather: steps of a curve, random orders beside it, patches, noises, randomised networks."""
+    """How much to gather: a curve's finest steps, random orders beside it, patches, noises, random networks."""
 
     steps: int
     orders: int
@@ -48,89 +49,52 @@ class Effort:
     networks: int
 
 
-EFFORTS = {"fast": Effort(12, 2, 24, 2, 2), "balanced": Effort(24, 4, 60, 4, 3), "thorough": Effort(48, 8, 200, 10, 5)}
-
-
-@dataclass(frozen=True, eq=False)
-class Explained:
-    """One slice's explanation, as the evidence needs it: the network, what it saw, and the map.
-
-    `pixel_values` (3, S, S); `box` is the part of `slice` that they show; `target` the class explained. `cancelled` is
-    asked before each batch and each curve, which raise Cancelled.
-    """
-
-    model: Network
-    slice: Slice
-    pixel_values: torch.Tensor
-    box: Box
-    target: int
-    attribution: Attribution
-    cancelled: Callable[[], bool] | None = None
-
-    def look_up(self) -> None:
-        """Raise Cancelled where the caller wants no more."""
-        if self.cancelled is not None and self.cancelled():
-            raise Cancelled
-
-    @property
-    def seen(self) -> np.ndarray:
-        """The map (S, S) over what the network saw."""
-        assert self.attribution.seen is not None, "this attribution was not made by attribute()"
-        return self.attribution.seen
-
-    def again(self, model: Network, pixel_values: torch.Tensor, method: str | None = None) -> np.ndarray:
-        """The map (S, S) of another network, picture or method, at the least budget."""
-        attribution = attribute(
-            model,
-            pixel_values,
-            self.target,
-            box=self.box,
-            shape=self.slice.pixels.shape,
-            method=method or self.attribution.method,
-            budget="fast",
-            cancelled=self.cancelled,
-        )
-        assert attribution.seen is not None
-        return attribution.seen
+EFFORTS = {"fast": Effort(16, 2, 16, 2, 2), "balanced": Effort(32, 4, 60, 4, 3), "thorough": Effort(64, 8, 200, 10, 5)}
 
 
 # The evidence for one map
 
 
 def evidence(
-    explained: Explained,
+    explanation: Explanation,
     *,
     budget: str = "balanced",
     seed: int = 0,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
+    random: Sequence[Network] | None = None,
 ) -> dict[str, Any]:
     """Everything that speaks for or against one map, as JSON takes it; `budget` is one of EFFORTS.
 
+    `random` are networks of `random_networks`, which serve any number of maps; without them the effort's are drawn.
     Keys: `deletion`, `insertion`, `grounds`, `agreement`, `infidelity`, `sensitivity`, `randomisation`, `completeness`
     (None where the method promises no sum), `regions`, and `warnings`, sentences. Raises Cancelled.
     """
     effort, found = EFFORTS[budget], dict[str, Any]()
-    explained = replace(explained, cancelled=cancelled)
+    explanation = replace(explanation, cancelled=cancelled)
     stages: dict[str, Callable[[], Any]] = {
-        "grounds": lambda: describe_grounds(explained),
-        "regions": lambda: describe_regions(explained),
-        "completeness": lambda: completeness_record(explained.attribution),
-        "deletion": lambda: deletion(explained, effort, seed=seed),
-        "insertion": lambda: insertion(explained, effort, seed=seed),
-        "infidelity": lambda: infidelity(explained, patches=effort.patches, seed=seed),
-        "agreement": lambda: agreement(explained),
-        "sensitivity": lambda: sensitivity(explained, noises=effort.noises, seed=seed),
-        "randomisation": lambda: randomisation(explained, networks=effort.networks, seed=seed),
+        "grounds": lambda: describe_grounds(explanation),
+        "regions": lambda: describe_regions(explanation),
+        "completeness": lambda: completeness_record(explanation.attribution),
+        "deletion": lambda: deletion(explanation, effort, seed=seed),
+        "insertion": lambda: insertion(explanation, effort, seed=seed),
+        "infidelity": lambda: infidelity(explanation, patches=effort.patches, seed=seed),
+        "agreement": lambda: agreement(explanation),
+        "sensitivity": lambda: sensitivity(explanation, noises=effort.noises, seed=seed),
+        "randomisation": lambda: randomisation(explanation, random or _drawn(explanation, effort.networks, seed)),
     }
     for done, (name, measure) in enumerate(stages.items()):
-        explained.look_up()
+        explanation.look_up()
         if progress is not None:
             progress(done / len(stages))
         found[name] = measure()
     if progress is not None:
         progress(1.0)
     return {**found, "budget": budget, "warnings": warnings_of(found)}
+
+
+def _drawn(explanation: Explanation, count: int, seed: int) -> list[Network]:
+    return random_networks(explanation.model, explanation.pixel_values.shape[-1], count, seed)
 
 
 def warnings_of(found: Mapping[str, Any]) -> list[str]:
@@ -154,17 +118,18 @@ def warnings_of(found: Mapping[str, Any]) -> list[str]:
     return [sentence for sentence in candidates if sentence is not None]
 
 
-def describe_grounds(explained: Explained) -> dict[str, Any]:
-    shape = explained.slice.pixels.shape
-    seen = seen_mask(seen_region(explained.model.config.pretrained_cfg, explained.box), explained.box, shape)
-    shares = ground_shares(explained.attribution.map, find_grounds(explained.slice.pixels), seen)
+def describe_grounds(explanation: Explanation) -> dict[str, Any]:
+    shape = explanation.slice.pixels.shape
+    seen = seen_mask(seen_region(explanation.model.config.pretrained_cfg, explanation.box), explanation.box, shape)
+    grounds = find_grounds(explanation.slice.pixels, explanation.slice.body)
+    shares = ground_shares(explanation.attribution.map, grounds, seen)
     record: dict[str, Any] = {name: {"share": item.share, "area": item.area} for name, item in shares.items()}
-    return {**record, "warning": whereabouts_warning(shares)}
+    return {**record, "warning": ground_warning(shares)}
 
 
-def describe_regions(explained: Explained) -> list[dict[str, Any]]:
-    coarse = METHODS[explained.attribution.method].coarse
-    found = strongest_regions(explained.attribution.map, spacing_mm=explained.slice.spacing_mm, coarse=coarse)
+def describe_regions(explanation: Explanation) -> list[dict[str, Any]]:
+    coarse = METHODS[explanation.attribution.method].coarse
+    found = strongest_regions(explanation.attribution.map, spacing_mm=explanation.slice.spacing_mm, coarse=coarse)
     return [region.to_dict() for region in found]
 
 
@@ -180,33 +145,81 @@ def completeness_record(attribution: Attribution) -> dict[str, Any] | None:
 # Curves
 
 
-def deletion(explained: Explained, effort: Effort, *, seed: int = 0) -> dict[str, Any]:
+def deletion(explanation: Explanation, effort: Effort, *, seed: int = 0) -> dict[str, Any]:
     """Blacken the strongest pixels first: `shares` (steps + 1) of pixels, the class's `probabilities`, their `area`.
 
     The smaller the area, the better; `random_area` is the mean over random orders of patches.
     """
-    pixels = explained.pixel_values[None]
-    return _curve(explained, pixels, air(explained.model.config.pretrained_cfg, pixels), effort, seed)
+    pixels = explanation.pixel_values[None]
+    return _curve(explanation, pixels, air(explanation.model.config.pretrained_cfg, pixels), effort, seed)
 
 
-def insertion(explained: Explained, effort: Effort, *, seed: int = 0) -> dict[str, Any]:
+def insertion(explanation: Explanation, effort: Effort, *, seed: int = 0) -> dict[str, Any]:
     """Put the strongest pixels back first, into a blurred picture: as `deletion`, but a large area is good."""
-    pixels = explained.pixel_values[None]
-    return _curve(explained, blurred(pixels), pixels, effort, seed)
+    pixels = explanation.pixel_values[None]
+    return _curve(explanation, blurred(pixels), pixels, effort, seed)
 
 
-def _curve(explained: Explained, start: torch.Tensor, end: torch.Tensor, effort: Effort, seed: int) -> dict[str, Any]:
-    shares = np.linspace(0, 1, effort.steps + 1)
+def _curve(
+    explanation: Explanation, start: torch.Tensor, end: torch.Tensor, effort: Effort, seed: int
+) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
-    orders = [explained.seen, *(random_relief(rng, explained.seen.shape[0]) for _ in range(effort.orders))]
-    curves = [_replace_by_rank(explained, start, end, order, shares) for order in orders]
-    areas = [float(np.trapezoid(curve, shares)) for curve in curves]
+    orders = [explanation.seen, *(random_relief(rng, explanation.seen.shape[0]) for _ in range(effort.orders))]
+    ranks = torch.stack([torch.from_numpy(_ranks(order)) for order in orders]).to(start)[:, None]
+
+    def ask(points: Sequence[tuple[int, float]]) -> np.ndarray:
+        which, shares = [order for order, _ in points], torch.tensor([share for _, share in points])
+        taken = ranks[which] < shares.to(start).view(-1, 1, 1, 1)
+        return _probability(explanation, torch.where(taken, end, start))
+
+    # A random order is only a mark to be held against: a quarter of the steps finds its area.
+    curves = settled_curves(ask, [effort.steps, *[max(4, effort.steps // 4)] * effort.orders])
+    areas = [float(np.trapezoid(list(curve.values()), list(curve))) for curve in curves]
     return {
-        "shares": shares.tolist(),
-        "probabilities": curves[0].tolist(),
+        "shares": list(curves[0]),
+        "probabilities": list(curves[0].values()),
         "area": areas[0],
         "random_area": float(np.mean(areas[1:])),
     }
+
+
+def settled_curves(
+    ask: Callable[[Sequence[tuple[int, float]]], np.ndarray], steps: Sequence[int]
+) -> list[dict[float, float]]:
+    """Curves over [0, 1] with common ends, each {share: value} in order, by halving its quarters where it moves.
+
+    `ask` gives the values (N,) at N pairs (number of the curve, share), _BATCH or fewer at a time. A piece is halved
+    until its change times its width is SETTLED, or it is one of that curve's `steps` wide.
+    """
+    ends = [float(value) for value in ask([(0, 0.0), (0, 1.0)])]
+    curves = [dict(zip((0.0, 1.0), ends, strict=True)) for _ in steps]
+    pending = [(number, share) for number in range(len(steps)) for share in (0.25, 0.5, 0.75)]
+    while pending:
+        for first in range(0, len(pending), _BATCH):
+            batch = pending[first : first + _BATCH]
+            for (number, share), value in zip(batch, ask(batch), strict=True):
+                curves[number][share] = float(value)
+        curves = [dict(sorted(curve.items())) for curve in curves]
+        pending = [
+            (number, middle) for number, curve in enumerate(curves) for middle in _unsettled(curve, steps[number])
+        ]
+    return curves
+
+
+def _unsettled(curve: Mapping[float, float], steps: int) -> list[float]:
+    """The middles of those pieces of a curve that are to be halved."""
+    return [
+        (left + right) / 2
+        for (left, low), (right, high) in itertools.pairwise(curve.items())
+        if right - left > 1.5 / steps and abs(high - low) * (right - left) > SETTLED
+    ]
+
+
+def _ranks(order: np.ndarray) -> np.ndarray:
+    """For every pixel (S, S) the share of pixels before it, the strongest first."""
+    ranks = np.empty(order.size)
+    ranks[np.argsort(-order.ravel(), kind="stable")] = (np.arange(order.size) + 0.5) / order.size
+    return ranks.reshape(order.shape)
 
 
 def random_relief(rng: np.random.Generator, side: int, cells: int = GRID) -> np.ndarray:
@@ -215,24 +228,14 @@ def random_relief(rng: np.random.Generator, side: int, cells: int = GRID) -> np.
     return rng.random((cells, cells))[index][:, index]
 
 
-def _replace_by_rank(
-    explained: Explained, start: torch.Tensor, end: torch.Tensor, order: np.ndarray, shares: np.ndarray
-) -> np.ndarray:
-    """The class's probability with each share of pixels, the strongest of `order` first, taken from `end`."""
-    explained.look_up()
-    ranks = np.empty(order.size)
-    ranks[np.argsort(-order.ravel(), kind="stable")] = (np.arange(order.size) + 0.5) / order.size
-    place = torch.from_numpy(ranks.reshape(order.shape)).to(start.device)
-    batches = torch.from_numpy(shares).to(place).view(-1, 1, 1, 1).split(_BATCH)
-    return np.concatenate([_probability(explained, torch.where(place < batch, end, start)) for batch in batches])
-
-
-def _probability(explained: Explained, pixels: torch.Tensor) -> np.ndarray:
+def _probability(explanation: Explanation, pixels: torch.Tensor) -> np.ndarray:
     """The explained class's probability of pictures (B, 3, S, S): (B,) float64."""
-    return _logits(explained.model, pixels).double().softmax(dim=1)[:, explained.target].cpu().numpy()
+    return _logits(explanation, pixels).double().softmax(dim=1)[:, explanation.target].cpu().numpy()
 
 
-def _logits(model: Network, pixels: torch.Tensor) -> torch.Tensor:
+def _logits(explanation: Explanation, pixels: torch.Tensor) -> torch.Tensor:
+    explanation.look_up()
+    model = explanation.model
     parameter = next(model.parameters())
     with torch.inference_mode():
         return model.classify(model.features(pixels.to(parameter.device, parameter.dtype))).float()
@@ -241,7 +244,7 @@ def _logits(model: Network, pixels: torch.Tensor) -> torch.Tensor:
 # Infidelity and sensitivity
 
 
-def infidelity(explained: Explained, *, patches: int = 60, seed: int = 0) -> float | None:
+def infidelity(explanation: Explanation, *, patches: int = 60, seed: int = 0) -> float | None:
     """How badly the map's sum over a square patch predicts the fall of the score when the patch is blackened.
 
     captum's normalised infidelity over the mean squared fall: 0 where the map predicts it but for one factor, 1 where
@@ -250,8 +253,8 @@ def infidelity(explained: Explained, *, patches: int = 60, seed: int = 0) -> flo
     """
     from captum.metrics import infidelity as captum_infidelity
 
-    pixels = explained.pixel_values[None].clone()
-    reference = air(explained.model.config.pretrained_cfg, pixels)
+    pixels = explanation.pixel_values[None].clone()
+    reference = air(explanation.model.config.pretrained_cfg, pixels)
     rng, side, changes = np.random.default_rng(seed), pixels.shape[-1], list[torch.Tensor]()
 
     def blacken(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -263,13 +266,17 @@ def infidelity(explained: Explained, *, patches: int = 60, seed: int = 0) -> flo
         patch = patch.to(inputs.device).expand_as(inputs)
         return patch, torch.where(patch.bool(), reference, inputs)
 
+    whole = _logits(explanation, pixels)[0, explanation.target].item()
+
     def score(batch: torch.Tensor) -> torch.Tensor:
-        explained.look_up()
-        values = _logits(explained.model, batch)[:, explained.target].clone().cpu()  # as the pixels that captum holds
+        values = torch.full((len(batch),), whole)
+        changed = (batch != pixels).flatten(1).any(dim=1)  # captum asks about the picture itself as often as of patches
+        if changed.any():
+            values[changed] = _logits(explanation, batch[changed])[:, explanation.target].cpu()
         changes.append(values)
         return values
 
-    spread = torch.from_numpy(explained.seen)[None, None].expand_as(pixels) / 3
+    spread = torch.from_numpy(explanation.seen)[None, None].expand_as(pixels) / 3
     with torch.inference_mode(False):
         error = captum_infidelity(
             score, blacken, pixels, spread, n_perturb_samples=patches, max_examples_per_batch=8, normalize=True
@@ -279,7 +286,7 @@ def infidelity(explained: Explained, *, patches: int = 60, seed: int = 0) -> flo
     return float(error.item()) / size if size > 1e-12 else None
 
 
-def sensitivity(explained: Explained, *, noises: int = 4, seed: int = 0) -> float:
+def sensitivity(explanation: Explanation, *, noises: int = 4, seed: int = 0) -> float:
     """The largest relative change of the map under invisible noise, by captum.metrics: 0 is steady, above 1 is not.
 
     Both maps are made at the least budget.
@@ -290,41 +297,42 @@ def sensitivity(explained: Explained, *, noises: int = 4, seed: int = 0) -> floa
 
     def explain(inputs: torch.Tensor | tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
         batch = inputs[0] if isinstance(inputs, tuple) else inputs
-        return (torch.stack([torch.from_numpy(explained.again(explained.model, one)) for one in batch]),)
+        return (torch.stack([torch.from_numpy(_quick(explanation, one)) for one in batch]),)
 
     def disturb(inputs: torch.Tensor | tuple[torch.Tensor, ...], radius: float) -> tuple[torch.Tensor]:
         batch = inputs[0] if isinstance(inputs, tuple) else inputs
         return (batch + radius * (2 * torch.rand(batch.shape, generator=generator) - 1).to(batch),)
 
-    pixels = explained.pixel_values[None].cpu()
+    pixels = explanation.pixel_values[None].cpu()
     with torch.inference_mode(False):
         worst = sensitivity_max(explain, pixels.clone(), disturb, RADIUS, noises, max_examples_per_batch=2)
     return float(worst.item())
 
 
+def _quick(explanation: Explanation, pixel_values: torch.Tensor) -> np.ndarray:
+    same = torch.equal(pixel_values, explanation.pixel_values.cpu())
+    return explanation.quick if same else explanation.again(explanation.model, pixel_values)
+
+
 # Comparisons of maps
 
 
-def randomisation(explained: Explained, *, networks: int = 3, seed: int = 0) -> dict[str, Any]:
+def randomisation(explanation: Explanation, random: Sequence[Network]) -> dict[str, Any]:
     """How alike the maps of networks with random weights are: `rank_correlation` (their mean), `each`, `passed`."""
-    pixels = explained.pixel_values[None]
-    own = explained.again(explained.model, explained.pixel_values)
-    each = []
-    for number in range(networks):
-        random = randomised_copy(explained.model, pixels.to(next(explained.model.parameters())), seed=seed + number)
-        each.append(rank_correlation(own, explained.again(random, explained.pixel_values)))
+    pixels = explanation.pixel_values
+    each = [rank_correlation(explanation.quick, explanation.again(network, pixels)) for network in random]
     mean = float(np.mean(each))
     return {"rank_correlation": mean, "each": each, "passed": abs(mean) < RANDOMISED_BELOW}
 
 
-def agreement(explained: Explained, methods: Sequence[str] = COMPARED) -> dict[str, dict[str, float]]:
+def agreement(explanation: Explanation, methods: Sequence[str] = COMPARED) -> dict[str, dict[str, float]]:
     """With each other method's map at the least budget: `rank_correlation`, and `overlap` of the strongest tenth."""
-    others = [method for method in methods if method != explained.attribution.method]
-    maps = {method: explained.again(explained.model, explained.pixel_values, method) for method in others}
+    others = [method for method in methods if method != explanation.attribution.method]
+    maps = {method: explanation.again(explanation.model, explanation.pixel_values, method) for method in others}
     return {
         method: {
-            "rank_correlation": rank_correlation(explained.seen, heat),
-            "overlap": top_overlap(explained.seen, heat),
+            "rank_correlation": rank_correlation(explanation.seen, heat),
+            "overlap": top_overlap(explanation.seen, heat),
         }
         for method, heat in maps.items()
     }

@@ -38,16 +38,18 @@ class Share:
         return self.share / self.area if self.area > 0 else None
 
 
-def find_grounds(pixels: np.ndarray) -> dict[str, np.ndarray]:
+def find_grounds(pixels: np.ndarray, found: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """Masks (H, W) bool of a slice's grounds, none of which overlap: lungs, body (the rest of it), and FOREIGN.
+
+    `found` is the body where the slice has one from HU; else it is looked for in the picture.
 
     Without a body in the slice everything but ink and border counts as body, since nothing tells them apart.
     """
-    body = body_mask(pixels)
+    whole = body = body_mask(pixels) if found is None else found
     ink = find_ink(pixels, body)
     table = (_table_inside(body) | _table_outside(pixels, body)) & ~ink
     body = body & ~table & ~ink
-    lungs = lung_mask(pixels, body_mask(pixels)) & body
+    lungs = lung_mask(pixels, whole) & body
     border = _edge(pixels.shape) & ~body & ~table & ~ink
     outside = ~(body | table | ink | border)
     return {"lungs": lungs, "body": body & ~lungs, "table": table, "border": border, "ink": ink, "outside": outside}
@@ -140,7 +142,7 @@ def seen_mask(region: Region, box: Box, shape: tuple[int, int]) -> np.ndarray:
     return down[:, None] & across
 
 
-def whereabouts_warning(shares: dict[str, Share]) -> str | None:
+def ground_warning(shares: dict[str, Share]) -> str | None:
     """One sentence where a map's mass lies on foreign ground, more than a shapeless map would put there; else None.
 
     One kind of foreign ground is enough; failing that, all of them together are judged.

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification as Network
 
 
-def private_copy(model: Network, *, for_deeplift: bool = False) -> Network:
+def private_copy(model: Network, *, without_pools: bool = False) -> Network:
     """The same network in evaluation mode, its weights shared (no memory) but frozen, its ReLUs fit for hooks.
 
-    With `for_deeplift` max pooling is rewritten by ReLUs; the answers stay the same up to rounding.
+    With `without_pools` max pooling is rewritten by ReLUs; the answers stay the same up to rounding.
     """
     memo: dict[int, object] = {
         id(tensor): nn.Parameter(tensor.detach(), requires_grad=False) for tensor in model.parameters()
@@ -37,7 +37,7 @@ def private_copy(model: Network, *, for_deeplift: bool = False) -> Network:
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.ReLU):
                 setattr(parent, name, _OwnInputReLU())
-            elif for_deeplift and _is_overlapping_pool(child):
+            elif without_pools and _is_overlapping_pool(child):
                 setattr(parent, name, _PairwiseMax(child.stride))
     return twin
 
@@ -49,12 +49,17 @@ def finer_copy(model: Network) -> Network:
     return twin
 
 
-def randomised_copy(model: Network, pixel_values: torch.Tensor, *, seed: int) -> Network:
-    """The same architecture with every weight drawn anew (Adebayo et al. 2018, arXiv:1810.03292).
+def random_networks(model: Network, side: int, count: int, seed: int) -> list[Network]:
+    """`count` networks of the same architecture with every weight drawn anew (Adebayo et al. 2018, arXiv:1810.03292).
 
-    The batch norms are fitted to `pixel_values` (B, 3, S, S) with noise added, since a deep random network with theirs
+    The batch norms are fitted to noise of (8, 3, side, side) on smooth grounds, since a deep random network with theirs
     at the start answers every picture with nearly the same features. The global random state is left as it was.
     """
+    return [randomised_copy(model, side, seed=seed + number) for number in range(count)]
+
+
+def randomised_copy(model: Network, side: int, *, seed: int) -> Network:
+    """One of `random_networks`, the same for every picture."""
     twin = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
@@ -69,8 +74,9 @@ def randomised_copy(model: Network, pixel_values: torch.Tensor, *, seed: int) ->
             elif isinstance(module, nn.BatchNorm2d):
                 module.reset_parameters()
                 module.momentum = None  # the plain mean over the batches seen
-        noisy = pixel_values.repeat(-(-8 // len(pixel_values)), 1, 1, 1)
-        twin.train().features(noisy + 0.3 * torch.randn_like(noisy))
+        grounds = nn.functional.interpolate(2 * torch.rand(8, 1, 8, 8) - 1, (side, side), mode="bilinear")
+        noisy = (grounds + 0.3 * torch.randn(8, 3, side, side)).to(next(model.parameters()))
+        twin.train().features(noisy)
     return twin.eval()
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ct_xception.errors import InputError, printable
-from ct_xception.explain.catalogue import METHODS
+from ct_xception.explain.methods import METHODS
 from ct_xception.files import atomic_path
 from ct_xception.imaging.slice import Slice
 from ct_xception.text import RESEARCH_USE, describe_window, percent, shorten
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ct_xception.explain.attribution import Attribution
+    from ct_xception.explain.explain import Attribution, Explanation
 
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
-METHOD_NAMES = {name: method.title for name, method in METHODS.items()}
 
 # Colour begins at the first share of the peak evidence and is fully opaque from the second on: the slice stays as it is
 # where there is next to none, and no edge appears that the evidence does not have.
@@ -84,6 +83,11 @@ def overlay(slice_: Slice, heat: np.ndarray, *, opacity: float = 0.6) -> Image.I
     return Image.fromarray(mixed)
 
 
+def draw_overlay(explanation: Explanation, opacity: float = 0.6) -> Image.Image:
+    """An explanation as every door shows it: the slice under its readable map."""
+    return overlay(explanation.slice, readable(explanation.attribution), opacity=opacity)
+
+
 def save_figure(
     path: str | Path, slice_: Slice, attribution: Attribution, *, probability: float, opacity: float = 0.6
 ) -> None:
@@ -114,7 +118,7 @@ def draw_figure(slice_: Slice, attribution: Attribution, *, probability: float, 
     original, heated = figure.subplots(1, 2)
     window = describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)
     _show(original, slice_.to_pil(), f"{shorten(Path(slice_.source).name, 45)}\n{window}")
-    method = METHOD_NAMES.get(attribution.method, attribution.method)
+    method = METHODS[attribution.method].title
     picture = overlay(slice_, readable(attribution), opacity=opacity)
     _show(heated, picture, f"{attribution.label}, {percent(probability)}\n{method}")
     _draw_colour_bar(figure, heated, attribution)

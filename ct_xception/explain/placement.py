@@ -89,17 +89,6 @@ def spread_over_input(cells: np.ndarray, side: int, architecture: str = "") -> n
     return place_in_slice(cells, whole, Box(0, 0, side, side), (side, side), grid=grid)
 
 
-def place_in_input(mask: np.ndarray, region: Region, side: int) -> np.ndarray:
-    """The reverse for a mask (H, W) bool of the slice: which pixels of the network's input (side, side) show it.
-
-    The nearest pixel decides; what lies outside the slice is False.
-    """
-    rows = np.floor(region.top + (np.arange(side) + 0.5) * (region.bottom - region.top) / side).astype(int)
-    columns = np.floor(region.left + (np.arange(side) + 0.5) * (region.right - region.left) / side).astype(int)
-    inside = ((rows >= 0) & (rows < mask.shape[0]))[:, None] & ((columns >= 0) & (columns < mask.shape[1]))
-    return mask[np.clip(rows, 0, mask.shape[0] - 1)][:, np.clip(columns, 0, mask.shape[1] - 1)] & inside
-
-
 def _seen(start: float, stop: float, first: int, last: int, length: int) -> np.ndarray:
     """Which pixels of one axis lie in [start, stop) and in [first, last): (length, 1) bool."""
     pixels = np.arange(length)[:, None] + 0.5

@@ -5,28 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.explain.catalogue import METHODS
+from ct_xception.explain.methods import METHODS
 
 if TYPE_CHECKING:
-    from ct_xception.explain.faithfulness import Explained
+    from ct_xception.explain.explain import Explanation
 
 
-def method_title(name: str) -> str:
-    """A method's name in print."""
-    return METHODS[name].title
-
-
-def explanation_record(explained: Explained, found: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def explanation_record(explanation: Explanation, found: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A map as JSON takes it, without its pixels: how it was made, its regions, what it lies on, and its evidence.
 
     `found` is what `faithfulness.evidence` gives; without it, `evidence` is None.
     """
     from ct_xception.explain.faithfulness import completeness_record, describe_grounds, describe_regions
 
-    attribution = explained.attribution
-    grounds = describe_grounds(explained) if found is None else found["grounds"]
+    attribution = explanation.attribution
+    grounds = describe_grounds(explanation) if found is None else found["grounds"]
     warnings = [sentence for sentence in [grounds["warning"]] if sentence] if found is None else found["warnings"]
-    regions = describe_regions(explained) if found is None else found["regions"]
+    regions = describe_regions(explanation) if found is None else found["regions"]
     kept = {"grounds", "regions", "completeness", "warnings"}
     return {
         "target": attribution.label,
@@ -43,11 +38,11 @@ def explanation_record(explained: Explained, found: Mapping[str, Any] | None = N
     }
 
 
-def explanation_sentences(explained: Explained, found: Mapping[str, Any] | None = None) -> list[str]:
+def explanation_sentences(explanation: Explanation, found: Mapping[str, Any] | None = None) -> list[str]:
     """What a reader should know of a map, most important first: warnings, place, and the evidence if gathered."""
-    record = explanation_record(explained, found)
+    record = explanation_record(explanation, found)
     if record["strength"] == 0:
-        return [f"Nothing in this slice speaks for {record['target']} ({method_title(record['method'])})."]
+        return [f"Nothing in this slice speaks for {record['target']} ({METHODS[record['method']].title})."]
     grounds = record["grounds"]
     body, lungs = grounds["inside_body"], grounds["inside_lungs"]
     sentences = [
@@ -83,10 +78,10 @@ def _evidence_sentences(found: Mapping[str, Any]) -> list[str]:
     ]
     if found["infidelity"] is not None:
         missed = _share(found["infidelity"])
-        sentences.append(f"When patches are blackened, the map leaves {missed} of the score's change unexplained.")
+        sentences.append(f"When patches are blackened, the map leaves {missed} of the score's change unexplanation.")
     for method, pair in found["agreement"].items():
         rho = pair["rank_correlation"]
-        sentences.append(f"Rank correlation with {method_title(method)}: {rho:.2f}.")
+        sentences.append(f"Rank correlation with {METHODS[method].title}: {rho:.2f}.")
     return sentences
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
 import tempfile
 import warnings
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ct_xception import __version__
 from ct_xception.checkpoint import WEIGHTS
 from ct_xception.errors import InputError
-from ct_xception.files import sha256_file
+from ct_xception.files import dump_json, sha256_file
 from ct_xception.imaging.preprocessing import Preprocessing
 from ct_xception.serving.checkpoint import Checkpoint
 from ct_xception.serving.runtimes import INPUT, OUTPUTS, needed
@@ -51,8 +50,8 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         "filters": list(checkpoint.contract.filters),
     }
     return {
-        "preprocessing": json.dumps(preprocessing),
-        "label_names": json.dumps(list(checkpoint.config["label_names"]), ensure_ascii=False),
+        "preprocessing": dump_json(preprocessing),
+        "label_names": dump_json(list(checkpoint.config["label_names"])),
         "weights_sha256": sha256_file(checkpoint.folder / WEIGHTS),
         "source": f"ct-xception {__version__}",
     }

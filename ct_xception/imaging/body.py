@@ -1,20 +1,23 @@
 """The body crop: table, clothes, air and border leave the slice before the network can learn from them.
 
-Grey; threshold at max(8, Otsu / 2); binary opening twice; largest component; what it encloses filled; zero outside;
-crop to the box. On the reference corpus this crop alone lifts 1-nearest-neighbour accuracy from 44 % to 95 %, since
-its test images keep the scanner table that its training images lack.
+The body is the slice's own mask, found in HU, or else what `imaging.outline` finds in the picture: zero outside; crop
+to the box. Where no body is found the picture stays as it is, and the crop says why. On the reference corpus this crop
+alone lifts 1-nearest-neighbour accuracy from 44 % to 95 %, since its test images keep the scanner table that its
+training images lack.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ct_xception.imaging.outline import find_outline, otsu_threshold
 from ct_xception.imaging.slice import Slice
 
-MIN_THRESHOLD = 8  # grey levels: below, JPEG noise in the air counts as body
-MIN_AREA = 0.02  # of the image: a smaller thing is a table or a letter, not a body
+__all__ = ["MIN_THRESHOLD", "BodyCrop", "Box", "body_mask", "body_of", "crop_body", "mask_box", "otsu_threshold"]
+
+MIN_THRESHOLD = 8  # grey levels: up to here, JPEG noise counts as black
 
 
 @dataclass(frozen=True)
@@ -39,87 +42,43 @@ class Box:
 
 @dataclass(frozen=True, eq=False)
 class BodyCrop:
-    """The cropped slice, its box in the original slice's pixels, and whether a body was found at all."""
+    """The cropped slice, its box in the original slice's pixels, whether a body was found at all, and why not."""
 
     slice: Slice
     box: Box
     found: bool
-
-
-def otsu_threshold(pixels: np.ndarray) -> float:
-    """Otsu's threshold (1979) of grey levels uint8: the t that best parts `<= t` from `> t`; 0 if all are equal.
-
-    Where no pixel lies between two groups, every t between them is as good: their mean, so that noise finds room.
-    """
-    counts = np.bincount(pixels.ravel(), minlength=256).astype(np.float64)
-    below, weighted = counts.cumsum(), (counts * np.arange(256)).cumsum()
-    above = below[-1] - below
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (weighted / below - (weighted[-1] - weighted) / above) ** 2
-    between = np.nan_to_num(between[:-1], nan=0.0, posinf=0.0)
-    best = between.max()
-    return float(np.flatnonzero(between == best).mean()) if best > 0 else 0.0
+    reason: str = ""
 
 
 def body_mask(pixels: np.ndarray) -> np.ndarray:
     """Where the body is: (H, W) bool from grey levels (H, W) uint8. All True when no body is found."""
-    mask = _find_body(pixels)
+    mask = find_outline(pixels).mask
     return np.ones(pixels.shape, dtype=bool) if mask is None else mask
+
+
+def body_of(slice_: Slice) -> np.ndarray:
+    """Where a slice's body is: the mask found in HU where it has one, else what its picture shows."""
+    return body_mask(slice_.pixels) if slice_.body is None else slice_.body
 
 
 def crop_body(slice_: Slice) -> BodyCrop:
     """Zero what lies outside the body and crop to its box; a slice without a body is left as it is."""
-    mask = _find_body(slice_.pixels)
+    mask, reason = slice_.body, ""
+    if mask is None:
+        outline = find_outline(slice_.pixels)
+        mask, reason = outline.mask, outline.reason
     if mask is None:
         box = Box(0, 0, *slice_.pixels.shape)
-        return BodyCrop(slice_.replace_pixels(slice_.pixels, "no body found, not cropped"), box, found=False)
+        left = slice_.replace_pixels(slice_.pixels, f"no body found, not cropped: {reason}")
+        return BodyCrop(left, box, found=False, reason=reason)
     box = mask_box(mask)
     inside = (slice(box.top, box.bottom), slice(box.left, box.right))
     pixels = np.where(mask[inside], slice_.pixels[inside], np.uint8(0))
-    return BodyCrop(slice_.replace_pixels(pixels, "cropped to the body"), box, found=True)
+    cropped = replace(slice_.replace_pixels(pixels, "cropped to the body"), body=mask[inside])
+    return BodyCrop(cropped, box, found=True)
 
 
 def mask_box(mask: np.ndarray) -> Box:
     """The smallest box around the True pixels of a mask (H, W) that has some."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
-
-
-def _find_body(pixels: np.ndarray) -> np.ndarray | None:
-    bright = pixels > max(MIN_THRESHOLD, otsu_threshold(pixels) / 2)
-    body = _largest_component(_open_twice(bright))
-    if body is None or body.sum() < MIN_AREA * body.size:
-        return None
-    return _fill_enclosed(body)
-
-
-def _open_twice(mask: np.ndarray) -> np.ndarray:
-    """Two erosions, then two dilations, by the 4-neighbour cross; outside the image counts as False."""
-    padded = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2), dtype=bool)
-    for combine in (np.logical_and, np.logical_and, np.logical_or, np.logical_or):
-        padded[1:-1, 1:-1] = mask
-        mask = combine(padded[:-2, 1:-1], padded[2:, 1:-1])
-        for neighbour in (padded[1:-1, :-2], padded[1:-1, 2:], padded[1:-1, 1:-1]):
-            combine(mask, neighbour, out=mask)
-    return mask
-
-
-def _largest_component(mask: np.ndarray) -> np.ndarray | None:
-    from scipy import ndimage
-
-    labels, found = ndimage.label(mask)
-    if not found:
-        return None
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return labels == sizes.argmax()
-
-
-def _fill_enclosed(mask: np.ndarray) -> np.ndarray:
-    """Fill what has mask on its left, right, above and below.
-
-    Every hole is filled so, and a lung too that a thin gap in the chest wall (dark fat, a drawn line) opens to the air.
-    """
-    seen = np.logical_or.accumulate
-    across = seen(mask, axis=1) & seen(mask[:, ::-1], axis=1)[:, ::-1]
-    return across & seen(mask, axis=0) & seen(mask[::-1], axis=0)[::-1]

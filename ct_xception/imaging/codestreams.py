@@ -10,7 +10,7 @@ import re
 import struct
 from dataclasses import dataclass
 
-MAX_J2K_SAMPLES = 9_000_000  # of a JPEG 2000 frame: its decoders keep several copies of 4 bytes each
+MAX_J2K_SAMPLES = 8_000_000  # of a JPEG 2000 frame: its decoders keep several copies of 4 bytes each
 MAX_RUNS = 500_000  # of an RLE frame
 MAX_TILES = 4096  # of one JPEG 2000 image: each costs a decoder memory, whatever its size
 MAX_BOXES = 1024  # before a JP2 file's codestream, of which writers put a handful
@@ -120,7 +120,7 @@ def run_length_size(frame: bytes, limit: int) -> int:
     total, runs, edges = 0, 0, [*offsets[:segments], len(frame)]
     for start, end in zip(edges, edges[1:], strict=False):
         position = start
-        while position < end and total <= limit:
+        while position < end and total <= limit and runs <= MAX_RUNS:
             control, runs = frame[position], runs + 1
             if control < 128:  # that many and one literal bytes follow
                 total += control + 1

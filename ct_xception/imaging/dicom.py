@@ -20,9 +20,10 @@ from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.imaging.dicom_frames import find_frames, read_frame
 from ct_xception.imaging.elements import REMEDY, Elements, walk_elements
 from ct_xception.imaging.orientation import turn_of
+from ct_xception.imaging.outline import outline_in_hu
 from ct_xception.imaging.pictures import is_flat, refusing, slice_from_picture, span, whole_range
 from ct_xception.imaging.position import Place
-from ct_xception.imaging.slice import Slice, check_pixels, choose_frame
+from ct_xception.imaging.slice import Slice, blank_rows, check_pixels, choose_frame
 from ct_xception.imaging.source import is_dicom, name_of, open_source
 from ct_xception.imaging.windows import WINDOWS, Window, apply_window
 
@@ -56,6 +57,7 @@ MIDDLE = (0.5, 99.5)  # percentiles that such an image is shown between where it
 KINDS = ("CT slice", "localizer", "secondary capture", "no image", "other modality")
 # Of HU: air is -1000 and dense bone 1,500. A share of a whole slice beyond these is none of a patient.
 DENSE, DENSE_SHARE, BEYOND_BONE, LEAST_JUDGED = 700, 0.15, 2500, 1024
+TISSUELESS = -500
 OUTSIDE_THE_CIRCLE = -1500  # HU: scanners pad a round field of view with -2000, -3024 and the like
 
 
@@ -101,18 +103,17 @@ def read_header(source: str | os.PathLike[str] | bytes) -> DicomHeader:
         with refusing(label, REMEDY):
             elements, dataset = _read(stream, label, HEADER_TAGS)
             patient, study, series, modality, sop_class = (_text(dataset, tag) for tag in HEADER_TAGS[:5])
-            number = _number(dataset.get("InstanceNumber"))
             return DicomHeader(
                 patient_id=patient,
                 study_uid=study,
                 series_uid=series,
                 modality=modality,
-                instance_number=None if number is None else int(number),
-                rows=int(_number(dataset.get("Rows")) or 0),
-                columns=int(_number(dataset.get("Columns")) or 0),
+                instance_number=_whole(_value(dataset, "InstanceNumber")),
+                rows=_whole(_value(dataset, "Rows")) or 0,
+                columns=_whole(_value(dataset, "Columns")) or 0,
                 frames=_frames(dataset),
                 sop_class=sop_class,
-                image_type=printable(str(dataset.get("ImageType", ""))).upper(),
+                image_type=printable(str(_value(dataset, "ImageType") or "")).upper(),
                 has_pixels=elements.pixels is not None,
             )
 
@@ -125,7 +126,7 @@ def read_acquisition(content: bytes) -> dict[str, str]:
     label = name_of(content)
     with open_source(content, label) as stream, refusing(label, REMEDY):
         _, dataset = _read(stream, label, ACQUISITION_TAGS)
-        kernel, thickness = dataset.get("ConvolutionKernel"), _number(dataset.get("SliceThickness"))
+        kernel, thickness = _value(dataset, "ConvolutionKernel"), _finite(_value(dataset, "SliceThickness"))
         maker, model = _text(dataset, "Manufacturer"), _text(dataset, "ManufacturerModelName")
         found = {
             "sex": _text(dataset, "PatientSex"),
@@ -149,9 +150,8 @@ def read_dicom_place(stream: BinaryIO, label: str) -> Place:
     """Where an open DICOM file stands in its series; of its tags only PLACE_TAGS are read. Raises SliceError."""
     with refusing(label, REMEDY):
         _, dataset = _read(stream, label, PLACE_TAGS)
-        corner, number = dataset.get("ImagePositionPatient"), _number(dataset.get("InstanceNumber"))
-        normal = _normal(_numbers(dataset.get("ImageOrientationPatient"), 6))
-        position, corner = None, _numbers(corner, 3)
+        normal = _normal(_numbers(_value(dataset, "ImageOrientationPatient"), 6))
+        position, corner = None, _numbers(_value(dataset, "ImagePositionPatient"), 3)
         if normal is not None and corner is not None:
             position = float(np.dot(normal, corner))
         told = position is not None and math.isfinite(position)
@@ -159,15 +159,15 @@ def read_dicom_place(stream: BinaryIO, label: str) -> Place:
             frames=_frames(dataset),
             position=position if told else None,
             normal=_rounded(normal) if told and normal is not None else None,
-            number=None if number is None else int(number),
+            number=_whole(_value(dataset, "InstanceNumber")),
             size=_size(dataset),
-            thickness=_number(dataset.get("SliceThickness")),
+            thickness=_finite(_value(dataset, "SliceThickness")),
             series=_text(dataset, "SeriesInstanceUID") or None,
         )
 
 
 def _size(dataset: Dataset) -> tuple[int, int] | None:
-    rows, columns = dataset.get("Rows"), dataset.get("Columns")
+    rows, columns = _value(dataset, "Rows"), _value(dataset, "Columns")
     return (rows, columns) if isinstance(rows, int) and isinstance(columns, int) else None
 
 
@@ -223,7 +223,7 @@ def _check_image(dataset: Dataset, elements: Elements, label: str) -> None:
         floating = elements.pixels is not None
         found = f"DICOM with {'floating-point pixels' if floating else 'no image'} (modality {modality})"
         raise SliceError(label, found, "give a CT image")
-    missing = [tag for tag in NEEDED_TAGS if not isinstance(dataset.get(tag), int)]
+    missing = [tag for tag in NEEDED_TAGS if not isinstance(_value(dataset, tag), int)]
     if missing:
         raise SliceError(label, f"DICOM without {', '.join(missing)}", "give the original CT image")
     check_pixels(dataset.Rows, dataset.Columns, label)
@@ -251,9 +251,10 @@ def _grey_slice(stored: np.ndarray, tags: _Tags, label: str, option: Window | No
     stored, turned = _upright(stored, tags)
     values, is_hu, notes = _rescale(stored, tags, label)
     padding, more = _padding(stored, values, tags, is_hu)
-    notes = [*_kind_notes(tags.dataset), *turned, *notes, *more]
+    notes = [*_kind_notes(tags.dataset), *turned, *notes, *more, *blank_rows(stored)]
     shown = values[~padding] if padding.any() else values
     _check_hu(shown, tags, is_hu, label)
+    notes += _doubts(values) if is_hu else []
     window, more = _choose_window(stored, shown, tags, is_hu, option, label)
     pixels = apply_window(values, window)
     if not is_hu and is_flat(pixels) and not is_flat(values):
@@ -265,16 +266,30 @@ def _grey_slice(stored: np.ndarray, tags: _Tags, label: str, option: Window | No
     pixels[padding] = 0
     bits, modality = tags.dataset.BitsStored, _text(tags.dataset, "Modality")
     read: dict[str, Any] = {"modality": modality, "is_localizer": _is_localizer(tags.dataset)}
+    if is_hu and not read["is_localizer"]:
+        read["body"] = _body_in(values, padding)
     return Slice(pixels, label, bits, is_hu, window, _spacing(tags), (*notes, *more), **read)
+
+
+def _body_in(values: np.ndarray, padding: np.ndarray) -> np.ndarray | None:
+    """The body (H, W) bool in HU; of an image larger than CT, in every n-th pixel, which bounds what it costs."""
+    step = max(1, max(values.shape) // 1024)
+    found = outline_in_hu(np.where(padding[::step, ::step], -np.inf, values[::step, ::step]))
+    if found is None or step == 1:
+        return found
+    return found.repeat(step, axis=0).repeat(step, axis=1)[: values.shape[0], : values.shape[1]]
 
 
 def _upright(stored: np.ndarray, tags: _Tags) -> tuple[np.ndarray, list[str]]:
     """The stored values as a reader of CT expects them, and notes on orientation, position and shape of pixels."""
     turn = turn_of(_numbers(tags.get("ImageOrientationPatient", "PlaneOrientationSequence"), 6))
     notes = turn.notes()
-    if _text(tags.dataset, "PatientPosition").upper().endswith("P"):
+    position = _text(tags.dataset, "PatientPosition").upper()
+    if position.endswith("P"):
         notes.append("the patient lies prone: the table is at the top")
-    spacing = _spacing(tags) or _pair(tags.dataset.get("PixelAspectRatio"))
+    elif position[2:3] == "D":
+        notes.append("the patient lies on one side: the table is at a side")
+    spacing = _spacing(tags) or _pair(_value(tags.dataset, "PixelAspectRatio"))
     if spacing is not None and abs(spacing[0] / spacing[1] - 1) > 0.01:
         notes.append(f"pixels are not square ({spacing[0]:g} x {spacing[1]:g}), shown as stored")
     return turn.apply(stored), notes
@@ -290,18 +305,18 @@ class _Tags:
     def get(self, keyword: str, group: str) -> Any:
         """The value at the root, else the frame's own, else the shared one; None where absent or empty."""
         places = [self.dataset, *self._groups(group)]
-        return next((v for place in places if (v := place.get(keyword)) is not None and v != ""), None)
+        return next((v for place in places if (v := _value(place, keyword)) is not None and v != ""), None)
 
     def _groups(self, group: str) -> list[Dataset]:
-        per_frame = self.dataset.get("PerFrameFunctionalGroupsSequence") or []
-        shared = self.dataset.get("SharedFunctionalGroupsSequence") or []
+        per_frame = _value(self.dataset, "PerFrameFunctionalGroupsSequence") or []
+        shared = _value(self.dataset, "SharedFunctionalGroupsSequence") or []
         items = [*per_frame[self.frame : self.frame + 1], *shared[:1]]
-        return [item.get(group)[0] for item in items if item.get(group)]
+        return [found[0] for item in items if (found := _value(item, group))]
 
 
 def _rescale(stored: np.ndarray, tags: _Tags, label: str) -> tuple[np.ndarray, bool, list[str]]:
     """Values in HU where the file says so (PS3.3 C.11.1), else stored values as they are; whether HU; notes."""
-    if tags.dataset.get("ModalityLUTSequence"):
+    if _value(tags.dataset, "ModalityLUTSequence"):
         raise SliceError(label, "a modality lookup table, which CT images do not have", "give the original CT image")
     slope, intercept = _rescaling(tags)
     if slope is None or intercept is None:
@@ -337,12 +352,12 @@ def _rescaling(tags: _Tags) -> tuple[float | None, float | None]:
 
 def _padding(stored: np.ndarray, values: np.ndarray, tags: _Tags, is_hu: bool) -> tuple[np.ndarray, list[str]]:
     """Where the file declares padding (PS3.3 C.7.5.1.1.2), (H, W) bool, and a note."""
-    first = _number(tags.dataset.get("PixelPaddingValue"))
+    first = _number(_value(tags.dataset, "PixelPaddingValue"))
     # Undeclared padding outside the scanner's circle: below any window, but white where white is the lowest value.
     nothing = values < OUTSIDE_THE_CIRCLE if is_hu else np.zeros(stored.shape, dtype=bool)
     if first is None:
         return nothing, []
-    last = _number(tags.dataset.get("PixelPaddingRangeLimit"))
+    last = _number(_value(tags.dataset, "PixelPaddingRangeLimit"))
     low, high = sorted(_as_stored(value, tags.dataset) for value in (first, first if last is None else last))
     padding = (stored >= low) & (stored <= high)
     if not padding.any() or not math.isfinite(low + high):
@@ -377,6 +392,19 @@ def _check_hu(values: np.ndarray, tags: _Tags, is_hu: bool, label: str) -> None:
         share, limit = (beyond, BEYOND_BONE) if beyond > DENSE_SHARE else (dense, DENSE)
         found = f"values that cannot be HU: {100 * share:.0f} % of it above {limit}, {span(values)}"
         raise SliceError(label, found, "give the original image, or correct its rescale or PixelRepresentation")
+
+
+def _doubts(values: np.ndarray) -> list[str]:
+    """What makes values in HU doubtful, though a slice may be so: all of it light as air, or its air cut off."""
+    if values.size < LEAST_JUDGED:
+        return []
+    low, high = values.min(), values.max()
+    if high - low > 400 and np.count_nonzero(values > TISSUELESS) < 0.02 * values.size:
+        return [f"hardly anything denser than {TISSUELESS} HU: no body in it, or a wrong rescale"]
+    floor = np.count_nonzero(values == low) / values.size
+    if low > -200 and low < high and floor > 0.3:
+        return [f"no air: {100 * floor:.0f} % of it at its lowest value, {low:g} HU; masked, or not HU"]
+    return []
 
 
 def _choose_window(
@@ -428,7 +456,7 @@ def _file_window(tags: _Tags) -> tuple[Window | None, list[str]]:
     centre, width = (tags.get(key, group) for key in ("WindowCenter", "WindowWidth"))
     first_centre, first_width = _number(centre), _number(width)
     if first_centre is None or first_width is None:
-        tables = tags.dataset.get("VOILUTSequence") or []
+        tables = _value(tags.dataset, "VOILUTSequence") or []
         return None, ["the file's VOI lookup table is not applied"] * bool(tables)
     try:
         if not first_width >= 1:
@@ -457,7 +485,7 @@ def _kind_notes(dataset: Dataset) -> list[str]:
 
 
 def _is_localizer(dataset: Dataset) -> bool:
-    return "LOCALIZER" in str(dataset.get("ImageType", "")).upper()
+    return "LOCALIZER" in str(_value(dataset, "ImageType") or "").upper()
 
 
 def _spacing(tags: _Tags) -> tuple[float, float] | None:
@@ -476,8 +504,18 @@ def _pair(value: Any) -> tuple[float, float] | None:
 
 
 def _frames(dataset: Dataset) -> int:
-    number = _number(dataset.get("NumberOfFrames"))
-    return max(1, int(number)) if number is not None and math.isfinite(number) else 1
+    return max(1, _whole(_value(dataset, "NumberOfFrames")) or 1)
+
+
+def _finite(value: Any) -> float | None:
+    number = _number(value)
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _whole(value: Any) -> int | None:
+    """A number tag's (first) value as a whole number; None where there is none."""
+    number = _finite(value)
+    return None if number is None else int(number)
 
 
 def _numbers(value: Any, count: int) -> list[float] | None:
@@ -486,6 +524,14 @@ def _numbers(value: Any, count: int) -> list[float] | None:
         return None
     numbers = [_number(one) for one in value]
     return None if None in numbers else [number for number in numbers if number is not None]
+
+
+def _value(dataset: Dataset, keyword: str) -> Any:
+    """A tag's value; None where absent, or where pydicom cannot make anything of it."""
+    try:
+        return dataset.get(keyword)
+    except Exception:  # a dozen classes, by value representation
+        return None
 
 
 def _number(value: Any) -> float | None:
@@ -503,7 +549,7 @@ def _is_list(value: Any) -> bool:
 
 
 def _text(dataset: Dataset, keyword: str) -> str:
-    value = dataset.get(keyword)
+    value = _value(dataset, keyword)
     return "" if value is None else printable(str(value).strip())
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 RUN_LENGTH = "1.2.840.10008.1.2.5"
 MAX_FRAGMENTS = 50_000
 MAX_CODED = 64 * 2**20  # bytes of one encoded frame
-MAX_CODED_PIXELS = 9_000_000  # of any encoded frame: lossless JPEG is decoded three times to be believed
+MAX_CODED_PIXELS = 8_000_000  # of any encoded frame: lossless JPEG is decoded three times to be believed
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,11 @@ def read_frame(elements: Elements, dataset: Dataset, frames: Frames, index: int,
         raise SliceError(label, f"{frames.held} frames of pixels, where it declares {frames.declared}", REMEDY)
     coded = _coded_frame(elements, frames.places[index], label)
     _check_coded(coded, dataset, label)
-    return _decode(dataset, coded, encoded=True)
+    try:
+        return _decode(dataset, coded, encoded=True)
+    except Exception as error:  # whatever pydicom's decoders raise, of whose insides nobody needs to know
+        kind = dataset.file_meta.TransferSyntaxUID.name
+        raise SliceError(label, f"pixels in {kind} that cannot be decoded: damaged or cut", REMEDY) from error
 
 
 def _native_frame(elements: Elements, dataset: Dataset, index: int, label: str) -> bytes:

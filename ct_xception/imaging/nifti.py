@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from ct_xception.errors import SliceError
+from ct_xception.imaging.outline import outline_in_hu
 from ct_xception.imaging.pictures import is_flat, refusing, span
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.slice import Slice, check_pixels, choose_frame
@@ -95,7 +96,9 @@ def read_nifti(stream: BinaryIO, label: str, *, window: Window | None, frame: in
         spacing = (row, column) if 0 < row < 1e6 and 0 < column < 1e6 else None
         if spacing is not None and abs(row / column - 1) > 0.01:
             notes.append(f"pixels are not square ({row:g} x {column:g}), shown as stored")
-        return Slice(pixels, label, 8 * volume.dtype.itemsize, is_hu, window, spacing, (*volume.notes, *notes))
+        body = outline_in_hu(np.asarray(values)) if is_hu else None
+        bits, told = 8 * volume.dtype.itemsize, (*volume.notes, *notes)
+        return Slice(pixels, label, bits, is_hu, window, spacing, told, body=body)
 
 
 def read_nifti_place(stream: BinaryIO, label: str) -> Place:

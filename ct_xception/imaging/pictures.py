@@ -26,7 +26,7 @@ from ct_xception.imaging.jpeg import check_complete, count_pictures, walk_jpeg
 from ct_xception.imaging.png import walk_png
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.silence import muted_descriptor, silence_libraries
-from ct_xception.imaging.slice import MAX_PIXELS, Slice, check_pixels, choose_frame
+from ct_xception.imaging.slice import MAX_PIXELS, Slice, blank_rows, check_pixels, choose_frame
 from ct_xception.imaging.source import picture_kind
 from ct_xception.imaging.tiff import MAX_PAGES, walk_tiff
 from ct_xception.imaging.windows import Window, apply_window
@@ -40,6 +40,7 @@ MAX_PICTURE_BYTES = 128 * 2**20  # of all but TIFF, whose stacks may be longer
 COLOUR_TOLERANCE = 16  # grey levels between channels: JPEG's chroma noise stays below
 MAX_PLAYED = 100_000_000  # pixels of an animation up to the frame that is asked for
 MAX_WEBP_PIXELS = MAX_DEEP_PIXELS = MAX_PIXELS // 2  # of WebP's decoder and of four bytes a sample
+MAX_RUN_LENGTH_BYTES = 4 * 2**20  # of a BMP, whose runs Pillow counts in Python
 MAX_STRIPS = 20_000
 FILLED = 0.25  # of the declared range that a deep picture without a window must span
 ORIENTATION, BITS_PER_SAMPLE, COMPRESSION, PHOTOMETRIC, SAMPLE_FORMAT, JPEG_TABLES = 0x0112, 258, 259, 262, 339, 347
@@ -120,13 +121,16 @@ def _inspect(stream: BinaryIO, kind: str, label: str, *, whole: bool, enough: in
     """Hold a file to its bounds by its own structure; `whole` looks for missing pixels too."""
     if kind == "TIFF":
         return _Told(walk_tiff(stream, label, enough))
-    if stream.seek(0, io.SEEK_END) > MAX_PICTURE_BYTES:
+    size = stream.seek(0, io.SEEK_END)
+    if size > MAX_PICTURE_BYTES:
         raise SliceError(label, f"a {kind} of more than {MAX_PICTURE_BYTES // 2**20} MiB", "shrink it to one slice")
     stream.seek(0)
     if kind == "PNG":
         png = walk_png(stream, label)
         return _Told(png.frames, png.orientation)
     if kind == "BMP":
+        if size > MAX_RUN_LENGTH_BYTES and stream.read(34)[30:34] != bytes(4):
+            raise SliceError(label, f"a compressed BMP of {size // 2**20} MiB", "export it again as PNG")
         return _Told()
     content = stream.read()
     if kind == "JPEG":
@@ -178,6 +182,7 @@ def _slice_of(image: Image.Image, label: str, *, window: Window | None, frame: i
     finally:
         image.seek(page)
     notes += _aspect_notes(image)
+    unchecked = image.format in ("TIFF", "BMP")  # whose rows have no checksum; other formats were looked through
     if stored.signed and upright.mode == "L":
         raise SliceError(label, "signed 8-bit pixels, which have no agreed black", "export it again unsigned")
     if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
@@ -186,6 +191,7 @@ def _slice_of(image: Image.Image, label: str, *, window: Window | None, frame: i
     else:
         pixels, coloured, more = _grey_of_8bit(upright, stored, window, label)
         window = None
+    more += blank_rows(pixels) if unchecked else []
     return Slice(pixels, label, stored.bits, False, window, notes=(*notes, *more), coloured=coloured)
 
 
@@ -422,6 +428,8 @@ def _grey_of_8bit(
     if clear:
         notes.append("alpha composited on black")
     if stored.bits > 8:
+        if "transparency" in image.info:
+            raise SliceError(label, "16-bit colour with a transparent key colour", "export it as grey without one")
         if not is_flat(grey) and int(grey.max()) - int(grey.min()) < FILLED * 256:
             found = f"{stored.bits}-bit colour or alpha, of which 8 bits would keep few grey levels"
             raise SliceError(label, found, "export it as grey without alpha, and give a window")
@@ -439,7 +447,7 @@ def _grey_by_bands(image: Image.Image) -> tuple[np.ndarray, float, bool]:
         band, alpha = _split_alpha(image.crop((0, top, width, bottom)))
         if band.mode not in ("1", "L"):
             band = band.convert("RGB")
-            coloured += _coloured_count(np.asarray(band))
+            coloured += int(np.count_nonzero(coloured_pixels(np.asarray(band))))
         levels = np.asarray(band.convert("L"))
         if alpha is not None:
             levels = np.rint(levels * (alpha / np.float32(255))).astype(np.uint8)
@@ -460,11 +468,11 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
     return image.convert("RGB"), None if opaque else np.asarray(alpha)
 
 
-def _coloured_count(rgb: np.ndarray) -> int:
-    """How many pixels (H, W, 3) uint8 have channels that differ by more than COLOUR_TOLERANCE."""
+def coloured_pixels(rgb: np.ndarray) -> np.ndarray:
+    """Where (H, W) bool the channels of pixels (H, W, 3) uint8 differ by more than COLOUR_TOLERANCE: ink, or colour."""
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    return int(np.count_nonzero(spread > COLOUR_TOLERANCE))
+    return spread > COLOUR_TOLERANCE
 
 
 def _colour_note(coloured: float) -> list[str]:

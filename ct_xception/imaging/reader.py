@@ -6,8 +6,10 @@ then on every file of its process is read in a limited child (`decoder_process.p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO
 
+from ct_xception.imaging.decoded import decoded_once
 from ct_xception.imaging.nifti import is_nifti
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import Source, is_dicom, name_of, open_source
@@ -72,21 +74,28 @@ def decode_slice(
     """`read_slice` in this process."""
     from PIL import Image
 
-    from ct_xception.imaging.pictures import read_picture, slice_from_picture
+    from ct_xception.imaging.pictures import slice_from_picture
 
     label = name if name is not None else name_of(source)
     if isinstance(source, Image.Image):
         return slice_from_picture(source, label, window=window, frame=frame)
     with open_source(source, label) as stream:
-        if is_dicom(stream):
-            from ct_xception.imaging.dicom import read_dicom
+        reading = partial(_decode, stream, label, window=window, frame=frame)
+        return decoded_once(stream, label, (window, frame), reading)
 
-            return read_dicom(stream, label, window=window, frame=frame)
-        if is_nifti(stream):
-            from ct_xception.imaging.nifti import read_nifti
 
-            return read_nifti(stream, label, window=window, frame=frame)
-        return read_picture(stream, label, window=window, frame=frame)
+def _decode(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None) -> Slice:
+    from ct_xception.imaging.pictures import read_picture
+
+    if is_dicom(stream):
+        from ct_xception.imaging.dicom import read_dicom
+
+        return read_dicom(stream, label, window=window, frame=frame)
+    if is_nifti(stream):
+        from ct_xception.imaging.nifti import read_nifti
+
+        return read_nifti(stream, label, window=window, frame=frame)
+    return read_picture(stream, label, window=window, frame=frame)
 
 
 def decode_place(source: Source, *, name: str | None = None) -> Place:

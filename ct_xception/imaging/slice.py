@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # One frame, decoded: CT is 512 x 512, film scans and radiographs reach 4,000. What decoding, windowing and turning
 # more than that costs would not stay within 300 MB.
 MAX_PIXELS = 4096 * 4096
+MIN_BLANK, ABRUPT = 8, 0.5  # rows of one value, and the share of a row beside them that is of another
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,8 @@ class Slice:
     `is_hu` says whether `window` is in HU; `window` is None where the file was 8-bit already (a screenshot).
     `spacing_mm` is (row, column) distance. `notes` names each thing lost or changed on the way, a short clause each.
     `coloured` is the share of pixels, in [0, 1], whose colour was dropped. `modality` is DICOM's, empty where the file
-    leaves it out, None for a picture; `is_localizer` says that the file calls itself a scout view.
+    leaves it out, None for a picture; `is_localizer` says that the file calls itself a scout view. `body` (H, W) bool
+    is where the body lies, found in HU before the window; None where the file has no HU, or shows none.
     """
 
     pixels: np.ndarray
@@ -42,10 +44,13 @@ class Slice:
     coloured: float = 0.0
     modality: str | None = None
     is_localizer: bool = False
+    body: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 2 or 0 in self.pixels.shape:
             raise TypeError(f"pixels must be (H, W) uint8 and not empty, got {self.pixels.shape} {self.pixels.dtype}")
+        if self.body is not None and (self.body.dtype != bool or self.body.shape != self.pixels.shape):
+            raise TypeError(f"body must be {self.pixels.shape} bool, got {self.body.shape} {self.body.dtype}")
         object.__setattr__(self, "pixels", np.ascontiguousarray(self.pixels))
 
     def to_pil(self) -> Image.Image:
@@ -55,8 +60,29 @@ class Slice:
         return Image.fromarray(self.pixels).convert("RGB")
 
     def replace_pixels(self, pixels: np.ndarray, note: str | None = None) -> Slice:
-        """The same slice with other pixels (H, W) uint8, and a note on what changed."""
-        return replace(self, pixels=pixels, notes=self.notes if note is None else (*self.notes, note))
+        """The same slice with other pixels (H, W) uint8, and a note on what changed; another shape has no `body`."""
+        body = self.body if pixels.shape == self.pixels.shape else None
+        return replace(self, pixels=pixels, body=body, notes=self.notes if note is None else (*self.notes, note))
+
+
+def blank_rows(values: np.ndarray) -> list[str]:
+    """A note where a band of whole rows (H, W) holds one value and begins or ends in the middle of the picture.
+
+    So do pixels that were zeroed or never written, where the format has no checksum and the decoder cannot tell.
+    """
+    rows, columns = values.shape
+    first = values[:, :1]
+    blank = (values == first).all(axis=1) if columns >= 16 else np.zeros(rows, dtype=bool)
+    blank[1:] &= (first[1:, 0] == first[:-1, 0]) | ~blank[:-1]
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], blank, [False]]).astype(np.int8)))
+    for start, end in edges.reshape(-1, 2):
+        if end - start < max(MIN_BLANK, rows // 20) or end - start == rows:
+            continue
+        beside = [values[row] for row in (start - 1, end) if 0 <= row < rows]
+        abrupt = [np.count_nonzero(row != first[start, 0]) > ABRUPT * columns for row in beside]
+        if all(abrupt):
+            return [f"rows {start} to {end - 1} of {rows} hold one value: blank, or missing"]
+    return []
 
 
 def check_pixels(rows: int, columns: int, label: str, limit: int = MAX_PIXELS) -> None:

@@ -6,8 +6,9 @@ import io
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
 
@@ -165,3 +166,72 @@ def _element(head: bytes, position: int) -> tuple[tuple[int, int], int] | None:
     else:
         length, start = struct.unpack_from("<L", head, position + 4)[0], 8
     return ((group, number), position + start + length) if length % 2 == 0 and length < 200 else None
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """What lies below a folder, sorted by path: `files` to be read, `folders`, and what is neither.
+
+    `passed_over` is {kind: paths}: the suffix of files that are no images, or why something was not entered.
+    """
+
+    root: Path
+    files: tuple[Path, ...]
+    folders: tuple[Path, ...]
+    passed_over: Mapping[str, tuple[Path, ...]]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of each kind were passed over."""
+        return {kind: len(paths) for kind, paths in self.passed_over.items()}
+
+
+def find_files(folder: str | os.PathLike[str]) -> FoundFiles:
+    """Everything below a folder, links followed but never into a folder that holds them; nothing is decoded.
+
+    Hidden files (`.DS_Store`, `._image.png`) and archivers' `__MACOSX` are the system's own, and are not counted.
+    """
+    root, found = Path(folder), dict[str, list[Path]]()
+    for kind, path in _walk(root, frozenset()):
+        found.setdefault(kind, []).append(path)
+    files, folders = found.pop(_FILE, []), found.pop(_FOLDER, [])
+    return FoundFiles(root, tuple(files), tuple(folders), {kind: tuple(found[kind]) for kind in sorted(found)})
+
+
+def describe_passed_over(counts: Mapping[str, int]) -> str:
+    """`3 .txt, 1 without a suffix`; empty where nothing was passed over."""
+    return ", ".join(f"{number:,} {kind}" for kind, number in counts.items())
+
+
+_FILE, _FOLDER = "file", "folder"
+
+
+def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, Path]]:
+    """(kind, path) of what lies below a folder, in the order of names."""
+    try:
+        status = folder.stat()
+        with os.scandir(folder) as entries:
+            shown = [entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX"]
+    except OSError:
+        yield "folders that cannot be opened", folder
+        return
+    above = above | {(status.st_dev, status.st_ino)}
+    for entry in sorted(shown, key=lambda entry: entry.name):
+        path = Path(entry.path)
+        if not entry.is_dir():
+            yield _kind(path), path
+        elif (inner := entry.stat()) and (inner.st_dev, inner.st_ino) in above:
+            yield "links to a folder that holds them", path
+        else:
+            yield _FOLDER, path
+            yield from _walk(path, above)
+
+
+def _kind(path: Path) -> str:
+    if is_readable_name(path):
+        return _FILE
+    if path.exists() and not path.is_file():
+        return "pipes, sockets or devices"
+    suffix = "".join(path.suffixes[-2:]) if path.suffix.lower() == ".gz" else path.suffix
+    known = suffix and len(suffix) < 9 and not suffix[1:].isdigit()
+    return printable(suffix.lower()) if known else "without a suffix"

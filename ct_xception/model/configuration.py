@@ -13,10 +13,9 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import TimmWrapperConfig
 
+from ct_xception.checkpoint import BACKBONES
 from ct_xception.errors import InputError
 
-# timm also takes "hf-hub:…" and "local-dir:…" where it expects a name: only these are ever passed on.
-BACKBONES = ("legacy_xception", "xception41", "xception65", "xception71", "xception41p", "xception65p")
 HUB_WEIGHTS = {
     "legacy_xception": "timm/legacy_xception.tf_in1k",
     "xception41": "timm/xception41.tf_in1k",
@@ -61,9 +60,16 @@ def make_config(backbone: str, label_names: Sequence[str], image_size: int) -> C
         raise InputError(
             f"image_size: {image_size} is out of range; give a side from {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE} pixels."
         )
-    options: dict[str, Any] = {"pretrained_cfg": input_contract(backbone, image_size), "num_labels": len(names)}
+    contract = input_contract(backbone, image_size)
+    return restored_config({"architecture": backbone, "pretrained_cfg": contract, "label_names": names})
+
+
+def restored_config(stated: Mapping[str, Any]) -> CTXceptionConfig:
+    """The configuration that a checked config.json states, of the keys that make the network and no others."""
+    names = list(stated["label_names"])
+    options: dict[str, Any] = {"pretrained_cfg": dict(stated["pretrained_cfg"]), "num_labels": len(names)}
     return CTXceptionConfig(
-        architecture=backbone,
+        architecture=stated["architecture"],
         model_args={},
         **options,
         id2label=dict(enumerate(names)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import safetensors
@@ -11,9 +10,8 @@ import torch
 
 from ct_xception.checkpoint import WEIGHTS
 from ct_xception.errors import CheckpointError, printable
+from ct_xception.hub_download import HubError, HubId, fetch_file
 from ct_xception.model.configuration import HUB_WEIGHTS
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
 def find_weights(weights: str, backbone: str) -> Path | None:
@@ -42,20 +40,19 @@ def find_weights(weights: str, backbone: str) -> Path | None:
 def is_hub_id(weights: str) -> bool:
     """Whether `weights` names a checkpoint on the Hub: not a keyword, and nothing that lies here."""
     path = Path(weights)
-    return bool(_HUB_ID.fullmatch(weights)) and path.suffix != ".safetensors" and not path.exists()
+    return HubId.parse(weights) is not None and path.suffix != ".safetensors" and not path.exists()
 
 
 def _download(name: str, said: str) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    repository, _, revision = name.partition("@")
+    source = HubId.parse(name)
+    assert source is not None  # HUB_WEIGHTS, or what `is_hub_id` said yes to
     try:
-        return Path(hf_hub_download(repository, WEIGHTS, revision=revision or None, etag_timeout=5))
-    except Exception as error:  # the client raises a dozen unrelated classes for "no answer"
+        return fetch_file(source, WEIGHTS)
+    except HubError as error:
         raise CheckpointError(
-            f"{said} {name} could not be had from the Hub ({type(error).__name__}); check the network, "
-            f"or fetch it elsewhere (hf download {repository} {WEIGHTS}) and give the file with "
-            "--weights FILE, or start from random weights with --weights none."
+            f"{said} {source} could not be had from the Hub ({error.problem}); fetch it elsewhere (hf download "
+            f"{source.repo} {WEIGHTS}) and give the file with --weights FILE, or start from random weights with "
+            "--weights none."
         ) from error
 
 

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.checkpoint import MODEL, SIDE_FILE
-from ct_xception.files import read_json
+from ct_xception.checkpoint import MODEL
+from ct_xception.checkpoint_files import need_side
 from ct_xception.pipeline.answering import ask, predictor
 from ct_xception.pipeline.context import River
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
     from ct_xception.evaluation.gate_fit import Seen
+    from ct_xception.serving.classifier import Classifier
     from ct_xception.training.cache import CachedSlices
     from ct_xception.training.loop import Trained
 
@@ -76,7 +77,7 @@ def calibrate(river: River, folder: Path, splits: DatasetDict) -> None:
     from ct_xception.training.model_folder import calibrate_model_folder
 
     config = river.config
-    side = read_json(folder / SIDE_FILE)
+    side = need_side(folder).to_json()
     groups = config.class_group_lists or side.get("class_groups", {})
     calibrated = "calibration" in side
     river.accelerator.wait_for_everyone()  # every process has read the side file before the main one changes it
@@ -84,9 +85,15 @@ def calibrate(river: River, folder: Path, splits: DatasetDict) -> None:
         return
     answers = ask(river, splits["validation"], predictor(river, folder), "validation")
     if river.accelerator.is_main_process:
-        options: dict[str, Any] = {"coverage": config.coverage, "class_groups": groups, "calibrated": calibrated}
-        options["crossing"] = groups_cross(splits)
-        temperature, rules = fit_rules(Items.of(splits["validation"]), answers, river.label_names, **options)
+        temperature, rules = fit_rules(
+            Items.of(splits["validation"]),
+            answers,
+            river.label_names,
+            coverage=config.coverage,
+            class_groups=groups,
+            calibrated=calibrated,
+            crossing=groups_cross(splits),
+        )
         calibrate_model_folder(folder, temperature, rules)
     river.accelerator.wait_for_everyone()
 
@@ -94,34 +101,39 @@ def calibrate(river: River, folder: Path, splits: DatasetDict) -> None:
 def fit_gate(river: River, folder: Path) -> None:
     """The input gate, from what the network makes of training and validation slices; a gate of these weights stays."""
     from ct_xception.evaluation import gate_fit
+    from ct_xception.serving.classifier import Classifier
 
-    side = read_json(folder / SIDE_FILE)
+    side = need_side(folder).to_json()
     river.accelerator.wait_for_everyone()  # as in `calibrate`
     if gate_fit.has_gate(side):
         return
-    train, validation = (_see(river, folder, name) for name in ("train", "validation"))
+    classifier = Classifier.from_pretrained(folder, device=str(river.accelerator.device), gate=False)
+    train, validation = (_see(river, classifier, name) for name in ("train", "validation"))
     if river.accelerator.is_main_process:
-        options: dict[str, Any] = {"weights_sha256": side["provenance"]["weights_sha256"]}
-        rule, arrays = gate_fit.fit_gate(train, validation, body_crop=river.config.body_crop, **options)
+        weights = side["provenance"]["weights_sha256"]
+        rule, arrays = gate_fit.fit_gate(train, validation, body_crop=river.config.body_crop, weights_sha256=weights)
         gate_fit.write_gate(folder, rule, arrays)
     river.accelerator.wait_for_everyone()
 
 
-def _see(river: River, folder: Path, name: str) -> Seen:
+def _see(river: River, classifier: Classifier, name: str) -> Seen:
     """What the network makes of a split's slices, in their order, on every process; each has looked at its share."""
     import numpy as np
     from accelerate.utils import gather_object
 
     from ct_xception.evaluation.gate_fit import Seen, sample, see_items
-    from ct_xception.serving.classifier import Classifier
 
     accelerator, reading, items = river.accelerator, river.config.reading, river.splits[name]
-    classifier = Classifier.from_pretrained(folder, device=str(accelerator.device), gate=False)
     rows = sample(len(items), river.config.seed)
     share = np.array_split(rows, accelerator.num_processes)[accelerator.process_index]
-    options: dict[str, Any] = {"window": reading.window, "frame": reading.frame}
-    options["progress"] = f"input gate, {name}" if accelerator.is_main_process else None
-    found = see_items(classifier, items.select(share), batch_size=river.config.batch_size, **options)
+    found = see_items(
+        classifier,
+        items.select(share),
+        window=reading.window,
+        frame=reading.frame,
+        batch_size=river.config.batch_size,
+        progress=f"input gate, {name}" if accelerator.is_main_process else None,
+    )
     return Seen.join(gather_object([found]))
 
 

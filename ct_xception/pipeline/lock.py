@@ -13,8 +13,8 @@ import _thread
 import contextlib
 import json
 import os
+import platform
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ct_xception.errors import InputError, printable
+from ct_xception.files import dump_json
 
 try:
     import fcntl
@@ -88,7 +89,7 @@ def _place(path: Path) -> int | None:
     """Write the lock, whole from its first moment, or give None where there is one."""
     handle, name = tempfile.mkstemp(prefix=f"{LOCK}-", dir=path.parent)
     try:
-        os.write(handle, json.dumps(_self()).encode())
+        os.write(handle, dump_json(_self()).encode())
         _hold(handle)
         os.link(name, path)
         return handle
@@ -107,7 +108,7 @@ def _place_exclusively(path: Path) -> int | None:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
     except FileExistsError:
         return None
-    os.write(handle, json.dumps(_self()).encode())
+    os.write(handle, dump_json(_self()).encode())
     _hold(handle)
     return handle
 
@@ -167,7 +168,7 @@ def _hold(handle: int) -> bool | None:
 def _self() -> dict[str, Any]:
     begun = time.strftime("%Y-%m-%d %H:%M:%S")
     pid = os.getpid()
-    return {"host": socket.gethostname(), "machine": _machine(), "pid": pid, "birth": _birth(pid), "begun": begun}
+    return {"host": platform.node(), "machine": _machine(), "pid": pid, "birth": _birth(pid), "begun": begun}
 
 
 def _machine() -> str:
@@ -175,7 +176,7 @@ def _machine() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
-        return socket.gethostname()
+        return platform.node()
 
 
 def _birth(pid: int) -> str | None:

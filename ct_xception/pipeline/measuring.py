@@ -37,6 +37,7 @@ def evaluate(river: River) -> dict[str, Any]:
     protocols = _protocols(river)
     stated: dict[str, Any] = {"split": river.split, "corpus": river.corpus, "seed": river.config.seed}
     stated |= {"outputs": outputs, "protocols": protocols, "explained": explained}
+    stated |= {"window": river.config.reading.window, "frame": river.config.frame}
     metrics = write_evaluation(folder, test, answers, **stated)
     _write_errors(river, answers[PREDICTOR], protocols)
     return metrics
@@ -113,13 +114,13 @@ def compare_with_start(river: River) -> None:
 
     from ct_xception.evaluation.protocols import twin_mask
     from ct_xception.publish.lineage import settle_version
+    from ct_xception.serving.checkpoint import open_checkpoint
     from ct_xception.training.loop import TrainingError
     from ct_xception.training.replay import replay_record
-    from ct_xception.training.start import open_start
 
     if river.config.init is None:
         return
-    start = open_start(river.config)
+    start = open_checkpoint(river.config.init)
     asked = {"new": predictor(river, river.folder), "before": predictor(river, start.folder)}
     tests = river.corpora
     answers = [

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ct_xception.checkpoint import CARD, EVALUATION, MODEL, seal
+from ct_xception.checkpoint import CARD, EVALUATION, MODEL
+from ct_xception.checkpoint_files import seal
 from ct_xception.command_line import run_program
 from ct_xception.errors import InputError, WorkError, printable
 from ct_xception.pipeline.learning import cross_validate, make_checkpoint
@@ -22,7 +23,7 @@ from ct_xception.pipeline.splitting import load_and_split, look_across
 from ct_xception.text import RESEARCH_USE
 from ct_xception.training.options import TrainConfig, parse_config
 
-REMEDY = "; this run's --output_dir and --resume auto go on from here."
+REMEDY = "; every whole epoch is kept, and the same --output_dir with --resume auto goes on from the last one."
 
 
 def main(arguments: Sequence[str] | None = None, *, name: str = "train_hf.py") -> int:
@@ -45,14 +46,21 @@ def train(words: Sequence[str]) -> None:
 
 def build(config: TrainConfig, command: str) -> None:
     """The stages, in order, on one process or many. Raises `InputError` where another run is in the run folder."""
+    from ct_xception.imaging.decoded import keep_decoded
+
+    set_up_process(config)
+    with contextlib.ExitStack() as held, keep_decoded():
+        _build(config, _open_run(config, held), command)
+
+
+def set_up_process(config: TrainConfig) -> None:
+    """Settle threads, memory and the libraries' words of this process, before anything is loaded."""
     from ct_xception.training.loop import share_cores
     from ct_xception.training.memory import keep_freed_memory
 
     _quieten()
     share_cores(config)
     keep_freed_memory()
-    with contextlib.ExitStack() as held:
-        _build(config, _open_run(config, held), command)
 
 
 def _build(config: TrainConfig, run: Path, command: str) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import sys
 import time
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from ct_xception.command_line import DONE, SOME_REFUSED, Parser, run_program
 from ct_xception.errors import InputError, SliceError, printable
-from ct_xception.files import atomic_path, read_json, sha256_file, write_json
+from ct_xception.files import atomic_path, dump_json, read_json, sha256_file, write_json
 from ct_xception.text import RESEARCH_USE
 from ct_xception.training.distributed import join_processes
 
@@ -46,7 +47,8 @@ OPTIONS = ("window", "frame", "batch_size", "shard_size")
 class Work:
     """What is to be scored: `sources` name the N slices in order, `columns` {name: N values} go into the output.
 
-    `item(i)` gives the file of slice i: a path, or its bytes. `content` is a hash that tells changed files.
+    `item(i)` gives the file of slice i: a path, or its bytes. `content` is a hash that tells changed files, `left_out`
+    says what else lies there.
     """
 
     sources: list[str]
@@ -54,6 +56,7 @@ class Work:
     content: str
     paths: list[Path] | None = None
     dataset: Dataset | None = None
+    left_out: str = ""
 
     def item(self, index: int) -> Path | bytes:
         """The untouched file of one slice."""
@@ -142,6 +145,8 @@ def score(options: argparse.Namespace) -> int:
     """
     state = join_processes()
     scoring, classifier = _prepare(options, str(state.device))
+    if scoring.work.left_out:
+        _say(state, f"left out: {scoring.work.left_out}.")
     if _is_done(scoring):
         _say(state, f"{printable(scoring.output)}: scored already, nothing is left to do.")
         return SOME_REFUSED if _refused(scoring) else DONE
@@ -207,17 +212,24 @@ def _identity(classifier: Classifier) -> str:
 
 def _list_folder(folder: Path) -> Work:
     """The readable files of a folder, sorted by name; `source` is the path inside it."""
-    from ct_xception.imaging.source import is_readable_name
+    from ct_xception.imaging.source import describe_passed_over, find_files
 
     if not folder.is_dir():
         raise InputError(f"--folder: {printable(folder)} is no folder; name one that holds image or DICOM files.")
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and is_readable_name(path)]
+    found = find_files(folder)
+    paths = list(found.files)
     if not paths:
         raise InputError(f"--folder: {printable(folder)} holds no image or DICOM file; name another folder.")
     # To hash every file would be to read it twice: size and time tell whether one was changed since.
-    stamps = "\0".join(f"{status.st_size} {status.st_mtime_ns}" for status in (path.stat() for path in paths))
+    stamps = "\0".join(f"{status.st_size} {status.st_mtime_ns}" for status in map(_status, paths))
     content = hashlib.sha256(stamps.encode()).hexdigest()
-    return Work([printable(path.relative_to(folder).as_posix()) for path in paths], {}, content, paths=paths)
+    sources = [printable(path.relative_to(folder).as_posix()) for path in paths]
+    return Work(sources, {}, content, paths=paths, left_out=describe_passed_over(found.counts))
+
+
+def _status(path: Path) -> os.stat_result:
+    """A file's status, or, where it links to nothing, that of the link."""
+    return path.stat() if path.exists() else path.lstat()
 
 
 def _list_corpus(options: argparse.Namespace) -> Work:
@@ -225,6 +237,7 @@ def _list_corpus(options: argparse.Namespace) -> Work:
     from datasets import concatenate_datasets
 
     from ct_xception.corpus.load import CorpusOptions, load_corpus
+    from ct_xception.corpus.summary import left_out
 
     corpus = load_corpus(options.corpus, CorpusOptions(decode=False))
     dataset = concatenate_datasets(list(corpus.dataset.values()))
@@ -234,7 +247,8 @@ def _list_corpus(options: argparse.Namespace) -> Work:
         "true_label": [names[index] for index in dataset["label"]],
         "group": [str(group) for group in dataset["group"]],
     }
-    return Work([str(source) for source in dataset["source"]], columns, corpus.report["hash"], dataset=dataset)
+    return Work([str(source) for source in dataset["source"]], columns, corpus.report["hash"], dataset=dataset,
+                left_out=left_out(corpus.report))  # fmt: skip
 
 
 def _is_done(scoring: Scoring) -> bool:
@@ -353,7 +367,7 @@ def _join(scoring: Scoring) -> None:
     from pyarrow import parquet
 
     schema = parquet.read_schema(scoring.path(0))
-    schema = schema.with_metadata({KEY: json.dumps(scoring.plan).encode(), b"notice": RESEARCH_USE.encode()})
+    schema = schema.with_metadata({KEY: dump_json(scoring.plan).encode(), b"notice": RESEARCH_USE.encode()})
     with atomic_path(scoring.output) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
         for shard in range(scoring.count):
             writer.write_table(parquet.read_table(scoring.path(shard)).replace_schema_metadata(schema.metadata))

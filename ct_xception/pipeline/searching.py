@@ -57,13 +57,14 @@ def search_corpus(search: Search, command: str, *, resume: bool = False, finish:
 
     Any number of processes may do the same with one folder and storage at once. Raises InputError.
     """
+    from ct_xception.pipeline.run import set_up_process
     from ct_xception.pipeline.splitting import load_and_split
     from ct_xception.training.distributed import join_processes
-    from ct_xception.training.loop import make_accelerator, share_cores
+    from ct_xception.training.loop import make_accelerator
 
     _refuse_what_is_not_searched(search.recipe)
     join_processes()
-    share_cores(search.recipe)
+    set_up_process(search.recipe)
     search.folder.mkdir(parents=True, exist_ok=True)
     config = replace(search.trial_config, output_dir=str(search.folder))
     accelerator = make_accelerator(config)

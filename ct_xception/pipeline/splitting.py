@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import CORPUS, OPTIONS, SPLIT
-from ct_xception.errors import InputError, printable
+from ct_xception.errors import CorpusError, InputError, printable
 from ct_xception.files import write_json
 from ct_xception.pipeline.context import River
 
@@ -30,7 +30,8 @@ def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, com
     from ct_xception.training.replay import load_old
 
     with main_first(accelerator):
-        corpus = load_corpus(config.corpus, config.corpus_options)
+        # The audit's survey decodes every file: loading need not do so too.
+        corpus = load_corpus(config.corpus, replace(config.corpus_options, decode=not config.audit))
     if config.class_groups:
         partition_classes(config.class_group_lists, corpus.label_names)
     audit, patients = _audit_once(config, run, accelerator, corpus)
@@ -62,8 +63,25 @@ def _audit_once(
 
         reading: dict[str, Any] = {"window": config.reading.window, "frame": config.frame}
         audit = audit_corpus(corpus, seed=config.seed, cache=run / "cache", **reading)
-    patients = broadcast_object_list([None if audit is None else dict(audit.patients)])[0]
+    told = (None, []) if audit is None else (dict(audit.patients), _problems(corpus, audit))
+    patients, problems = broadcast_object_list([told])[0]
+    if problems:
+        raise CorpusError(problems)
     return audit, patients
+
+
+def _problems(corpus: Corpus, audit: Audit) -> list[str]:
+    """What the audit's survey could not read, and masks of another size than their images."""
+    from ct_xception.corpus.inspection import problems_of_survey
+
+    survey = audit.survey
+    shapes = zip(survey.attributes["height"].tolist(), survey.attributes["width"].tolist(), strict=True)
+    sizes = {
+        source: (int(rows), int(columns))
+        for source, (rows, columns) in zip(survey.sources, shapes, strict=True)
+        if source not in survey.failed
+    }
+    return problems_of_survey(corpus.dataset, survey.failed, sizes)
 
 
 def _write_audit(run: Path, audit: Audit) -> None:

@@ -9,7 +9,6 @@ runtime where these were not put beside it, and in a Space to the hosts from whi
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 from ct_xception import __version__
 from ct_xception.checkpoint import GATE, ONNX_INT8, WEIGHTS
 from ct_xception.errors import InputError, printable
-from ct_xception.files import read_json, sha256_file
+from ct_xception.files import dump_json, read_json, sha256_file
 from ct_xception.imaging.preprocessing import Preprocessing
 from ct_xception.publish.clearance import Content
 from ct_xception.publish.space import package_folder
@@ -154,7 +153,7 @@ def site_files(
     files |= {f"examples/{path.name}": path for path in examples}
     files |= {path.name: path for path in sorted(_page().glob("*")) if path.suffix in (".js", ".css")}
     record = {"name": name or _name(checkpoint), **_record(checkpoint, runtime, found)}
-    files[RECORD] = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    files[RECORD] = (dump_json(record) + "\n").encode()
     return files | {"index.html": _index(record, found, examples, storage).encode()}
 
 

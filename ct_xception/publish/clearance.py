@@ -8,15 +8,17 @@ the folder is refused by name, not left out in silence: a folder on the Hub is f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import mmap
 import re
+import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ct_xception.checkpoint import CONFIG, EXAMPLES, GATE, METRICS, evaluated
+from ct_xception.checkpoint import EXAMPLES, GATE, METRICS, evaluated
 from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.formats.onnx import onnx_texts
 from ct_xception.serving.gate import ARRAYS
@@ -31,9 +33,20 @@ _CODE_BEGINS = (b"#!", b"\x7fELF", b"MZ")
 # Keys of config.json by which transformers would fetch and run code of a repository.
 _CODE_KEYS = ("auto_map", "custom_pipelines")
 
+# The shapes by which clouds and forges make their tokens known.
 _TOKEN = re.compile(
-    rb"\bhf_[A-Za-z0-9]{20,}|\bgh[pousr]_[A-Za-z0-9]{36}|\bgithub_pat_\w{30,}|\bAKIA[0-9A-Z]{16}\b"
-    rb"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    rb"\bhf_[A-Za-z0-9]{20,}|\bgh[pousr]_[A-Za-z0-9]{36}|\bgithub_pat_\w{30,}|\bglpat-[\w-]{20}"
+    rb"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\baws_secret_access_key\W{1,5}[A-Za-z0-9/+]{40}"
+    rb"|\bAIza[\w-]{35}|\bya29\.[\w-]{20,}|\bAccountKey=[A-Za-z0-9+/]{60,}|[?&]sig=[A-Za-z0-9%+/]{40,}"
+    rb"|\b[\w~.-]{3}\dQ~[\w~.-]{31,34}|\bxox[abeoprs]-[\w-]{10,}|\bxapp-\d-[\w-]{10,}|hooks\.slack\.com/services/T\w+"
+    rb"|\bsk-[A-Za-z0-9_-]{32,}|\b[rs]k_live_\w{20,}|\bnpm_[A-Za-z0-9]{36}|\bpypi-AgEI[\w-]{50,}|\bdop_v1_[a-f0-9]{64}"
+    rb"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----"
+)
+# A pickle after, or within, another file's bytes: by its frame, by its first opcodes, or in torch's archive.
+_PICKLE = re.compile(
+    rb"\x80[\x04\x05]\x95.{4}\0{4}|\x80[\x02\x03](?:[\]})(]q\0|c[a-z_][\w.]*\n)"
+    rb"|\bc?(?:os|posix|nt|subprocess|builtins|__builtin__)\n\w+\n\(|PK\x03\x04.{26}[\w./ -]{0,200}\.pkl",
+    re.DOTALL,
 )
 _DICOM = re.compile(rb"DICM\x02\x00")  # the preamble's end, and the first tag's group
 _PATIENT = re.compile(
@@ -44,9 +57,31 @@ _PATIENT = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+# Prose that reads like a person's record: a title or a name in a record's order, an age, a birth date, a number.
+_PERSON = re.compile(
+    r"""\b(?:Mr|Mrs|Ms|Miss|Herr|Frau|Mme)\b\.?\s+[A-Z]\w+
+    |\b[Pp]atient(?:in)?,?\s+(?:named\s+|called\s+|is\s+)?[A-Z][a-z]+,?\s+[A-Z][a-z]+
+    |\b[A-Z][a-z]+,\s*[A-Z][a-z]+\s*[,;(]\s*(?:\d|[MF]\b|male|female|born)
+    |(?i:\b\d{1,3}[- ]?(?:years?|yrs?|y)[-/ ]?(?:olds?|o)\b)
+    |(?i:\b(?:dob|d\.o\.b\.|date\ of\ birth|born(?:\ on)?|geboren)\b\W{0,3}(?:am\ )?\d)
+    |(?i:\b(?:mrn|medical\ record(?:\ n\w*)?|hospital\ n\w+|nhs(?:\ n\w+)?|ssn|social\ security(?:\ n\w+)?)\b
+        [\s.:=#|"']{0,5}(?:is\s+)?[A-Z]{0,3}\d{2})
+    |\b\d{3}-\d{2}-\d{4}\b
+    |(?<![/\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.[a-z]{2,}\b
+    """,
+    re.VERBOSE,
+)
 _PICTURE_NAME = re.compile(r"""[^\s"'`(\[|<>=,:;]+\.(?:dcm|dicom|ima|png|jpe?g|tiff?|bmp|webp|nii)\b""", re.IGNORECASE)
 _LOCAL_PATH = re.compile(r"""(?<![\w.:/-])(?:/(?:home|Users|root|mnt|media|tmp)/|[A-Za-z]:\\\\?(?=\w))[^\s"']+""")
 _NUMBERED = re.compile(r"[a-z][a-z -]*\d+")  # what stands for a name: item 000123
+_WORD = re.compile(r"[a-z_]+(?:, [a-z_]+)?")  # a protocol, a path, a rule, a verdict
+# What the columns of a Parquet file may hold, by their names: the evaluation writes no others.
+_NAMES, _LABELS = {"source", "group", "series", "patient"}, {"label", "predicted", "predicted_before"}
+_WORDS, _FLAGS, _COUNTS = {"path", "protocol", "baseline", "gate"}, {"has_twin"}, {"fold"}
+_PROBABILITY = ("p ", "reference p ")
+# What a PNG needs to be seen; any other chunk may carry anything.
+_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"sBIT", b"bKGD"}
+_SAID = {b"tEXt", b"zTXt", b"iTXt"}  # the program's name may stand in one
 
 
 def list_files(folder: Path) -> dict[str, Path]:
@@ -57,6 +92,15 @@ def list_files(folder: Path) -> dict[str, Path]:
         for name, file in found.items()
         if not name.startswith((".cache/huggingface/", ".git/")) and name != ".gitattributes"
     }
+
+
+def check_links(folder: Path) -> None:
+    """Raise CheckpointError where something in a folder is a link out of it, or to nowhere: its target is not ours."""
+    root = folder.resolve()
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() and not (path.is_file() and path.resolve().is_relative_to(root)):
+            name = path.relative_to(folder).as_posix()
+            raise _refusal(name, "is a link to another place", "copy what it names into the folder (cp -rL)")
 
 
 def check_checkpoint(
@@ -82,8 +126,8 @@ def check_checkpoint(
             _check_gate(name, content)
         for where, text in _texts(name, content):
             _check_text(where, text, allowed if not phantom else None)
-        if name.endswith(".parquet") and not phantom:
-            _check_names_of_items(name, content)
+        if name.endswith(".parquet"):
+            _check_columns(name, content, _label_names(files), phantom)
     if not phantom:
         _check_pictures(files)
 
@@ -91,8 +135,13 @@ def check_checkpoint(
 def check_secrets(files: Mapping[str, Content], tokens: Sequence[str] = ()) -> None:
     """Raise InputError where a file holds what looks like an access token or private key, or one of `tokens`."""
     known = [re.escape(token.encode()) for token in tokens if token]
+    pattern = re.compile(b"|".join([_TOKEN.pattern, *known]))
     for name, content in files.items():
-        found = _search(content, re.compile(b"|".join([_TOKEN.pattern, *known])))
+        found = _search(content, pattern)
+        if not found and name.endswith((".json", ".parquet")):  # where escapes or compression may hide it
+            with contextlib.suppress(ValueError):  # what is no JSON, or no Parquet, was searched as it is
+                hit = pattern.search("\n".join(text for _, text in _texts(name, content)).encode())
+                found = hit.group() if hit else None
         if found:
             shown = found[:6].decode("ascii", "replace")
             raise InputError(
@@ -129,8 +178,18 @@ def _check_kind(name: str, content: Content) -> None:
         _KINDS[suffix](content)
     except (ValueError, OSError) as error:
         raise _refusal(name, f"is not what its name says ({printable(error)})", "make it again") from error
-    if name == CONFIG and (keys := sorted(_CODE_KEYS & json.loads(_bytes(content)).keys())):
+    if _search(content, _PICKLE):
+        raise _refusal(name, "has a pickle among its bytes, which runs code when it is loaded", "make it again")
+    if suffix == ".json" and (keys := sorted(set(_CODE_KEYS) & set(_keys(json.loads(_bytes(content)))))):
         raise _refusal(name, f"names code to be fetched and run ({', '.join(keys)})", "take that out")
+
+
+def _keys(value: Any) -> Iterator[str]:
+    """Every key of a JSON value, however deep."""
+    if isinstance(value, Mapping):
+        yield from value
+    for one in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        yield from _keys(one)
 
 
 def _is_safetensors(content: Content) -> None:
@@ -155,11 +214,36 @@ def _check_gate(name: str, content: Content) -> None:
 
 
 def _is_png(content: Content) -> None:
-    """A PNG that says nothing in its margins but which program drew it."""
-    picture = _open_png(content)
+    """A PNG that ends where it says, and says nothing in its margins but which program drew it."""
+    picture, data = _open_png(content), _bytes(content)
     said = sorted(set(picture.text) - {"Software"}) + (["Exif"] if "exif" in picture.info else [])
     if said:
         raise ValueError(f"the picture carries texts: {', '.join(said)}")
+    if not re.fullmatch(r"(?:Matplotlib[\w ,.:/+-]*)?", picture.text.get("Software", "")):
+        raise ValueError("the picture carries texts: Software, which is not Matplotlib")
+    chunks = list(_png_chunks(data))
+    if unknown := next((kind for kind, _ in chunks if kind not in _CHUNKS | _SAID), None):
+        raise ValueError(f"the picture carries a chunk {printable(unknown.decode('ascii', 'replace'))!r}")
+    if sum(kind in _SAID for kind, _ in chunks) > 1:
+        raise ValueError("the picture carries several texts")
+    pixels = b"".join(part for kind, part in chunks if kind == b"IDAT")
+    inflated = zlib.decompressobj()
+    inflated.decompress(pixels)
+    if inflated.unused_data:
+        raise ValueError(f"{len(inflated.unused_data):,} bytes follow the picture's last pixel")
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The chunks of a PNG, kind and data. Raises ValueError where it has no end, or goes on after it."""
+    place, kind = 8, b""
+    while kind != b"IEND":
+        size, kind = int.from_bytes(data[place : place + 4]), data[place + 4 : place + 8]
+        if len(kind) < 4:
+            raise ValueError("the picture has no end")
+        yield kind, data[place + 8 : place + 8 + size]
+        place += 12 + size
+    if place < len(data):
+        raise ValueError(f"{len(data) - place:,} bytes follow the picture's end")
 
 
 def _open_png(content: Content) -> Any:
@@ -180,11 +264,17 @@ def _starts_with(*begins: bytes) -> Callable[[Content], None]:
     return check
 
 
+def _is_parquet(content: Content) -> None:
+    """Begun and ended as one: whatever follows the end would not be read by anybody, and so not be seen."""
+    if not (_bytes(content).startswith(b"PAR1") and _bytes(content).endswith(b"PAR1")):
+        raise ValueError("it does not begin and end as one")
+
+
 _KINDS: dict[str, Callable[[Content], Any]] = {
     ".json": lambda content: json.loads(_bytes(content)),
     ".md": lambda content: _bytes(content).decode("utf-8"),
     ".safetensors": _is_safetensors,
-    ".parquet": _starts_with(b"PAR1"),
+    ".parquet": _is_parquet,
     ".png": _is_png,
     ".onnx": lambda content: sum(map(len, onnx_texts(_bytes(content)))),  # which reads all of it
     ".xml": _starts_with(b"<?xml"),  # OpenVINO's graph
@@ -212,7 +302,7 @@ def _texts(name: str, content: Content) -> Iterator[tuple[str, str]]:
 
 
 def _check_text(where: str, text: str, allowed: Collection[str] | None) -> None:
-    if found := _PATIENT.search(text):
+    if found := _PATIENT.search(text) or _PERSON.search(text):
         shown = " ".join(found.group().split())[:40]
         raise _refusal(where, f"tells who a patient is ({shown}…)", "take it out")
     if allowed is None:
@@ -226,14 +316,33 @@ def _check_text(where: str, text: str, allowed: Collection[str] | None) -> None:
             )
 
 
-def _check_names_of_items(name: str, content: Content) -> None:
-    columns = _string_columns(content)
-    for column in ("source", "group"):
-        plain = next((value for value in columns.get(column, ()) if not _NUMBERED.fullmatch(value)), None)
-        if plain is not None:
-            raise _refusal(
-                name, f"its column {column} holds a name of the corpus ({plain[:40]!r}), not a number", "evaluate again"
-            )
+def _check_columns(name: str, content: Content, labels: Collection[str], phantom: bool) -> None:
+    """Refuse what an evaluation does not write: a column of another name or kind, and names where numbers stand."""
+    import pyarrow
+
+    texts = _string_columns(content)
+    for field in _parquet(content).schema_arrow:
+        kind = field.type
+        known = field.name in texts and field.name in _NAMES | _LABELS | _WORDS | {"refused"}
+        known |= pyarrow.types.is_boolean(kind) and field.name in _FLAGS
+        known |= pyarrow.types.is_integer(kind) and field.name in _COUNTS
+        known |= pyarrow.types.is_floating(kind) and field.name.startswith(_PROBABILITY)
+        if not known and not pyarrow.types.is_null(kind):
+            raise _refusal(name, f"its column {printable(field.name)} is none that an evaluation writes", "take it out")
+    allowed: dict[str, Callable[[str], Any]] = {column: _WORD.fullmatch for column in _WORDS}
+    allowed |= {column: labels.__contains__ for column in _LABELS if labels}
+    allowed |= {column: _NUMBERED.fullmatch for column in _NAMES if not phantom}
+    for column, test in allowed.items():
+        other = next((value for value in texts.get(column, ()) if not test(value)), None)
+        if other is not None:
+            what = "a name of the corpus" if column in _NAMES else "another word than is expected there"
+            raise _refusal(name, f"its column {column} holds {what} ({printable(other)[:40]!r})", "evaluate again")
+
+
+def _label_names(files: Mapping[str, Content]) -> Collection[str]:
+    """The classes that the checkpoint states; empty where it states none."""
+    found = json.loads(_bytes(files["config.json"])).get("label_names") if "config.json" in files else None
+    return set(found or ())
 
 
 def _check_pictures(files: Mapping[str, Content]) -> None:
@@ -282,21 +391,24 @@ def _safetensors_fields(content: Content) -> dict[str, Any]:
     return dict(json.loads(_head(content, 8 + size)[8:]))
 
 
-def _string_columns(content: Content) -> dict[str, list[str]]:
-    """The distinct texts of a Parquet file, by column; a column of bytes could hold pictures, and is refused."""
+def _parquet(content: Content) -> Any:
     import io
 
-    import pyarrow
     from pyarrow import parquet
 
-    table = parquet.read_table(io.BytesIO(_bytes(content)))
-    columns = {}
-    for field in table.schema:
-        kind = field.type.value_type if pyarrow.types.is_dictionary(field.type) else field.type
-        if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
-            columns[field.name] = [str(value) for value in table[field.name].unique().to_pylist() if value is not None]
-        elif not (pyarrow.types.is_primitive(kind) or pyarrow.types.is_null(kind)):
-            raise CheckpointError(
-                f"the column {field.name} of a Parquet file is {kind}; only numbers and texts may go."
-            )
-    return columns
+    return parquet.ParquetFile(io.BytesIO(content) if isinstance(content, bytes) else content)
+
+
+def _string_columns(content: Content) -> dict[str, list[str]]:
+    """The distinct texts of a Parquet file, by column, with the names of the columns and the file's own metadata."""
+    import pyarrow
+
+    file = _parquet(content)
+    about = file.schema_arrow.metadata or {}
+    said = [*file.schema_arrow.names, *(text.decode("utf-8", "replace") for text in about.values())]
+    kinds = {field.name: getattr(field.type, "value_type", field.type) for field in file.schema_arrow}
+    is_text = (pyarrow.types.is_string, pyarrow.types.is_large_string)
+    names = [name for name, kind in kinds.items() if any(test(kind) for test in is_text)]
+    table = file.read(columns=names)
+    columns = {name: [str(value) for value in table[name].unique().to_pylist() if value is not None] for name in names}
+    return {"(names and metadata)": said} | columns

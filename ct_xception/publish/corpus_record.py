@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import AUDIT, CORPUS, MODEL, OPTIONS, SPLIT, evaluated
+from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import InputError, printable
 from ct_xception.files import read_json, write_atomically, write_json
 from ct_xception.publish.clearance import Content, check_no_dicom
@@ -183,7 +184,7 @@ def corpus_card(
     import yaml
 
     sizes = {one: len(sources) for one, sources in split["sources"].items() if sources}
-    name, phantom = corpus_name(corpus), corpus["kind"] == "phantom"
+    name, phantom = corpus_name(corpus), is_generated(corpus)
     header = {
         "pretty_name": f"{name}: splits and audit" if not images else name,
         "license": "apache-2.0" if phantom else "other",

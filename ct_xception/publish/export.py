@@ -2,8 +2,9 @@
 
     export_checkpoint("runs/mine/model", ["onnx", "onnx-int8"], corpus="corpora/mine")
 
-A float32 file must give the network's logits; an int8 file must decide as the network does, within bars that are fixed
-here. What was measured goes to evaluation/export.json, the int8 answers behind it beside it, and both into the card.
+A float32 file must give the network's logits; an int8 file must decide as the network does, within bars that are
+fixed here and judged by interval: where so few slices cannot tell, that is said. What was measured goes to
+evaluation/export.json, the int8 answers behind it beside it, and both into the card.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.checkpoint import CARD, EXPORT_FORMAT, PREDICTIONS, SIDE_FILE, check_seal, evaluated, seal
+from ct_xception.checkpoint import CARD, EXPORT_FORMAT, PREDICTIONS, SIDE_FILE, evaluated
+from ct_xception.checkpoint_files import check_seal, seal
 from ct_xception.errors import CheckpointError, SliceError, printable
 from ct_xception.files import atomic_path, read_json, sha256_file, write_json
 from ct_xception.formats.onnx import describe, quantise_onnx, write_onnx, write_openvino
@@ -28,7 +30,7 @@ from ct_xception.publish.clearance import list_files
 from ct_xception.publish.export_slices import ExportSlices, find_slices
 from ct_xception.publish.verify import EXPORT, INT8, INT8_ANSWERS, exported_names, int8_figures
 from ct_xception.serving.catalogue import RUNTIMES
-from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint
+from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint, read_provenance
 from ct_xception.serving.classifier import Classifier, softmax
 from ct_xception.serving.runtimes import Network, OnnxNetwork, OpenVinoNetwork, load_network
 from ct_xception.statistics.intervals import describe_figure
@@ -64,8 +66,7 @@ def export_checkpoint(
     from ct_xception.corpus.load import CorpusOptions
 
     checkpoint = _opened(Path(folder))
-    side = read_json(checkpoint.folder / SIDE_FILE) if (checkpoint.folder / SIDE_FILE).is_file() else {}
-    wanted = side.get("provenance", {}), list(checkpoint.config["label_names"])
+    wanted = read_provenance(checkpoint.folder), list(checkpoint.config["label_names"])
     slices = find_slices(*wanted, corpus, options or CorpusOptions(), calibrate=INT8 in runtimes)
     own = load_network(checkpoint)
     classifier = Classifier(own, checkpoint.contract, checkpoint=checkpoint)
@@ -211,8 +212,10 @@ def _judge(name: str, measured: _Measured, slices: ExportSlices, answers: pandas
         assert answers is not None and slices.calibration is not None
         figures = int8_figures(answers, slices.label_names)
         calibration = {"n": len(slices.calibration), "split": "train"}
-        found = {"figures": figures, "split_hash": slices.split, "calibration": calibration}
-        missed = missed_bars(figures)
+        found: dict[str, Any] = {"figures": figures, "split_hash": slices.split, "calibration": calibration}
+        missed, unsure = int8_verdict(figures)
+        if unsure:
+            found["unsure"] = f"{figures['n']:,} slices are too few to tell: {'; '.join(unsure)}"
     else:
         apart, n = measured.apart[name], len(measured.rows)
         largest = {output: value if math.isfinite(value) else None for output, value in apart.items()}
@@ -226,20 +229,33 @@ def _judge(name: str, measured: _Measured, slices: ExportSlices, answers: pandas
     return found | ({"reason": "; ".join(missed)} if missed else {})
 
 
-def missed_bars(figures: Mapping[str, Any]) -> list[str]:
-    """Why an int8 file with these figures is not kept, a clause each; empty where it is."""
+def int8_verdict(figures: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Why an int8 file with these figures is not kept, and what so few slices cannot tell of it: a clause each.
+
+    A bar is missed where the whole interval lies on its wrong side, and cannot be told where the interval holds it.
+    """
     agreement = figures["agreement"]
-    missed = []
-    if not agreement["value"] >= LEAST_AGREEMENT:
-        missed.append(
-            f"it puts the same class first as the network in {100 * agreement['value']:.1f} % of {agreement['n']} "
-            f"slices, and {100 * LEAST_AGREEMENT:g} % is the least"
-        )
+    missed: list[str] = []
+    unsure: list[str] = []
+    told = f"{100 * agreement['value']:.1f} % of {agreement['n']} slices, and {100 * LEAST_AGREEMENT:g} % is the least"
+    bars = [(_side(agreement, LEAST_AGREEMENT, -1), f"it puts the same class first as the network in {told}")]
     for name, title in (("accuracy", "accuracy"), ("macro_auroc", "macro AUROC")):
-        loss = figures[name]["loss"]["value"]
-        if loss is not None and not loss <= MOST_LOST[name]:
-            missed.append(f"it loses {loss:.4f} of {title}, and {MOST_LOST[name]:g} is the most")
-    return missed
+        loss = figures[name]["loss"]
+        if loss["value"] is not None:
+            clause = f"it loses {loss['value']:.4f} of {title}, and {MOST_LOST[name]:g} is the most"
+            bars.append((_side(loss, MOST_LOST[name], 1), clause))
+    for side, clause in bars:
+        (missed if side == "wrong" else unsure if side == "unsure" else []).append(clause)
+    return missed, unsure
+
+
+def _side(figure: Mapping[str, Any], bar: float, sign: int) -> str:
+    """Where a figure's interval lies: "wrong", beyond the bar in the direction of `sign`, "right", or "unsure"."""
+    value = figure["value"]
+    ends = [value if figure.get(end) is None else figure[end] for end in ("low", "high")]
+    if not math.isfinite(value) or all(sign * (end - bar) > 0 for end in ends):
+        return "wrong"
+    return "right" if all(sign * (end - bar) <= 0 for end in ends) else "unsure"
 
 
 def _int8_answers(measured: _Measured, slices: ExportSlices, checkpoint: Checkpoint) -> pandas.DataFrame:
@@ -359,6 +375,6 @@ def describe_export(record: Mapping[str, Any]) -> str:
                 for output, value in apart["largest"].items()
             )
             lines.append(f"  largest difference from the network on {apart['n']:,} {apart['slices']}: {far}")
-        if "reason" in found:
-            lines.append(f"  not kept: {found['reason']}")
+        said = {"not kept": found.get("reason"), "kept, but": None if "reason" in found else found.get("unsure")}
+        lines += [f"  {what}: {why}" for what, why in said.items() if why]
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import InputError, printable
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def find_slices(
     from ct_xception.corpus.load import load_corpus
 
     trained = provenance.get("corpus", {})
-    drawn = trained.get("kind") == "phantom"
+    drawn = is_generated(trained)
     if corpus is None and calibrate and not drawn:
         raise InputError("int8: is calibrated on the slices of training; name the corpus of training with --corpus.")
     source = corpus or (str(trained["source"]) if drawn else PHANTOM)

@@ -16,9 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.checkpoint import CARD, SIDE_FILE, WEIGHTS, seal
+from ct_xception.checkpoint import CARD, WEIGHTS
+from ct_xception.checkpoint_files import Side, seal, write_side
 from ct_xception.errors import CheckpointError, InputError, printable
-from ct_xception.files import sha256_file, write_atomically, write_json
+from ct_xception.files import sha256_file, write_atomically
 from ct_xception.publish.card import check_words
 from ct_xception.publish.markdown import fill_template, packaged_template
 from ct_xception.text import RESEARCH_USE
@@ -43,7 +44,7 @@ def write_imported_checkpoint(folder: str | Path, imported: Imported, padding: M
         temporary.chmod(0o755)
         imported.model.save_pretrained(temporary)
         side = _side_file(temporary, imported, padding)
-        write_json(temporary / SIDE_FILE, side)
+        write_side(temporary, Side.of(side))
         write_atomically(temporary / CARD, _card(imported, side))
         seal(temporary)
         os.replace(temporary, folder)
@@ -71,7 +72,6 @@ def refuse_imported(name: object, side: Mapping[str, Any]) -> None:
 
 def _side_file(folder: Path, imported: Imported, padding: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "format": 1,
         "input": {"body_crop": False, "filters": [], "window": None},
         "temperature": 1.0,
         "provenance": {
@@ -79,7 +79,6 @@ def _side_file(folder: Path, imported: Imported, padding: Mapping[str, Any]) -> 
             "weights_sha256": sha256_file(folder / WEIGHTS),
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
         },
-        "manifest": {},
     }
 
 

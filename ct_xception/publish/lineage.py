@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.checkpoint import EVALUATION, SIDE_FILE
+from ct_xception.checkpoint import EVALUATION
+from ct_xception.checkpoint_files import need_side, write_side
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.evaluation.continuity import (
     describe_judgement,
@@ -21,7 +22,6 @@ from ct_xception.evaluation.continuity import (
     summarise_judgement,
     write_judgement,
 )
-from ct_xception.files import read_json, write_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,24 +75,22 @@ def settle_version(
 def note_version(folder: Path, start: Checkpoint, judged: Mapping[str, Any], replay: Mapping[str, Any]) -> None:
     """Say in a checkpoint's side file what it went on from, with which replay, and how both were judged."""
     before = _provenance(start.folder)
-    side = read_json(folder / SIDE_FILE)
+    side = need_side(folder)
     # A folder's name alone: where it lay on this machine is nobody's business.
     name = start.name if start.revision else Path(start.name).name
-    side["provenance"] |= {
+    provenance = side.provenance.to_json() | {
         "version": _version(before) + 1,
         "went_on_from": {"name": name, "revision": start.revision, "weights_sha256": before.get("weights_sha256")},
         "replay": dict(replay),
         "judged": summarise_judgement(judged),
         "lineage": [*before.get("lineage", []), _entry(before, name)],
     }
-    side.pop("refused", None)
-    write_json(folder / SIDE_FILE, side)
+    write_side(folder, side.with_(provenance=provenance, refused=None))
 
 
 def note_refusal(folder: Path, why: str) -> None:
     """Mark a folder as no new version: it is not sealed, and `refuse_unfit` keeps it from being published."""
-    side = read_json(folder / SIDE_FILE)
-    write_json(folder / SIDE_FILE, side | {"refused": why, "manifest": {}})
+    write_side(folder, need_side(folder).with_(refused=why, manifest={}))
 
 
 def refuse_unfit(name: object, side: Mapping[str, Any]) -> None:

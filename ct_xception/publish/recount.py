@@ -23,6 +23,10 @@ from ct_xception.files import read_json
 if TYPE_CHECKING:
     import pandas
 
+    from ct_xception.evaluation.answers import Items
+    from ct_xception.evaluation.measure import Figures
+    from ct_xception.evaluation.protocols import Part
+
 
 def protocols_of(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Every protocol that ran, the network's own test split first: {name: its block of metrics.json}."""
@@ -30,14 +34,19 @@ def protocols_of(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {metrics["protocol"]: own, **metrics.get("protocols", {})}
 
 
-def answer_arrays(table: pandas.DataFrame, names: list[str]) -> tuple[NDArray, NDArray, list[str]]:
-    """Probabilities (N, K), labels (N,) and groups of the rows that have an answer."""
-    labels = np.array([names.index(label) for label in table["label"]], np.intp)
-    return table[[f"p {name}" for name in names]].to_numpy(np.float64), labels, table["group"].tolist()
-
-
-def _conformal_blocks(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: block for name, block in metrics.get("conformal", {}).items() if name != "rule"}
+# The blocks of metrics.json, by what they are called when they are wrong: those with one for each protocol, and others.
+_BY_PROTOCOL = {
+    "baselines": "the baselines",
+    "questions": "the answers to the two questions",
+    "conformal": "the prediction sets",
+}
+_OWN = {
+    "calibration": "the calibration",
+    "gate": "the input gate's figures",
+    "explanations": "the heat maps' figures",
+    "operating_points": "the figures of operating points",
+    "abstention": "the figures of abstention",
+}
 
 
 @dataclass(eq=False)
@@ -52,122 +61,87 @@ class Recount:
 
     def check(self) -> None:
         """Raise CheckpointError, one sentence, at the first figure that the published answers do not give."""
-        self.answers = {name: self._rows(name) for name in protocols_of(self.metrics)}
-        for name, block in protocols_of(self.metrics).items():
-            self._check_paths(name, block)
+        protocols = protocols_of(self.metrics)
+        self.answers = {name: self._rows(name) for name in protocols}
         self._check_folds()
-        self._check_headline()
-        for protocol, stated in self.metrics.get("baselines", {}).items():
-            self._compare("the baselines", protocol, stated, self._baselines(protocol, stated))
-        for protocol, stated in self.metrics.get("questions", {}).items():
-            self._compare("the answers to the two questions", protocol, stated, self._questions(protocol))
-        own = self.metrics["protocol"]
-        if stated := self.metrics.get("calibration"):
-            self._compare("the calibration", own, stated, self._calibration(stated))
-        for protocol, stated in _conformal_blocks(self.metrics).items():
-            self._compare("the prediction sets", protocol, stated, self._conformal(protocol))
-        if "refused" in self.metrics.get("gate", {}):
-            self._compare("the input gate's figures", own, self.metrics["gate"], self._gated())
-        if stated := self.metrics.get("explanations"):
-            self._compare("the heat maps' figures", own, stated, self._explained())
-        for name, again in self._decided().items():
-            self._compare(f"the figures of {name.replace('_', ' ')}", own, self.metrics[name], again)
+        again = self._measure()
+        for name, block in protocols.items():
+            self._check_paths(name, block, again.paths[name])
+        self._check_headline(again.blocks)
+        for key, what in _BY_PROTOCOL.items():
+            for protocol, stated in self.metrics.get(key, {}).items():
+                if protocol not in self.answers and protocol != "rule":
+                    raise self._refusal(f"there are figures of the protocol {protocol}, which did not run")
+                self._compare(what, protocol, stated, again.blocks.get(key, {}).get(protocol))
+        for key, what in _OWN.items():
+            if stated := self.metrics.get(key):
+                if key in ("operating_points", "abstention") and not self.side.get(key):
+                    raise self._refusal(f"{METRICS} has figures of {key.replace('_', ' ')} that the checkpoint has not")
+                self._compare(what, self.metrics["protocol"], stated, again.blocks.get(key))
+
+    def _measure(self) -> Figures:
+        """Every figure once more, by what writes them."""
+        from ct_xception.evaluation.measure import Given, measure
+        from ct_xception.evaluation.predictions import Names
+
+        parts = {name: self._part(name, rows) for name, rows in self.answers.items()}
+        names = Names([source for part in parts.values() for source in part.items.sources], anonymous=False)
+        skipped: Mapping[str, str] = next(
+            (block.get("skipped", {}) for block in self.metrics.get("baselines", {}).values()), {}
+        )
+        stated, seed = self._explained(), self.metrics["intervals"]["seed"]
+        return measure(Given(parts, self.metrics["label_names"], self.side, names, skipped, stated, seed))
+
+    def _part(self, protocol: str, rows: pandas.DataFrame) -> Part:
+        """The published answers of a protocol, as the evaluator had them."""
+        from ct_xception.evaluation.answers import Answers, Items
+        from ct_xception.evaluation.protocols import Part
+
+        if "refused" in self.metrics.get("gate", {}) and "gate" not in rows and protocol == self.metrics["protocol"]:
+            raise self._refusal(f"{EVALUATION}/{PREDICTIONS} holds no verdict of the input gate (column gate)")
+        names, paths, items = self.metrics["label_names"], dict[str, Answers](), None
+        for route, own in rows.groupby("path", sort=False):
+            labels = np.array([names.index(label) for label in own["label"]], np.intp)
+            found = Items(labels, own["group"].tolist(), own["source"].tolist())
+            items = items or found
+            if (found.sources, found.groups, found.labels.tolist()) != (
+                items.sources,
+                items.groups,
+                items.labels.tolist(),
+            ):
+                raise self._not_those(f"the {str(route).replace('_', ' ')} figures", protocol)
+            said = [own.dropna(subset=column) if column in own else own[:0] for column in ("refused", "gate")]
+            refused, verdicts = (
+                dict(zip(part["source"], part[column], strict=True)) if len(part) else {}
+                for part, column in zip(said, ("refused", "gate"), strict=True)
+            )
+            paths[str(route)] = Answers(own[[f"p {name}" for name in names]].to_numpy(np.float64), refused, verdicts)
+        assert items is not None
+        return Part(items, paths, self._baselines(protocol, items))
+
+    def _baselines(self, protocol: str, items: Items) -> dict[str, NDArray[np.float64]]:
+        """The simple rules' answers to these very items; {} where metrics.json has no figures of them."""
+        if protocol not in self.metrics.get("baselines", {}):
+            return {}
+        names, table, answers = self.metrics["label_names"], self._read(BASELINES), {}
+        labels = dict(zip(items.sources, (names[label] for label in items.labels), strict=True))
+        for name, own in table[table["protocol"] == protocol].groupby("baseline", sort=False):
+            own = own.set_index("source")
+            if len(own) != len(items.sources) or own["label"].to_dict() != labels:
+                raise self._refusal(
+                    f"the {protocol} baselines in {EVALUATION}/{BASELINES} are not of the model's items"
+                )
+            answers[str(name)] = own.loc[items.sources, [f"p {label}" for label in names]].to_numpy(np.float64)
+        return answers
 
     def _compare(self, what: str, protocol: str, stated: Any, again: Any) -> None:
         if not agree(again, stated):
             raise self._not_those(what, protocol)
 
-    def _answered(self, protocol: str) -> tuple[NDArray, NDArray, list[str]]:
-        """What the predictor answered under a protocol: probabilities (N, K), labels (N,), groups."""
-        if protocol not in self.answers:
-            raise self._refusal(f"there are figures of the protocol {protocol}, which did not run")
-        rows = self.answers[protocol]
-        return answer_arrays(rows[(rows["path"] == "predictor") & rows["refused"].isna()], self.metrics["label_names"])
-
-    def _drawn(self, groups: list[str]) -> dict[str, Any]:
-        return {"groups": groups, "seed": self.metrics["intervals"]["seed"]}
-
-    def _baselines(self, protocol: str, stated: Mapping[str, Any]) -> dict[str, Any]:
-        from ct_xception.evaluation.baselines import baseline_figures
-
-        self._answered(protocol)
-        names, rows = self.metrics["label_names"], self.answers[protocol]
-        model = rows[rows["path"] == "predictor"].set_index("source")
-        table = self._read(BASELINES)
-        answers = {}
-        for name, own in table[table["protocol"] == protocol].groupby("baseline", sort=False):
-            own = own.set_index("source")
-            same = own.index.is_unique and model.index.is_unique and set(own.index) == set(model.index)
-            if not same or (own["label"].reindex(model.index) != model["label"]).any():
-                raise self._refusal(
-                    f"the {protocol} baselines in {EVALUATION}/{BASELINES} are not of the model's items"
-                )
-            answers[str(name)] = own.reindex(model.index)[[f"p {label}" for label in names]].to_numpy(np.float64)
-        probabilities, labels, groups = answer_arrays(model, names)
-        return baseline_figures(
-            answers, labels, names, probabilities, **self._drawn(groups), skipped=stated.get("skipped", {})
-        )
-
-    def _questions(self, protocol: str) -> dict[str, Any]:
-        from ct_xception.statistics.class_groups import question_figures
-
-        probabilities, labels, groups = self._answered(protocol)
-        names = self.metrics["label_names"]
-        return question_figures(probabilities, labels, names, self.metrics["class_groups"], **self._drawn(groups))
-
-    def _calibration(self, stated: Mapping[str, Any]) -> dict[str, Any]:
-        """Before and after: the answers are those after scaling, and the temperature is undone for those before."""
-        from ct_xception.statistics.calibration import apply_temperature, calibration_figures
-
-        after, labels, groups = self._answered(self.metrics["protocol"])
-        before = apply_temperature(after, 1 / stated["temperature"])
-        drawn = self._drawn(groups)
-        return {
-            **stated,
-            "before": calibration_figures(before, labels, **drawn),
-            "after": calibration_figures(after, labels, **drawn),
-        }
-
-    def _conformal(self, protocol: str) -> dict[str, Any]:
-        from ct_xception.statistics.conformal import conformal_figures
-
-        probabilities, labels, groups = self._answered(protocol)
-        rule = self.metrics["conformal"]["rule"]
-        return conformal_figures(rule, probabilities, labels, self.metrics["label_names"], **self._drawn(groups))
-
-    def _decided(self) -> dict[str, Any]:
-        """The figures of the thresholds in ct_xception.json, as far as metrics.json has any."""
-        from ct_xception.statistics.operating import abstention_figures, operating_figures
-
-        wanted = [name for name in ("operating_points", "abstention") if self.metrics.get(name)]
-        if not wanted:
-            return {}
-        missing = [name for name in wanted if not self.side.get(name)]
-        if missing:
-            raise self._refusal(f"{METRICS} has figures of {missing[0].replace('_', ' ')} that the checkpoint has not")
-        answered = self._answered(self.metrics["protocol"])
-        own = (*answered[:2], self.metrics["label_names"], answered[2])
-        found: dict[str, Any] = {}
-        if "operating_points" in wanted:
-            found["operating_points"] = operating_figures(self.side["operating_points"], *own)
-        if "abstention" in wanted:
-            found["abstention"] = abstention_figures(self.side["abstention"], *own)
-        return found
-
-    def _gated(self) -> dict[str, Any]:
-        """The input gate's figures from its verdicts, which stand beside the predictor's answers."""
-        from ct_xception.evaluation.gate_fit import gate_figures
-
-        rows = self.answers[self.metrics["protocol"]]
-        if "gate" not in rows:
-            raise self._refusal(f"{EVALUATION}/{PREDICTIONS} holds no verdict of the input gate (column gate)")
-        rows = rows[rows["path"] == "predictor"]
-        return gate_figures(self.metrics["gate"]["rule"], rows["gate"].tolist(), rows["group"].tolist())
-
-    def _explained(self) -> dict[str, Any]:
-        """The figures of the heat maps from what was found of each, which must be of images that were answered so."""
-        from ct_xception.evaluation.explanations import explanation_figures
-
+    def _explained(self) -> dict[str, Any] | None:
+        """What was found of each heat map, which must be of images that were answered so."""
+        if not self.metrics.get("explanations"):
+            return None
         path = self.folder / EVALUATION / EXPLANATIONS
         if not path.is_file():
             raise self._refusal(f"{EVALUATION}/{EXPLANATIONS} is missing")
@@ -181,7 +155,7 @@ class Recount:
         right = ("source", "group", "label", "label")
         if not {tuple(lesion[key] for key in right) for lesion in stated.get("lesions", [])} <= answered:
             raise self._refusal(f"{EVALUATION}/{EXPLANATIONS} points at lesions of answers that are not right")
-        return explanation_figures(stated, seed=self.metrics["intervals"]["seed"])
+        return stated
 
     def _rows(self, protocol: str) -> pandas.DataFrame:
         """The rows behind a protocol: all of the test split, those without a twin, or those out of fold."""
@@ -202,27 +176,14 @@ class Recount:
             raise self._refusal(f"{EVALUATION}/{name} is missing")
         return pandas.read_parquet(path)
 
-    def _check_paths(self, protocol: str, block: Mapping[str, Any]) -> None:
-        table = self.answers[protocol]
+    def _check_paths(self, protocol: str, block: Mapping[str, Any], again: Mapping[str, Any]) -> None:
         removed = block.get("removed")
         if removed is not None and removed != self.metrics["n"] - block["n"]:
             raise self._refusal(f"the {protocol} protocol's count of removed items is not that of {PREDICTIONS}")
+        table = self.answers[protocol]
         for route, stated in block["paths"].items():
-            rows = table[table["path"] == route]
-            figures = {name: value for name, value in stated.items() if name != "refused"}
-            whole = len(rows) == block["n"] and len(stated["refused"]) == block["n"] - stated["n"]
-            if not whole or not agree(self._measure(rows), figures):
+            if (table["path"] == route).sum() != block["n"] or not agree(again.get(route), stated):
                 raise self._not_those(f"the {route.replace('_', ' ')} figures", protocol)
-
-    def _measure(self, rows: pandas.DataFrame) -> dict[str, Any]:
-        from ct_xception.statistics.metrics import classification_metrics
-
-        known = rows[rows["refused"].isna()]
-        if known.empty:
-            return {"n": 0}
-        probabilities, labels, groups = answer_arrays(known, self.metrics["label_names"])
-        drawn = {name: self.metrics["intervals"][name] for name in ("seed", "resamples")}
-        return classification_metrics(probabilities, labels, self.metrics["label_names"], groups, **drawn)
 
     def _check_folds(self) -> None:
         """Each item answered once, by the fold that left its group out: no group in two folds, no item twice."""
@@ -237,21 +198,14 @@ class Recount:
         if (table.groupby("group")["fold"].nunique() > 1).any():
             raise self._refusal(f"a group lies in two folds of {PREDICTIONS_GROUPED}: its figures are not grouped ones")
 
-    def _check_headline(self) -> None:
+    def _check_headline(self, again: Mapping[str, Any]) -> None:
         """The headline is the protocol with the lowest accuracy of the predictor."""
-        reached = {
-            name: block["paths"]["predictor"]["accuracy"]["value"]
-            for name, block in protocols_of(self.metrics).items()
-            if block["paths"].get("predictor", {"n": 0})["n"]
-        }
-        headline = self.metrics.get("headline") or {}
-        if not reached:
+        if "headline" not in again:
             raise self._refusal("the predictor answered no item, so there is nothing to say about it")
-        stated = reached.get(headline.get("protocol", ""))
-        if headline.get("path") != "predictor" or stated is None or stated > min(reached.values()):
-            lowest = min(reached, key=lambda name: reached[name])
+        stated, lowest = self.metrics.get("headline") or {}, again["headline"]["protocol"]
+        if stated != again["headline"]:
             raise self._refusal(
-                f"the headline is the {headline.get('protocol')} protocol, but the most pessimistic is {lowest}"
+                f"the headline is the {stated.get('protocol')} protocol, but the most pessimistic is {lowest}"
             )
 
     def _not_those(self, what: str, protocol: str) -> CheckpointError:

@@ -8,15 +8,15 @@ The folder itself is not touched. What leaves is {path in the repository: a file
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from pathlib import Path
-from typing import Any
 
-from ct_xception.checkpoint import CARD, SIDE_FILE, check_seal
+from ct_xception.checkpoint import CARD, SIDE_FILE
+from ct_xception.checkpoint_files import Side, check_seal, need_side, side_text
+from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.publish.card import card_address, render_card
-from ct_xception.publish.clearance import Content, check_checkpoint, list_files
+from ct_xception.publish.clearance import Content, check_checkpoint, check_links, list_files
 from ct_xception.publish.endpoint import handler_files, handler_hashes, without_handler
 from ct_xception.publish.imported import refuse_imported
 from ct_xception.publish.lineage import refuse_unfit
@@ -40,12 +40,13 @@ def release_checkpoint(
         raise CheckpointError(
             f"{printable(folder)}: no such folder; name a checkpoint folder, such as runs/NAME/model."
         )
+    check_links(folder)
     files: dict[str, Content] = dict(list_files(folder))
-    side = _read_side(folder)
+    side = need_side(folder).to_json()
     refuse_imported(folder, side)
     refuse_unfit(folder, side)
     check_seal(folder, files, side.get("manifest") or {})
-    phantom = side.get("provenance", {}).get("corpus", {}).get("kind") == "phantom"
+    phantom = is_generated(side.get("provenance", {}).get("corpus", {}))
     code = handler_hashes() if handler else {}
     if handler:
         files = without_handler(files) | handler_files()
@@ -53,22 +54,7 @@ def release_checkpoint(
     check_checkpoint(files, phantom=phantom, quotable=_FILE_NAMES.findall(packaged_template()), code=code)
     card = _card(folder, repo_id, new_card, handler).encode()
     side["manifest"][CARD] = hashlib.sha256(card).hexdigest()
-    return {**files, CARD: card, SIDE_FILE: _as_json(side)}
-
-
-def _read_side(folder: Path) -> dict[str, Any]:
-    path = folder / SIDE_FILE
-    if not path.is_file():
-        raise CheckpointError(f"{printable(folder)}: {SIDE_FILE} is missing; give a checkpoint that train_hf.py wrote.")
-    try:
-        side = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(
-            f"{printable(path)}: is not JSON ({error}); train or fetch the checkpoint again."
-        ) from error
-    if not isinstance(side, dict):
-        raise CheckpointError(f"{printable(path)}: holds no JSON object; train or fetch the checkpoint again.")
-    return side
+    return {**files, CARD: card, SIDE_FILE: side_text(Side.of(side)).encode()}
 
 
 def _card(folder: Path, repo_id: str, new_card: bool, handler: bool) -> str:
@@ -83,8 +69,3 @@ def _card(folder: Path, repo_id: str, new_card: bool, handler: bool) -> str:
             f"{printable(folder)}: {CARD} is not the card that its files give; push with --new_card to write it anew."
         )
     return render_card(folder, repo_id=repo_id, license=license, evidence=evidence, handler=handler)
-
-
-def _as_json(value: Any) -> bytes:
-    """As files.write_json would write it."""
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

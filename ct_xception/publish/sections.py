@@ -15,10 +15,12 @@ from typing import Any
 
 from ct_xception.audit.overlap import sentences
 from ct_xception.corpus.split import PSEUDO_PATIENTS
+from ct_xception.corpus.summary import is_generated, is_public
 from ct_xception.evaluation.baselines import BASELINE_TITLES
 from ct_xception.evaluation.continuity import WITHOUT_TWINS
-from ct_xception.evaluation.pointing import NEAR
-from ct_xception.explain.catalogue import COMPARED, METHODS, RANDOMISED_BELOW
+from ct_xception.evaluation.explanations import NEAR
+from ct_xception.explain.method import COMPARED, RANDOMISED_BELOW
+from ct_xception.explain.methods import METHODS
 from ct_xception.publish.verify import Evidence
 from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.statistics.class_groups import partition_classes
@@ -60,7 +62,7 @@ class Corpus:
     @property
     def is_phantom(self) -> bool:
         """Whether a program drew it."""
-        return self.kind == "phantom"
+        return is_generated({"kind": self.kind})
 
 
 @dataclass(frozen=True)
@@ -263,7 +265,7 @@ def _network(evidence: Evidence) -> Network:
 def corpus_name(corpus: Mapping[str, Any]) -> str:
     """What to call a corpus: a Hub id whole, of a folder or file the last part: paths are nobody's business."""
     source = str(corpus.get("source", "an unnamed corpus"))
-    if corpus.get("kind") in ("hub", "phantom"):
+    if is_public(corpus):
         return source
     return re.split(r"[/\\]", source.rstrip("/\\"))[-1]
 

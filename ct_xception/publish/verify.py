@@ -30,6 +30,7 @@ from ct_xception.checkpoint import (
     evaluated,
 )
 from ct_xception.checkpoint import EXPORT as EXPORT_NAME
+from ct_xception.checkpoint_files import need_side
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.evaluation.continuity import NO_WORSE, judge_table, summarise_judgement
 from ct_xception.files import read_json, sha256_file
@@ -90,7 +91,7 @@ def read_evidence(model_dir: str | Path) -> Evidence:
     the most pessimistic protocol that ran.
     """
     folder = Path(model_dir)
-    config, side = _read(folder, CONFIG), _read(folder, SIDE_FILE)
+    config, side = _read(folder, CONFIG), need_side(folder).to_json()
     metrics = _read(folder, _METRICS)
     if metrics.get("format") != METRICS_FORMAT:
         raise CheckpointError(
@@ -257,9 +258,7 @@ def _read_exports(folder: Path, metrics: Mapping[str, Any], answers: pandas.Data
     return record
 
 
-def _check_int8(
-    folder: Path, stated: Mapping[str, Any], metrics: Mapping[str, Any], answers: pandas.DataFrame
-) -> None:
+def _check_int8(folder: Path, stated: Mapping[str, Any], metrics: Mapping[str, Any], answers: pandas.DataFrame) -> None:
     """The int8 figures are those of its answers, and the answers beside them those behind the card's own figures."""
     import pandas
 

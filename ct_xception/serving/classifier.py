@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, overload
 import numpy as np
 from PIL import Image
 
-from ct_xception.errors import InputError, SliceError
+from ct_xception.errors import CheckpointError, InputError, SliceError
 from ct_xception.imaging.body import BodyCrop, Box, crop_body
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
@@ -248,6 +248,8 @@ class Classifier:
             return []
         prepared = [self.prepare(slice_) for slice_ in slices]
         outputs = self.network(np.stack([item.values for item in prepared]))
+        if not all(np.isfinite(part).all() for part in outputs):
+            raise CheckpointError(f"{self.name}: its network gives values that are not finite; fetch it again.")
         return [self._answer(*pair, outputs.item(row)) for row, pair in enumerate(zip(slices, prepared, strict=True))]
 
     def _answer(self, slice_: Slice, prepared: PreparedSlice, outputs: Outputs) -> Prediction:

@@ -14,7 +14,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.errors import InputError
+from ct_xception.checkpoint_files import PointRule, Side
+from ct_xception.errors import InputError, printable
 from ct_xception.statistics.conformal import METHODS, set_members
 
 Floats = NDArray[np.float64]
@@ -57,11 +58,10 @@ class OperatingPoint:
     n: int = 0
 
     @classmethod
-    def of(cls, stated: Mapping[str, Any]) -> OperatingPoint:
-        """From an entry of `operating_points`; what it says beyond this class's fields is left out."""
-        known = {name: stated[name] for name in cls.__dataclass_fields__ if name in stated}
-        known |= {"positive": tuple(stated["positive"]), "threshold": float(stated["threshold"])}
-        return cls(**known)
+    def of(cls, stated: PointRule, threshold: float) -> OperatingPoint:
+        """From an entry of `operating_points` that has a threshold."""
+        rates = stated.sensitivity or {}, stated.specificity or {}
+        return cls(stated.name, stated.positive, threshold, stated.chosen_for, stated.kind, *rates, stated.n)
 
     def score(self, probabilities: Mapping[str, float]) -> float:
         """The probability of the positive classes together, in [0, 1]."""
@@ -112,35 +112,25 @@ class Decisions:
     temperature: float = 1.0
 
     @classmethod
-    def of(cls, side: Mapping[str, Any], label_names: Sequence[str]) -> Decisions:
-        """The rules in a side file. Raises InputError where one is broken or speaks of classes that are not there."""
-        try:
-            return cls._read(side, set(label_names))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(
-                f"its decision rules cannot be read ({type(error).__name__}: {error}); fetch the checkpoint again."
-            ) from error
-
-    @classmethod
-    def _read(cls, side: Mapping[str, Any], known: set[str]) -> Decisions:
-        conformal = side.get("conformal")
-        if conformal and conformal["method"] not in METHODS:
-            conformal = None  # of a later version: no set is better than a wrong one
-        if conformal:
-            float(conformal["coverage"]), float(conformal["threshold"] or 0)
+    def of(cls, side: Side, label_names: Sequence[str]) -> Decisions:
+        """The rules in a side file. Raises InputError where one speaks of classes that are not there."""
+        rule = side.conformal
+        # A rule of a later version is passed over: no set is better than a wrong one.
+        conformal = None if rule is None or rule.method not in METHODS else rule.to_json()
         # A point that could not be had on validation has no threshold, and nothing to apply.
-        stated = [entry for entry in side.get("operating_points") or [] if entry["threshold"] is not None]
-        points = tuple(OperatingPoint.of(entry) for entry in stated)
-        groups = {name: tuple(classes) for name, classes in (side.get("class_groups") or {}).items()}
+        points = tuple(
+            OperatingPoint.of(point, point.threshold) for point in side.operating_points if point.threshold is not None
+        )
         named = {name for point in points for name in point.positive}
-        unknown = sorted((named | {name for classes in groups.values() for name in classes}) - known)
+        unknown = sorted(
+            (named | {name for classes in side.class_groups.values() for name in classes}) - set(label_names)
+        )
         if unknown:
-            raise InputError(f"its decision rules speak of unknown classes ({', '.join(unknown)}); fetch it again.")
-        below = (side.get("abstention") or {}).get("threshold")
-        abstain_below = None if below is None else float(below)
-        return cls(conformal or None, points, groups, abstain_below, float(side.get("temperature") or 1.0))
+            raise InputError(
+                f"its decision rules speak of unknown classes ({printable(', '.join(unknown))[:200]}); fetch it again."
+            )
+        below = None if side.abstention is None else side.abstention.threshold
+        return cls(conformal, points, side.class_groups, below, side.temperature)
 
     def decide(self, probabilities: Mapping[str, float]) -> Decision:
         """Apply every rule to one answer {class: probability}."""

@@ -16,7 +16,7 @@ another.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint import GATE, WEIGHTS
+from ct_xception.checkpoint_files import GateRule, Side, SignsRule, check_safetensors
 from ct_xception.errors import CheckpointError, printable
-from ct_xception.imaging.body import BodyCrop, body_mask
+from ct_xception.imaging.body import BodyCrop
 from ct_xception.imaging.lungs import lung_mask
+from ct_xception.imaging.outline import shrink
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 
 METHOD = "mahalanobis"
 ARRAYS = ("mean", "components", "variances")  # of gate.safetensors: (D,), (Q, D), (Q,), float32
+MOST_BYTES = 64 * 2**20  # of its file; 64 components of 4096 take 1 MB
 ACCEPTED, DOUBTFUL, REFUSED = "accepted", "doubtful", "refused"
 
 UNSTATED = ("", "OT")  # modalities that say nothing: left out, and "other"
@@ -95,16 +98,10 @@ class Signs:
     windows: tuple[Window, ...] = ()
 
     @classmethod
-    def of(cls, stated: Mapping[str, Any]) -> Signs:
-        """From `to_dict`'s result."""
-        return cls(
-            tuple(map(str, stated["modalities"])),
-            None if stated["body"] is None else float(stated["body"]),
-            float(stated["lungs"]),
-            _pair(stated["sides"]),
-            _pair(stated["aspects"]),
-            tuple(Window(float(centre), float(width)) for centre, width in stated["windows"]),
-        )
+    def of(cls, stated: SignsRule) -> Signs:
+        """From what a side file says, which is `to_dict`'s result."""
+        windows = tuple(Window(centre, width) for centre, width in stated.windows)
+        return cls(stated.modalities, stated.body, stated.lungs, stated.sides, stated.aspects, windows)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""
@@ -179,10 +176,9 @@ def has_lungs(crop: BodyCrop) -> bool:
     step = -(-max(pixels.shape) // LUNG_SIDE)
     if min(pixels.shape) < 2 * step:
         return False
-    rows, columns = (side // step for side in pixels.shape)
-    blocks = pixels[: rows * step, : columns * step].reshape(rows, step, columns, step)
-    small = np.pad(blocks.mean(axis=(1, 3)).astype(np.uint8), 1)
-    return bool(lung_mask(small, body_mask(small)).any())
+    body = pixels > 0 if crop.slice.body is None else crop.slice.body
+    small, inside = (np.pad(shrink(part.astype(np.uint8), step), 1) for part in (pixels, 2 * body))
+    return crop.found and bool(lung_mask(small, inside > 0).any())
 
 
 def _overlap(first: Window, second: Window) -> float:
@@ -193,13 +189,6 @@ def _overlap(first: Window, second: Window) -> float:
 
 def _share(value: float) -> str:
     return f"{100 * value:.0f} %" if value >= 0.01 else "under 1 %"
-
-
-def _pair(stated: Sequence[float] | None) -> tuple[float, float] | None:
-    if stated is None:
-        return None
-    first, second = stated
-    return float(first), float(second)
 
 
 def describe(features: NDArray[np.floating], length: float) -> NDArray[np.float64]:
@@ -256,34 +245,38 @@ class Gate:
     refused: float
 
     @classmethod
-    def of(cls, side: Mapping[str, Any], folder: Path, name: str | None = None) -> Gate | None:
+    def of(cls, side: Side, folder: Path, name: str | None = None) -> Gate | None:
         """The gate in a side file and its folder; None where there is none, or one of a later version's method.
 
         `name` is what messages call the checkpoint. Raises CheckpointError where the file is missing or cannot be what
         the rules speak of, and where they were fitted to other weights.
         """
-        rule = side.get("gate")
-        if not rule or rule.get("method") != METHOD:
+        rule = side.gate
+        if rule is None or rule.method != METHOD:
             return None
+        weights = side.manifest.get(WEIGHTS) or side.provenance.weights_sha256
         try:
-            if (weights := _weights(side)) != rule.get("weights_sha256", weights):
+            if rule.weights_sha256 not in (None, weights):
                 raise ValueError("it was fitted to other weights")
             return cls.read(rule, _load(folder / GATE))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, ValueError) as error:
             own = name or printable(folder)
             raise CheckpointError(
                 f"{own}: its input gate cannot be read ({printable(error)}); fetch the checkpoint again."
             ) from error
 
     @classmethod
-    def read(cls, rule: Mapping[str, Any], arrays: Mapping[str, Floats]) -> Gate:
-        """From the rule in the side file and the arrays of GATE. Raises KeyError, TypeError or ValueError."""
-        mean, components, variances = (arrays[name] for name in ARRAYS)
-        distance = Distance(mean, components, variances, float(rule["noise"]), float(rule["length"]))
-        usual, doubtful, refused = (float(rule[name]) for name in ("usual", DOUBTFUL, REFUSED))
-        if not 0 < usual <= doubtful <= refused < float("inf"):
+    def read(cls, rule: GateRule, arrays: Mapping[str, Floats]) -> Gate:
+        """From the rule in the side file and the arrays of GATE. Raises KeyError or ValueError."""
+        limits, signs = (rule.usual, rule.doubtful, rule.refused), rule.signs
+        if None in (*limits, rule.noise, rule.length) or signs is None:
+            raise ValueError("its rule is not whole")
+        usual, doubtful, refused, noise, length = map(float, filter(None, (*limits, rule.noise, rule.length)))
+        if not usual <= doubtful <= refused:
             raise ValueError(f"its limits {usual:g}, {doubtful:g} and {refused:g} do not rise")
-        return cls(distance, Signs.of(rule["signs"]), usual, doubtful, refused)
+        mean, components, variances = (arrays[name] for name in ARRAYS)
+        distance = Distance(mean, components, variances, noise, length)
+        return cls(distance, Signs.of(signs), usual, doubtful, refused)
 
     def judge(self, slice_: Slice, crop: BodyCrop, features: NDArray[np.floating]) -> GateVerdict:
         """The verdict on a slice as it was read, its body crop, and its pooled features (F,)."""
@@ -302,15 +295,12 @@ class Gate:
         return GateVerdict(REFUSED if score >= 1 else DOUBTFUL if signs else ACCEPTED, reasons, score)
 
 
-def _weights(side: Mapping[str, Any]) -> str | None:
-    return (side.get("manifest") or {}).get(WEIGHTS) or (side.get("provenance") or {}).get("weights_sha256")
-
-
 def _load(path: Path) -> dict[str, Floats]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
+        check_safetensors(path, MOST_BYTES)
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path.name} is missing or damaged") from error

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from ct_xception.checkpoint import WEIGHTS
+from ct_xception.checkpoint_files import check_safetensors
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.imaging.preprocessing import Preprocessing
-from ct_xception.serving.catalogue import RUNTIMES, WEIGHTS
+from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 INPUT, OUTPUTS = "pixel_values", ("logits", "features", "cam")
 # The keys of an exported file's own description: JSON, JSON, 64 hexadecimal digits, text.
 DESCRIPTION = ("preprocessing", "label_names", "weights_sha256", "source")
-_EXTRAS = {"onnxruntime": "export", "openvino": "openvino"}
+MOST_BYTES = 2**30  # of a network's file; the largest backbone has 160 MB in float32
+_EXTRAS = {"onnxruntime": "export", "openvino": "openvino", "h5py": "keras"}
 
 
 class Outputs(NamedTuple):
@@ -233,15 +236,24 @@ def _check_export(checkpoint: Checkpoint, found: Description, file: str) -> None
 
 def load_model(checkpoint: Checkpoint) -> CTXceptionForImageClassification:
     """Load safetensors weights, every one of them: transformers alone would fill missing ones with noise and go on."""
+    import torch
     from safetensors import SafetensorError
 
+    from ct_xception.model.configuration import restored_config
     from ct_xception.model.modelling import CTXceptionForImageClassification
 
     report: dict[str, Any]
     model: CTXceptionForImageClassification
     try:
+        check_safetensors(checkpoint.folder / WEIGHTS, MOST_BYTES)
+        # The configuration is what the schema let through, so that no other key of the file acts on anything.
         model, report = CTXceptionForImageClassification.from_pretrained(  # type: ignore[misc]
-            checkpoint.folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+            checkpoint.folder,
+            config=restored_config(checkpoint.config),
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
         )
     except (OSError, RuntimeError, ValueError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -251,5 +263,10 @@ def load_model(checkpoint: Checkpoint) -> CTXceptionForImageClassification:
         raise CheckpointError(
             f"{checkpoint.name}: the weights lack {len(absent)} of the network's tensors (the first: {absent[0]}); "
             "fetch the checkpoint again."
+        )
+    broken = next((key for key, part in model.state_dict().items() if not torch.isfinite(part).all()), None)
+    if broken is not None:
+        raise CheckpointError(
+            f"{checkpoint.name}: its weights hold values that are not finite (in {broken}); fetch the checkpoint again."
         )
     return model

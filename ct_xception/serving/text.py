@@ -6,10 +6,10 @@ than one slice and its first row shows at once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.files import dump_json
 from ct_xception.text import RESEARCH_USE, describe_window, percent, shorten
 
 if TYPE_CHECKING:
@@ -63,14 +63,14 @@ def answer_record(prediction: Prediction, model: str) -> dict[str, Any]:
 def json_object(predictions: Iterable[Prediction], model: str) -> Iterator[str]:
     """The only prediction as one JSON object; nothing when there is none."""
     for prediction in predictions:
-        yield json.dumps(answer_record(prediction, model), indent=2, ensure_ascii=False)
+        yield dump_json(answer_record(prediction, model), indent=2)
 
 
 def json_list(predictions: Iterable[Prediction], model: str) -> Iterator[str]:
     """The predictions as one JSON list, an object a line."""
     opening = "["
     for prediction in predictions:
-        yield opening + json.dumps(answer_record(prediction, model), ensure_ascii=False)
+        yield opening + dump_json(answer_record(prediction, model))
         opening = ","
     yield "]" if opening == "," else "[]"
 

@@ -17,13 +17,12 @@ import datasets
 import numpy as np
 
 from ct_xception.errors import CorpusError, SliceError
-from ct_xception.imaging.body import body_mask
+from ct_xception.imaging.body import body_of
+from ct_xception.imaging.decoded import decoding_version
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.transforms import apply_filters
 from ct_xception.imaging.windows import Window
 
-# Raised when reading or masking changes, so that no older cache is taken for a present one.
-CACHE_FORMAT = 1
 _PARALLEL_FROM = 200  # slices: below, starting processes costs more than it saves
 
 
@@ -129,8 +128,9 @@ def _decode(row: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
         )
     except SliceError as error:
         return {"pixels": b"", "mask": b"", "height": 0, "width": 0, "refused": str(error)}
-    pixels = apply_filters(slice_, reading.filters).pixels
-    mask = body_mask(pixels) if reading.body_crop else np.ones(pixels.shape, dtype=bool)
+    filtered = apply_filters(slice_, reading.filters)
+    pixels = filtered.pixels
+    mask = body_of(filtered) if reading.body_crop else np.ones(pixels.shape, dtype=bool)
     height, width = pixels.shape
     return {
         "pixels": pixels.tobytes(),
@@ -143,7 +143,7 @@ def _decode(row: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
 
 def _cache_name(split: datasets.Dataset, reading: Reading) -> str:
     """A name from all that decides the pixels: which files (path, size, time of change, or bytes) and how read."""
-    digest = hashlib.sha256(json.dumps([CACHE_FORMAT, repr(reading), len(split)]).encode())
+    digest = hashlib.sha256(json.dumps([decoding_version(), repr(reading), len(split)]).encode())
     for row in split.select_columns(["image", "label", "source"]):
         digest.update(json.dumps([row["source"], row["label"], _identity(row["image"])]).encode())
     return f"slices-{digest.hexdigest()[:24]}"

@@ -205,9 +205,6 @@ def _collect(plan: Plan) -> None:
     import pyarrow.parquet
 
     numbers = range(1, len(plan.splits) + 1)
-    tables = [pyarrow.parquet.read_table(plan.folder_of(number) / PREDICTIONS) for number in numbers]
-    with atomic_path(plan.folder / PREDICTIONS) as temporary:
-        pyarrow.parquet.write_table(pyarrow.concat_tables(tables), temporary)
     records = [read_json(plan.folder_of(number) / FOLD) for number in numbers]
     names = [own["name"] for own in plan.description["folds"]]
     strange = [record["fold"] for record, name in zip(records, names, strict=True) if record["split_hash"] != name]
@@ -215,4 +212,7 @@ def _collect(plan: Plan) -> None:
         raise CheckpointError(
             f"--folds: {plan.folder_of(strange[0])} is a fold of another corpus or seed; remove it, to train it again."
         )
+    tables = [pyarrow.parquet.read_table(plan.folder_of(number) / PREDICTIONS) for number in numbers]
+    with atomic_path(plan.folder / PREDICTIONS) as temporary:
+        pyarrow.parquet.write_table(pyarrow.concat_tables(tables), temporary)
     write_json(plan.folder / FOLD_PLAN, plan.description | {"folds": records})

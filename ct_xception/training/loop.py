@@ -6,7 +6,6 @@ at any moment and resumed ends with the weights of the unbroken run, bit for bit
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -17,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration, DistributedDataParallelKwargs
-from accelerate.utils import broadcast, broadcast_object_list, set_seed
+from accelerate.utils import broadcast, broadcast_object_list, gather_object, set_seed
 from torch import nn
 from tqdm.auto import tqdm
 
 from ct_xception.checkpoint import BEST
 from ct_xception.errors import CheckpointError, InputError, WorkError
-from ct_xception.files import write_atomically
+from ct_xception.files import dump_json, write_atomically
 from ct_xception.imaging.transforms import EvalTransform, TrainTransform
 from ct_xception.model.modelling import CTXceptionForImageClassification
 from ct_xception.training.batches import (
@@ -34,7 +33,7 @@ from ct_xception.training.batches import (
     training_loader,
 )
 from ct_xception.training.cache import CachedSlices
-from ct_xception.training.losses import balanced_weights, make_loss
+from ct_xception.training.losses import LossSettings, balanced_weights, make_loss
 from ct_xception.training.optimisation import make_average, make_optimizer, make_schedule
 from ct_xception.training.options import FREE_TO_DIFFER, TrainConfig, augment_config, option_defaults
 from ct_xception.training.start import continue_head
@@ -125,16 +124,18 @@ class Training:
             dropout=config.dropout,
             seed=config.seed,
         )
-        continue_head(model, config)
+        continue_head(model, config.init)
         model = model.to(memory_format=torch.channels_last)
         self.still = model.first_blocks(config.frozen_blocks)
         self.classes = len(label_names)
         self.loss = make_loss(
             config.loss,
             self.classes,
-            weights=balanced_weights(counts) if config.class_weights == "balanced" else None,
-            smoothing=config.label_smoothing,
-            gamma=config.focal_gamma,
+            LossSettings(
+                balanced_weights(counts) if config.class_weights == "balanced" else None,
+                config.label_smoothing,
+                config.focal_gamma,
+            ),
         )
         self._prepare(model, train, validation)
         self.progress = Progress(binding_options(config) | {"num_processes": accelerator.num_processes}, split)
@@ -151,6 +152,7 @@ class Training:
             raise InputError(f"corpus: {len(train)} training images are too few; at least two a process are needed.")
         alike: Any = {"balanced": train.labels, "patients": train.groups}.get(config.sampling)
         self.sampler = EpochSampler(len(train), config.seed, alike=alike)
+        _check_differ(EvaluationItems(train, EvalTransform(contract)))
         items = TrainingItems(train, TrainTransform(contract, augment_config(config)), config.seed)
         loader = training_loader(items, self.sampler, batch_size, config.workers)
         checking = evaluation_loader(EvaluationItems(valid, EvalTransform(contract)), 2 * config.batch_size)
@@ -248,11 +250,17 @@ class Training:
         return loss, logits
 
     def _check_finite(self, loss: torch.Tensor, indices: torch.Tensor) -> None:
-        if not torch.isfinite(loss):
-            files = ", ".join(self.sources[index] for index in indices.tolist())
+        """Stop every process where the loss of one is not finite, and name the files that it was."""
+        finite = torch.isfinite(loss.detach()).float()
+        if self.accelerator.num_processes > 1:
+            finite = self.accelerator.reduce(finite, reduction="sum") == self.accelerator.num_processes
+        if not finite:
+            own = [] if torch.isfinite(loss) else [self.sources[index] for index in indices.tolist()]
+            files = gather_object([(loss.item(), own)])
+            value, names = next((value, names) for value, names in files if names)
             raise TrainingError(
-                f"training stopped: the loss is {loss.item()} on the batch of {files}; look at these files, or lower "
-                "--learning_rate. The last checkpoint is kept."
+                f"training stopped: the loss is {value} on the batch of {', '.join(names)}; look at these files, or "
+                "lower --learning_rate. The last checkpoint is kept."
             )
 
     def _set_training_mode(self, *, frozen: bool) -> None:
@@ -322,7 +330,7 @@ class Training:
         if self.accelerator.is_main_process:
             scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else {}
             save_checkpoint(self.directory, self.progress, self._modules(), self.optimizer.optimizer, scaler, best)
-            lines = [json.dumps(record) for record in self.progress.history]
+            lines = [dump_json(record) for record in self.progress.history]
             write_atomically(self.run / "history.jsonl", "".join(line + "\n" for line in lines))
         self.accelerator.wait_for_everyone()
 
@@ -347,6 +355,16 @@ class Training:
             unit="step",
             dynamic_ncols=True,
             disable=not self.accelerator.is_main_process,
+        )
+
+
+def _check_differ(items: EvaluationItems) -> None:
+    """Raise `InputError` where the network would be shown one and the same picture throughout."""
+    first: Any = items[0]["pixel_values"]
+    if all(torch.equal(first, torch.as_tensor(items[index]["pixel_values"])) for index in range(1, len(items))):
+        raise InputError(
+            f"corpus: all {len(items)} training images are the same to the network, which can learn nothing from them; "
+            "look at the files, and at --window and --filters."
         )
 
 

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ct_xception.checkpoint import CARD, EVALUATION, ONNX_FOLDER, OPENVINO_FOLDER, SIDE_FILE, SIDE_FORMAT, WEIGHTS
+from ct_xception.checkpoint import CARD, EVALUATION, ONNX_FOLDER, OPENVINO_FOLDER, WEIGHTS
+from ct_xception.checkpoint_files import Side, need_side, write_side
 from ct_xception.errors import CheckpointError
-from ct_xception.files import read_json, sha256_file, write_json
+from ct_xception.files import sha256_file
 from ct_xception.model.modelling import CTXceptionForImageClassification
 from ct_xception.model.weights import load_backbone_weights
 from ct_xception.training.loop import Trained
@@ -45,7 +46,6 @@ def write_model_folder(
     model.save_pretrained(folder)
     window = config.reading.window
     side = {
-        "format": SIDE_FORMAT,
         "input": {
             "body_crop": config.body_crop,
             "filters": list(config.filters),
@@ -59,9 +59,8 @@ def write_model_folder(
             "initial_weights": initial_weights(config),
             **_circumstances(config, trained, command),
         },
-        "manifest": {},
     }
-    write_json(folder / SIDE_FILE, side)
+    write_side(folder, Side.of(side))
 
 
 def calibrate_model_folder(folder: Path, temperature: float, rules: Mapping[str, Any]) -> None:
@@ -70,14 +69,13 @@ def calibrate_model_folder(folder: Path, temperature: float, rules: Mapping[str,
     `rules` are further keys of ct_xception.json: how many validation images decided, conformal rule, operating points,
     class groups. A folder that was calibrated before is divided further, and states the product.
     """
-    side = read_json(folder / SIDE_FILE)
+    side = need_side(folder)
     if temperature != 1.0:
         model = CTXceptionForImageClassification.from_pretrained(folder)
         model.fold_temperature(temperature)
         model.save_pretrained(folder)
-    side |= {"temperature": side["temperature"] * temperature} | dict(rules)
-    side["provenance"]["weights_sha256"] = sha256_file(folder / WEIGHTS)
-    write_json(folder / SIDE_FILE, side)
+    provenance = side.provenance.to_json() | {"weights_sha256": sha256_file(folder / WEIGHTS)}
+    write_side(folder, side.with_(temperature=side.temperature * temperature, provenance=provenance, **rules))
 
 
 def reopen_model_folder(sealed: Path, folder: Path, *, corpus: Mapping[str, Any], split: Mapping[str, Any]) -> None:
@@ -87,11 +85,11 @@ def reopen_model_folder(sealed: Path, folder: Path, *, corpus: Mapping[str, Any]
     """
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(sealed, folder, ignore=shutil.ignore_patterns(EVALUATION, CARD, ONNX_FOLDER, OPENVINO_FOLDER))
-    side = read_json(folder / SIDE_FILE)
-    if side["provenance"].get("split", {}).get("name") != split["name"]:
+    side = need_side(folder)
+    if side.provenance.split.get("name") != split["name"]:
         raise CheckpointError(f"{sealed}: was trained by another split of the corpus; choose another --output_dir.")
-    side["provenance"] |= {"corpus": dict(corpus), "split": _without_sources(split)}
-    write_json(folder / SIDE_FILE, side | {"manifest": {}})
+    records = {"corpus": dict(corpus), "split": _without_sources(split)}
+    write_side(folder, side.with_(provenance=side.provenance.to_json() | records, manifest={}))
 
 
 def replace_model_folder(folder: Path, place: Path) -> None:

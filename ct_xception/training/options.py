@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.command_line import Parser
 from ct_xception.errors import InputError, printable
 from ct_xception.text import RESEARCH_USE, did_you_mean
+from ct_xception.training.losses import LOSSES
+from ct_xception.training.start import settle_start
 
 if TYPE_CHECKING:
     from ct_xception.corpus.load import CorpusOptions
@@ -26,7 +28,6 @@ EXAMPLES = """\
   accelerate launch train_hf.py --corpus DIR --weights hub --output_dir runs/mine
   accelerate launch train_hf.py --corpus phantom --weights none --epochs 3
   accelerate launch --multi_gpu --num_processes 4 train_hf.py --config recipe.yaml --resume auto"""
-LOSSES = ("cross_entropy", "focal", "bce")
 SCHEDULES = ("cosine", "linear", "polynomial", "cosine_with_restarts", "constant")
 METRICS = ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc")
 TRACKERS = ("tensorboard", "trackio", "wandb")
@@ -50,6 +51,10 @@ class TrainConfig:
     )
     class_map: dict[str, str] = option({}, "folder or label name = class name, where they differ", "corpus")
     split_map: dict[str, str] = option({}, "folder or split name = train, validation, test or ignore", "corpus")
+    exclude: list[str] = option([], "folders and labels to leave out, by name, path or pattern", "corpus")
+    class_level: int | None = option(
+        None, "class folders lie so many folders below the corpus's own (default: told by their names)", "corpus"
+    )
     image_column: str | None = option(None, "column of file paths or images (default: found by name)", "corpus")
     label_column: str | None = option(None, "column of labels (default: found by name)", "corpus")
     group_column: str | None = option(None, "column of patient identifiers (default: found by name)", "corpus")
@@ -57,6 +62,10 @@ class TrainConfig:
     split_column: str | None = option(None, "column of split names (default: found by name)", "corpus")
     mask_column: str | None = option(
         None, "column of pictures of the lesions, for the evidence of heat maps (default: found by name)", "corpus"
+    )
+    image_root: str | None = option(None, "folder that a table's paths are relative to (default: its own)", "corpus")
+    image_template: str | None = option(
+        None, "path of an image by the columns of a table, for example {id}.png", "corpus"
     )
     group_pattern: str | None = option(None, "regular expression whose first group in a path is the patient", "corpus")
     valid_fraction: float = option(0.15, "share of groups for validation where the corpus has none", "corpus")
@@ -69,7 +78,7 @@ class TrainConfig:
     filters: list[str] = option([], "filters on each slice, in order: median, clahe", "corpus")
 
     backbone: str = option("legacy_xception", "legacy_xception or xception41, 65, 71, 41p, 65p", "network")
-    weights: str = option("hub", "first weights: hub, none (random), a safetensors file or a checkpoint", "network")
+    weights: str = option("hub", "first weights: hub, none (random), checkpoint, safetensors or Keras file", "network")
     image_size: int = option(192, "side of the square input in pixels", "network")
     dropout: float = option(0.3, "share of pooled features dropped before the head", "network")
 
@@ -99,7 +108,7 @@ class TrainConfig:
         None, "arithmetic of the forward pass (default: accelerate's)", "training", ("no", "fp16", "bf16")
     )
 
-    loss: str = option("cross_entropy", "loss; bce is for two classes", "loss", LOSSES)
+    loss: str = option("cross_entropy", "loss; bce is for two classes", "loss", tuple(LOSSES))
     label_smoothing: float = option(0.1, "share of each label spread over all classes", "loss")
     focal_gamma: float = option(2.0, "focusing exponent of the focal loss", "loss")
     class_weights: str = option("none", "weigh the loss by inverse class frequency", "loss", ("none", "balanced"))
@@ -161,6 +170,10 @@ class TrainConfig:
         return CorpusOptions(
             class_map=self.class_map,
             split_map=self.split_map,
+            exclude=tuple(self.exclude),
+            class_level=self.class_level,
+            image_root=self.image_root,
+            image_template=self.image_template,
             group_pattern=self.group_pattern,
             window=self.reading.window,
             frame=self.frame,
@@ -387,7 +400,6 @@ def parse_config(arguments: Sequence[str] | None = None) -> TrainConfig:
 
 def config_from_given(given: Mapping[str, Any]) -> TrainConfig:
     """A checked `TrainConfig` from the options of a command line, with those of the YAML file that `config` names."""
-    from ct_xception.training.start import settle_start
 
     own = {name: value for name, value in given.items() if name != "config"}
     file = given.get("config")
@@ -404,7 +416,7 @@ def config_from_mapping(values: Mapping[str, Any]) -> TrainConfig:
     return TrainConfig(**{name: _typed(name, value, kinds[name]) for name, value in values.items()})
 
 
-_OPTIONAL = ("window", "frame", "init", "output_dir", "group_pattern", "mixed_precision", "only_fold", "push_to_hub")
+_OPTIONAL = frozenset(field.name for field in dataclasses.fields(TrainConfig) if field.default is None)
 
 
 def _typed(name: str, value: Any, kind: type) -> Any:
@@ -417,8 +429,8 @@ def _typed(name: str, value: Any, kind: type) -> Any:
         value = "no"  # YAML 1.1 reads a bare no as false
     if kind is dict and isinstance(value, dict):
         return _named_texts(name, value)
-    optional = name in _OPTIONAL or name.endswith("_column")
-    if (value is None and optional) or (isinstance(value, kind) and not (kind is int and isinstance(value, bool))):
+    fits = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    if fits or (value is None and name in _OPTIONAL):
         return value
     wanted = {str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list"}
     raise InputError(f"--{name}: {value!r} is not {wanted.get(kind, 'a table of NAME: VALUE')}.")

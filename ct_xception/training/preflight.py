@@ -42,7 +42,7 @@ def is_complete(config: TrainConfig, run: Path) -> bool:
 def check_corpus(config: TrainConfig, run: Path, label_names: list[str], split: dict[str, Any]) -> None:
     """The loss and --init against the classes, and the split against that of the run that is to go on."""
     make_loss(config.loss, len(label_names))
-    check_classes(config, label_names)
+    check_classes(config.init, label_names)
     if (run / SPLIT).is_file() and _record(run / SPLIT).get("name") != split["name"]:
         raise CheckpointError(CHANGED_SPLIT)
 

@@ -17,7 +17,6 @@ import numpy as np
 from ct_xception.audit.overlap import SplitCorpus
 from ct_xception.errors import InputError, printable
 from ct_xception.training.cache import CachedSlices, prepare_slices
-from ct_xception.training.start import open_start
 
 if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
@@ -42,9 +41,10 @@ def load_old(config: TrainConfig, label_names: Sequence[str], cache: Path) -> tu
     """
     if not config.replay:
         return ()
-    from ct_xception.serving.checkpoint import read_provenance
+    from ct_xception.serving.checkpoint import open_checkpoint, read_provenance
 
-    past = known_splits(read_provenance(open_start(config).folder))
+    assert config.init is not None  # --replay is refused without it
+    past = known_splits(read_provenance(open_checkpoint(config.init).folder))
     return tuple(_load(config, source, label_names, past, cache) for source in config.replay)
 
 
@@ -62,7 +62,8 @@ def _load(
     from ct_xception.corpus.split import split_corpus
 
     # The names of classes and splits that the options settle are the new corpus's.
-    corpus = load_corpus(source, replace(config.corpus_options, class_map={}, split_map={}))
+    own = replace(config.corpus_options, class_map={}, split_map={}, exclude=(), class_level=None)
+    corpus = load_corpus(source, own)
     if list(corpus.label_names) != list(label_names):
         raise InputError(
             f"--replay: {printable(source)} has the classes {', '.join(corpus.label_names)}, and --corpus has "

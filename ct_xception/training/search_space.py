@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.errors import InputError, printable
+from ct_xception.files import dump_json
 from ct_xception.training.options import TrainConfig, read_yaml
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Dimension:
         """The value that a trial is given."""
         if self.choices:
             # Optuna's storages keep plain values alone; a list of filters travels as text.
-            return json.loads(trial.suggest_categorical(self.name, [json.dumps(one) for one in self.choices]))
+            return json.loads(trial.suggest_categorical(self.name, [dump_json(one) for one in self.choices]))
         if self.whole:
             return trial.suggest_int(self.name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
         return trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
@@ -75,7 +76,7 @@ class Dimension:
 
     def stored(self, value: Any) -> Any:
         """A value of the option, as a storage keeps it."""
-        return json.dumps(value) if self.choices else value
+        return dump_json(value) if self.choices else value
 
     def holds(self, value: Any) -> bool:
         """Whether a value of the option can be drawn here."""
@@ -87,7 +88,7 @@ class Dimension:
     def grid(self, points: int) -> list[Any]:
         """At most `points` values of the range, evenly (in the logarithm where `log`), as a storage keeps them."""
         if self.choices:
-            return [json.dumps(one) for one in self.choices]
+            return [dump_json(one) for one in self.choices]
         if self.step and (self.high - self.low) / self.step < points:
             count = int((self.high - self.low) / self.step + 1e-9) + 1
             values = [self.low + self.step * index for index in range(count)]

@@ -1,42 +1,61 @@
 """Where a run begins: which weights, which version of them, and what it takes over from a checkpoint it goes on from.
 
-`--weights` takes a body and gives it a new head, for any classes. `--init` goes on with body and head, on the same
-classes; backbone, input size and the preparation of slices are then the checkpoint's unless they are given. What comes
-from the Hub is pinned to its commit before anything else, so that the record names what was used, and a run that is
-resumed goes on with it whatever was published since.
+`--weights` takes a body and gives it a new head, for any classes; that of a Keras file is written as safetensors
+first. `--init` goes on with body and head, on the same classes; backbone, input size and the preparation of slices
+are then the checkpoint's unless they are given. What comes from the Hub is pinned to its commit before anything else,
+so that the record names what was used, and a run that is resumed goes on with it whatever was published since.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import CONFIG, WEIGHTS
+from ct_xception.corpus.sources import find_source
 from ct_xception.errors import InputError, printable
-from ct_xception.files import read_json
+from ct_xception.files import cache_folder, read_json
 
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification
-    from ct_xception.serving.checkpoint import Checkpoint
-    from ct_xception.training.options import TrainConfig
 
+KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 _OUR_LEVELS = [0.5, 0.5, 0.5]  # mean and std of every checkpoint of ours: grey levels in [-1, 1]
 
 
 def settle_start(values: Mapping[str, Any]) -> dict[str, Any]:
     """Options as given, with Hub ids pinned and, for `init`, what the checkpoint says of backbone and input.
 
-    Raises `InputError` where both `init` and `weights` are given, and `CheckpointError` for what is no checkpoint.
+    Raises `InputError` for a corpus that is no source, before anything is fetched, and where both `init` and `weights`
+    are given; `CheckpointError` for what is no checkpoint.
     """
     given = dict(values)
+    if given.get("corpus") and given.get("resume") != "auto":  # a finished run needs its corpus no more
+        find_source(str(given["corpus"]))
     if given.get("init") is not None:
         if "weights" in given:
             raise InputError("--init and --weights: both say where to begin; --init takes the head too, so give one.")
         return _inherited(given)
     if isinstance(weights := given.get("weights"), str):
-        given["weights"] = _pinned_weights(_recorded(given, "weights"), weights, given)
+        is_keras = Path(weights).suffix.lower() in KERAS_SUFFIXES
+        recorded = None if is_keras else _recorded(given, "weights")
+        given["weights"] = _keras_body(weights, given) if is_keras else _pinned_weights(recorded, weights, given)
     return given
+
+
+def _keras_body(weights: str, given: Mapping[str, Any]) -> str:
+    """The body of a Keras file in timm's layout, in the cache; the first process says what was left of the file."""
+    from ct_xception.formats.keras.convert import BACKBONE, write_keras_body
+
+    if given.get("backbone", BACKBONE) != BACKBONE:
+        raise InputError(f"--weights: {printable(weights)} is of Keras, whose Xception is {BACKBONE}; drop --backbone.")
+    file, notes = write_keras_body(weights, cache_folder() / "keras")
+    if os.environ.get("RANK", "0") == "0":
+        print("\n".join(f"--weights: {note}" for note in notes), file=sys.stderr)
+    return str(file)
 
 
 def _inherited(given: dict[str, Any]) -> dict[str, Any]:
@@ -64,6 +83,8 @@ def _inherited(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pinned_weights(recorded: str | None, weights: str, given: Mapping[str, Any]) -> str:
+    if weights in ("hub", "none") or Path(weights).exists():
+        return weights  # said before anything slow is imported
     from ct_xception.model.configuration import BACKBONES
     from ct_xception.model.weights import find_weights, is_hub_id
 
@@ -87,34 +108,30 @@ def _recorded(given: Mapping[str, Any], name: str) -> str | None:
     return before if before.partition("@")[0] == given[name] else None
 
 
-def open_start(config: TrainConfig) -> Checkpoint:
-    """The checkpoint of `--init`."""
+def check_classes(init: str | None, label_names: Sequence[str]) -> None:
+    """Raise `InputError` where the run goes on from a checkpoint of other classes than these."""
     from ct_xception.serving.checkpoint import open_checkpoint
 
-    assert config.init is not None
-    return open_checkpoint(config.init)
-
-
-def check_classes(config: TrainConfig, label_names: Sequence[str]) -> None:
-    """Raise `InputError` where the run goes on from a checkpoint of other classes than these."""
-    if config.init is None:
+    if init is None:
         return
-    known = list(open_start(config).config["label_names"])
+    known = list(open_checkpoint(init).config["label_names"])
     if set(known) != set(label_names):
         raise InputError(
-            f"--init: {printable(config.init)} knows the classes {', '.join(known)}, and the corpus has "
+            f"--init: {printable(init)} knows the classes {', '.join(known)}, and the corpus has "
             f"{', '.join(label_names)}; begin with its body alone (--weights) where classes differ."
         )
 
 
-def continue_head(model: CTXceptionForImageClassification, config: TrainConfig) -> None:
+def continue_head(model: CTXceptionForImageClassification, init: str | None) -> None:
     """Give a network, whose body is that of `--init` already, its head as well, class by class; nothing without it."""
-    if config.init is None:
+    if init is None:
         return
     import safetensors.torch
     import torch
 
-    start = open_start(config)
+    from ct_xception.serving.checkpoint import open_checkpoint
+
+    start = open_checkpoint(init)
     state = safetensors.torch.load_file(start.folder / WEIGHTS)
     name = model.config.pretrained_cfg["classifier"]
     known = list(start.config["label_names"])

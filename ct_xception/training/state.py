@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ct_xception.checkpoint import BEST, PROGRESS, STATE
-from ct_xception.errors import CheckpointError
+from ct_xception.errors import CheckpointError, WorkError, printable
 from ct_xception.files import write_json
 
 
@@ -54,7 +54,9 @@ def save_checkpoint(
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     previous = latest_checkpoint(directory)
-    save_file(_flatten(modules, optimizer), aside / STATE, metadata={"format": "pt"})
+    tensors = _flatten(modules, optimizer)
+    _check_room(directory, [*tensors.values(), *(best or {}).values()])
+    save_file(tensors, aside / STATE, metadata={"format": "pt"})
     if best is not None:
         save_file(best, aside / BEST, metadata={"format": "pt"})
     elif previous is not None and (previous / BEST).exists():
@@ -67,6 +69,16 @@ def save_checkpoint(
     for older in directory.iterdir():
         if older != final and older.is_dir():
             shutil.rmtree(older)
+
+
+def _check_room(directory: Path, tensors: list[torch.Tensor]) -> None:
+    """Raise `WorkError`, with the figures, where the disk has no room for these: the checkpoint before stays whole."""
+    needed, free = sum(tensor.nbytes for tensor in tensors), shutil.disk_usage(directory).free
+    if needed > free:
+        raise WorkError(
+            f"{printable(directory)}: the next checkpoint needs {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are "
+            "free; make room, and go on with --resume auto."
+        )
 
 
 def latest_checkpoint(directory: Path) -> Path | None:

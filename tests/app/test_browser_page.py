@@ -383,11 +383,12 @@ def test_the_body_crop_is_that_of_python(page: playwright.Page, filters: list[st
 
 def test_otsu_and_lungs_are_those_of_python(page: playwright.Page) -> None:
     script = """async (pictures) => {
-      const { cropBody, otsuThreshold } = await import("./preprocessing.js");
+      const { cropBody } = await import("./preprocessing.js");
+      const { otsuThreshold } = await import("./outline.js");
       const { hasLungs } = await import("./gate.js");
       return pictures.map(([data, height, width]) => {
         const pixels = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
-        return [otsuThreshold(pixels), hasLungs(cropBody({ pixels, height, width }).picture)];
+        return [otsuThreshold(pixels), hasLungs(cropBody({ pixels, height, width }))];
       });
     }"""
     pictures = [np.asarray(draw(seed, size)) for seed in range(4) for size in (64, 128, 220, 400)]
@@ -401,15 +402,11 @@ def test_otsu_and_lungs_are_those_of_python(page: playwright.Page) -> None:
 def test_the_map_is_drawn_as_python_draws_it(
     page: playwright.Page, exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ct_xception.explain.attribution import attribute
-    from ct_xception.explain.gradcam import class_activation_map
+    from ct_xception.explain.explain import explain
     from ct_xception.explain.overlay import overlay
 
-    def coarse(model: Any, pixel_values: Any, target: int, _: str) -> Any:
-        return class_activation_map(model, pixel_values[None], target)[0]
-
     # The exported file gives the map of the last feature map as it is; Python's own is twice as fine.
-    monkeypatch.setattr("ct_xception.explain.attribution.fine_map", coarse)
+    monkeypatch.setattr("ct_xception.explain.network_copies.finer_copy", lambda model: model)
 
     script = """async ([name, data, label, opacity]) => {
       const { classifier } = await import("./page.js");
@@ -424,15 +421,8 @@ def test_the_map_is_drawn_as_python_draws_it(
     name, data = as_file(draw(2), "slice.png")
     classifier = Classifier.from_pretrained(exported)
     slice_ = read_slice(data, name=name)
-    prepared, label = classifier.prepare(slice_), classifier(slice_).label
-    mine = attribute(
-        classifier.model,
-        prepared.pixel_values,
-        classifier.label_index(label),
-        box=prepared.crop.box,
-        shape=slice_.pixels.shape,
-        method="cam",
-    )
+    label = classifier(slice_).label
+    mine = explain(classifier, slice_, label, "cam").attribution
     heat, picture = page.evaluate(script, [name, base64.b64encode(data).decode(), label, 0.6])
     assert_near(np.reshape(heat, mine.map.shape), mine.map, 1e-4)
     apart = np.reshape(picture, (*mine.map.shape, 4))[..., :3] - np.asarray(overlay(slice_, mine.map)).astype(int)

@@ -25,7 +25,7 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from ct_xception.explain.attribution import attribute
+from ct_xception.explain.explain import attribute
 from ct_xception.files import sha256_file
 from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.gate import GateVerdict

@@ -16,7 +16,8 @@ from ct_xception.files import sha256_file
 from ct_xception.serving.classifier import Classifier, Prediction
 from ct_xception.serving.decisions import Decisions, OperatingPoint
 from ct_xception.serving.gate import GateVerdict
-from ct_xception.serving.series import SliceAnswer, answer_series, answer_together, gather
+from ct_xception.serving.pooling import SliceAnswer, answer_series, answer_together
+from ct_xception.serving.series import gather
 from ct_xception.text import RESEARCH_USE, percent
 
 

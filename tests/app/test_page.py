@@ -21,9 +21,8 @@ from ct_xception_app.limits import SHOWN_SIDE
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
-from ct_xception.explain.attribution import Cancelled
-from ct_xception.explain.catalogue import BUDGETS, Budget
 from ct_xception.explain.faithfulness import EFFORTS, Effort
+from ct_xception.explain.method import BUDGETS, Budget, Cancelled
 from ct_xception.explain.overlay import overlay, readable
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.windows import Window
@@ -116,7 +115,7 @@ def test_the_window_chosen_is_the_window_shown(page: Page, sample_series: list[P
     own = answer(page, sample_series[0], preset=BY_SLIDER, centre=-500, width=900)
     assert own[page.outputs.slice]["label"] == "Slice, window -500/900 HU"
     wrong = answer(page, sample_series[0], preset=BY_SLIDER, centre=0, width=0)
-    assert "window width 0.0 is not between 1 and 1e9" in wrong[page.outputs.answer]
+    assert "window width 0.0 is not between 1e-6 and 1e9" in wrong[page.outputs.answer]
 
 
 def test_a_slider_redraws_at_once_what_the_reader_would_show(page: Page, sample_series: list[Path]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from ct_xception.audit.audit import Audit, audit_corpus, audit_summary, write_audit
+from ct_xception.audit.findings import name_classes
 from ct_xception.cli import main
 from ct_xception.corpus.load import CorpusOptions, load_corpus
 from ct_xception.phantom.corpus import generate_phantom
@@ -151,3 +152,10 @@ def test_cli_audit_refuses_a_file_as_output(
     Image.new("L", (2, 2)).save(tmp_path / "taken.png")
     assert main(["audit", str(tiny_corpus), "--output", str(tmp_path / "taken.png")]) == 2
     assert "--output" in capsys.readouterr().err
+
+
+def test_a_sentence_on_a_thousand_classes_is_one() -> None:
+    counts = {f"class {k}": {"n": 1, "total": 2} for k in range(1000)}
+    said = name_classes(counts)
+    assert said.startswith("1 of 2 class 0, 1 of 2 class 1, ") and said.endswith("1 of 2 class 19, 980 more")
+    assert name_classes({"a": {"n": 1, "total": 4}, "b": {"n": 2, "total": 4}}) == "2 of 4 b, 1 of 4 a"

@@ -90,8 +90,8 @@ def test_sizes_far_from_the_median_are_found() -> None:
     assert found["sizes"].items.tolist() == [1, 0]
 
 
-def test_windows_are_guessed_from_soft_tissue_unless_files_tell() -> None:
-    survey = survey_with(bright_level=[220.0, 127.0, 210.0, 130.0])
+def test_windows_are_judged_by_what_is_shown_unless_files_tell() -> None:
+    survey = survey_with(shown_low=[-1350.0, -160.0, -1200.0, -150.0], shown_high=[150.0, 240.0, 200.0, 250.0])
     table = window_table(survey)
     assert table.guessed
     assert table.counts == {"cancer": {"lung": 2, "mediastinal": 18}, "normal": {"mediastinal": 20}}

@@ -41,10 +41,11 @@ def test_the_report_is_json_and_counts_what_was_found(grow):
     assert report["counts"] == {"train": {"a": 2, "b": 1}, "validation": {"a": 1, "b": 0}, "test": {"a": 1, "b": 3}}
     assert report["split_table"] == {"train": "train", "valid": "validation", "test": "test"}
     assert {"split": "train", "found": "a.x", "class": "a", "images": 2} in report["class_table"]
-    assert report["ignored"] == {"files": 1, "folders": ["masks"]} and report["images"] == 8
+    assert report["passed_over"] == {".txt": 1, "masks": 1} and report["ignored_folders"] == ["masks"]
+    assert report["images"] == 8
     assert "the class 'b' has no image in validation" in report["notes"]
     summary = corpus_summary(report)
-    assert "train/a.x is 'a' (2 images)" in summary and "left out: 1 other files and the folders masks" in summary
+    assert "train/a.x is 'a' (2 images)" in summary and "left out: 1 .txt, 1 masks and the folders masks" in summary
 
 
 def test_the_hash_is_of_the_content(grow, tmp_path: Path):
@@ -108,7 +109,7 @@ def test_a_folder_that_is_no_corpus(grow, folders: dict, words: str):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("no/such/folder", "no such folder or file; give a folder, a CSV or Parquet file, a Hub dataset"),
+        ("no/such/folder", "no such folder or file; give phantom.*, a dataset saved to disk, a folder, a CSV or"),
         ("x", "no such folder or file"),
         ("phantom:dogs=3", "'dogs=3' is no option of the phantom; it takes patients=N"),
         ("phantom:patients=3", "patients is 3, and must lie between 4"),
@@ -121,7 +122,7 @@ def test_a_source_that_is_none(name: str, words: str):
 
 def test_a_file_that_is_no_table(tmp_path: Path):
     (tmp_path / "x.png").write_bytes(b"")
-    with pytest.raises(InputError, match="is a file but no table .\\.csv, \\.tsv, \\.parquet"):
+    with pytest.raises(InputError, match="is a file but no table .\\.csv, \\.tsv, \\.parquet, \\.jsonl, \\.txt"):
         load_corpus(tmp_path / "x.png")
 
 
@@ -291,7 +292,7 @@ def test_a_hub_split_without_some_images_is_refused(on_the_hub):
 
 
 def test_the_hub_switched_off_is_said_at_once():
-    with pytest.raises(CorpusError, match="user/scans is no folder here, and the Hub is switched off"):
+    with pytest.raises(CorpusError, match="user/scans: nothing of that name here, and the Hub is switched off"):
         load_corpus("user/scans")
 
 

@@ -10,10 +10,16 @@ import pytest
 from datasets import Dataset
 
 from ct_xception.evaluation.answers import Items
-from ct_xception.evaluation.explanations import Checked, describe, explain_items, explanation_figures, sample
+from ct_xception.evaluation.explanations import (
+    Checked,
+    describe,
+    examine,
+    explanation_figures,
+    pointing_figures,
+    sample,
+)
 from ct_xception.evaluation.figures import Outputs
 from ct_xception.evaluation.measure import evaluate_checkpoint
-from ct_xception.evaluation.pointing import pointing_figures
 from ct_xception.evaluation.predictions import Names
 from ct_xception.explain.faithfulness import Pointing
 from ct_xception.serving.classifier import Classifier
@@ -33,7 +39,7 @@ def test_the_sample_is_even_over_classes_answered_and_seeded() -> None:
 
 @pytest.fixture(scope="module")
 def found(tiny_checkpoint: Path, picture_split: Dataset) -> dict[int, dict]:
-    return explain_items(Classifier.from_pretrained(tiny_checkpoint, gate=False), picture_split, [1, 4])
+    return dict(examine(Classifier.from_pretrained(tiny_checkpoint, gate=False), picture_split, [1, 4], []).evidence)
 
 
 def test_what_is_kept_is_of_the_class_put_first_and_holds_no_place(
@@ -74,8 +80,8 @@ def test_figures_are_those_of_the_records(found: dict[int, dict], picture_split:
 
 def test_a_file_that_is_gone_is_left_out(tiny_checkpoint: Path, picture_split: Dataset) -> None:
     torn = make_split([b"torn", picture_split[0]["image"]["bytes"]], [0, 1])
-    assert list(explain_items(Classifier.from_pretrained(tiny_checkpoint, gate=False), torn, [0])) == []
-    assert explain_items(Classifier.from_pretrained(tiny_checkpoint, gate=False), torn, []) == {}
+    classifier = Classifier.from_pretrained(tiny_checkpoint, gate=False)
+    assert examine(classifier, torn, [0], []).evidence == examine(classifier, torn, [], []).evidence == {}
 
 
 def test_an_evaluation_checks_as_many_as_asked_and_none_without(
@@ -84,14 +90,14 @@ def test_an_evaluation_checks_as_many_as_asked_and_none_without(
     monkeypatch.setattr("ct_xception.evaluation.measure.draw_evaluation", draw_nothing)
     asked: list[list[int]] = []
 
-    def explain(_: object, __: object, rows: list[int], **___: object) -> dict[int, dict]:
+    def nothing(_: object, __: object, rows: list[int], ___: object, **____: object) -> Checked:
         asked.append(rows)
-        return {}
+        return Checked()
 
-    monkeypatch.setattr("ct_xception.evaluation.explanations.explain_items", explain)
+    monkeypatch.setattr("ct_xception.evaluation.explanations.examine", nothing)
     for count in (3, 0):
         outputs = Outputs(folder=tmp_path / str(count))
         options = {"stock": False, "progress": False, "outputs": outputs, "explained": count}
         metrics = evaluate_checkpoint(tiny_checkpoint, picture_split, **options)
         assert "explanations" not in metrics and not (tmp_path / str(count) / "explanations.json").exists()
-    assert [len(rows) for rows in asked] == [3]
+    assert [len(rows) for rows in asked] == [3, 0]

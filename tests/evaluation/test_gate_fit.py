@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ct_xception.checkpoint import GATE
+from ct_xception.checkpoint_files import GateRule, Side
 from ct_xception.evaluation.gate_fit import (
     MOST,
     Seen,
@@ -52,7 +53,7 @@ def test_features_that_hardly_ever_fire_leave_a_gate() -> None:
     columns[0, 15] = 1e-4
     train = Seen(columns, *make_seen(80)._columns())
     rule, arrays = fit_gate(train, train, weights_sha256="x")
-    gate = Gate.read(rule, arrays)
+    gate = Gate.read(GateRule.of(rule), arrays)
     assert len(gate.distance.components) < 12 and gate.usual > 0
     inside = gate.distance(columns)
     assert np.isfinite(inside).all() and (inside < gate.refused).mean() >= 0.95
@@ -100,8 +101,8 @@ def test_a_fitted_gate_is_read_again_and_tells_its_own_from_others(tmp_path: Pat
     write_json(tmp_path / "ct_xception.json", {"format": 1, "provenance": {"weights_sha256": "abc"}})
     write_gate(tmp_path, rule, arrays)
     side = json.loads((tmp_path / "ct_xception.json").read_text())
-    assert has_gate(side) and side["gate"]["fitted_on"] == {"split": "train", "n": 80} and side["format"] == 1
-    gate = Gate.of(side, tmp_path)
+    assert has_gate(side) and side["gate"]["fitted_on"] == {"split": "train", "n": 80} and side["format"] == 2
+    gate = Gate.of(Side.of(side), tmp_path)
     assert gate is not None
     known, other = gate.distance(make_seen(50, seed=2).features), gate.distance(-make_seen(50, seed=3).features)
     assert (known < gate.refused).mean() > 0.9 and (other > gate.refused).all()
@@ -120,7 +121,7 @@ def test_too_little_to_fit_is_said_and_no_gate(train: int, validation: int, reas
     (tmp_path / GATE).write_bytes(b"of other weights")
     write_gate(tmp_path, rule, arrays)
     side = json.loads((tmp_path / "ct_xception.json").read_text())
-    assert has_gate(side) and Gate.of(side, tmp_path) is None and not (tmp_path / GATE).exists()
+    assert has_gate(side) and Gate.of(Side.of(side), tmp_path) is None and not (tmp_path / GATE).exists()
     assert gate_figures(side["gate"], [None] * 3, ["a", "b", "c"]) == {"rule": rule}
 
 

@@ -285,14 +285,14 @@ class TestPublication:
     """Pictures of a corpus leave the run folder only when they may."""
 
     @pytest.mark.parametrize(
-        ("kind", "allowed", "published"),
-        [("folder", False, False), ("folder", True, True), ("phantom", False, True)],
+        ("kind", "published"),
+        [("folder", False), ("phantom", True)],
     )
     def test_examples(
-        self, bare_checkpoint: Path, picture_split: Dataset, answers: dict, kind: str, allowed: bool, published: bool
+        self, bare_checkpoint: Path, picture_split: Dataset, answers: dict, kind: str, published: bool
     ) -> None:
         run = bare_checkpoint.parent
-        outputs = Outputs(examples=run, publish_examples=allowed)
+        outputs = Outputs(examples=run)
         metrics = write_evaluation(bare_checkpoint, picture_split, answers, corpus={"kind": kind}, outputs=outputs)
         assert (run / "examples.png").is_file()
         assert (bare_checkpoint / "evaluation/examples.png").is_file() == published

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from ct_xception.evaluation.plots import (
     confusion_figure,
     curves_figure,
     examples_figure,
+    fold_confusion,
     reliability_figure,
     roc_figure,
     save_figure,
@@ -67,6 +70,25 @@ class TestCurves:
             curves_figure([])
 
 
+MANY_CLASSES = """
+import resource, sys
+import numpy as np
+from ct_xception.evaluation.plots import confusion_figure, roc_figure, save_figure
+from ct_xception.statistics.metrics import classification_metrics
+count, folder = int(sys.argv[1]), sys.argv[2]
+rng = np.random.default_rng(0)
+labels, names = np.arange(2 * count) % count, [f"class {k}" for k in range(count)]
+scores = rng.random((2 * count, count)) ** 9
+scores[np.arange(2 * count), labels] += 0.5
+scores /= scores.sum(axis=1, keepdims=True)
+metrics = classification_metrics(scores, labels, names, resamples=60)
+areas = {name: found["auroc"] for name, found in metrics["per_class"].items()}
+save_figure(confusion_figure(metrics["confusion_matrix"], names), f"{folder}/confusion.png", dpi=200)
+save_figure(roc_figure(scores, labels, names, areas), f"{folder}/roc.png", dpi=200)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
 class TestConfusion:
     def test_counts_and_shares_of_rows(self) -> None:
         texts = texts_of(confusion_figure([[9, 1], [0, 3]], ["normal", "nodule"]))
@@ -76,6 +98,25 @@ class TestConfusion:
     def test_many_classes_are_numbered_and_zeros_left_blank(self) -> None:
         texts = texts_of(confusion_figure(np.eye(20, dtype=int).tolist(), [f"finding {k}" for k in range(20)]))
         assert "finding 19 (n = 1)  20" in texts and "20" in texts and "0 %" not in texts
+
+    def test_of_very_many_classes_the_most_confused_are_drawn(self) -> None:
+        counts = 5 * np.eye(1000, dtype=int)
+        counts[7, 900], counts[900, 7], counts[3, 4] = 4, 3, 1
+        folded, names, left = fold_confusion(counts, [f"finding {k}" for k in range(1000)], 4)
+        assert names == ["finding 3", "finding 4", "finding 7", "finding 900", "996 other classes"] and left == 996
+        assert folded.sum() == counts.sum() and folded[4, 4] == 5 * 996
+        assert (folded[2, 3], folded[3, 2], folded[0, 1], folded[4, :4].sum()) == (4, 3, 1, 0)
+
+    @pytest.mark.parametrize("count", [300, 1000])
+    def test_the_picture_of_very_many_classes_is_bounded(self, count: int, tmp_path: Path) -> None:
+        """In a process of its own, whose memory is then its figures' alone."""
+        done = subprocess.run(
+            [sys.executable, "-c", MANY_CLASSES, str(count), str(tmp_path)], capture_output=True, text=True, check=True
+        )
+        assert int(done.stdout) < 600_000  # kB, of which matplotlib, SciPy and scikit-learn take 200,000
+        for name in ("confusion", "roc"):
+            with Image.open(tmp_path / f"{name}.png") as picture:
+                assert max(picture.size) < 4000, name
 
     def test_an_absent_class_has_an_empty_row(self) -> None:
         texts = texts_of(confusion_figure([[2, 0], [0, 0]], ["a", "b"]))
@@ -94,6 +135,15 @@ class TestRoc:
         assert legend[1] == f"class 1: {area['value']:.3f} ({area['low']:.3f}–{area['high']:.3f})"
         drawn = [(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines[1:]]
         assert len(set(drawn)) == count
+
+    def test_of_very_many_classes_the_worst_are_drawn_and_the_mean_of_all(self) -> None:
+        scores, labels, names = make_answers(400, 40)
+        areas = {name: {"value": 0.5 + k / 100, "low": None, "high": None} for k, name in enumerate(names)}
+        areas["class 0"]["value"] = None
+        figure = roc_figure(scores, labels, names, areas)
+        legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        assert legend == [*(f"class {k}: {0.5 + k / 100:.3f}" for k in range(1, 13)), "mean of 39 classes"]
+        assert figure.axes[0].get_title(loc="left").startswith("ROC, the lowest 12 of 40 classes")
 
     def test_a_class_without_a_figure_is_named_not_drawn(self) -> None:
         scores, labels, names = make_answers(50, 3)

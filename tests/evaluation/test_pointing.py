@@ -13,8 +13,15 @@ from PIL import Image
 
 from ct_xception.corpus.load import load_corpus
 from ct_xception.evaluation.answers import Answers
-from ct_xception.evaluation.explanations import Checked, check_heat_maps, explain_slice
-from ct_xception.evaluation.pointing import NEAR, lesion_rows, point_items, pointing_figures
+from ct_xception.evaluation.explanations import (
+    NEAR,
+    Checked,
+    check_heat_maps,
+    examine,
+    lesion_rows,
+    pointing_figures,
+)
+from ct_xception.explain.explain import explain
 from ct_xception.explain.faithfulness import Pointing, point
 from ct_xception.serving.classifier import Classifier
 
@@ -42,13 +49,13 @@ def test_right_answers_with_a_lesion_are_played_on(phantom_test: Dataset) -> Non
 
 def test_a_map_is_held_against_its_own_mask(tiny_checkpoint: Path, phantom_test: Dataset, tmp_path: Path) -> None:
     rows = lesion_rows(phantom_test, answers_of(list(phantom_test["label"])))[:2]
-    found = point_items(Classifier.from_pretrained(tiny_checkpoint, gate=False), phantom_test, rows)
+    found = examine(Classifier.from_pretrained(tiny_checkpoint, gate=False), phantom_test, [], rows).pointings
     assert list(found) == rows
     classifier = Classifier.from_pretrained(tiny_checkpoint, gate=False)
     for row, pointing in found.items():
         item = phantom_test[row]
         mask = np.asarray(Image.open(item["mask"])) > 0
-        heat = explain_slice(classifier, classifier.read(item["image"]["path"])).attribution.map
+        heat = explain(classifier, classifier.read(item["image"]["path"])).attribution.map
         assert pointing == point(heat, mask, tolerance=NEAR * 64) and pointing.area == mask.mean()
 
 
@@ -57,31 +64,28 @@ def test_masks_that_went_bad_are_left_out(tiny_checkpoint: Path, phantom_test: D
     for name, pixels in (("empty", np.zeros((64, 64))), ("small", np.ones((32, 32)))):
         Image.fromarray(pixels.astype(np.uint8) * 255).save(tmp_path / f"{name}.png")
     (tmp_path / "torn.png").write_bytes(b"torn")
+    classifier = Classifier.from_pretrained(tiny_checkpoint, gate=False)
     for name in ("empty", "small", "torn", "gone"):
         masks = [str(tmp_path / f"{name}.png")] * len(phantom_test)
         split = phantom_test.remove_columns("mask").add_column("mask", masks)
-        assert point_items(Classifier.from_pretrained(tiny_checkpoint, gate=False), split, [row]) == {}, name
-    assert point_items(Classifier.from_pretrained(tiny_checkpoint, gate=False), phantom_test, []) == {}
+        assert examine(classifier, split, [], [row]).pointings == {}, name
 
 
-def test_every_process_looks_at_its_share(tiny_checkpoint: Path, phantom_test: Dataset, monkeypatch) -> None:
-    asked: list[tuple[str, list[int]]] = []
-    for name in ("explain_items", "point_items"):
-        find = lambda _, __, rows, name=name, **___: asked.append((name, rows)) or {row: name for row in rows}  # noqa: E731
-        monkeypatch.setattr(f"ct_xception.evaluation.explanations.{name}", find)
+def test_every_process_looks_at_its_share(
+    tiny_checkpoint: Path, phantom_test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(_: object, __: object, rows: list[int], lesions: list[int], **___: object) -> Checked:
+        return Checked(dict.fromkeys(rows, {}), dict.fromkeys(lesions))  # type: ignore[arg-type]
+
+    monkeypatch.setattr("ct_xception.evaluation.explanations.examine", told)
     answers = answers_of(list(phantom_test["label"]))
     whole = check_heat_maps(tiny_checkpoint, phantom_test, answers, 3)
     parts = [check_heat_maps(tiny_checkpoint, phantom_test, answers, 3, share=(turn, 2)) for turn in (0, 1)]
     assert all(part.pointings and part.evidence for part in parts)
     joined = Checked.join(parts)
-    assert dict(sorted(joined.evidence.items())) == whole.evidence and len(whole.evidence) == 3
-    assert (
-        dict(sorted(joined.pointings.items()))
-        == whole.pointings
-        == dict.fromkeys(lesion_rows(phantom_test, answers), "point_items")
-    )
-    asked.clear()
-    assert check_heat_maps(tiny_checkpoint, phantom_test, answers, 0).pointings == {} and not asked
+    assert sorted(joined.evidence) == sorted(whole.evidence) and len(whole.evidence) == 3
+    assert sorted(joined.pointings) == sorted(whole.pointings) == lesion_rows(phantom_test, answers)
+    assert check_heat_maps(tiny_checkpoint, phantom_test, answers, 0).pointings == {}
 
 
 def test_figures_count_hits_and_keep_an_interval_when_all_hit() -> None:

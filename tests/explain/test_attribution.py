@@ -7,15 +7,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from captum.attr import LayerGradCam
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from ct_xception.errors import InputError
-from ct_xception.explain.attribution import attribute
-from ct_xception.explain.gradcam import class_activation_map, fine_map, gradcam
+from ct_xception.explain.explain import attribute
+from ct_xception.explain.method import COMPARISON
+from ct_xception.explain.methods import METHODS
+from ct_xception.explain.methods.gradcam import class_activation_map
 from ct_xception.explain.network_copies import finer_copy
 from ct_xception.explain.placement import Region, place_in_slice, seen_region
+from ct_xception.explain.scoring import compute_map
 from ct_xception.imaging.body import Box
 from ct_xception.model.modelling import CTXceptionForImageClassification
 from tests.closeness import assert_near
@@ -61,26 +65,31 @@ def test_maps_of_a_constant_network_equal_those_computed_by_hand() -> None:
     by_hand = torch.tensor([[3.0, 0.0], [0.0, 1.5]])  # ReLU(red - green)
     assert torch.equal(class_activation_map(net, PICTURE[None], 0)[0], by_hand)
     # Grad-CAM weighs by the mean gradient, which is the head's weight over the 4 cells that are averaged.
-    assert torch.equal(gradcam(net, PICTURE[None], 0)[0], by_hand / 4)
-    assert torch.equal(gradcam(net, PICTURE[None], 1)[0], 2 * GREEN / 4)
+    assert torch.equal(fine_map(net, PICTURE, 0), by_hand / 4)
+    assert torch.equal(fine_map(net, PICTURE, 1), 2 * GREEN / 4)
 
 
-def test_each_picture_of_a_batch_has_its_own_target() -> None:
-    batch = torch.stack([PICTURE, PICTURE.flip(0).roll(1, 0)])
-    targets = torch.tensor([1, 0])
-    for compute in (gradcam, class_activation_map):
-        maps = compute(ConstantNet(), batch, targets)
-        singles = [compute(ConstantNet(), batch[i : i + 1], int(targets[i]))[0] for i in range(2)]
-        assert torch.equal(maps, torch.stack(singles))
+def fine_map(net: nn.Module, pixels: torch.Tensor, target: int, method: str = "gradcam") -> torch.Tensor:
+    """A coarse method's own map (h, w), before it is placed in a slice."""
+    return torch.from_numpy(compute_map(net, pixels, target, method=METHODS[method], budget=COMPARISON)[0])
 
 
 def test_maps_need_no_gradients_of_the_network_and_leave_it_as_it_was() -> None:
     net = ConstantNet().requires_grad_(False).train()
     with torch.inference_mode():
-        frozen = gradcam(net, PICTURE[None], 0)
-    assert torch.equal(frozen, gradcam(ConstantNet(), PICTURE[None], 0))
+        frozen = fine_map(net, PICTURE, 0)
+    assert torch.equal(frozen, fine_map(ConstantNet(), PICTURE, 0))
     assert net.training and not frozen.requires_grad
     assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def captum_on_the_last_map(net: CTXceptionForImageClassification, pixels: torch.Tensor, target: int) -> torch.Tensor:
+    """Captum's own Grad-CAM of the layer that gives the last feature map: (h, w)."""
+    last = nn.Identity()
+    with torch.no_grad():
+        features = net.features(pixels)
+    by_captum = LayerGradCam(lambda batch: net.classify(last(batch)), last)
+    return by_captum.attribute(features, target, relu_attributions=True)[0, 0].detach()
 
 
 @pytest.mark.parametrize("architecture", ["legacy_xception", "xception41", "xception41p"])
@@ -90,7 +99,7 @@ def test_captum_equals_the_closed_form_on_a_network_with_in_place_relus(architec
     nn.init.normal_(net.head.weight, generator=torch.Generator().manual_seed(1))
     pixels = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(1))
     before = net(pixels).logits
-    by_captum, closed = gradcam(net, pixels, 2)[0], class_activation_map(net, pixels, 2)[0]
+    by_captum, closed = captum_on_the_last_map(net, pixels, 2), class_activation_map(net, pixels, 2)[0].detach()
     assert closed.max() > 0
     assert_near(by_captum / by_captum.max(), closed / closed.max(), 1e-4)
     assert torch.equal(net(pixels).logits, before)
@@ -155,7 +164,7 @@ def test_a_class_that_nothing_speaks_for_has_an_empty_map() -> None:
 
 
 def test_unknown_method_and_class_are_named() -> None:
-    with pytest.raises(InputError, match="method 'lime2' is unknown; choose from gradcam, cam, guided_gradcam"):
+    with pytest.raises(InputError, match="method 'lime2' is unknown; choose from gradcam, cam, deeplift"):
         attribute(ConstantNet(), PICTURE, 0, box=Box(0, 0, 4, 4), shape=(4, 4), method="lime2")
     with pytest.raises(InputError, match="class number 2 does not exist; the checkpoint has 2"):
         attribute(ConstantNet(), PICTURE, 2, box=Box(0, 0, 4, 4), shape=(4, 4))

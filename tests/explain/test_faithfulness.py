@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
 
 from ct_xception.evaluation.explanations import evidence_figures
-from ct_xception.explain.attribution import Attribution, attribute
+from ct_xception.explain.explain import Attribution, Explanation, attribute
 from ct_xception.explain.faithfulness import (
     EFFORTS,
-    Explained,
     agreement,
     deletion,
     evidence,
@@ -24,9 +24,11 @@ from ct_xception.explain.faithfulness import (
     randomisation,
     rank_correlation,
     sensitivity,
+    settled_curves,
     top_overlap,
 )
-from ct_xception.explain.methods import Cancelled
+from ct_xception.explain.method import Cancelled
+from ct_xception.explain.network_copies import random_networks
 from ct_xception.explain.summary import explanation_record, explanation_sentences
 from ct_xception.imaging.body import Box
 from ct_xception.imaging.slice import Slice
@@ -38,7 +40,7 @@ from tests.networks import enliven
 FAST = EFFORTS["fast"]
 
 
-def explained(method: str = "integrated_gradients", seen: np.ndarray | None = None) -> Explained:
+def explained(method: str = "integrated_gradients", seen: np.ndarray | None = None) -> Explanation:
     """A linear network's explanation: the upper left quarter speaks for class 0; or the same with another map."""
     net, picture = linear_case()
     net.weights.data *= 0.02  # logits at which probabilities can move
@@ -46,15 +48,16 @@ def explained(method: str = "integrated_gradients", seen: np.ndarray | None = No
     answer = attribute(net, picture, 0, box=Box(0, 0, SIDE, SIDE), shape=(SIDE, SIDE), method=method, budget="fast")
     if seen is not None:
         answer = dataclasses.replace(answer, map=seen, seen=seen)
-    return Explained(net, Slice(grey, "drawn.png", 8, False, None), picture, Box(0, 0, SIDE, SIDE), 0, answer)
+    return Explanation(net, Slice(grey, "drawn.png", 8, False, None), picture, Box(0, 0, SIDE, SIDE), 0, answer)
 
 
 def test_the_right_order_deletes_fast_and_inserts_fast_and_the_reverse_does_not() -> None:
     right = explained()
     reverse = explained(seen=-right.seen)
     for curve in (deletion, insertion):
-        shares = curve(right, FAST)["shares"]
-        assert shares[0] == 0 and shares[-1] == 1 and len(curve(right, FAST)["probabilities"]) == FAST.steps + 1
+        found = curve(right, FAST)
+        assert found["shares"][0] == 0 and found["shares"][-1] == 1 and found["shares"] == sorted(found["shares"])
+        assert 5 <= len(found["probabilities"]) == len(found["shares"]) <= FAST.steps + 1
     assert deletion(right, FAST)["area"] < deletion(right, FAST)["random_area"] < deletion(reverse, FAST)["area"]
     assert insertion(right, FAST)["area"] > insertion(reverse, FAST)["area"]
 
@@ -70,6 +73,21 @@ def test_curves_begin_and_end_at_the_whole_and_the_blackened_picture() -> None:
     )
     ends = logits.softmax(dim=1)[:, 0].tolist()
     assert (curve["probabilities"][0], curve["probabilities"][-1]) == pytest.approx(tuple(ends), abs=ROUNDING)
+
+
+def test_a_curve_is_asked_about_where_it_moves_and_its_area_stays_right() -> None:
+    asked: list[float] = []
+
+    def ask(points: Sequence[tuple[int, float]]) -> np.ndarray:
+        asked.extend(share for _, share in points)
+        assert len(points) <= 8
+        return np.array([1 / (1 + math.exp((share - 0.2) / 0.04)) for _, share in points])
+
+    (curve,) = settled_curves(ask, [64])
+    assert len(asked) == len(set(asked)) == len(curve) < 20 and min(np.diff(list(curve))) >= 1 / 64
+    assert max(share for share in curve if share % 0.25) < 0.5  # flat from there on
+    exact = 0.04 * (math.log(1 + math.exp(0.2 / 0.04)) - math.log(1 + math.exp(-0.8 / 0.04)))
+    assert np.trapezoid(list(curve.values()), list(curve)) == pytest.approx(exact, abs=0.01)
 
 
 def test_infidelity_is_none_for_the_exact_map_and_large_for_a_wrong_one() -> None:
@@ -103,7 +121,7 @@ def test_rank_correlation_and_overlap_of_known_maps() -> None:
 
 
 @pytest.fixture(scope="module")
-def network_case() -> Explained:
+def network_case() -> Explanation:
     model = enliven(Network.from_backbone("legacy_xception", list("abcd"), SIDE, seed=5), batches=1, image_size=SIDE)
     rows, columns = np.mgrid[-1:1:100j, -1:1:120j]
     pixels = np.where((rows / 0.8) ** 2 + (columns / 0.9) ** 2 < 1, 150, 0).astype(np.uint8)
@@ -112,10 +130,10 @@ def network_case() -> Explained:
     values = torch.nn.functional.interpolate(torch.from_numpy(pixels)[None, None].float() / 127.5 - 1, (SIDE, SIDE))
     picture, box = values[0].expand(3, -1, -1).contiguous(), Box(0, 0, 100, 120)
     answer = attribute(model, picture, 1, box=box, shape=(100, 120))
-    return Explained(model, Slice(pixels, "drawn.png", 8, False, None, (0.8, 0.7)), picture, box, 1, answer)
+    return Explanation(model, Slice(pixels, "drawn.png", 8, False, None, (0.8, 0.7)), picture, box, 1, answer)
 
 
-def test_everything_of_a_map_is_json_and_words(network_case: Explained) -> None:
+def test_everything_of_a_map_is_json_and_words(network_case: Explanation) -> None:
     shares: list[float] = []
     found = evidence(network_case, budget="fast", progress=shares.append)
     assert shares == sorted(shares) and shares[-1] == 1
@@ -131,19 +149,21 @@ def test_everything_of_a_map_is_json_and_words(network_case: Explained) -> None:
     assert figures["n"] == 2 and figures["deletion_area"]["value"] == pytest.approx(found["deletion"]["area"])
 
 
-def test_gathering_evidence_can_be_stopped(network_case: Explained) -> None:
+def test_gathering_evidence_can_be_stopped(network_case: Explanation) -> None:
     with pytest.raises(Cancelled):
         evidence(network_case, cancelled=lambda: True)
 
 
 def test_a_map_made_without_the_network_fails_randomisation(
-    network_case: Explained, monkeypatch: pytest.MonkeyPatch
+    network_case: Explanation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = randomisation(network_case, networks=2)
+    random = random_networks(network_case.model, SIDE, 2, seed=0)
+    own = randomisation(network_case, random)
     assert len(own["each"]) == 2 and own["rank_correlation"] == pytest.approx(np.mean(own["each"]))
     edges = np.asarray(network_case.pixel_values[0])
-    monkeypatch.setattr(Explained, "again", lambda *_: edges)
-    assert randomisation(network_case, networks=2) == {"rank_correlation": 1.0, "each": [1.0, 1.0], "passed": False}
+    case = dataclasses.replace(network_case, attribution=dataclasses.replace(network_case.attribution, seen=edges))
+    monkeypatch.setattr(Explanation, "again", lambda *_: edges)
+    assert randomisation(case, random) == {"rank_correlation": 1.0, "each": [1.0, 1.0], "passed": False}
 
 
 def test_a_map_that_misses_its_sum_or_lies_on_foreign_ground_is_warned_of() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ct_xception.explain.location import find_grounds, ground_shares, seen_mask, whereabouts_warning
+from ct_xception.explain.location import find_grounds, ground_shares, ground_warning, seen_mask
 from ct_xception.explain.placement import Region
 from ct_xception.imaging.body import Box, body_mask
 from ct_xception.imaging.lungs import lung_mask
@@ -82,7 +82,7 @@ def test_shares_are_those_of_the_positive_mass(grounds: dict[str, np.ndarray]) -
 def test_a_map_on_foreign_ground_is_warned_of(
     grounds: dict[str, np.ndarray], where: str, share: float, words: str | None
 ) -> None:
-    warning = whereabouts_warning(shares_of(grounds, where, share))
+    warning = ground_warning(shares_of(grounds, where, share))
     assert (warning is None) if words is None else (warning is not None and warning.startswith(words))
 
 

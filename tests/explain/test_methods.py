@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from ct_xception.explain.attribution import attribute
-from ct_xception.explain.catalogue import BUDGETS, METHODS
-from ct_xception.explain.gradcam import class_activation_map, gradcam, logits_and_maps
-from ct_xception.explain.methods import Cancelled, Completeness, Scorer, pixel_attribution, superpixels
-from ct_xception.explain.network_copies import private_copy, randomised_copy
+from ct_xception.errors import InputError
+from ct_xception.explain.explain import attribute
+from ct_xception.explain.method import BUDGETS, Budget, Cancelled, Completeness
+from ct_xception.explain.methods import METHODS, find_method
+from ct_xception.explain.methods.gradcam import class_activation_map
+from ct_xception.explain.methods.superpixels import superpixels
+from ct_xception.explain.network_copies import private_copy, random_networks
+from ct_xception.explain.scoring import Scorer, compute_map
 from ct_xception.imaging.body import Box
 from ct_xception.model.modelling import CTXceptionForImageClassification as Network
 from tests.closeness import assert_near
 from tests.networks import enliven
 
-PIXEL_METHODS = [name for name in METHODS if name not in ("gradcam", "cam")]
+PIXEL_METHODS = [name for name, method in METHODS.items() if not method.coarse]
 SIDE = 64
 
 
@@ -49,6 +53,14 @@ class LinearNet(nn.Module):
         return self.relu
 
 
+def pixel_map(
+    model: nn.Module, picture: torch.Tensor, target: int, *, method: str, budget: Budget, **options: Any
+) -> tuple[torch.Tensor, Completeness | None]:
+    """`compute_map` by a method's name, as a tensor."""
+    values, check = compute_map(model, picture, target, method=METHODS[method], budget=budget, **options)
+    return torch.from_numpy(values), check
+
+
 def linear_case() -> tuple[LinearNet, torch.Tensor]:
     """A network for which the upper left quarter speaks for class 0 and the lower right one against it."""
     weights = torch.zeros(2, SIDE, SIDE)
@@ -64,7 +76,7 @@ def linear_case() -> tuple[LinearNet, torch.Tensor]:
 @pytest.mark.parametrize("method", ["integrated_gradients", "deeplift", "gradient_shap"])
 def test_gradient_methods_give_weight_times_change_on_a_linear_network(method: str) -> None:
     net, picture = linear_case()
-    values, check = pixel_attribution(net, picture, 0, method=method, budget=BUDGETS["fast"])
+    values, check = pixel_map(net, picture, 0, method=method, budget=BUDGETS["fast"])
     exact = 3 * (picture[0] + 1) * net.weights[0].detach()
     if method == "gradient_shap":  # on average over references, which here are lighter than air
         assert np.corrcoef(values.flatten(), exact.flatten())[0, 1] > 0.8
@@ -77,7 +89,7 @@ def test_gradient_methods_give_weight_times_change_on_a_linear_network(method: s
 @pytest.mark.parametrize("method", PIXEL_METHODS)
 def test_every_method_finds_what_speaks_for_and_against_a_class(method: str) -> None:
     net, picture = linear_case()
-    values, _ = pixel_attribution(net, picture, 0, method=method, budget=BUDGETS["balanced"])
+    values, _ = pixel_map(net, picture, 0, method=method, budget=BUDGETS["balanced"])
     assert values.shape == (SIDE, SIDE) and values.dtype == torch.float32
     speaks_for, speaks_against = values[:32, :32].mean(), values[32:, 32:].mean()
     neutral = values[:28, 36:].mean().abs()
@@ -93,7 +105,7 @@ def test_every_method_finds_what_speaks_for_and_against_a_class(method: str) -> 
 @pytest.mark.parametrize("method", ["occlusion", "feature_ablation"])
 def test_a_perturbation_s_fall_of_score_is_shared_out_over_its_pixels(method: str) -> None:
     net, picture = linear_case()
-    values, _ = pixel_attribution(net, picture, 0, method=method, budget=BUDGETS["thorough"])
+    values, _ = pixel_map(net, picture, 0, method=method, budget=BUDGETS["thorough"])
     fall = (3 * (picture[0] + 1) * net.weights[0].detach())[:32, :32].sum()
     assert values[:32, :32].sum() == pytest.approx(float(fall), rel=0.2)
 
@@ -103,7 +115,7 @@ def test_sampling_repeats_with_its_seed_and_leaves_the_random_states_alone(metho
     net, picture = linear_case()
     before = (torch.random.get_rng_state(), np.random.get_state()[1].copy())
     first, again, other = (
-        pixel_attribution(net, picture, 1, method=method, budget=BUDGETS["fast"], seed=seed)[0] for seed in (1, 1, 2)
+        pixel_map(net, picture, 1, method=method, budget=BUDGETS["fast"], seed=seed)[0] for seed in (1, 1, 2)
     )
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert torch.equal(before[0], torch.random.get_rng_state())
@@ -114,7 +126,7 @@ def test_sampling_repeats_with_its_seed_and_leaves_the_random_states_alone(metho
 def test_progress_runs_to_one_and_a_cancelled_map_stops(method: str) -> None:
     net, picture = linear_case()
     shares: list[float] = []
-    pixel_attribution(net, picture, 0, method=method, budget=BUDGETS["fast"], progress=shares.append)
+    pixel_map(net, picture, 0, method=method, budget=BUDGETS["fast"], progress=shares.append)
     assert shares == sorted(shares) and shares[-1] == 1.0 and 0 <= shares[0] < 1
     asked: list[int] = []
 
@@ -123,7 +135,7 @@ def test_progress_runs_to_one_and_a_cancelled_map_stops(method: str) -> None:
         return len(asked) > 1
 
     with pytest.raises(Cancelled):
-        pixel_attribution(net, picture, 0, method=method, budget=BUDGETS["fast"], cancelled=cancelled)
+        pixel_map(net, picture, 0, method=method, budget=BUDGETS["fast"], cancelled=cancelled)
     assert len(asked) == 2
 
 
@@ -151,7 +163,7 @@ def test_deeplift_is_complete_and_leaves_the_network_as_it_was(architecture: str
     for handle in handles:
         handle.remove()
     assert set(used.values()) == {1}, "DeepLIFT needs every ReLU and pool to be used once"
-    values, check = pixel_attribution(model, pixels, 2, method="deeplift", budget=BUDGETS["fast"])
+    values, check = pixel_map(model, pixels, 2, method="deeplift", budget=BUDGETS["fast"])
     assert check is not None and check.relative < 1e-3
     assert float(values.sum()) == pytest.approx(check.score - check.reference_score, rel=2e-3)
     assert torch.equal(model(pixels[None]).logits, before)
@@ -162,7 +174,7 @@ def test_deeplift_is_complete_and_leaves_the_network_as_it_was(architecture: str
 def test_copies_share_weights_and_answer_alike() -> None:
     model = network("legacy_xception")
     pixels = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    plain, rewritten = private_copy(model), private_copy(model, for_deeplift=True)
+    plain, rewritten = private_copy(model), private_copy(model, without_pools=True)
     assert next(plain.parameters()).data_ptr() == next(model.parameters()).data_ptr()
     assert not any(parameter.requires_grad for parameter in plain.parameters())
     assert not any(isinstance(module, nn.MaxPool2d) for module in rewritten.modules())
@@ -177,7 +189,7 @@ def test_a_randomised_copy_forgets_the_weights_and_not_the_original() -> None:
     pixels = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 2 - 1
     before = {name: value.clone() for name, value in model.state_dict().items()}
     state = torch.random.get_rng_state()
-    first, same, other = (randomised_copy(model, pixels, seed=seed) for seed in (0, 0, 1))
+    (first, other), (same,) = random_networks(model, SIDE, 2, seed=0), random_networks(model, SIDE, 1, seed=0)
     assert torch.equal(state, torch.random.get_rng_state())
     assert torch.equal(first.head.weight, same.head.weight) and not torch.equal(first.head.weight, other.head.weight)
     for name, value in first.state_dict().items():
@@ -187,23 +199,23 @@ def test_a_randomised_copy_forgets_the_weights_and_not_the_original() -> None:
     assert float(class_activation_map(first, pixels, 0).std()) > 0
 
 
-def test_one_pass_gives_the_answer_and_its_map() -> None:
-    model = network("legacy_xception")
-    pixels = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(3)) * 2 - 1
-    calls: list[int] = []
-    handle = model.timm_model.act4.register_forward_hook(lambda *_: calls.append(1))
-    logits, maps = logits_and_maps(model, pixels)
-    handle.remove()
-    assert calls == [1]
-    assert_near(logits, model(pixels).logits)
-    by_captum = gradcam(model, pixels, logits.argmax(dim=1))
-    for one, other in zip(maps, by_captum, strict=True):
-        assert_near(one / one.max(), other / other.max(), 1e-4)
+@pytest.mark.parametrize("name", ["grad-cam", "Grad-CAM", "GRADCAM", "grad_cam"])
+def test_methods_are_found_by_name_and_title(name: str) -> None:
+    assert find_method(name) is METHODS["gradcam"]
+    assert find_method("integrated gradients").name == "integrated_gradients"
+    with pytest.raises(InputError, match="method 'camgrad' is unknown; choose from gradcam, cam, deeplift"):
+        find_method("camgrad")
+
+
+def test_every_method_says_what_it_is() -> None:
+    assert next(iter(METHODS)) == "gradcam" and len(METHODS) == 10
+    for name, method in METHODS.items():
+        assert method.name == name and method.title and method.sentence.endswith(".")
 
 
 def test_batches_shrink_as_the_picture_grows() -> None:
     model = network("legacy_xception")
-    small, large = (Scorer(model).batch_sizes(torch.zeros(1, 3, side, side)) for side in (64, 192))
+    small, large = (Scorer(private_copy(model)).batch_sizes(torch.zeros(1, 3, side, side)) for side in (64, 192))
     assert 16 >= small[0] > large[0] >= 1 and large[1] >= large[0]
 
 

@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from ct_xception.errors import InputError
-from ct_xception.explain.attribution import Attribution
+from ct_xception.explain.explain import Attribution
 from ct_xception.explain.overlay import draw_figure, overlay, palette, save_figure
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
@@ -46,7 +46,7 @@ def test_a_map_of_another_size_is_an_error() -> None:
 
 def attribution(strength: float = 0.4) -> Attribution:
     heat = np.linspace(0, 1, 64 * 48, dtype=np.float32).reshape(48, 64) * (strength > 0)
-    return Attribution(heat, "squamous cell carcinoma", "gradcam", strength)
+    return Attribution(heat, "squamous cell carcinoma", "gradcam", strength, heat)
 
 
 def big_slice() -> Slice:
@@ -66,7 +66,8 @@ def test_a_figure_names_class_probability_window_and_its_limits(tmp_path: Path) 
 @pytest.mark.parametrize("shape", [(48, 64), (64, 32), (16, 128)])
 def test_nothing_of_a_figure_is_cut_off(shape: tuple[int, int]) -> None:
     slice_ = Slice(np.zeros(shape, np.uint8), "long name " * 20 + ".dcm", 8, False, None)
-    heat = Attribution(np.zeros(shape, np.float32), "large cell carcinoma", "gradcam", 0.0)
+    empty = np.zeros(shape, np.float32)
+    heat = Attribution(empty, "large cell carcinoma", "gradcam", 0.0, empty)
     figure = draw_figure(slice_, heat, probability=0.5)
     FigureCanvasAgg(figure).draw()
     inside = figure.get_tightbbox()

@@ -1,4 +1,4 @@
-"""Where cells look, and masks brought from the slice to the network's input."""
+"""Where cells look, and what becomes of a map that is finer than its slice."""
 
 from __future__ import annotations
 
@@ -7,23 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from ct_xception.explain.placement import Region, cell_grid, place_in_input, place_in_slice
+from ct_xception.explain.placement import Region, cell_grid, place_in_slice
 from ct_xception.imaging.body import Box
 from ct_xception.model.modelling import CTXceptionForImageClassification
-
-
-def test_a_mask_placed_in_the_input_comes_back_where_it_was() -> None:
-    mask = np.zeros((40, 60), dtype=bool)
-    mask[12:20, 30:44] = True
-    region, box = Region(8, 20, 32, 52), Box(8, 20, 32, 52)
-    seen = place_in_input(mask, region, 96)
-    back = place_in_slice(seen.astype(np.float32), region, box, mask.shape) > 0.5
-    assert np.array_equal(back, mask)
-
-
-def test_what_lies_outside_the_slice_is_not_in_the_mask() -> None:
-    seen = place_in_input(np.ones((10, 10), dtype=bool), Region(-5, 0, 15, 10), 20)
-    assert not seen[:5].any() and seen[5:15].all() and not seen[15:].any()
 
 
 def test_no_cell_of_a_fine_map_is_passed_over() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ct_xception.checkpoint import seal
+from ct_xception.checkpoint_files import seal
 from ct_xception.files import sha256_file
 from ct_xception.publish.card import write_card
 from ct_xception.publish.hub import Pushed, push_checkpoint

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ct_xception.checkpoint_files import Side, side_text
 from ct_xception.errors import CheckpointError
 from ct_xception.publish.hub import Pushed
 from tests.closeness import ROUNDING
@@ -130,7 +131,9 @@ class TestOurs:
         side = json.loads(hub.read(REPOSITORY, "ct_xception.json"))
         side["input"]["body_crop"] = False
         moved.add(
-            "main", "Crop no more", {**moved.at("v1").files, "ct_xception.json": hub.store(json.dumps(side).encode())}
+            "main",
+            "Crop no more",
+            {**moved.at("v1").files, "ct_xception.json": hub.store(side_text(Side.of(side)).encode())},
         )
         hub.repositories["models", "alice/moved"] = moved
         return "alice/moved"
@@ -159,7 +162,7 @@ class TestOurs:
         private.id, private.private = "alice/closed", True
         hub.repositories["models", "alice/closed"] = private
         log_in("bob")
-        with pytest.raises(CheckpointError, match="alice/closed: no such folder, nor public Hub repository"):
+        with pytest.raises(CheckpointError, match="alice/closed: nothing of that name here, nor on the Hub"):
             open_checkpoint("alice/closed")
         log_in("alice")
         assert open_checkpoint("alice/closed").revision == published.commit

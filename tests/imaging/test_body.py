@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy import ndimage
 
-from ct_xception.imaging import body
 from ct_xception.imaging.body import Box, body_mask, crop_body, mask_box, otsu_threshold
 from ct_xception.imaging.slice import Slice
 from tests.imaging.builders import disc
@@ -44,9 +42,10 @@ def test_lungs_are_filled_and_kept() -> None:
     pixels = disc(size=128, radius=50)
     lung = disc(size=128, radius=25) > 0
     pixels[lung] = 3
-    crop = crop_body(as_slice(pixels))
     for row in range(45):  # a dark oblique line through the chest wall does not lose them
-        pixels[row, 50 + row // 2 : 52 + row // 2] = 0
+        pixels[row, 50 + row // 2 : 52 + row // 2][pixels[row, 50 + row // 2 : 52 + row // 2] > 3] = 0
+    crop = crop_body(as_slice(pixels))
+    assert crop.found
     assert body_mask(pixels)[lung].all()
     assert (crop.slice.pixels == 3).sum() == lung.sum()
 
@@ -59,7 +58,7 @@ def test_dark_slice_has_no_body_and_is_left_alone(level: int) -> None:
     assert crop.box == Box(0, 0, 40, 50)
     assert np.array_equal(crop.slice.pixels, pixels)
     assert body_mask(pixels).all()
-    assert "no body found, not cropped" in crop.slice.notes
+    assert crop.slice.notes == ("no body found, not cropped: nothing stands out from the background",)
 
 
 def test_specks_are_no_body() -> None:
@@ -69,11 +68,10 @@ def test_specks_are_no_body() -> None:
 
 
 def test_slice_full_of_body_is_kept_whole() -> None:
-    pixels = np.random.default_rng(0).integers(100, 200, (60, 80), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(150, 170, (60, 80), dtype=np.uint8)
     crop = crop_body(as_slice(pixels))
-    assert crop.found and crop.box == Box(0, 0, 60, 80)
-    corners = np.abs(np.mgrid[:60, :80] - np.array([29.5, 39.5])[:, None, None]).sum(axis=0) > 66
-    assert np.array_equal(crop.slice.pixels[~corners], pixels[~corners])  # the opening rounds the corners
+    assert crop.box == Box(0, 0, 60, 80)
+    assert np.array_equal(crop.slice.pixels, pixels)
 
 
 def test_already_cropped_stays_as_it_is() -> None:
@@ -106,13 +104,6 @@ def test_crop_is_what_its_box_says(pixels: np.ndarray) -> None:
     assert mask.dtype == bool and mask.shape == pixels.shape and mask.any()
     assert mask_box(mask) == box
     assert np.array_equal(crop.slice.pixels, (pixels * mask)[box.top : box.bottom, box.left : box.right])
-
-
-@given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=25)))
-def test_morphology_equals_scipy(mask: np.ndarray) -> None:
-    assert np.array_equal(body._open_twice(mask), ndimage.binary_opening(mask, iterations=2))
-    enclosed = body._fill_enclosed(mask)
-    assert enclosed[mask].all() and enclosed[ndimage.binary_fill_holes(mask)].all()
 
 
 @given(st.integers(0, 2**32 - 1))

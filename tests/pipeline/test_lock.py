@@ -131,7 +131,17 @@ def test_training_is_refused_before_anything_slow(tmp_path: Path) -> None:
     try:
         code = "import sys; from ct_xception.cli import main; code = main(sys.argv[1:])\n"
         code += "sys.exit(code if not {'torch', 'accelerate', 'transformers'} & set(sys.modules) else 9)"
-        words = ["train", "--corpus", "phantom", "--resume", "auto", "--output_dir", str(tmp_path / "run")]
+        words = [
+            "train",
+            "--corpus",
+            "phantom",
+            "--weights",
+            "none",
+            "--resume",
+            "auto",
+            "--output_dir",
+            str(tmp_path / "run"),
+        ]
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
         assert done.returncode == 2 and done.stderr.startswith("ct-xception train: --output_dir: "), done
         fold = [*words, "--protocols", "grouped", "--only_fold", "2"]

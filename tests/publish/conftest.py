@@ -15,7 +15,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from ct_xception.checkpoint import seal
+from ct_xception.checkpoint_files import seal
 from ct_xception.evaluation.baselines import baseline_figures
 from ct_xception.evaluation.explanations import explanation_figures
 from ct_xception.evaluation.gate_fit import gate_figures
@@ -145,7 +145,7 @@ class Folder:
         stock = answer_table(labels, names, "stock_pipeline", 0.85, seed=2)
         probabilities = [f"p {name}" for name in names]
         stock.loc[2, [*probabilities, "predicted"]] = None
-        stock.loc[2, "refused"] = "stock transformers cannot open it (OSError)"
+        stock.loc[2, "refused"] = "item 000002: stock transformers cannot open it (OSError)"
         self.answers = pandas.concat([ours, stock], ignore_index=True)
         self.grouped = answer_table([*labels, *labels], names, "predictor", 0.7, seed=3).drop(columns="has_twin")
         self.grouped["fold"] = [(i // 2) % 5 for i in range(2 * n)]
@@ -179,7 +179,7 @@ class Folder:
             rows = table[table["path"] == path]
             known = rows[rows["refused"].isna()]
             refused = [
-                {"source": source, "reason": f"{source}: {reason}"}
+                {"source": source, "reason": reason}
                 for source, reason in rows[["source", "refused"]].dropna().itertuples(index=False)
             ]
             scores, labels, groups = self.arrays(known)
@@ -259,7 +259,7 @@ class Folder:
             "before": calibration_figures(apply_temperature(own, 1 / TEMPERATURE), labels, groups),
             "after": calibration_figures(own, labels, groups),
         }
-        self.side["temperature"] = TEMPERATURE
+        self.side |= {"temperature": TEMPERATURE, "calibration": {"split": "validation", "n": 20, "n_groups": 10}}
         self.metrics["figures"].append("reliability.png")
         self.promise(RULE)
 

@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import safetensors.numpy
 from PIL import Image, PngImagePlugin
 
 from ct_xception.errors import CheckpointError, InputError
-from ct_xception.publish.clearance import Content, check_checkpoint, check_no_dicom, check_secrets
+from ct_xception.publish.clearance import Content, check_checkpoint, check_links, check_no_dicom, check_secrets
 
 Files = dict[str, Content]
 
@@ -46,6 +47,12 @@ def tensors(**metadata: str) -> bytes:
     return safetensors.numpy.save({"weight": numpy.zeros(3, numpy.float32)}, metadata=metadata or None)
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A PNG with one more chunk before its end."""
+    whole = len(data).to_bytes(4) + kind + data + zlib.crc32(kind + data).to_bytes(4)
+    return png()[:-12] + whole + png()[-12:]
+
+
 def sidecar(**values: object) -> bytes:
     return json.dumps({"format": 1, **values}).encode()
 
@@ -54,10 +61,10 @@ def sidecar(**values: object) -> bytes:
 def files() -> Files:
     """A folder that may be published."""
     predictions = parquet(
-        source=["item 000000", "item 000001"], group=["group 000000"] * 2, label=["a", "b"], p=[0.1, 1]
+        source=["item 000000", "item 000001"], group=["group 000000"] * 2, label=["a", "b"], **{"p a": [0.1, 1.0]}
     )
     return {
-        "config.json": b'{"model_type": "timm_wrapper"}',
+        "config.json": b'{"model_type": "timm_wrapper", "label_names": ["a", "b"]}',
         "model.safetensors": tensors(format="pt"),
         "ct_xception.json": sidecar(
             groups={"origin": "DICOM PatientID"}, command="--group_column PatientName --seed 1"
@@ -89,6 +96,13 @@ def test_a_folder_in_order_passes(files: Files) -> None:
         ("evaluation/run.md", b"#!/bin/sh\n", "run.md: is code"),
         ("onnx/model.onnx", b"\x7fELF\x02", "model.onnx: is code"),
         ("config.json", b'{"auto_map": {"AutoModel": "modeling.Net"}}', "names code to be fetched and run .auto_map."),
+        ("config.json", b'{"a": [{"b": {"auto_map": {}}}]}', "names code to be fetched and run .auto_map."),
+        ("preprocessor_config.json", b'{"x": {"custom_pipelines": 1}}', "names code to be fetched and run .custom_pip"),
+        ("openvino/model.bin", bytes(64) + pickle.dumps({"a": 1}), "model.bin: has a pickle among its bytes"),
+        ("openvino/model.bin", bytes(64) + pickle.dumps({"a": 1}, 2), "model.bin: has a pickle among its bytes"),
+        ("openvino/model.bin", bytes(64) + b"cos\nsystem\n(S'x'\ntR.", "model.bin: has a pickle among its bytes"),
+        ("openvino/model.bin", bytes(64) + archive(), "model.bin: has a pickle among its bytes"),
+        ("evaluation/predictions.parquet", parquet(label=["a"]) + b"Jane", "is not what its name says"),
         ("config.json", b"{torn", "config.json: is not what its name says"),
         ("model.safetensors", b"\x08\0\0\0\0\0\0\0torn", "model.safetensors: is not what its name says"),
         ("evaluation/roc.png", b"GIF89a", "roc.png: is not what its name says"),
@@ -126,9 +140,29 @@ def test_what_runs_or_is_not_what_it_says(files: Files, name: str, content: byte
         (
             "evaluation/predictions.parquet",
             parquet(source=["item 1"], group=["Doe, Jane"]),
-            "its column group holds a name of the corpus .'Doe, Jane'., not a number",
+            "its column group holds a name of the corpus .'Doe, Jane'",
         ),
-        ("evaluation/predictions.parquet", parquet(image=[b"\x89PNG"]), "the column image of a Parquet file is binary"),
+        ("evaluation/predictions.parquet", parquet(image=[b"\x89PNG"]), "its column image is none that an evaluation"),
+        ("evaluation/predictions.parquet", parquet(mrn=[483920]), "its column mrn is none that an evaluation writes"),
+        ("evaluation/predictions.parquet", parquet(comment=["fine"]), "its column comment is none that an evaluation"),
+        ("evaluation/predictions.parquet", parquet(fold=["Doe"]), "its column fold is none that an evaluation writes"),
+        ("evaluation/predictions.parquet", parquet(label=["Jane Doe"]), "its column label holds another word"),
+        ("evaluation/predictions.parquet", parquet(gate=["Doe, Jane"]), "its column gate holds another word"),
+        ("evaluation/predictions.parquet", parquet(refused=["born 12.03.1954"]), "tells who a patient is .born 1"),
+        ("evaluation/roc.png", png() + b"DOE JANE 1954", "13 bytes follow the picture's end"),
+        ("evaluation/roc.png", png()[:-12], "roc.png: is not what its name says"),
+        ("evaluation/roc.png", chunk(b"juNK", b"Jane Doe"), "the picture carries a chunk 'juNK'"),
+        ("evaluation/roc.png", chunk(b"tIME", b"\x07\xb2\1\1\0\0\0"), "the picture carries a chunk 'tIME'"),
+        ("evaluation/roc.png", chunk(b"IDAT", b"Jane Doe"), "8 bytes follow the picture's last pixel"),
+        ("evaluation/roc.png", png(Software="Jane Doe"), "the picture carries texts: Software"),
+        ("README.md", b"The slices of Mrs. Kowalska, taken in June.", "tells who a patient is .Mrs. Kowalska"),
+        ("README.md", b"a 63-year-old woman with cough", "tells who a patient is .63-year-old"),
+        ("README.md", b"Doe, Jane (female, 63) was left out", "tells who a patient is .Doe, Jane .f"),
+        ("README.md", b"patient John Smith came back", "tells who a patient is .patient John Smith"),
+        ("README.md", b"DOB: 1954-03-12", "tells who a patient is .DOB: 1"),
+        ("README.md", b"MRN 00483920 had two scans", "tells who a patient is .MRN 00"),
+        ("README.md", b"SSN 078-05-1120", "tells who a patient is .SSN 07"),
+        ("README.md", b"ask jane.doe@clinic.example.org", "tells who a patient is .jane.doe@clinic"),
     ],
 )  # fmt: skip
 def test_what_tells_of_patients(files: Files, name: str, content: bytes, found: str) -> None:
@@ -153,7 +187,23 @@ def test_the_phantom_may_be_shown_and_named(files: Files) -> None:
         "hf_" + "aB3" * 11,
         "ghp_" + "a1B2" * 9,
         "AKIA" + "ABCD" * 4,
+        "ASIA" + "ABCD" * 4,
+        "aws_secret_access_key = " + "aB3/" * 10,
+        "github_pat_" + "a1B2" * 9,
+        "glpat-" + "a1B2c" * 4,
+        "AIza" + "aB3_-" * 7,
+        "ya29." + "aB3_-" * 7,
+        "AccountKey=" + "aB3+" * 21 + "==",
+        "https://x.blob.core.windows.net/c?sv=2024&sig=" + "aB3%" * 11,
+        "abc8Q~" + "aB3_" * 8,
+        "xoxb-" + "123456789012-" * 2 + "aB3",
+        "https://hooks.slack.com/services/T0123/B0123/aB3",
+        "sk-" + "aB3_" * 10,
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.aB3aB3aB3aB3",
         "-----BEGIN RSA PRIVATE KEY-----",
+        "-----BEGIN PRIVATE KEY-----",
+        "-----BEGIN OPENSSH PRIVATE KEY-----",
+        "-----BEGIN PGP PRIVATE KEY BLOCK-----",
         "a token in use",
     ],
 )
@@ -162,6 +212,10 @@ def test_secrets(secret: str, hide: Callable[[str], bytes]) -> None:
     with pytest.raises(InputError, match=r"it.json: holds an access token or key \(.{6}…\); revoke it") as caught:
         check_secrets({"it.json": hide(f"x {secret} y")}, ["a token in use"])
     assert secret not in str(caught.value)
+    escaped = "".join(f"\\u{ord(letter):04x}" for letter in secret)
+    for name, content in (("a.json", f'["{escaped}"]'.encode()), ("a.parquet", parquet(note=[secret] * 9))):
+        with pytest.raises(InputError, match="holds an access token or key"):
+            check_secrets({name: content}, ["a token in use"])
     check_secrets({"it.json": hide("hf_hub_download, hf auth login, ghp_")}, ["a token in use", ""])
 
 
@@ -181,3 +235,18 @@ def test_a_file_is_searched_where_it_lies(tmp_path: Path) -> None:
         check_no_dicom({"large.bin": path})
     path.write_bytes(b"")
     check_no_dicom({"large.bin": path})
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private/doe.json").write_text("{}")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "same.json").symlink_to("config.json")
+    check_links(folder)
+    for target in ("../private/doe.json", tmp_path / "private", "nowhere"):
+        (folder / "link.json").symlink_to(target)
+        with pytest.raises(CheckpointError, match=r"link.json: is a link to another place; copy what it names"):
+            check_links(folder)
+        (folder / "link.json").unlink()

@@ -111,7 +111,7 @@ class TestRefusals:
     def test_a_torn_file_is_named(self, make_model_dir: MakeModelDir) -> None:
         folder = make_model_dir()
         (folder / "ct_xception.json").write_text("{torn")
-        with pytest.raises(CheckpointError, match=r"ct_xception\.json cannot be read"):
+        with pytest.raises(CheckpointError, match=r"ct_xception\.json is not JSON"):
             read_evidence(folder)
 
 

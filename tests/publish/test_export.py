@@ -17,7 +17,7 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from ct_xception.checkpoint import seal
+from ct_xception.checkpoint_files import seal
 from ct_xception.cli import main
 from ct_xception.corpus.load import CorpusOptions
 from ct_xception.corpus.split import PSEUDO_PATIENTS
@@ -27,7 +27,7 @@ from ct_xception.formats.onnx import onnx_texts
 from ct_xception.imaging.windows import Window
 from ct_xception.publish import export, export_slices
 from ct_xception.publish.card import render_card
-from ct_xception.publish.export import export_checkpoint, missed_bars
+from ct_xception.publish.export import export_checkpoint, int8_verdict
 from ct_xception.publish.export_slices import find_slices
 from ct_xception.publish.release import release_checkpoint
 from ct_xception.publish.verify import EXPORT, INT8, INT8_ANSWERS, int8_figures
@@ -159,24 +159,31 @@ class TestRecord:
         assert figures["accuracy"]["loss"]["value"] == 0
 
     @pytest.mark.parametrize(
-        ("agreement", "accuracy", "auroc", "missed"),
+        ("agreement", "accuracy", "auroc", "missed", "unsure"),
         [
-            (0.99, 0.005, 0.005, 0),
-            (0.9899, 0.0, 0.0, 1),
-            (1.0, 0.0051, 0.0, 1),
-            (1.0, -0.2, 0.0051, 1),
-            (1.0, 0.0, None, 0),
-            (0.5, 0.5, 0.5, 3),
-            (float("nan"), 0.0, 0.0, 1),
+            ((0.995, 0.991, 0.999), (0.0, -0.01, 0.004), (0.0, -0.01, 0.004), 0, 0),
+            ((0.99, 0.99, 0.99), (0.005, 0.005, 0.005), (0.005, 0.005, 0.005), 0, 0),  # on the bar
+            ((0.985, 0.979, 0.9899), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1, 0),  # many slices, surely below
+            ((1.0, 0.92, 1.0), (0.0, -0.02, 0.02), (0.0, 0.0, 0.0), 0, 2),  # 45 slices, all alike
+            ((0.9875, 0.93, 0.998), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0, 1),  # 79 of 80: may be 99 %
+            ((0.9375, 0.86, 0.973), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1, 0),  # 75 of 80 cannot be
+            ((1.0, 1.0, 1.0), (0.02, 0.0051, 0.04), (0.0051, None, None), 2, 0),
+            ((1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (None, None, None), 0, 0),
+            ((float("nan"), None, None), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1, 0),
         ],
     )
-    def test_bars(self, agreement: float, accuracy: float, auroc: float | None, missed: int) -> None:
+    def test_bars_are_judged_by_interval(
+        self, agreement: tuple, accuracy: tuple, auroc: tuple, missed: int, unsure: int
+    ) -> None:
+        def figure(ends: tuple) -> dict[str, Any]:
+            return {"n": 300, **dict(zip(("value", "low", "high"), ends, strict=True))}
+
         figures = {
-            "agreement": {"value": agreement, "n": 300},
-            "accuracy": {"loss": {"value": accuracy}},
-            "macro_auroc": {"loss": {"value": auroc}},
+            "agreement": figure(agreement),
+            "accuracy": {"loss": figure(accuracy)},
+            "macro_auroc": {"loss": figure(auroc)},
         }
-        assert len(missed_bars(figures)) == missed
+        assert tuple(map(len, int8_verdict(figures))) == (missed, unsure)
 
 
 class TestKeepingOut:
@@ -281,7 +288,10 @@ class TestReading:
         rewrite()
         monkeypatch.setattr(export, "LEAST_AGREEMENT", 0.0)
         monkeypatch.setattr(export, "MOST_LOST", dict.fromkeys(export.MOST_LOST, 1.0))
-        edit_json(copy_of / "ct_xception.json", lambda side: side["provenance"]["corpus"].pop("hash"))
+        edit_json(
+            copy_of / "ct_xception.json",
+            lambda side: side["provenance"]["corpus"].pop("hash") and side.update(manifest={}),
+        )
         seal(copy_of)  # of the same slices, in other files
         assert main(["export", str(copy_of), "--onnx", "--int8", "--corpus", str(paged), "--frame", "1"]) == 0
         record = read_json(copy_of / EXPORT)["files"]
@@ -375,6 +385,11 @@ class TestCardLock:
         card = render_card(folder)
         assert "| `onnx/model_int8.onnx` | ONNX, int8 | 21.5 MB | 100.0 % (" in card
         assert "calibrated on 256 training slices" in card and "--runtime onnx-int8" in card
+
+    def test_what_too_few_slices_cannot_tell_is_said(self, folder: Path) -> None:
+        unsure = "40 slices are too few to tell: it loses 0.0000 of accuracy, and 0.005 is the most"
+        edit_json(folder / EXPORT, lambda record: record["files"][INT8].update(unsure=unsure))
+        assert f"**Whether ONNX, int8 is within its bars is not known**: {unsure}." in render_card(folder)
 
     @pytest.mark.parametrize(
         ("tamper", "found"),

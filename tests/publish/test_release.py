@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ct_xception.checkpoint import seal
+from ct_xception.checkpoint_files import seal
 from ct_xception.errors import CheckpointError
 from ct_xception.publish.release import release_checkpoint
 from tests.publish.conftest import edit_json
@@ -45,7 +45,7 @@ def test_a_downloaded_folder_goes_elsewhere(sealed: Path) -> None:
         (lambda folder: (folder / "evaluation/roc.png").unlink(), "evaluation/roc.png is in the manifest but not in"),
         (lambda folder: (folder / "notes.json").write_text("{}"), "notes.json is not in the manifest; take it out"),
         (lambda folder: (folder / "ct_xception.json").unlink(), "ct_xception.json is missing"),
-        (lambda folder: (folder / "ct_xception.json").write_text("{torn"), "ct_xception.json: is not JSON"),
+        (lambda folder: (folder / "ct_xception.json").write_text("{torn"), "ct_xception.json is not JSON"),
         (lambda folder: edit_json(folder / "ct_xception.json", lambda side: side.pop("manifest")), "was never sealed"),
     ],
 )

@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 from sklearn.decomposition import PCA
 
 from ct_xception.checkpoint import GATE
+from ct_xception.checkpoint_files import Side, SignsRule
 from ct_xception.errors import CheckpointError
 from ct_xception.imaging.body import BodyCrop, Box, crop_body
 from ct_xception.imaging.reader import read_slice
@@ -209,8 +210,8 @@ class TestSigns:
 
     def test_survive_json(self) -> None:
         signs = Signs(("CT", "PT"), 0.4, 0.25, (100, 300), (0.8, 1.25), (Window(-600, 1500),))
-        assert Signs.of(json.loads(json.dumps(signs.to_dict()))) == signs
-        assert Signs.of(json.loads(json.dumps(Signs().to_dict()))) == Signs()
+        assert Signs.of(SignsRule.of(signs.to_dict())) == signs
+        assert Signs.of(SignsRule.of(Signs().to_dict())) == Signs()
 
 
 class TestFiles:
@@ -223,27 +224,27 @@ class TestFiles:
         return {"gate": own | changes, "provenance": {"weights_sha256": "mine"}}
 
     def test_a_gate_is_read_again(self, tmp_path: Path) -> None:
-        gate = Gate.of(self.write(tmp_path), tmp_path)
+        gate = Gate.of(Side.of(self.write(tmp_path)), tmp_path)
         assert gate is not None and judge(gate, make_slice(), features=[60, 80]).refused
 
     @pytest.mark.parametrize("side", [{}, {"gate": None}, {"gate": {"method": None}}, {"gate": {"method": "later"}}])
     def test_no_gate(self, side: dict[str, Any], tmp_path: Path) -> None:
-        assert Gate.of(side, tmp_path) is None
+        assert Gate.of(Side.of(side), tmp_path) is None
 
     @pytest.mark.parametrize(
         ("changes", "words"),
         [
-            ({"noise": "much"}, "could not convert"),
-            ({"usual": None}, "float"),
+            ({"noise": "much"}, "gate.noise: Input should be a valid number"),
+            ({"usual": None}, "not whole"),
             ({"doubtful": 5.0}, "do not rise"),
-            ({"refused": float("nan")}, "do not rise"),
-            ({"signs": {}}, "modalities"),
+            ({"refused": float("nan")}, "JSON"),
+            ({"signs": {}}, "gate.signs.modalities: Field required"),
             ({"weights_sha256": "other"}, "fitted to other weights"),
         ],
     )
     def test_a_broken_rule_is_refused(self, changes: dict[str, Any], words: str, tmp_path: Path) -> None:
-        with pytest.raises(CheckpointError, match=f"its input gate cannot be read .*{words}.*; fetch the checkpoint"):
-            Gate.of(self.write(tmp_path, **changes), tmp_path)
+        with pytest.raises(CheckpointError, match=f"{words}.*; fetch the checkpoint again"):
+            Gate.of(Side.of(self.write(tmp_path, **changes)), tmp_path)
 
     @pytest.mark.parametrize("content", [None, b"", b"\x08\0\0\0\0\0\0\0torn"])
     def test_a_broken_file_is_refused(self, content: bytes | None, tmp_path: Path) -> None:
@@ -252,10 +253,10 @@ class TestFiles:
         if content is not None:
             (tmp_path / GATE).write_bytes(content)
         with pytest.raises(CheckpointError, match="gate.safetensors is missing or damaged"):
-            Gate.of(side, tmp_path)
+            Gate.of(Side.of(side), tmp_path)
 
     def test_an_array_that_is_not_there(self, tmp_path: Path) -> None:
         side = self.write(tmp_path)
         save_file({"mean": MEAN}, tmp_path / GATE)
         with pytest.raises(CheckpointError, match="components"):
-            Gate.of(side, tmp_path)
+            Gate.of(Side.of(side), tmp_path)

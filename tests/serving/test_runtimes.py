@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from ct_xception.checkpoint_files import Side, write_side
 from ct_xception.cli import main
 from ct_xception.errors import CheckpointError, InputError
-from ct_xception.files import read_json, write_json
+from ct_xception.files import read_json, sha256_file, write_json
 from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.classifier import Classifier, softmax
 from ct_xception.serving.runtimes import Description, OnnxNetwork, OpenVinoNetwork, Outputs, TorchNetwork
@@ -185,9 +186,9 @@ class TestRefusals:
     def test_an_export_of_another_checkpoint(self, copy_of: Path, runtime: str, change, what: str) -> None:
         side, config = read_json(copy_of / "ct_xception.json"), read_json(copy_of / "config.json")
         change(side, config)
-        side["manifest"].pop("config.json")
-        write_json(copy_of / "ct_xception.json", side)
         write_json(copy_of / "config.json", config)
+        side["manifest"]["config.json"] = sha256_file(copy_of / "config.json")
+        write_side(copy_of, Side.of(side))
         with pytest.raises(CheckpointError, match=f"was exported with other {what} than the checkpoint has now"):
             Classifier.from_pretrained(copy_of, runtime)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import stat
+import time
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,18 +16,12 @@ import pytest
 from PIL import Image
 
 from ct_xception.errors import InputError, SliceError
+from ct_xception.serving import archive as archive_module
 from ct_xception.serving import series as module
+from ct_xception.serving.archive import Archive
 from ct_xception.serving.classifier import Classifier
-from ct_xception.serving.series import (
-    Member,
-    Series,
-    SliceAnswer,
-    Stopped,
-    answer_series,
-    answer_together,
-    gather,
-    pool,
-)
+from ct_xception.serving.pooling import SliceAnswer, Stopped, answer_series, answer_together, pool
+from ct_xception.serving.series import Member, Series, gather
 from tests.closeness import ROUNDING
 from tests.imaging.builders import ct, disc, encode
 
@@ -210,14 +205,14 @@ def test_damaged_lzma_is_answered_with_a_sentence(tmp_path: Path) -> None:
     content[39:44] = b"\xff" * 5  # after the header of 35 bytes and LZMA's own of 4: its properties
     path.write_bytes(content)
     with pytest.raises(SliceError, match=r"^1\.dcm: cannot be unpacked \("):
-        Member("1.dcm", path, 0).source()
+        Archive(path, "odd.zip").read(0, "1.dcm")
 
 
 def test_bombs_and_broken_zips_are_refused_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = encode(Image.fromarray(disc()))
     path = zipped(tmp_path / "a.zip", {"1.png": picture, "2.png": picture, "3.png": picture})
     with monkeypatch.context() as patch:
-        patch.setattr(module, "MAX_ENTRIES", 2)
+        patch.setattr(archive_module, "MAX_ENTRIES", 2)
         with pytest.raises(SliceError, match=r"^a.zip: a zip of 3 entries; give one of at most 2\."):
             gather([path])
     with monkeypatch.context() as patch:
@@ -225,11 +220,11 @@ def test_bombs_and_broken_zips_are_refused_in_a_sentence(tmp_path: Path, monkeyp
         with pytest.raises(InputError, match="4 files, more than 3; give one series at a time"):
             gather([path, path.with_name("alone.png")])
     with monkeypatch.context() as patch:
-        patch.setattr(module, "MAX_UNPACKED", 2 * len(picture))
+        patch.setattr(archive_module, "MAX_UNPACKED", 2 * len(picture))
         with pytest.raises(SliceError, match="a zip of 0 MiB"):
             gather([path])
     with monkeypatch.context() as patch:
-        patch.setattr(module, "MAX_ENTRY", len(picture) - 1)
+        patch.setattr(archive_module, "MAX_ENTRY", len(picture) - 1)
         with pytest.raises(SliceError, match="1.png: 0 MiB unpacked; give slices of at most"):
             gather([path])[0].members[0].source()
     (tmp_path / "cut.zip").write_bytes(path.read_bytes()[:100])
@@ -239,6 +234,30 @@ def test_bombs_and_broken_zips_are_refused_in_a_sentence(tmp_path: Path, monkeyp
         gather([zipped(tmp_path / "words.zip", {"a.txt": b"words"})])
     with pytest.raises(InputError, match="no slice was given"):
         gather([])
+
+
+def test_a_zip_is_opened_once_to_be_ordered_and_once_to_be_answered(
+    tmp_path: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening reads the list of all entries, so that once for each is quadratic."""
+    picture = encode(Image.fromarray(disc()))
+    path, opened = zipped(tmp_path / "a.zip", {f"{index}.png": picture for index in range(20)}), list[str]()
+    directory = Archive._check_directory
+    monkeypatch.setattr(Archive, "_check_directory", lambda self: opened.append(self.name) or directory(self))
+    (series,) = gather([path])
+    assert len(opened) <= 2  # its entries, and then their headers
+    opened.clear()
+    assert len(answer_series(classifier, series)) == 20 and opened == ["a.zip"]
+    path.unlink()
+    assert "no longer kept" in str(answer_series(classifier, series)[0].error)
+
+
+def test_a_list_of_very_many_entries_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "many.zip", {f"{index:06}.png": b"" for index in range(40_000)})
+    begun = time.process_time()
+    with pytest.raises(SliceError, match="a zip of 40000 entries; give one of at most 2000"):
+        gather([path])
+    assert time.process_time() - begun < 0.5
 
 
 def test_a_zip_with_a_password_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 
+from ct_xception.checkpoint_files import Side
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.classifier import Prediction
@@ -18,21 +19,23 @@ LABELS = ["cancer", "normal"]
 
 
 RULES = Decisions.of(
-    {
-        "conformal": {"method": "lac", "coverage": 0.9, "threshold": 0.7},
-        "abstention": {"threshold": 0.65},
-        "temperature": 1.316,
-        "operating_points": [
-            {
-                "name": f"{name}: as asked",
-                "kind": kind,
-                "positive": ["cancer"],
-                "threshold": 0.5,
-                "chosen_for": "as asked",
-            }
-            for name, kind in (("any cancer", "group"), ("cancer", "class"))
-        ],
-    },
+    Side.of(
+        {
+            "conformal": {"method": "lac", "coverage": 0.9, "threshold": 0.7},
+            "abstention": {"threshold": 0.65},
+            "temperature": 1.316,
+            "operating_points": [
+                {
+                    "name": f"{name}: as asked",
+                    "kind": kind,
+                    "positive": ["cancer"],
+                    "threshold": 0.5,
+                    "chosen_for": "as asked",
+                }
+                for name, kind in (("any cancer", "group"), ("cancer", "class"))
+            ],
+        }
+    ),
     LABELS,
 )
 

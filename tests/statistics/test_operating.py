@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, precision_score, recall_score, roc_curve
 
+from ct_xception.checkpoint_files import Side
 from ct_xception.errors import InputError
 from ct_xception.serving.decisions import Decisions
 from ct_xception.statistics.operating import (
@@ -60,7 +61,7 @@ class TestChoice:
         assert point["threshold"] is None and "no threshold reaches a specificity of 0.95" in point["reason"]
         assert "one side only" in one["reason"]
         assert operating_figures([point, one], probabilities, labels, ["x", "y"]) == []
-        assert Decisions.of({"operating_points": [point, one]}, ["x", "y"]).operating_points == ()
+        assert Decisions.of(Side.of({"operating_points": [point, one]}), ["x", "y"]).operating_points == ()
 
     def test_a_group_of_one_class_is_not_asked_twice(self) -> None:
         probabilities, labels = draw_answers(50, seed=2)
@@ -92,7 +93,7 @@ class TestFigures:
     def test_the_serve_side_decides_as_the_figures_count(self) -> None:
         points = json.loads(json.dumps(choose_operating_points(*draw_answers(80, seed=3), NAMES, GROUPS)))
         probabilities, labels = draw_answers(100, seed=5)
-        decisions = Decisions.of({"operating_points": points, "class_groups": GROUPS}, NAMES)
+        decisions = Decisions.of(Side.of({"operating_points": points, "class_groups": GROUPS}), NAMES)
         answers = [decisions.decide(dict(zip(NAMES, row, strict=True))).operating for row in probabilities.tolist()]
         for found in operating_figures(points, probabilities, labels, NAMES):
             own = np.isin(labels, [NAMES.index(name) for name in found["positive"]])

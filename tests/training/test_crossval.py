@@ -149,3 +149,4 @@ def test_a_fold_of_another_corpus_is_not_counted_in(splits, pool, recorder, tmp_
     file.write_text(json.dumps(json.loads(file.read_text()) | {"split_hash": "another"}))
     with pytest.raises(CheckpointError, match="folds/1 is a fold of another corpus or seed; remove it"):
         validate(tmp_path, splits, pool, recorder)
+    assert not (tmp_path / "folds/predictions.parquet").exists()

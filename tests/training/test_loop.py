@@ -117,7 +117,8 @@ def test_patience_ends_a_run_that_does_not_get_better(slices, tmp_path: Path, mo
     monkeypatch.setattr(training, "_train_epoch", lambda epoch, bar: (1.0, 0.5, 8))
     losses = iter([0.5, 0.4, 0.6, 0.7, 0.1])
     figures = {"accuracy": 0.5, "balanced_accuracy": 0.5, "macro_f1": 0.5, "auroc": None}
-    monkeypatch.setattr(training, "_validate", lambda: figures | {"loss": next(losses)})
+    monkeypatch.setattr("ct_xception.training.loop.validation_figures", lambda *_: figures | {"loss": next(losses)})
+    monkeypatch.setattr(training, "_validate", lambda: (None, None))
     trained = training.fit()
     assert (len(trained.history), trained.best_epoch) == (4, 2)
 
@@ -129,6 +130,13 @@ def test_a_loss_that_is_not_finite_names_the_files_and_keeps_the_checkpoint(slic
     with pytest.raises(TrainingError, match=r"the loss is nan on the batch of .*\.png.*--learning_rate"):
         training.fit()
     assert (tmp_path / "checkpoints" / "epoch-0000" / "progress.json").is_file()
+
+
+def test_training_images_that_are_all_the_same_are_refused_before_an_epoch(slices, tmp_path: Path) -> None:
+    same = slices | {"train": slices["train"].take([3] * 20)}
+    with pytest.raises(InputError, match="corpus: all 20 training images are the same to the network"):
+        make(tmp_path, same)
+    make(tmp_path, slices | {"train": slices["train"].take([3] * 19 + [4])})
 
 
 def test_answers_that_are_not_finite_stop_the_run(slices, tmp_path: Path, monkeypatch) -> None:

@@ -51,16 +51,24 @@ def test_what_does_not_go_together(start: Path) -> None:
 
 def test_other_classes_are_refused(start: Path) -> None:
     config = TrainConfig(corpus="phantom", init=str(start), weights=str(start))
-    check_classes(config, NAMES[::-1])  # the order is settled by name
+    check_classes(config.init, NAMES[::-1])  # the order is settled by name
     with pytest.raises(InputError, match=r"knows the classes adenocarcinoma, .*, and the corpus has benign, malignant"):
-        check_classes(config, ["benign", "malignant"])
-    check_classes(TrainConfig(corpus="phantom"), ["benign", "malignant"])
+        check_classes(config.init, ["benign", "malignant"])
+    check_classes(None, ["benign", "malignant"])
 
 
 def test_the_head_goes_along_class_by_class(start: Path) -> None:
     config = TrainConfig(corpus="phantom", init=str(start), weights=str(start))
     model = CTXceptionForImageClassification.from_backbone("legacy_xception", NAMES[::-1], 64)
-    continue_head(model, config)
+    continue_head(model, config.init)
     saved = load_file(start / "model.safetensors")
     assert torch.equal(model.head.weight, saved["fc.weight"].flip(0))
     assert torch.equal(model.head.bias, saved["fc.bias"].flip(0))
+
+
+@pytest.mark.parametrize("corpus", ["/nonexistent", "no/such/folder", "phantoms"])
+def test_the_corpus_is_complained_about_before_the_weights(corpus: str) -> None:
+    with pytest.raises(InputError, match="no such folder or file; give"):
+        settle_start({"corpus": corpus, "weights": "/nonexistent/weights.safetensors"})
+    with pytest.raises(InputError, match="no such folder or file; give"):
+        settle_start({"corpus": corpus, "init": "/nonexistent/model"})

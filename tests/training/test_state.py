@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from ct_xception.errors import CheckpointError
+from ct_xception.errors import CheckpointError, WorkError
+from ct_xception.training import state
 from ct_xception.training.state import (
     BEST,
     Progress,
@@ -90,3 +92,14 @@ def test_damaged_tensors_are_named(tmp_path: Path) -> None:
     (found / "state.safetensors").write_bytes((found / "state.safetensors").read_bytes()[:100])
     with pytest.raises(CheckpointError, match="epoch-0001: cannot be resumed"):
         load_checkpoint(found, {"model": model}, made)
+
+
+def test_a_full_disk_is_told_before_it_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, made = trained("adamw")
+    save_checkpoint(tmp_path, Progress({}, "s", epoch=1), {"model": model}, made, {}, best=None)
+    needed = (tmp_path / "epoch-0001" / "state.safetensors").stat().st_size
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(state.shutil, "disk_usage", lambda _: usage._replace(free=needed // 8))
+    with pytest.raises(WorkError, match=r"the next checkpoint needs 0\.0 MB, and 0\.0 MB are free; make room"):
+        save_checkpoint(tmp_path, Progress({}, "s", epoch=2), {"model": model}, made, {}, best=None)
+    assert latest_checkpoint(tmp_path) == tmp_path / "epoch-0001"

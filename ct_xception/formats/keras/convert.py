@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ct_xception.errors import InputError, printable
-from ct_xception.files import sha256_file
+from ct_xception.files import sha256_file, write_atomically
 from ct_xception.formats.keras.files import Arrays, Layer, open_keras
 from ct_xception.formats.keras.graph import Graph
-from ct_xception.formats.keras.layers import SIGMOID, SOFTMAX, Found, find_xception
+from ct_xception.formats.keras.layers import SIGMOID, SOFTMAX, Found, find_body, find_xception
 from ct_xception.model.modelling import CTXceptionForImageClassification
 
 BACKBONE = "legacy_xception"
@@ -90,6 +90,29 @@ def import_keras(
     }
     notes = tuple(note for note in (label_note, size_note, rescale_note) if note)
     return Imported(_network(state, labels, size), record, notes)
+
+
+def write_keras_body(path: str | Path, folder: Path) -> tuple[Path, list[str]]:
+    """Write the convolutional body of a Keras Xception as safetensors in timm's layout, whatever head it has.
+
+    The file lies in `folder` and is named after the Keras file and its SHA-256; one that is there already is taken.
+    With it comes what the user should know, a sentence each: that the head was left, and which rescaling was assumed.
+    Raises `InputError`, naming the file and what in it is no Xception's.
+    """
+    import safetensors.numpy
+
+    name = printable(path)
+    with open_keras(path) as file:
+        graph = Graph(file)
+        found = find_body(graph)
+        scale, offset, rescale_note = _rescaling(found, None, name)
+        notes = [f"{name}: its body is taken, and its head ({graph.output.layer.kind}) is left."]
+        notes += [f"{name}: {rescale_note.partition(': ')[0]}: x / 127.5 - 1 is assumed."] if rescale_note else []
+        target = folder / f"{Path(path).stem}-{sha256_file(path)[:16]}.safetensors"
+        if not target.is_file():
+            state = fold_rescaling(_body(found, file.arrays), scale, offset)
+            write_atomically(target, safetensors.numpy.save(state))
+    return target, notes
 
 
 def _body(found: Found, arrays: Arrays) -> dict[str, Floats]:

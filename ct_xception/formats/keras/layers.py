@@ -26,6 +26,7 @@ _ARITHMETIC = {  # y = f(x, n) of preprocess_input inside a model, by the names 
     **dict.fromkeys(("Subtract", "tf.math.subtract"), lambda number: (1.0, -number)),
     **dict.fromkeys(("Add", "tf.math.add", "tf.__operators__.add"), lambda number: (1.0, number)),
 }
+_MOST_LAYERS = 10_000  # that a head is searched for the body behind it
 _CONV = {"use_bias": False, "activation": LINEAR, "dilation_rate": (1, 1)}
 _SEPARABLE = {**_CONV, "kernel_size": (3, 3), "strides": (1, 1), "padding": "same", "depth_multiplier": 1}
 _RESIDUAL = {**_CONV, "kernel_size": (1, 1), "strides": (2, 2), "padding": "same", "groups": 1}
@@ -110,6 +111,32 @@ def find_xception(graph: Graph) -> Found:
     return found
 
 
+def find_body(graph: Graph) -> Found:
+    """Match the body of a graph to Xception, whatever head it has: that is left. Raises `InputError` without one.
+
+    The body's end is the first ReLU, from the answer backwards, that a norm and a separable convolution lead to.
+    """
+    seen, waiting = 0, [graph.output]
+    while waiting and seen < _MOST_LAYERS:
+        node, seen = waiting.pop(0), seen + 1
+        if _ends_body(node):
+            walk, found = _Walk(graph, node), Found(Layer("", "", {}, "", ""), LINEAR, [])
+            _body(walk, found.body)
+            _input(walk, found)
+            return found
+        waiting += node.inputs
+    raise graph.refusal("it has no Xception's convolutional body")
+
+
+def _ends_body(node: Node) -> bool:
+    """Whether this is a ReLU after a norm after a separable convolution."""
+    for kinds in (("Activation", "ReLU"), ("BatchNormalization",)):
+        if node.layer.kind not in kinds or len(node.inputs) != 1:
+            return False
+        node = node.inputs[0]
+    return node.layer.kind == "SeparableConv2D"
+
+
 def _head(walk: _Walk) -> Found:
     """From the answer to the pooled maps."""
     activation = LINEAR
@@ -136,7 +163,7 @@ def _features(walk: _Walk) -> list[Layer]:
     if walk.kind == "Dense":
         raise walk.graph.refusal(
             "its head has several Dense layers, and a stock Xception checkpoint has one, right after the pooling "
-            "(train a new head on its classes with Dropout and one Dense layer)"
+            "(train_hf.py --weights FILE takes its body alone, and trains a new head)"
         )
     if walk.kind != "GlobalAveragePooling2D":
         walk.node = flattening or walk.node  # it does nothing to what was pooled; here it stands for the pooling

@@ -36,7 +36,7 @@ def save_models(folder: Path) -> Saved:
     keras.utils.set_random_seed(3)
     rng = np.random.default_rng(3)
     body = keras.applications.Xception(include_top=False, weights=None, input_shape=(None, None, 3))
-    _enliven(body, rng)
+    enliven(body, rng)
     files = [folder / name for name in ("nested.keras", "inlined.h5", "binary.h5")]
     nested, inlined, binary = _nested(keras, body), _inlined(keras, body), _binary(keras, body, rng)
     for model, file in ((nested, files[0]), (inlined, files[1]), (binary, files[2])):
@@ -53,14 +53,15 @@ def _ask(model: Any, values: np.ndarray) -> np.ndarray:
     return keras.ops.convert_to_numpy(model(values, training=False))
 
 
-def _enliven(body: Any, rng: np.random.Generator) -> None:
+def enliven(body: Any, rng: np.random.Generator) -> None:
     """Norms that fit some noise, and are no mere ones and zeros: otherwise every answer would be the same."""
     norms = [layer for layer in body.layers if type(layer).__name__ == "BatchNormalization"]
     for layer in norms:
         layer.momentum = 0.0  # the statistics are those of the next batch
         layer.gamma.assign(rng.uniform(0.6, 1.4, layer.gamma.shape))
         layer.beta.assign(rng.normal(0, 0.2, layer.beta.shape))
-    body(rng.uniform(-1, 1, (2, 96, 96, 3)).astype(np.float32), training=True)
+    side = body.input_shape[1] or 96
+    body(rng.uniform(-1, 1, (2, side, side, 3)).astype(np.float32), training=True)
     for layer in norms:
         layer.momentum = 0.99
 

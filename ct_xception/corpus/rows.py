@@ -1,0 +1,371 @@
+"""The rows of a table as images: whose column says what, where the files are, and what cannot be right."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ct_xception.corpus.columns import COLUMNS, find_column, named, one_hot, patient_like
+from ct_xception.corpus.labels import IGNORED_SPLIT, SPLITS, is_fold, split_of
+from ct_xception.corpus.listing import CorpusOptions, Item, Listing
+from ct_xception.corpus.tables import text_of
+from ct_xception.errors import printable
+from ct_xception.imaging.source import DICOM_SUFFIXES, IMAGE_SUFFIXES, find_files
+
+if TYPE_CHECKING:
+    import pandas
+
+MOST_SPLITS = 12
+SAMPLE = 200  # cells looked at to tell what a column holds
+
+
+class Rows:
+    """A table with the columns that were found in it, and their cells as text."""
+
+    def __init__(self, table: pandas.DataFrame, path: Path, options: CorpusOptions) -> None:
+        self.table, self.path, self.options = table, path, options
+        self.columns = [str(name) for name in table.columns]
+        self.root = _image_root(path, options)
+        self._texts: dict[str, list[str]] = {}
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def name(self) -> str:
+        """The table's own name."""
+        return printable(self.path.name)
+
+    def text(self, column: str) -> list[str]:
+        """A column's cells as text."""
+        if column not in self._texts:
+            self._texts[column] = [text_of(value) for value in self.table.iloc[:, self.columns.index(column)]]
+        return self._texts[column]
+
+    def cells(self, column: str) -> list[Any]:
+        """A column's cells as they are."""
+        return self.table.iloc[:, self.columns.index(column)].tolist()
+
+    def file(self, name: str) -> Path | None:
+        """The file that a cell names; None for an empty one."""
+        if not name:
+            return None
+        path = self.root / name
+        return self.root / name.replace("\\", "/") if "\\" in name and not path.exists() else path
+
+
+def _image_root(path: Path, options: CorpusOptions) -> Path:
+    if options.image_root is None:
+        return path.parent
+    given = Path(options.image_root).expanduser()
+    return given if given.is_dir() or not (path.parent / given).is_dir() else path.parent / given
+
+
+def list_rows(table: pandas.DataFrame, path: Path, options: CorpusOptions, kind: str, split: str = "") -> Listing:
+    """List a table's rows; `split` is that of its folder, where a folder says it and no column does."""
+    listing, rows = Listing(kind, exact_labels=True), Rows(table, path, options)
+    if not rows.root.is_dir():
+        listing.problems.append(f"--image_root {printable(options.image_root or '')}: no such folder; name another")
+        return listing
+    for name in re.findall(r"\{([^{}]+)\}", options.image_template or ""):
+        if name not in rows.columns:
+            shown = ", ".join(map(printable, rows.columns))
+            listing.problems.append(f"--image_template: {rows.name} has no column {printable(name)!r}; it has {shown}")
+    roles = find_roles(rows, listing)
+    labels = _labels(rows, roles.get("label"), listing)
+    if listing.problems:
+        return listing
+    listing.items = _items(rows, roles, labels, split)
+    if "group" in roles:
+        listing.group_origin = f"column {roles['group']}"
+    if "split" not in roles and not split:
+        _split_by_paths(listing, rows)
+    _check_rows(listing, rows, roles)
+    if "image" not in roles or not _holds_bytes(rows, roles["image"]):
+        _find_elsewhere(listing, rows)
+    return listing
+
+
+def _holds_bytes(rows: Rows, column: str) -> bool:
+    return any(isinstance(cell, (bytes, Mapping)) for cell in rows.cells(column)[:SAMPLE])
+
+
+def find_roles(rows: Rows, listing: Listing) -> dict[str, str]:
+    """{role: column}; what an option names and is not there is a problem, and so is a table without images."""
+    found: dict[str, str] = {}
+    shown = ", ".join(printable(column) for column in rows.columns)
+    for role in COLUMNS:
+        given = getattr(rows.options, f"{role}_column")
+        column = _ROLES[role](rows) if given is None and role in _ROLES else find_column(rows.columns, role, given)
+        if column is not None and (column not in found.values() or given is not None):
+            found[role] = column
+        elif given is not None and not (role == "label" and _parts(given, rows.columns)):
+            listing.problems.append(f"{rows.name} has no column {printable(given)!r} (--{role}_column); it has {shown}")
+        elif role == "image" and rows.options.image_template is None:
+            listing.problems.append(
+                f"{rows.name} has no column known to hold the image; name one with --image_column: {shown}"
+            )
+    _check_splits(rows, found, listing)
+    return found
+
+
+def _image_column(rows: Rows) -> str | None:
+    """The first column by name whose cells look like files, else any that does, else the first by name."""
+    known = named(rows.columns, "image")
+    for column in [*known, *(name for name in rows.columns if name not in known)]:
+        if _looks_like_files(rows, column):
+            return column
+    folders = [name for name in patient_like(rows.columns) if _names_folders(rows, name)]
+    return next(iter([*folders, *known]), None)
+
+
+def _looks_like_files(rows: Rows, column: str) -> bool:
+    cells = [cell for cell in rows.cells(column)[:SAMPLE] if cell is not None]
+    if any(isinstance(cell, (bytes, Mapping)) for cell in cells):
+        return any(isinstance(cell, bytes) or "bytes" in cell or "path" in cell for cell in cells)
+    suffixes = [Path(text_of(cell)).suffix.lower() for cell in cells if text_of(cell)]
+    known = IMAGE_SUFFIXES | DICOM_SUFFIXES
+    return bool(suffixes) and sum(suffix in known for suffix in suffixes) * 2 > len(suffixes)
+
+
+def _names_folders(rows: Rows, column: str) -> bool:
+    names = [name for name in rows.text(column)[:SAMPLE] if name]
+    return bool(names) and sum((rows.root / name).is_dir() for name in names) * 2 > len(names)
+
+
+def _label_column(rows: Rows) -> str | None:
+    """The first column of labels by name; one of names stands for one of numbers that says the same."""
+    known = named(rows.columns, "label")
+    if not known or not all(value.lstrip("-").isdigit() for value in rows.text(known[0]) if value):
+        return next(iter(known), None)
+    numbers = rows.text(known[0])
+    for column in known[1:]:
+        pairs = set(zip(numbers, rows.text(column), strict=True))
+        if len(pairs) == len({one for one, _ in pairs}) == len({one for _, one in pairs}) and "" not in dict(pairs):
+            return column
+    return known[0]
+
+
+def _split_column(rows: Rows) -> str | None:
+    """The column that goes by a split's name, or else the only one whose values all do."""
+    known = [name for name in named(rows.columns, "split") if not _numbers(rows, name)]
+    return next(iter(known), None) or next(iter(_split_like(rows)), None)
+
+
+def _numbers(rows: Rows, column: str) -> bool:
+    """Whether a column such as `fold` numbers the parts of a cross-validation."""
+    values = {value for value in rows.text(column) if value}
+    return bool(values) and all(value.isdigit() for value in values) and not values <= set(rows.options.split_map)
+
+
+def _split_like(rows: Rows) -> list[str]:
+    """Columns of text all of whose values are names of splits."""
+    texts = [name for name in rows.columns if not _holds_bytes(rows, name)]
+    return [
+        name for name in texts
+        if (values := set(rows.text(name))) and len(values) <= MOST_SPLITS
+        and all(split_of(value, rows.options.split_map) for value in values)
+    ]  # fmt: skip
+
+
+_ROLES = {"image": _image_column, "label": _label_column, "split": _split_column}
+
+
+def _check_splits(rows: Rows, found: Mapping[str, str], listing: Listing) -> None:
+    """Several columns that could say the splits are asked about; one of folds that was not taken is named."""
+    if rows.options.split_column is None:
+        several = [name for name in _split_like(rows) if rows.text(name) != rows.text(found.get("split", name))]
+        if several and "split" in found:
+            both = " and ".join(printable(name) for name in [found["split"], *several])
+            listing.problems.append(f"{rows.name} has several columns of splits, {both}; name one with --split_column")
+        _name_half_splits(rows, found, listing)
+        folds = [name for name in named(rows.columns, "split") if name != found.get("split") and _numbers(rows, name)]
+        for name in folds:
+            values = sorted({value for value in rows.text(name) if value}, key=lambda value: (len(value), value))[:12]
+            listing.untaken.append(
+                f"the column {printable(name)} looks like splits ({', '.join(map(printable, values))}) and is not "
+                f"used; use it with --split_column {printable(name)} --split_map {values[0]}=test and so on"
+            )
+
+
+def _name_half_splits(rows: Rows, found: Mapping[str, str], listing: Listing) -> None:
+    """Columns some of whose few values are names of splits."""
+    for name in rows.columns:
+        values = sorted(set(rows.text(name))) if name not in found.values() and not _holds_bytes(rows, name) else []
+        told = [value for value in values if split_of(value, rows.options.split_map)]
+        if told and len(told) < len(values) <= MOST_SPLITS:
+            other = next(value for value in values if value not in told)
+            listing.untaken.append(
+                f"the column {printable(name)} looks like splits ({', '.join(map(printable, values))}) and is not "
+                f"used; use it with --split_column {printable(name)} --split_map '{printable(other)}=test' and so on"
+            )
+
+
+def _labels(rows: Rows, column: str | None, listing: Listing) -> list[str]:
+    """Each row's label: of the one column, or the name of the one column of zeros and ones that is 1."""
+    given = rows.options.label_column
+    if column is not None:
+        return rows.text(column)
+    hot, wrong = _hot_columns(rows, _parts(given, rows.columns))
+    shown = ", ".join(printable(name) for name in rows.columns)
+    if not hot:
+        said = f"{rows.name} has no column known to hold the label; name one with --label_column: {shown}"
+        listing.problems += [] if any("--label_column" in one for one in listing.problems) else [said]
+        return [""] * len(rows)
+    if wrong:
+        row, several = next(iter(wrong.items()))
+        held = ", ".join(printable(name) for name in several) or "none"
+        listing.problems.append(
+            f"{rows.name}: {len(wrong)} rows have not just one 1 in the columns {', '.join(map(printable, hot))} (row "
+            f"{row + 1}: {held}); name the columns of the classes with --label_column A,B,C, or leave those rows out"
+        )
+        return [""] * len(rows)
+    listing.notes.append(f"labels are the columns of zeros and ones: {', '.join(map(printable, hot))}")
+    return _hot_labels(rows, hot)
+
+
+def _parts(given: str | None, columns: Sequence[str]) -> list[str]:
+    parts = [part.strip() for part in (given or "").split(",")]
+    return parts if len(parts) > 1 and set(parts) <= set(columns) else []
+
+
+def _hot_columns(rows: Rows, given: list[str]) -> tuple[list[str], Mapping[int, Sequence[str]]]:
+    free = [name for name in rows.columns if not _holds_bytes(rows, name)]
+    taken = {name for role in ("image", "group", "series", "split", "mask") for name in named(rows.columns, role)}
+    return one_hot(given or [name for name in free if name not in taken], rows.text)
+
+
+def _hot_labels(rows: Rows, hot: Sequence[str]) -> list[str]:
+    flags = zip(*(rows.text(name) for name in hot), strict=True)
+    return [next(name for name, flag in zip(hot, row, strict=True) if flag.casefold() in ("1", "1.0", "true"))
+            for row in flags]  # fmt: skip
+
+
+def _items(rows: Rows, roles: Mapping[str, str], labels: Sequence[str], split: str) -> list[Item]:
+    cells = rows.cells(roles["image"]) if "image" in roles and rows.options.image_template is None else None
+    texts = {role: rows.text(roles[role]) for role in ("group", "series", "split", "mask") if role in roles}
+    others = [name for name in patient_like(rows.columns) if name not in (roles.get("group"), roles.get("label"))]
+    items = []
+    for row, label in enumerate(labels):
+        item = _row_item(cells[row], row, rows) if cells is not None else _template_item(row, rows)
+        item.found = label
+        item.group, item.series = (texts[role][row] if role in texts else "" for role in ("group", "series"))
+        item.split = texts["split"][row] if "split" in texts else split or "train"
+        item.mask = rows.file(texts["mask"][row]) if "mask" in texts else None
+        item.others = {name: rows.text(name)[row] for name in others}
+        items += _images_in(item)
+    return items
+
+
+def _split_by_paths(listing: Listing, rows: Rows) -> None:
+    """The splits that the folders of all paths name, where no column does: `train/a/1.png`."""
+    told: dict[Item, str] = {}
+    for item in listing.items:
+        parts = item.source.replace("\\", "/").split("/")[:-1]
+        splits = [split for part in parts if (split := split_of(part, rows.options.split_map))]
+        told |= {item: splits[-1]} if splits else {}
+    if len(told) == len(listing.items) and "train" in told.values():
+        for item, split in told.items():
+            item.split = split
+    elif told:
+        listing.untaken.append(
+            f"{len(told)} of {len(listing.items)} paths of {rows.name} lie in folders called as splits are, which are "
+            "not used; add a column split"
+        )
+
+
+def _images_in(item: Item) -> list[Item]:
+    """An item for each image of the folder that a row names, as a table of patients does; the item itself otherwise."""
+    if item.path is None or item.source in ("", ".") or not item.path.is_dir():
+        return [item]
+    files = find_files(item.path).files
+    return [
+        Item(printable(f"{item.source}/{file.relative_to(item.path).as_posix()}"), item.split, item.found, item.group,
+             item.series, file, row=item.row, folder="" if item.group else item.source, others=item.others)
+        for file in files
+    ]  # fmt: skip
+
+
+def _row_item(image: Any, row: int, rows: Rows) -> Item:
+    """An item from a cell: a path, the bytes of a file, or both as `datasets` stores them."""
+    if isinstance(image, Mapping):
+        name, content = image.get("path"), image.get("bytes")
+    else:
+        name, content = (None, image) if isinstance(image, bytes) else (text_of(image), None)
+    if content is not None:
+        return Item(printable(name or f"row {row}"), "", "", content=bytes(content), row=row)
+    return Item(printable(name or ""), "", "", path=rows.file(str(name or "")), row=row)
+
+
+def _template_item(row: int, rows: Rows) -> Item:
+    """An item by --image_template, whose braces name columns."""
+    template = rows.options.image_template or ""
+    name = re.sub(r"\{([^{}]+)\}", lambda match: rows.text(match[1])[row] if match[1] in rows.columns else "", template)
+    return Item(printable(name), "", "", path=rows.file(name), row=row)
+
+
+def _check_rows(listing: Listing, rows: Rows, roles: Mapping[str, str]) -> None:
+    """Settle the splits of a table's rows and find what is wrong with them, each fault in one sentence."""
+    faults: dict[str, list[int]] = {}
+    unknown: Counter[str] = Counter()
+    kept: dict[str, Item] = {}
+    used: list[Item] = []
+    image, label = roles.get("image", "the image"), roles.get("label", "the label")
+    for item in listing.items:
+        split = split_of(item.split, rows.options.split_map)
+        if rows.options.excludes(item.found, item.source):
+            listing.passed_over["excluded by name"] += 1
+            continue
+        if split is None:
+            unknown[item.split] += 1
+        if not item.found:
+            faults.setdefault(f"no value in {label}", []).append(item.row)
+        if not item.source:
+            faults.setdefault(f"no value in {image}", []).append(item.row)
+        elif split != IGNORED_SPLIT and kept.setdefault(item.source, item) is not item:
+            faults.setdefault("an image that an earlier row has named", []).append(item.row)
+        if split in SPLITS:
+            listing.split_names[item.split] = str(split)
+            item.split = str(split)
+            used.append(item)
+        elif split == IGNORED_SPLIT:
+            listing.passed_over["in a split to be ignored"] += 1
+    listing.items = used
+    _say_faults(listing, rows, faults, unknown)
+
+
+def _say_faults(listing: Listing, rows: Rows, faults: Mapping[str, list[int]], unknown: Counter[str]) -> None:
+    for fault, found in faults.items():
+        shown = ", ".join(str(row + 1) for row in found[:5]) + (", …" if len(found) > 5 else "")
+        listing.problems.append(f"{rows.name} has {fault} in {len(found)} rows (row {shown}); mend or remove them")
+    for value, times in unknown.items():
+        listing.problems.append(
+            f"{rows.name} has the split {printable(value)!r} in {times} rows, which is no known name of one; "
+            f"settle it with --split_map {printable(value) or 'NAME'}={'test' if is_fold(value) else 'train'} "
+            "(or validation, test, ignore)"
+        )
+
+
+def _find_elsewhere(listing: Listing, rows: Rows) -> None:
+    """Files that are not where the table says, found by their names below its folder where each name is one file's."""
+    missing = [item for item in listing.items if item.path is not None and not item.path.exists()]
+    if not missing or len(missing) < len(listing.items) or rows.options.image_template is not None:
+        return
+    below = find_files(rows.root).files
+    known: dict[str, list[Path]] = {}
+    for path in below:
+        for name in {path.name, path.stem}:
+            known.setdefault(name, []).append(path)
+    found = {item: known.get(Path(item.source.replace("\\", "/")).name, []) for item in missing}
+    if all(len(paths) == 1 for paths in found.values()):
+        for item, paths in found.items():
+            item.path = paths[0]
+        listing.notes.append(f"the files of {rows.name} were found by their names below its folder")
+    elif most := sum(len(paths) > 1 for paths in found.values()):
+        said = f"{rows.name} names files that are not there, and {most} of them by names that several files have"
+        listing.problems.append(
+            f"{said}; say where they are with --image_root DIR or --image_template 'DIR/{{id}}.png'"
+        )

@@ -1,0 +1,239 @@
+"""A folder of images as a corpus: SPLIT/CLASS/…, CLASS/SPLIT/… or CLASS/…, pictures or DICOM, and tables beside them.
+
+A metadata table of any folder in it (`metadata.csv`, `.jsonl` or `.parquet`, as `datasets` reads them) says whose its
+images are, and, with a column of labels, what they are. Another table at the top of the corpus says whose they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ct_xception.corpus.columns import find_column, patient_like
+from ct_xception.corpus.labels import split_of
+from ct_xception.corpus.layout import grow_tree, list_folders, prune, unwrap
+from ct_xception.corpus.listing import CorpusOptions, Item, Listing
+from ct_xception.corpus.rows import Rows, list_rows
+from ct_xception.corpus.sources import Source
+from ct_xception.corpus.tables import TABLE_SUFFIXES, read_table
+from ct_xception.errors import CorpusError, printable
+from ct_xception.imaging.source import FoundFiles, find_files
+
+if TYPE_CHECKING:
+    import pandas
+
+MASK_FOLDERS = ("masks", "mask")
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+
+
+def list_folder(name: str | Path, options: CorpusOptions) -> Listing:
+    """List a folder's images; a metadata table with a label column says what they are, else their folders do."""
+    found = find_files(Path(name).expanduser())
+    listing = Listing(SOURCE.kind)
+    tree = grow_tree(found)
+    prune(tree, options, listing)
+    tables = _metadata(found)
+    inner = tree if found.root in {path.parent for path in tables} else unwrap(tree, options)
+    top = found.root.joinpath(*inner.parts)
+    labelled = {path: table for path, table in tables.items() if _has_labels(table, options)}
+    if not labelled or set(labelled) != set(tables):
+        before = listing.passed_over.copy()
+        list_folders(inner, top, options, listing)
+        labelled = {} if listing.items else _labelled_beside(found, top, options)
+        listing = Listing(SOURCE.kind, passed_over=before) if labelled else listing
+    if labelled:
+        _list_labelled(labelled, found, options, listing)
+        used = list(labelled)
+    else:
+        used = _join_tables(tables, found, top, options, listing)
+    _count_masks(listing)
+    for kind, paths in found.passed_over.items():
+        if number := sum(path not in used for path in paths):
+            listing.passed_over[kind] += number
+    if inner is not tree:
+        listing.details.append(f"its only folder with others in it was read, {printable('/'.join(inner.parts))}")
+    return listing
+
+
+def _metadata(found: FoundFiles) -> dict[Path, pandas.DataFrame]:
+    """The metadata table of every folder that has one, the outermost first."""
+    paths = [path for paths in found.passed_over.values() for path in paths if path.name in METADATA and path.is_file()]
+    first: dict[Path, Path] = {}
+    for path in sorted(paths, key=lambda path: (len(path.parts), path)):
+        first.setdefault(path.parent, path)
+    return {path: read_table(path) for path in first.values()}
+
+
+def _has_labels(table: pandas.DataFrame, options: CorpusOptions) -> bool:
+    return options.label_column is not None or find_column(table.columns, "label", None) is not None
+
+
+def _labelled_beside(found: FoundFiles, top: Path, options: CorpusOptions) -> dict[Path, pandas.DataFrame]:
+    """Tables beside images that lie in no class folders, which say what they are: one, or one for each split."""
+    tables = {}
+    for path in _tables_beside(found, top):
+        with contextlib.suppress(CorpusError):  # no table after all
+            tables[path] = read_table(path)
+    told = {path: table for path, table in tables.items() if _has_labels(table, options)}
+    splits = [split_of(path.stem, options.split_map) for path in told]
+    return told if len(told) == 1 or (None not in splits and len(set(splits)) == len(splits)) else {}
+
+
+def _count_masks(listing: Listing) -> None:
+    """Masks that a table names are used, and no longer among what is left out."""
+    named = sum(item.mask is not None for item in listing.items)
+    if named and named >= listing.passed_over["masks"]:
+        del listing.passed_over["masks"]
+        listing.ignored_folders = [name for name in listing.ignored_folders if name not in MASK_FOLDERS]
+
+
+def _list_labelled(
+    tables: Mapping[Path, pandas.DataFrame], found: FoundFiles, options: CorpusOptions, listing: Listing
+) -> None:
+    """The rows of metadata tables that say what the images are; the folder of a split says the split."""
+    listing.exact_labels = True
+    for path, table in tables.items():
+        above = path.parent.relative_to(found.root)
+        parts = above.parts if path.name in METADATA else (*above.parts, path.stem)
+        told = [split for part in parts if (split := split_of(part, options.split_map))]
+        rows = list_rows(table, path, options, SOURCE.kind, split=told[-1] if told else "")
+        for item in rows.items:
+            item.source = (above / item.source).as_posix()
+        for name in ("items", "problems", "notes", "untaken"):
+            getattr(listing, name).extend(getattr(rows, name))
+        listing.passed_over += rows.passed_over
+        listing.split_names |= rows.split_names
+        listing.group_origin = rows.group_origin or listing.group_origin
+    names = sorted({path.name for path in tables})
+    used = {item.path for item in listing.items}
+    unnamed = sum(path not in used for path in found.files)
+    listing.passed_over["images that the metadata does not name"] += unnamed
+    others = f"files that {'it does' if len(names) == 1 else 'they do'} not name are left out"
+    listing.notes.append(f"labels are those of {' and '.join(names)}; {others}")
+
+
+def _join_tables(
+    metadata: Mapping[Path, pandas.DataFrame], found: FoundFiles, top: Path, options: CorpusOptions, listing: Listing
+) -> list[Path]:
+    """Give images their patients, masks and splits from the tables that name them; gives those that were used."""
+    if metadata:
+        _check_given(metadata, options, listing)
+        return [path for path, table in metadata.items() if _join(Rows(table, path, options), True, options, listing)]
+    used: list[Path] = []
+    for path in _tables_beside(found, top):
+        try:
+            table = read_table(path)
+        except CorpusError:
+            continue  # whatever it is, it is counted with the files that were passed over
+        if path.suffix.lower() == ".txt":
+            used += [path] * _join_list(Rows(table, path, options), path, options, listing)
+        elif not listing.group_origin:
+            used += [path] * _join(Rows(table, path, options), False, options, listing)
+        else:
+            _name_untaken(Rows(table, path, options), listing)
+    return used
+
+
+def _tables_beside(found: FoundFiles, top: Path) -> list[Path]:
+    """Tables at the top of a corpus, and one folder below for lists of splits."""
+    paths = [path for paths in found.passed_over.values() for path in paths if path.suffix.lower() in TABLE_SUFFIXES]
+    near = [path for path in paths if path.parent in (found.root, top) or path.parent.parent in (found.root, top)]
+    return [path for path in near if path.suffix.lower() != ".txt" or split_of(path.stem, {})]
+
+
+def _check_given(metadata: Mapping[Path, pandas.DataFrame], options: CorpusOptions, listing: Listing) -> None:
+    """A column that an option names has to be in one of the tables."""
+    shown = {str(column) for table in metadata.values() for column in table.columns}
+    for role in ("group", "mask"):
+        given = getattr(options, f"{role}_column")
+        if given is not None and given not in shown:
+            name = " and ".join(sorted({path.name for path in metadata}))
+            columns = ", ".join(printable(str(column)) for table in metadata.values() for column in table.columns)
+            listing.problems.append(f"{name} has no column {printable(given)!r} (--{role}_column); it has {columns}")
+
+
+def _join(rows: Rows, metadata: bool, options: CorpusOptions, listing: Listing) -> bool:
+    """Groups, masks and, where folders say none, splits of the images that a table names; whether it was used."""
+    image, group, mask = (
+        find_column(rows.columns, role, getattr(options, f"{role}_column")) for role in ("image", "group", "mask")
+    )
+    if image is None or (group is None and mask is None):
+        if metadata:
+            listing.notes.append(f"{rows.name} has no columns of images and groups and is left out")
+        return False
+    named = _rows_of(rows, image, listing.items)
+    if not named:
+        _say_nothing_named(rows, image, metadata, options, listing)
+        return False
+    if len(named) < len(listing.items) and (rows.path.parent / "").samefile(_common(listing.items)):
+        listing.notes.append(f"{rows.name} names {len(named)} of {len(listing.items)} images")
+    if not metadata:
+        listing.notes.append(f"{rows.name} beside the images says whose they are")
+    listing.group_origin = "" if group is None else f"column {group}"
+    others = [name for name in patient_like(rows.columns) if name not in (group, image)]
+    for item, row in named.items():
+        item.group = rows.text(group)[row] if group is not None else item.group
+        item.mask = rows.file(rows.text(mask)[row]) if mask is not None else item.mask
+        item.others = {name: rows.text(name)[row] for name in others}
+    return True
+
+
+def _common(items: Sequence[Item]) -> Path:
+    """The folder that sources are relative to."""
+    path, depth = items[0].path, len(Path(items[0].source).parts)
+    assert path is not None
+    return path.parents[depth - 1]
+
+
+def _say_nothing_named(rows: Rows, image: str, metadata: bool, options: CorpusOptions, listing: Listing) -> None:
+    if not metadata or not len(rows) or not listing.items:
+        return
+    example = printable(rows.text(image)[0])
+    said = f"{rows.name} names none of the images"
+    detail = f"{said} (it has {example!r} where they are {listing.items[0].source!r})"
+    if options.group_column or options.mask_column:
+        listing.problems.append(f"{detail}; give paths relative to it")
+    else:
+        listing.notes.append(f"{said} and is left out")
+        listing.details.append(f"{detail} and is left out")
+
+
+def _rows_of(rows: Rows, image: str, items: Sequence[Item]) -> dict[Item, int]:
+    """{image: row} of those that a table names by path, or, where it so names none, by unique file names or stems."""
+    names = rows.text(image)
+    paths = {rows.file(name): row for row, name in enumerate(names) if name}
+    found = {item: paths[item.path] for item in items if item.path in paths}
+    if found or len(set(names)) < len(names):
+        return found
+    for part in ("name", "stem"):
+        files = Counter(getattr(item.path, part) for item in items)
+        bare = {getattr(Path(name), part): row for row, name in enumerate(names)}
+        if all(times == 1 for times in files.values()) and set(files) & set(bare):
+            return {item: bare[own] for item in items if (own := getattr(item.path, part)) in bare}
+    return {}
+
+
+def _join_list(rows: Rows, path: Path, options: CorpusOptions, listing: Listing) -> bool:
+    """The split of the images that a list such as `train.txt` names, where no folder says another."""
+    split = split_of(path.stem, options.split_map)
+    named = _rows_of(rows, rows.columns[0], listing.items)
+    if not named or split is None:
+        return False
+    for item in named:
+        item.split = split
+    listing.split_names[path.name] = split
+    return True
+
+
+def _name_untaken(rows: Rows, listing: Listing) -> None:
+    for column in patient_like(rows.columns)[:1]:
+        listing.untaken.append(
+            f"the column {printable(column)} of {rows.name} looks like patients and is not used; give that table as "
+            "the corpus, or name it metadata.csv"
+        )
+
+
+SOURCE = Source("folder", "a folder", lambda name: Path(name).expanduser().is_dir(), list_folder, rank=2)

@@ -1,0 +1,35 @@
+"""The ways to explain an answer: each file of this folder registers one or several.
+
+    METHODS["gradcam"].title, find_method("Grad-CAM").name
+
+The files import torch and Captum inside their functions alone, so that a command line can list the names at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+
+from ct_xception.errors import InputError
+from ct_xception.explain.method import DEFAULT_METHOD, REGISTERED, Method
+
+for _file in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_file.name}")
+
+# The default first, then what costs next to nothing.
+METHODS: dict[str, Method] = dict(
+    sorted(REGISTERED.items(), key=lambda pair: (pair[0] != DEFAULT_METHOD, not pair[1].coarse, pair[1].title.lower()))
+)
+
+
+def find_method(name: str) -> Method:
+    """The method of this name or title, whatever its capitals, spaces and dashes. Raises InputError."""
+    for method in METHODS.values():
+        if _letters(name) in (_letters(method.name), _letters(method.title)):
+            return method
+    raise InputError(f"method {name!r} is unknown; choose from {', '.join(METHODS)}.")
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()

@@ -1,0 +1,149 @@
+"""Properties of the reader: damage never gets past SliceError, and the same pixels read the same however stored."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from typing import Any
+
+import nibabel
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+
+from ct_xception.errors import SliceError
+from ct_xception.imaging.reader import read_place, read_slice
+from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.windows import Window
+from tests.imaging.builders import ct, ct_dataset, dicom_bytes, encode, tiff
+from tests.imaging.hostile import encapsulated, jpeg_dicom, noise
+
+GREY = noise(24)
+DEEP = GREY.astype(np.uint16) * 10
+PICTURE = Image.fromarray(GREY)
+COLOUR = PICTURE.convert("RGB")
+
+
+def compressed() -> bytes:
+    dataset = ct_dataset(DEEP)
+    dataset.compress(RLELossless)
+    return dicom_bytes(dataset)
+
+
+def deflated() -> bytes:
+    dataset = ct_dataset(DEEP)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    return dicom_bytes(dataset)
+
+
+SEEDS: list[bytes] = [
+    encode(PICTURE), encode(COLOUR.convert("RGBA")), encode(Image.fromarray(DEEP)), encode(PICTURE.convert("P")),
+    encode(PICTURE, save_all=True, append_images=[PICTURE.rotate(90)]), encode(PICTURE, "JPEG"),
+    encode(COLOUR, "JPEG", progressive=True), encode(PICTURE, "JPEG", restart_marker_rows=1), encode(PICTURE, "GIF"),
+    encode(PICTURE, "WEBP", lossless=True), encode(PICTURE, "JPEG2000"), encode(PICTURE, "BMP"),
+    encode(PICTURE, "TIFF", compression="tiff_lzw"), encode(PICTURE, "TIFF", compression="tiff_adobe_deflate"),
+    tiff(DEEP), encode(PICTURE, "TIFF", save_all=True, append_images=[PICTURE]), ct(DEEP), compressed(), deflated(),
+    jpeg_dicom(encode(PICTURE, "JPEG"), 24), ct(np.stack([DEEP, DEEP]), WindowCenter=40, WindowWidth=400),
+    encapsulated(encode(Image.fromarray(DEEP), "JPEG2000", no_jp2=True), JPEG2000Lossless, 24, 24),
+    nibabel.Nifti1Image(DEEP.astype(np.int16)[:, :, None] - 1000, np.eye(4)).to_bytes(),
+    gzip.compress(nibabel.Nifti1Image(DEEP.astype(np.int16)[:, :, None], np.eye(4)).to_bytes()),
+]  # fmt: skip
+WINDOW = Window(1000, 2400)
+
+
+def slice_or_refusal(source: bytes, **options: Any) -> Slice | None:
+    try:
+        read_place(source)
+    except SliceError:
+        pass
+    try:
+        return read_slice(source, **options)
+    except SliceError as error:
+        assert error.found and error.remedy and str(error).isprintable()
+        return None
+
+
+def test_the_seeds_are_read() -> None:
+    assert len(SEEDS) >= 20
+    assert all(slice_or_refusal(seed, frame=0, window=WINDOW) is not None for seed in SEEDS)
+
+
+@given(
+    seed=st.sampled_from(SEEDS),
+    flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=6),
+    near_start=st.booleans(),
+    length=st.none() | st.floats(0, 1),
+    frame=st.none() | st.integers(0, 2),
+)
+@settings(deadline=4000, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+def test_damage_gives_a_slice_or_a_refusal(
+    seed: bytes, flips: list[tuple[float, int]], near_start: bool, length: float | None, frame: int | None
+) -> None:
+    damaged = bytearray(seed)
+    reach = min(len(damaged), 700) if near_start else len(damaged)
+    for place, value in flips:
+        damaged[min(int(place * reach), len(damaged) - 1)] = value
+    slice_or_refusal(bytes(damaged if length is None else damaged[: int(length * len(damaged))]), frame=frame)
+
+
+@given(
+    seed=st.sampled_from(SEEDS),
+    number=st.sampled_from([0, 1, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF]),
+    place=st.integers(0, 600),
+    order=st.sampled_from(["little", "big"]),
+)
+@settings(deadline=4000, max_examples=300)
+def test_headers_that_lie_give_a_slice_or_a_refusal(seed: bytes, number: int, place: int, order: Any) -> None:
+    width = 2 if number <= 0xFFFF else 4
+    place %= len(seed)
+    slice_or_refusal(seed[:place] + number.to_bytes(width, order) + seed[place + width :], frame=0)
+
+
+@given(keep=st.floats(0.3, 0.97), seed=st.sampled_from(SEEDS))
+@settings(deadline=4000, max_examples=150)
+def test_truncation_never_passes(keep: float, seed: bytes) -> None:
+    whole = slice_or_refusal(seed, frame=0, window=WINDOW)
+    cut = slice_or_refusal(seed[: int(keep * len(seed))], frame=0, window=WINDOW)
+    assert whole is not None
+    assert cut is None or np.array_equal(cut.pixels, whole.pixels)  # what was lost was not of this frame
+
+
+deep = arrays(np.uint16, (9, 7), elements=st.integers(0, 4000))
+
+
+@given(deep)
+@settings(deadline=None, max_examples=40)
+def test_one_array_reads_the_same_however_stored(values: np.ndarray) -> None:
+    def pixels(content: bytes) -> np.ndarray | None:
+        read = slice_or_refusal(content, window=WINDOW)
+        return None if read is None else read.pixels
+
+    expected = pixels(ct(values, RescaleIntercept=None, RescaleSlope=None))
+    for other in (encode(Image.fromarray(values)), tiff(values), encode(Image.fromarray(values), "TIFF")):
+        assert np.array_equal(pixels(other), expected) if expected is not None else pixels(other) is None
+
+
+@given(deep)
+@settings(deadline=None, max_examples=40)
+def test_complement_and_refactored_rescale(values: np.ndarray) -> None:
+    signed = values.astype(np.int16)
+    plain = read_slice(ct(signed), window=WINDOW).pixels
+    for other in (
+        ct(signed * 2, RescaleSlope=0.5),
+        ct(signed + 1000, RescaleIntercept=-2024),
+        ct(signed, RescaleSlope="1.0", RescaleIntercept="-1024.0"),
+    ):
+        assert np.array_equal(read_slice(other, window=WINDOW).pixels, plain)
+    # A complement about the window's middle, MONOCHROME1, shows the same picture, to the rounding of halves.
+    mirrored = ct(2 * 1000 - 1 + 2 * 1024 - signed, PhotometricInterpretation="MONOCHROME1")
+    turned = read_slice(mirrored, window=WINDOW).pixels
+    assert np.abs(turned.astype(int) - plain).max() <= 1
+
+
+def test_memory_of_a_seed_is_not_kept() -> None:
+    stream = io.BytesIO(SEEDS[0])
+    read_slice(stream)
+    assert stream.tell() > 0 and not stream.closed

@@ -1,0 +1,139 @@
+"""Every option that training offers, run end to end on a tiny corpus: corpus in, sealed checkpoint out.
+
+`make test-options` runs all of the cases; the suite runs the first few. An option or choice that no case names is an
+error, so that none is offered untried.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas
+import pytest
+from accelerate.state import AcceleratorState, GradientState
+from PIL import Image
+
+from ct_xception.checkpoint import EVALUATION, METRICS, MODEL, SIDE_FILE
+from ct_xception.imaging.transforms import FILTERS
+from ct_xception.model.configuration import BACKBONES
+from ct_xception.phantom.corpus import generate_phantom
+from ct_xception.pipeline.run import main
+from ct_xception.serving.classifier import Classifier
+from ct_xception.training.options import PROTOCOLS, TRACKERS, build_parser
+
+BASE = "--weights none --image_size 64 --epochs 1 --batch_size 8 --explained 0 --no-audit --workers 0 --threads 1"
+# What a case cannot name: these are about where, and the hub's and the folds' own tests run them.
+ELSEWHERE = {"help", "push_to_hub", "private", "only_fold", "resume", "output_dir"}
+QUICK = [
+    "--backbone xception41p --loss bce --schedule constant --sampling patients --optimizer sgd --learning_rate 0.01",
+    "--loss focal --focal_gamma 1.5 --schedule linear --metric auroc --mixup 0.2 --class_weights balanced --audit",
+]
+CASES = [
+    *QUICK,
+    "--backbone xception65p --schedule polynomial --metric accuracy --optimizer adam --body_rate 1 --weight_decay 0",
+    "--backbone xception41 --schedule cosine_with_restarts --metric balanced_accuracy --optimizer rmsprop",
+    "--backbone xception65 --schedule cosine --metric macro_f1 --sampling balanced --dropout 0 --label_smoothing 0",
+    "--backbone xception71 --loss cross_entropy --metric loss --sampling shuffle --class_weights none --ema 0",
+    "--backbone legacy_xception --epochs 3 --freeze_epochs 1 --warmup_epochs 0 --accumulation 2 --clip_norm 0 "
+    "--patience 1 --mixed_precision no",
+    "--mixed_precision bf16 --filters median clahe --no-body_crop --augment rotation=5 flip=0 --explained 2 --seed 3",
+    "--trackers tensorboard --workers 2 --window lung --coverage 0.8 --class_groups a={0} b={1}",
+    "--protocols published deduplicated grouped --folds 2 --audit",
+    "--weights {model} --frozen_blocks 3",
+    "--init {model} --replay {corpus} --replay_share 0.3 --margin 1",
+    "--config {recipe}",
+    "--corpus {table} --image_column file --label_column diagnosis --group_column who --series_column of "
+    "--split_column part --mask_column lesion --class_map x={0} y={1} --split_map dev=validation --frame 0 "
+    "--explained 2",
+    "--corpus {plain} --group_pattern ^([^_]+)_ --valid_fraction 0.3 --test_fraction 0.3",
+]
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator() -> Iterator[None]:
+    yield
+    _forget_accelerator()
+
+
+def _forget_accelerator() -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the cases' names in braces stand for: corpora of two classes in three layouts, a recipe, class names."""
+    folder = tmp_path_factory.mktemp("corpora")
+    corpus = generate_phantom(folder / "tree", patients=24, slices_per_patient=2, size=64, classes=2)
+    table = pandas.read_csv(corpus / "metadata.csv")
+    first, second = sorted(table["label"].unique())
+    _write_plain(folder / "plain", corpus, table)
+    _write_table(folder / "table.csv", corpus, table, {first: "x", second: "y"})
+    (folder / "recipe.yaml").write_text("epochs: 1\nlabel_smoothing: 0.2\naugment: {gamma: 0.2}\n")
+    return {"corpus": str(corpus), "plain": str(folder / "plain"), "table": str(folder / "table.csv")} | {
+        "recipe": str(folder / "recipe.yaml"),
+        "0": shlex.quote(first),
+        "1": shlex.quote(second),
+    }
+
+
+def _write_plain(folder: Path, corpus: Path, table: pandas.DataFrame) -> None:
+    for row in table.itertuples():
+        (folder / row.label).mkdir(parents=True, exist_ok=True)
+        Image.open(corpus / row.file_name).save(folder / row.label / f"{row.patient}_{row.Index}.png")
+
+
+def _write_table(file: Path, corpus: Path, table: pandas.DataFrame, labels: dict[str, str]) -> None:
+    names = {"file_name": "file", "label": "diagnosis", "patient": "who", "series": "of", "split": "part"}
+    own = table.rename(columns=names | {"mask": "lesion"})
+    own["file"] = [str(corpus / name) for name in own["file"]]
+    own["lesion"] = [str(corpus / name) if isinstance(name, str) and name else None for name in own["lesion"]]
+    own["diagnosis"], own["part"] = own["diagnosis"].map(labels), own["part"].replace({"valid": "dev"})
+    own.to_csv(file, index=False)
+
+
+@pytest.fixture(scope="module")
+def trained(names: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A checkpoint of two classes, for the cases that begin with one."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    assert main([*shlex.split(BASE), "--corpus", names["corpus"], "--output_dir", str(run)]) == 0
+    return str(run / MODEL)
+
+
+def test_no_option_or_choice_is_offered_untried() -> None:
+    words = shlex.split(" ".join([BASE, "--corpus", *CASES]))
+    for action in build_parser()._actions:
+        if action.dest in ELSEWHERE:
+            continue
+        assert set(action.option_strings) & set(words), f"no case tries --{action.dest}"
+        for choice in action.choices or ():
+            tried = f"--{action.dest} {choice}"
+            assert choice == "fp16" or any(f"{tried} " in f"{case} " for case in CASES), f"no case tries {tried}"
+    assert set(BACKBONES) | set(FILTERS) | set(PROTOCOLS) <= set(words) and set(TRACKERS) & set(words)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.replace("--", "").replace(" ", "_")[:60])
+def test_an_option_ends_in_a_whole_checkpoint(
+    case: str, names: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest, sample_slices: list[Path]
+) -> None:
+    if case not in QUICK and not os.environ.get("CT_XCEPTION_TEST_OPTIONS"):
+        pytest.skip("slow; make test-options runs every case")
+    model = request.getfixturevalue("trained") if "{model}" in case else ""
+    _forget_accelerator()  # of the checkpoint just trained
+    given = case.format(
+        *(names[str(index)] for index in range(2)),
+        model=model,
+        **{key: value for key, value in names.items() if key.isalpha()},
+    )
+    base = BASE.replace("--weights none ", "") if "{model}" in case else BASE
+    words = [*shlex.split(base), "--corpus", names["corpus"], *shlex.split(given)]
+    assert main([*words, "--output_dir", str(tmp_path / "run")]) == 0
+    folder = tmp_path / "run" / MODEL
+    metrics, side = (json.loads((folder / name).read_text()) for name in (f"{EVALUATION}/{METRICS}", SIDE_FILE))
+    assert metrics["n"] > 0 and f"{EVALUATION}/{METRICS}" in side["manifest"]
+    answer = Classifier.from_pretrained(folder, gate=False)(sample_slices[0])
+    assert sum(answer.probabilities.values()) == pytest.approx(1)

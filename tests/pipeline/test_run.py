@@ -1,0 +1,31 @@
+"""How a run begins: its process is set up before anything is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ct_xception.errors import InputError
+from ct_xception.pipeline import run
+from ct_xception.training.options import TrainConfig
+
+
+def test_training_keeps_freed_memory_and_shares_the_cores_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the benchmark of training measures is what a user gets: both call `set_up_process`."""
+    done: list[str] = []
+    monkeypatch.setattr("ct_xception.training.memory.keep_freed_memory", lambda: done.append("memory"))
+    monkeypatch.setattr(
+        "ct_xception.training.loop.share_cores", lambda config: done.append(f"{config.threads} threads")
+    )
+
+    def stop(*_: object) -> None:
+        done.append("run folder")
+        raise InputError("stopped.")
+
+    monkeypatch.setattr(run, "_open_run", stop)
+    with pytest.raises(InputError, match="stopped"):
+        run.build(TrainConfig(corpus="phantom", threads=1, output_dir=str(tmp_path)), "")
+    assert sorted(done[:2]) == ["1 threads", "memory"] and done[2:] == ["run folder"]
