@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from ct_xception.errors import SliceError
+from ct_xception.files import dump_json
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.reader import decode_place, decode_slice
 from ct_xception.imaging.slice import MAX_PIXELS, Slice
@@ -178,7 +179,7 @@ class _Child:
 
 
 def _send(stream: BinaryIO, header: dict[str, Any], body: bytes) -> None:
-    told = json.dumps(header).encode()
+    told = dump_json(header).encode()
     stream.write(_HEAD.pack(len(told), len(body)))
     stream.write(told)
     stream.write(body)
