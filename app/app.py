@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import gradio as gr
-from ct_xception_app import about, doors, words
+from ct_xception_app import about, api, words
 from ct_xception_app.actions import NAME_EMPTY_PLACES, Page
 from ct_xception_app.cases import Study
 from ct_xception_app.feedback import FOLDER_VARIABLE, HUB_VARIABLE, FeedbackFolder
@@ -44,7 +44,7 @@ def build_demo(checkpoint: str | Path, *, reviews: FeedbackFolder | None = None)
                     reviewing = build_review(classifier.label_names) if reviews is not None else None
             with gr.Tab("About this model", elem_id="about-tab"):
                 gr.Markdown(about.card_text(classifier), latex_delimiters=[], elem_id="about")
-        doors.add_api(demo, classifier)
+        api.add_api(demo, classifier)
         gr.HTML(f'<p role="note">{RESEARCH_USE}</p>', elem_id="notice")
         Page(study, inputs, outputs, reviewing, reviews).connect()
         demo.load(None, js=NAME_EMPTY_PLACES)
@@ -82,15 +82,15 @@ def launch(demo: gr.Blocks, *, host: str = "127.0.0.1", port: int = 7860, wait: 
             ssr_mode=False,
             quiet=True,
             prevent_thread_lock=True,
-            app_kwargs={"routes": doors.routes(demo)},
-            mcp_server=doors.has_mcp(),
+            app_kwargs={"routes": api.routes(demo)},
+            mcp_server=api.has_mcp(),
         )
     except OSError as error:
         raise InputError(f"port {port} of {host} is taken or forbidden; choose another with --port.") from error
     if wait:
         print(f"The page is at {demo.local_url} (Ctrl-C stops it).", flush=True)
-        if not doors.has_mcp():
-            print(doors.WITHOUT_MCP, flush=True)
+        if not api.has_mcp():
+            print(api.WITHOUT_MCP, flush=True)
         demo.block_thread()
 
 

@@ -183,7 +183,7 @@ def _acquisition(content: bytes) -> dict[str, str]:
     """Who and what was scanned, where a DICOM file says so."""
     if content[128:132] != b"DICM":
         return {}
-    from ct_xception.imaging.dicom import read_acquisition
+    from ct_xception.imaging.decoders.dicom import read_acquisition
 
     try:
         return read_acquisition(content)

@@ -136,14 +136,14 @@ def _told(folder: Path, why: str) -> str:
     return str(folder)
 
 
-def load_classifier(checkpoint: str | None, runtime: str = "torch", *, gate: bool = True) -> Classifier:
+def load_classifier(checkpoint: str | None, runtime: str = "torch", *, overrule_gate: bool = False) -> Classifier:
     """The predictor of a checkpoint, named as for `checkpoint_of`."""
     path = checkpoint_of(checkpoint)
     from ct_xception.serving.classifier import Classifier
 
     if runtime == "torch":  # the others start without transformers, and draw no bars
         hide_loading_bars()
-    return Classifier.from_pretrained(path, runtime, gate=gate)
+    return Classifier.from_pretrained(path, runtime, overrule_gate=overrule_gate)
 
 
 def hide_loading_bars() -> None:

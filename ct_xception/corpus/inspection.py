@@ -112,7 +112,7 @@ def _identify(content: Path | bytes, name: str) -> Inspected:
         stream.seek(0)
         if not is_dicom(stream):
             return Inspected(digest.hexdigest())
-    from ct_xception.imaging.dicom import classify_dicom, read_header
+    from ct_xception.imaging.decoders.dicom import classify_dicom, read_header
 
     try:
         header = read_header(content)

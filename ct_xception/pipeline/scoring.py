@@ -26,7 +26,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.command_line import DONE, SOME_REFUSED, Parser, run_program
+from ct_xception.command_line import BAD_INPUT, DONE, SOME_REFUSED, Parser, run_program
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.files import atomic_path, dump_json, read_json, sha256_file, write_json
 from ct_xception.text import RESEARCH_USE
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from accelerate import PartialState
     from datasets import Dataset
 
+    from ct_xception.imaging.slice import Slice
     from ct_xception.serving.classifier import Classifier, Prediction
 
 PLAN, KEY = "plan.json", b"ct_xception.scoring"
@@ -141,7 +142,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def score(options: argparse.Namespace) -> int:
     """Do one process's share; the main one joins the shards when all are there. Raises InputError.
 
-    Gives the exit code of a process that is alone: SOME_REFUSED where rows say why there is no answer in them.
+    Gives the exit code of a process that is alone: SOME_REFUSED where rows say why there is no answer in them,
+    BAD_INPUT where all do.
     """
     state = join_processes()
     scoring, classifier = _prepare(options, str(state.device))
@@ -149,7 +151,7 @@ def score(options: argparse.Namespace) -> int:
         _say(state, f"left out: {scoring.work.left_out}.")
     if _is_done(scoring):
         _say(state, f"{printable(scoring.output)}: scored already, nothing is left to do.")
-        return SOME_REFUSED if _refused(scoring) else DONE
+        return _exit_code(scoring)
     if state.is_main_process:
         _open_shards(scoring)
     state.wait_for_everyone()
@@ -167,7 +169,12 @@ def score(options: argparse.Namespace) -> int:
         _report(scoring, scored, time.monotonic() - started, state.num_processes)
     state.wait_for_everyone()
     state.destroy_process_group()
-    return SOME_REFUSED if _refused(scoring) else DONE
+    return _exit_code(scoring)
+
+
+def _exit_code(scoring: Scoring) -> int:
+    refused = _refused(scoring)
+    return DONE if not refused else BAD_INPUT if refused == len(scoring.work.sources) else SOME_REFUSED
 
 
 def _say(state: PartialState, sentence: str) -> None:
@@ -316,17 +323,15 @@ def _answers(scoring: Scoring, classifier: Classifier, rows: range) -> Iterator[
 
     given, size = scoring.options["window"], scoring.options["batch_size"]
     window, frame = None if given is None else parse_window(given), scoring.options["frame"]
-    for start in range(0, len(rows), size):
-        slices: list[Any] = []
-        for row in rows[start : start + size]:
-            try:
-                name = scoring.work.sources[row]
-                slices.append(classifier.read(scoring.work.item(row), window=window, frame=frame, name=name))
-            except SliceError as error:
-                slices.append(error)
-        readable = [one for one in slices if not isinstance(one, SliceError)]
-        found = classifier.predict_many(readable, batch_size=size)
-        yield from (one if isinstance(one, SliceError) else next(found) for one in slices)
+
+    def read(row: int) -> Slice | SliceError:
+        try:
+            name = scoring.work.sources[row]
+            return classifier.read(scoring.work.item(row), window=window, frame=frame, name=name)
+        except SliceError as error:
+            return error
+
+    return classifier.predict_many(map(read, rows), batch_size=size)
 
 
 def _table(
@@ -334,14 +339,14 @@ def _table(
 ) -> pyarrow.Table:
     """A row a slice: source, the corpus's own columns, label, p CLASS for each, what rules and gate say, refused.
 
-    `label` and the probabilities are null where `refused` holds the reader's reason. A slice that the gate refuses
-    keeps its figures, with `gate` and `gate_reasons` beside them.
+    `label` and all figures are null where `refused` holds the reader's reason, or the input gate's.
     """
     import pyarrow
 
     text, number = pyarrow.string(), pyarrow.float64()
-    known = [None if isinstance(answer, SliceError) else answer for answer in answers]
-    gates = [answer and answer.gate for answer in known]
+    read = [None if isinstance(answer, SliceError) else answer for answer in answers]
+    known = [None if answer is None or answer.refusal else answer for answer in read]
+    gates = [answer and answer.gate for answer in read]
     columns: dict[str, Any] = {"source": pyarrow.array([scoring.work.sources[row] for row in rows], text)}
     for name, values in scoring.work.columns.items():
         columns[name] = pyarrow.array([values[row] for row in rows], text)
@@ -353,10 +358,15 @@ def _table(
     columns["abstained"] = pyarrow.array([answer and answer.abstained for answer in known], pyarrow.bool_())
     columns["gate"] = pyarrow.array([gate and gate.verdict for gate in gates], text)
     columns["gate_reasons"] = pyarrow.array([gate and "; ".join(gate.reasons) for gate in gates], text)
-    columns["notes"] = pyarrow.array([answer and "; ".join(answer.notes) for answer in known], text)
-    reasons = [str(answer) if isinstance(answer, SliceError) else None for answer in answers]
-    columns["refused"] = pyarrow.array(reasons, text)
+    columns["notes"] = pyarrow.array([answer and "; ".join(answer.notes) for answer in read], text)
+    columns["refused"] = pyarrow.array([_why_refused(answer) for answer in answers], text)
     return pyarrow.table(columns)
+
+
+def _why_refused(answer: Prediction | SliceError) -> str | None:
+    if isinstance(answer, SliceError):
+        return str(answer)
+    return f"refused by the input gate: {'; '.join(answer.refusal)}" if answer.refusal else None
 
 
 # After the work

@@ -19,7 +19,7 @@ from ct_xception.corpus.summary import is_generated, is_public
 from ct_xception.evaluation.baselines import BASELINE_TITLES
 from ct_xception.evaluation.continuity import WITHOUT_TWINS
 from ct_xception.evaluation.explanations import NEAR
-from ct_xception.explain.method import COMPARED, RANDOMISED_BELOW
+from ct_xception.explain.budget import COMPARED, RANDOMISED_BELOW
 from ct_xception.explain.methods import METHODS
 from ct_xception.publish.verify import Evidence
 from ct_xception.serving.catalogue import RUNTIMES

@@ -17,7 +17,6 @@ from ct_xception.errors import InputError, SliceError
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.archive import hold_all
-from ct_xception.serving.gate import REFUSED
 from ct_xception.serving.series import Member, Series
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ class SliceAnswer:
     @property
     def probabilities(self) -> Mapping[str, float] | None:
         """Of every class; None where the slice could not be read, or the gate refused it."""
-        return None if self.record is None or self.gate == REFUSED else self.record["probabilities"]
+        return (self.record or {}).get("probabilities") or None
 
 
 def answer_series(

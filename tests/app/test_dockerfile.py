@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ct_xception_app import doors
+from ct_xception_app import api
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "app" / "Dockerfile"
@@ -59,7 +59,7 @@ def test_what_it_copies_is_there_and_reaches_the_build() -> None:
 def test_its_health_is_that_of_the_inference_route() -> None:
     (check,) = of("HEALTHCHECK")
     command = json.loads(check[check.index("CMD") + 3 :])
-    assert doors.INFERENCE in command[-1] and f":{of('EXPOSE')[0]}" in command[-1]
+    assert api.INFERENCE in command[-1] and f":{of('EXPOSE')[0]}" in command[-1]
     compile(command[-1], "HEALTHCHECK", "exec")
 
 

@@ -12,7 +12,8 @@ import pkgutil
 import re
 
 from ct_xception.errors import InputError
-from ct_xception.explain.method import DEFAULT_METHOD, REGISTERED, Method
+from ct_xception.explain.budget import DEFAULT_METHOD
+from ct_xception.explain.methods.base import REGISTERED, Method
 
 for _file in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_file.name}")

@@ -1,4 +1,4 @@
-"""Other doors into the page's process: a Gradio API, MCP tools, and a route that answers as the Hub's API does.
+"""Other ways into the page's process: a Gradio API, MCP tools, and a route that answers as the Hub's API does.
 
     gradio_client.Client("http://127.0.0.1:7860").predict(handle_file("slice.dcm"), api_name="/predict")
     InferenceClient().image_classification("slice.dcm", model="http://127.0.0.1:7860/image-classification")
@@ -34,8 +34,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from ct_xception.errors import InputError
+from ct_xception.explain.budget import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD, Cancelled
 from ct_xception.explain.explain import Explanation, explain
-from ct_xception.explain.method import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD, Cancelled
 from ct_xception.explain.methods import METHODS
 from ct_xception.explain.overlay import draw_overlay
 from ct_xception.explain.summary import explanation_record
@@ -43,12 +43,11 @@ from ct_xception.files import dump_json
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import parse_window
 from ct_xception.serving.classifier import Classifier, Prediction
-from ct_xception.serving.inference_api import POSTED, Asked, NotAnswered, classify, read_json_request, refusal_of
+from ct_xception.serving.inference_api import POSTED, Asked, NotAnswered, classify, read_json_request
 from ct_xception.serving.text import answer_record
 from ct_xception.text import RESEARCH_USE
 
 INFERENCE, MCP = "/image-classification", "/gradio_api/mcp/"
-TOLD_OF_A_REFUSAL = ("source", "gate", "window", "notes", "model", "notice")
 NETWORK = "network"  # the concurrency group of the API's functions
 HERE = "http://127.0.0.1:7860"
 WITHOUT_MCP = "No MCP tools: the package mcp is not installed (pip install 'gradio[mcp]')."
@@ -94,7 +93,7 @@ def add_api(demo: gr.Blocks, classifier: Classifier) -> None:
     api = Api(classifier)
     for function in (api.predict, api.explain, api.model):
         gr.api(function, concurrency_limit=1, concurrency_id=NETWORK)
-    gr.HTML(how_to(), elem_id="doors")
+    gr.HTML(how_to(), elem_id="api")
     # The page knows its own address only in the browser.
     demo.load(None, js=_TELL_ADDRESS)
 
@@ -166,8 +165,8 @@ class Api:
         """
         slice_ = self._read(file, window, frame)
         prediction = self.classifier(slice_)
-        if reasons := refusal_of(prediction):
-            raise _error(str(NotAnswered(reasons)))
+        if prediction.refusal:
+            raise _error(str(NotAnswered(prediction.refusal)))
         explanation = self._explain(prediction, target, method, budget)
         path = save_pil_to_cache(
             draw_overlay(explanation), cache_dir=get_upload_folder(), name="heat_map", format="png"
@@ -200,12 +199,7 @@ class Api:
             ) from error
 
     def _record(self, prediction: Prediction) -> dict[str, Any]:
-        record = answer_record(prediction, self.name)
-        if reasons := refusal_of(prediction):
-            # Said first, and with no figure that could be taken for an answer.
-            told = {name: record[name] for name in TOLD_OF_A_REFUSAL if name in record}
-            return {"refused": list(reasons), "label": None, "probabilities": {}, **told}
-        return record
+        return answer_record(prediction, self.name)
 
 
 def _error(sentence: str) -> gr.Error:
@@ -404,7 +398,7 @@ class Inference:
 
 _TELL_ADDRESS = """() => {
     const address = location.origin + location.pathname.replace(/\\/+$/, "");
-    document.querySelectorAll("#doors .here").forEach((place) => { place.textContent = address; });
+    document.querySelectorAll("#api .here").forEach((place) => { place.textContent = address; });
 }"""
 
 

@@ -1,4 +1,4 @@
-"""The doors beside the page: the Gradio API, the MCP tools, and the route in the Hub's words, over a real server."""
+"""What stands beside the page: the Gradio API, the MCP tools, and the route in the Hub's words, over a real server."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from typing import Any
 import gradio as gr
 import httpx
 import pytest
-from ct_xception_app import app, doors
-from ct_xception_app.doors import Inference, Limits
+from ct_xception_app import api, app
+from ct_xception_app.api import Inference, Limits
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -185,7 +185,7 @@ class TestGradioApi:
     def test_a_slow_map_is_stopped(
         self, client: Client, sample_slices: list[Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(doors, "LONGEST_SECONDS", -1)
+        monkeypatch.setattr(api, "LONGEST_SECONDS", -1)
         with pytest.raises(AppError, match="occlusion took longer than -1 s; ask for gradcam, or a smaller budget"):
             client.predict(handle_file(sample_slices[0]), method="occlusion", api_name="/explain")
 
@@ -214,24 +214,24 @@ class TestExamples:
     def run(self, code: str, url: str) -> str:
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
-            exec(code.replace(doors.HERE, url).replace("slice.dcm", str(DICOM)), {})
+            exec(code.replace(api.HERE, url).replace("slice.dcm", str(DICOM)), {})
         return said.getvalue()
 
     def test_the_gradio_client(self, url: str, classifier: Classifier) -> None:
-        said = self.run(doors.PYTHON_EXAMPLE, url)
+        said = self.run(api.PYTHON_EXAMPLE, url)
         assert (
             f"{classifier(DICOM).label} {{" in said and "heat_map.png" in said and str(classifier.label_names) in said
         )
 
     def test_the_hub_s_client(self, url: str, classifier: Classifier, online: None) -> None:
-        said = self.run(doors.HUB_EXAMPLE, url)
+        said = self.run(api.HUB_EXAMPLE, url)
         assert said.startswith("[ImageClassificationOutputElement(") and classifier(DICOM).label in said
 
     def test_the_page_shows_them_and_the_documents_too(self, demo: gr.Blocks) -> None:
-        shown = next(block.value for block in demo.blocks.values() if getattr(block, "elem_id", "") == "doors")
-        plain = shown.replace(f'<span class="here">{doors.HERE}</span>', doors.HERE)
+        shown = next(block.value for block in demo.blocks.values() if getattr(block, "elem_id", "") == "api")
+        plain = shown.replace(f'<span class="here">{api.HERE}</span>', api.HERE)
         told = (ROOT / "docs" / "serving.md").read_text()
-        for code in (doors.PYTHON_EXAMPLE, doors.HUB_EXAMPLE, doors.CURL_EXAMPLE):
+        for code in (api.PYTHON_EXAMPLE, api.HUB_EXAMPLE, api.CURL_EXAMPLE):
             assert code in told and code.replace("'", "&#x27;").replace('"', "&quot;") in plain
 
 
@@ -241,7 +241,7 @@ class TestInferenceRoute:
     ) -> None:
         from huggingface_hub import InferenceClient
 
-        route = f"{url}{doors.INFERENCE}"
+        route = f"{url}{api.INFERENCE}"
         for path in (sample_slices[0], DICOM):
             found, expected = InferenceClient().image_classification(str(path), model=route), classifier(path)
             assert [one.label for one in found] == list(expected.probabilities)
@@ -251,21 +251,21 @@ class TestInferenceRoute:
     def test_bytes_of_any_content_type(self, url: str, classifier: Classifier, sample_slices: list[Path]) -> None:
         content, expected = sample_slices[1].read_bytes(), classifier(sample_slices[1]).probabilities
         for kind in ("image/png", "application/octet-stream", "application/x-www-form-urlencoded", "application/dicom"):
-            found = httpx.post(f"{url}{doors.INFERENCE}", content=content, headers={"Content-Type": kind})
+            found = httpx.post(f"{url}{api.INFERENCE}", content=content, headers={"Content-Type": kind})
             assert found.status_code == 200 and scores(found.json()) == pytest.approx(expected, abs=ROUNDING)
             assert found.headers["x-notice"] == RESEARCH_USE and found.headers["cache-control"] == "no-store"
 
     def test_the_window_asked_for(self, url: str, classifier: Classifier) -> None:
         from ct_xception.imaging.windows import Window
 
-        found = httpx.post(f"{url}{doors.INFERENCE}?window=40/400&top_k=1", content=DICOM.read_bytes()).json()
+        found = httpx.post(f"{url}{api.INFERENCE}?window=40/400&top_k=1", content=DICOM.read_bytes()).json()
         expected = classifier(DICOM, window=Window(40, 400))
         assert found == [
             {"label": expected.label, "score": pytest.approx(expected.probabilities[expected.label], abs=ROUNDING)}
         ]
 
     def test_who_asks_without_a_file_is_told_what_this_is(self, url: str, classifier: Classifier) -> None:
-        told = httpx.get(f"{url}{doors.INFERENCE}").json()
+        told = httpx.get(f"{url}{api.INFERENCE}").json()
         assert told["task"] == "image-classification" and told["classes"] == classifier.label_names
         assert "POST" in told["how"] and told["limits"]["bytes"] == 64 * 2**20 and told["notice"] == RESEARCH_USE
 
@@ -283,19 +283,19 @@ class TestInferenceRoute:
     def test_a_bad_request_gets_one_sentence(
         self, url: str, content: bytes, kind: str, query: str, status: int, words: str
     ) -> None:
-        found = httpx.post(f"{url}{doors.INFERENCE}{query}", content=content, headers={"Content-Type": kind})
+        found = httpx.post(f"{url}{api.INFERENCE}{query}", content=content, headers={"Content-Type": kind})
         assert found.status_code == status and words in found.json()["error"]
         assert str(ROOT) not in found.text and found.json()["error"].count("\n") == 0
 
     def test_other_methods_and_other_paths_stay_gradio_s(self, url: str) -> None:
-        assert httpx.put(f"{url}{doors.INFERENCE}", content=b"x").status_code == 405
+        assert httpx.put(f"{url}{api.INFERENCE}", content=b"x").status_code == 405
         assert "<!doctype html>" in httpx.get(url).text.lower()
 
 
 class TestTheGate:
     def test_what_it_refuses_has_reasons_and_no_answer(self, refusing: Classifier, sample_slices: list[Path]) -> None:
-        api = doors.Api(refusing)
-        record = api._record(refusing(sample_slices[0]))
+        functions = api.Api(refusing)
+        record = functions._record(refusing(sample_slices[0]))
         assert list(record)[0] == "refused" and record["refused"] == ["a colour photograph", "no body outline"]
         assert record["label"] is None and record["probabilities"] == {} and record["gate"]["verdict"] == "refused"
         shares = set(refusing(sample_slices[0]).probabilities.values())
@@ -304,9 +304,9 @@ class TestTheGate:
     def test_there_is_no_map_of_it(
         self, refusing: Classifier, sample_slices: list[Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(doors, "_uploaded", lambda file: (sample_slices[0], "x.png"))
+        monkeypatch.setattr(api, "_uploaded", lambda file: (sample_slices[0], "x.png"))
         with pytest.raises(gr.Error, match="not answered: a colour photograph; no body outline"):
-            doors.Api(refusing).explain(file=None)  # type: ignore[arg-type]
+            api.Api(refusing).explain(file=None)  # type: ignore[arg-type]
 
 
 # The route without a server, to reach its limits
@@ -333,7 +333,7 @@ class TestLimits:
     def held(self, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         """Answers wait until the event is set."""
         hold = threading.Event()
-        monkeypatch.setattr(doors, "classify", lambda *_, **__: hold.wait(20) and [{"label": "a", "score": 1.0}])
+        monkeypatch.setattr(api, "classify", lambda *_, **__: hold.wait(20) and [{"label": "a", "score": 1.0}])
         return hold
 
     def test_a_large_body(self, classifier: Classifier) -> None:
@@ -453,15 +453,15 @@ async def _respond(classifier: Classifier, limits: Limits, body: Any) -> tuple[i
 class TestMcp:
     @pytest.fixture(autouse=True)
     def _needs_mcp(self) -> None:
-        if not doors.has_mcp():
-            pytest.skip(doors.WITHOUT_MCP)
+        if not api.has_mcp():
+            pytest.skip(api.WITHOUT_MCP)
 
     def speak(self, url: str, what: Callable[[Any], Any]) -> Any:
         from mcp import ClientSession
         from mcp.client.streamable_http import streamablehttp_client
 
         async def run() -> Any:
-            async with streamablehttp_client(f"{url}{doors.MCP}") as (read, write, _):
+            async with streamablehttp_client(f"{url}{api.MCP}") as (read, write, _):
                 async with ClientSession(read, write) as session:
                     await session.initialize()
                     return await what(session)

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from ct_xception.errors import SliceError
+from ct_xception.imaging.decoders.pictures import is_flat, refusing, span
+from ct_xception.imaging.decoders.tiff import MAX_PAGES
 from ct_xception.imaging.outline import outline_in_hu
-from ct_xception.imaging.pictures import is_flat, refusing, span
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.slice import Slice, check_pixels, choose_frame
-from ct_xception.imaging.tiff import MAX_PAGES
 from ct_xception.imaging.windows import WINDOWS, Window, apply_window
 
 if TYPE_CHECKING:
