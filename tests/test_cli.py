@@ -441,7 +441,7 @@ def test_validation_is_what_training_carved_or_refused(
     def measure(*_: object, **__: object) -> None:
         raise InputError("measured.")
 
-    monkeypatch.setattr("ct_xception.evaluation.measure.evaluate_checkpoint", measure)
+    monkeypatch.setattr("ct_xception.evaluation.measure.evaluate", measure)
     assert run("evaluate", checkpoint, *options, "--split", "test") == 2  # a published test split is what it is
     assert "measured" in capsys.readouterr().err
 

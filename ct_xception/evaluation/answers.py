@@ -117,6 +117,37 @@ def answer_items(
     return Answers(np.asarray(rows, dtype=np.float64).reshape(-1, len(label_names)), refused, verdicts)
 
 
+@dataclass(frozen=True, eq=False)
+class Share:
+    """This process's part of the work: `number` of `count`, and what gathers what each found, in order, on all."""
+
+    number: int = 0
+    count: int = 1
+    gather: Callable[[Any], list[Any]] = lambda found: [found]
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes."""
+        return self.number == 0
+
+
+ALONE = Share()
+
+
+def answer_share(
+    dataset: Dataset,
+    answer_batch: AnswerBatch,
+    share: Share,
+    *,
+    batch_size: int = 16,
+    progress: str | None = None,
+) -> Answers:
+    """The answers to all of a split, in its order, on every process; each has asked its share."""
+    rows = np.array_split(np.arange(len(dataset)), share.count)[share.number]
+    own, names = dataset.select(rows), dataset.features["label"].names
+    return join_answers(share.gather(answer_items(own, answer_batch, names, batch_size=batch_size, progress=progress)))
+
+
 def read_rows(
     classifier: Classifier,
     dataset: Dataset,
@@ -155,13 +186,8 @@ def file_of(item: Item) -> bytes | str:
     return image["path"] if image.get("bytes") is None else image["bytes"]
 
 
-def predictor_answers(
-    checkpoint: str | Path, *, device: str = "cpu", window: Window | None = None, frame: int | None = None
-) -> AnswerBatch:
+def predictor_answers(classifier: Classifier, *, window: Window | None = None, frame: int | None = None) -> AnswerBatch:
     """Our predictor as a function of a batch: reader, body crop, eval transform, network."""
-    from ct_xception.serving.classifier import Classifier
-
-    classifier = Classifier.from_pretrained(checkpoint, device=device)
 
     def answer(batch: Sequence[Item]) -> list[Answer]:
         slices: list[Any] = []

@@ -15,21 +15,15 @@ if TYPE_CHECKING:
 
 def predictor(context: Context, folder: Path) -> AnswerBatch:
     from ct_xception.evaluation.answers import predictor_answers
+    from ct_xception.serving.classifier import Classifier
 
-    reading, device = context.config.reading, str(context.accelerator.device)
-    return predictor_answers(folder, device=device, window=reading.window, frame=reading.frame)
+    classifier = Classifier.from_pretrained(folder, device=str(context.accelerator.device))
+    return predictor_answers(classifier, window=context.config.reading.window, frame=context.config.reading.frame)
 
 
 def ask(context: Context, items: Dataset, answer: AnswerBatch, title: str) -> Answers:
     """The answers to all items, in their order, on every process; each has asked its share."""
-    import numpy as np
-    from accelerate.utils import gather_object
+    from ct_xception.evaluation.answers import answer_share
 
-    from ct_xception.evaluation.answers import answer_items, join_answers
-
-    accelerator = context.accelerator
-    share = np.array_split(np.arange(len(items)), accelerator.num_processes)[accelerator.process_index]
-    progress = title if accelerator.is_main_process else None
-    size = context.config.batch_size
-    found = answer_items(items.select(share), answer, context.label_names, batch_size=size, progress=progress)
-    return join_answers(gather_object([found]))
+    progress = title if context.accelerator.is_main_process else None
+    return answer_share(items, answer, context.share, batch_size=context.config.batch_size, progress=progress)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from ct_xception.audit.overlap import Overlap, SplitCorpus
     from ct_xception.audit.report import Audit
+    from ct_xception.evaluation.answers import Share
     from ct_xception.training.options import TrainConfig
     from ct_xception.training.replay import OldCorpus
 
@@ -40,6 +41,16 @@ class Context:
     def label_names(self) -> list[str]:
         """The class names in index order."""
         return self.splits["train"].features["label"].names
+
+    @property
+    def share(self) -> Share:
+        """This process's part of what is answered."""
+        from accelerate.utils import gather_object
+
+        from ct_xception.evaluation.answers import Share
+
+        accelerator = self.accelerator
+        return Share(accelerator.process_index, accelerator.num_processes, lambda found: gather_object([found]))
 
     @property
     def folder(self) -> Path:
