@@ -13,6 +13,7 @@ import pkgutil
 
 from ct_xception.errors import InputError
 from ct_xception.serving.runtime import REGISTERED, Exported, Runtime
+from ct_xception.text import unknown
 
 DEFAULT_RUNTIME = "torch"
 
@@ -26,5 +27,5 @@ EXPORTED: dict[str, Exported] = {name: runtime for name, runtime in RUNTIMES.ite
 def find_runtime(name: str) -> Runtime:
     """The runtime of this name. Raises InputError."""
     if name not in RUNTIMES:
-        raise InputError(f"runtime {name!r} is unknown; choose from {', '.join(RUNTIMES)}.")
+        raise InputError(unknown("runtime", name, RUNTIMES))
     return RUNTIMES[name]
