@@ -197,10 +197,10 @@ function fatOf(scene, shape, beyond) {
   }
   const spread = Math.max(1, deviation(select(scene.pixels, rim)));
   const deeper = fat <= Math.max(DIM, DARKER * muscle) && muscle - fat > LAYERS * spread && walled > WALL;
-  const firm = fat <= DARKER * muscle && beyond <= AROUND && walled > SOLID_WALL && whole > LIT;
+  const grainless = quartiles(select(scene.pixels, band(shape.mask, 1, 4))) <= GRAINLESS * fat;
+  const firm = (grainless || fat <= DARKER * muscle) && beyond <= AROUND && walled > SOLID_WALL && whole > LIT;
   if (deeper || firm || (beyond <= CLOTHED && whole > FULL) || isLayered(scene, shape.mask)) return "lit";
-  const even = muscle >= WHITE || quartiles(select(scene.pixels, band(shape.mask, 1, 4))) <= GRAINLESS * fat;
-  return spread <= UNEVEN * fat && even ? "even" : "black";
+  return spread <= UNEVEN * fat && (grainless || muscle >= WHITE) ? "even" : "black";
 }
 
 function blackLungs(scene, mask) {

@@ -233,11 +233,11 @@ def _fat(scene: Scene, shape: _Shape, around: float) -> str:
         return "black" if walled < THIN_WALL or share < THIN or grain else "lit"
     spread = max(1.0, float(scene.pixels[rim].std()))
     deeper = fat <= max(DIM, DARKER * muscle) and muscle - fat > LAYERS * spread and walled > WALL
-    firm = fat <= DARKER * muscle and around <= AROUND and walled > SOLID_WALL and share > LIT
+    grainless = _quartiles(scene.pixels[_band(shape.mask, 1, 4)]) <= GRAINLESS * fat
+    firm = (grainless or fat <= DARKER * muscle) and around <= AROUND and walled > SOLID_WALL and share > LIT
     if deeper or firm or (around <= CLOTHED and share > FULL) or _layered(scene, shape.mask):
         return "lit"
-    even = muscle >= WHITE or _quartiles(scene.pixels[_band(shape.mask, 1, 4)]) <= GRAINLESS * fat
-    return "even" if spread <= UNEVEN * fat and even else "black"
+    return "even" if spread <= UNEVEN * fat and (grainless or muscle >= WHITE) else "black"
 
 
 def _black_lungs(scene: Scene, mask: Mask) -> bool:
