@@ -70,10 +70,10 @@ def add_ort(parser: argparse.ArgumentParser) -> None:
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:
     """What runs the network."""
-    from ct_xception.serving.catalogue import RUNTIMES
+    from ct_xception.serving.runtimes import DEFAULT_RUNTIME, RUNTIMES
 
     help_ = "what runs the network; all but torch need `ct-xception export` first (default: torch)"
-    parser.add_argument("--runtime", choices=RUNTIMES, default="torch", help=help_)
+    parser.add_argument("--runtime", choices=RUNTIMES, default=DEFAULT_RUNTIME, help=help_)
 
 
 def add_no_gate(parser: argparse.ArgumentParser) -> None:
