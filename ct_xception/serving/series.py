@@ -206,13 +206,16 @@ def _describe(count: int, places: Sequence[Place]) -> str:
     sizes, thick = {place.size for place in places}, {place.thickness for place in places}
     if len(sizes) == 1 and (size := next(iter(sizes))) is not None:
         said += f" of {size[1]} \u00d7 {size[0]} pixels"
-    told = [one for place in places for one in (sorted(place.positions) or [place.position]) if one is not None]
-    gaps = np.abs(np.diff(told))
+    gaps = np.abs(np.diff([position for place in places for position in _positions_of(place)]))
     if len(gaps) and len({place.normal for place in places}) == 1 and np.median(gaps) > 0:
         said += f", {np.median(gaps):.3g} mm apart"
     if len(thick) == 1 and (thickness := next(iter(thick))):
         said += f", {thickness:.3g} mm thick"
     return said
+
+
+def _positions_of(place: Place) -> Sequence[float]:
+    return sorted(place.positions) or ([] if place.position is None else [place.position])
 
 
 def _place_of(member: Member) -> Place:

@@ -358,7 +358,8 @@ def test_pools_by_hand() -> None:
 def test_refused_and_unreadable_slices_have_no_vote() -> None:
     def said(a: float, verdict: str | None = None) -> SliceAnswer:
         gate = {} if verdict is None else {"gate": {"verdict": verdict, "reasons": ["a photograph"], "score": 9.0}}
-        return SliceAnswer("s", {"label": "a", "probabilities": {"a": a, "b": 1 - a}, **gate})
+        known = {} if verdict == "refused" else {"label": "a", "probabilities": {"a": a, "b": 1 - a}}
+        return SliceAnswer("s", known | gate)
 
     answers = [said(0.6), SliceAnswer("x", error="broken"), said(0.001, "refused"), said(0.8, "doubtful"), said(0.3)]
     together = answer_together(answers, "mean")
