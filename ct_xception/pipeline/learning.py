@@ -25,15 +25,22 @@ def make_checkpoint(context: Context) -> None:
     from ct_xception.training.model_folder import reopen_model_folder, write_model_folder
 
     config, run, folder, accelerator = context.config, context.run, context.folder, context.accelerator
-    records: dict[str, Any] = {"corpus": context.corpus, "split": context.split}
     if (run / MODEL).exists():
         if accelerator.is_main_process:
-            reopen_model_folder(run / MODEL, folder, **records)
+            reopen_model_folder(run / MODEL, folder, corpus=context.corpus, split=context.split)
     else:
         trained = train(context)
         if accelerator.is_main_process:
             shutil.rmtree(folder, ignore_errors=True)
-            write_model_folder(folder, config, context.label_names, trained, command=context.command, **records)
+            write_model_folder(
+                folder,
+                config,
+                context.label_names,
+                trained,
+                corpus=context.corpus,
+                split=context.split,
+                command=context.command,
+            )
     accelerator.wait_for_everyone()
     calibrate(context, folder, context.splits)
     fit_gate(context, folder)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.errors import InputError, WorkError, printable
-from ct_xception.files import atomic_path, read_json, write_json
+from ct_xception.files import atomic_path, write_json
 from ct_xception.pipeline.context import Context
 from ct_xception.pipeline.search_report import report_search, write_trials
 from ct_xception.training.options import METRICS, TrainConfig
@@ -328,9 +328,13 @@ def judge(search: Search, study: optuna.Study) -> tuple[Selection, list[Any]] | 
     alike = [(trial, found[0]) for trial, found in held if np.array_equal(found[1], labels)]
     trials = [trial for trial, _ in alike]
     reference = next((i for i, trial in enumerate(trials) if trial.user_attrs.get(REFERENCE)), None)
-    options: dict[str, Any] = {"reference": reference, "seed": search.options.seed}
     judged = judge_selection(
-        [own for _, own in alike], labels, groups.tolist(), search.options.objectives[0], **options
+        [own for _, own in alike],
+        labels,
+        groups.tolist(),
+        search.options.objectives[0],
+        reference=reference,
+        seed=search.options.seed,
     )
     return judged, trials
 
@@ -370,8 +374,3 @@ def _train_winner(search: Search, record: Mapping[str, Any], winner: Path, comma
     write_json(winner / SEARCH, {name: value for name, value in record.items() if name != "trials"})
     print(f"\nwinner: trial {record['winner']['number']}, now measured on the test split, once, in {winner}")
     build(config, command)
-
-
-def read_record(run: Path) -> dict[str, Any] | None:
-    """What a run folder says of the search that it won; None where it won none."""
-    return read_json(run / SEARCH) if (run / SEARCH).is_file() else None

@@ -61,8 +61,9 @@ def _audit_once(
     if accelerator.is_main_process:
         from ct_xception.audit.audit import audit_corpus
 
-        reading: dict[str, Any] = {"window": config.reading.window, "frame": config.frame}
-        audit = audit_corpus(corpus, seed=config.seed, cache=run / "cache", **reading)
+        audit = audit_corpus(
+            corpus, window=config.reading.window, frame=config.frame, seed=config.seed, cache=run / "cache"
+        )
     told = (None, []) if audit is None else (dict(audit.patients), _problems(corpus, audit))
     patients, problems = broadcast_object_list([told])[0]
     if problems:
@@ -101,8 +102,8 @@ def look_across(context: Context) -> Context:
 
     if context.audit is None or not context.old:
         return context
-    reading: dict[str, Any] = {"window": context.config.reading.window, "frame": context.config.frame}
-    overlaps = find_overlaps(context.corpora, cache=context.run / "cache", **reading)
+    reading = context.config.reading
+    overlaps = find_overlaps(context.corpora, cache=context.run / "cache", window=reading.window, frame=reading.frame)
     findings = overlap_findings(overlaps)
     audit = context.audit.with_findings(findings)
     if findings:

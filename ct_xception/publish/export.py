@@ -156,10 +156,11 @@ def _prepared(
 ) -> Iterator[tuple[int, np.ndarray]]:
     from ct_xception.evaluation.answers import file_of
 
-    asked: dict[str, Any] = {"window": options.window, "frame": options.frame}
     for row, item in enumerate(items):
         try:
-            slice_ = classifier.read(file_of(item), **asked, name=str(item["source"]))
+            slice_ = classifier.read(
+                file_of(item), window=options.window, frame=options.frame, name=str(item["source"])
+            )
         except SliceError:
             continue
         yield row, classifier.prepare(slice_).values

@@ -106,12 +106,12 @@ def _split_as_training_did(
     from ct_xception.corpus.split import PSEUDO_PATIENTS, split_corpus
 
     stated = provenance.get("split", {})
-    how: dict[str, Any] = {"fractions": stated.get("fractions", (0.7, 0.15, 0.15)), "seed": stated.get("seed", 0)}
-    splits, split, _ = split_corpus(corpus, None, **how)
+    fractions, seed = stated.get("fractions", (0.7, 0.15, 0.15)), stated.get("seed", 0)
+    splits, split, _ = split_corpus(corpus, None, fractions=fractions, seed=seed)
     wanted = stated.get("name", split["name"])
     if split["name"] != wanted and stated.get("groups_origin") == PSEUDO_PATIENTS:
         audit = audit_corpus(corpus, window=options.window, frame=options.frame)
-        splits, split, _ = split_corpus(corpus, audit.patients, **how)
+        splits, split, _ = split_corpus(corpus, audit.patients, fractions=fractions, seed=seed)
     if split["name"] != wanted:
         raise InputError(
             "--corpus: its split cannot be made again as training made it, so its test slices may have been trained "
