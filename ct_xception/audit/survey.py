@@ -19,11 +19,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.audit import traits
 from ct_xception.corpus.labels import SPLITS
 from ct_xception.errors import SliceError
+from ct_xception.imaging.body import body_of, mask_box
+from ct_xception.imaging.decoders.dicom import read_acquisition
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
+from ct_xception.text import describe_window
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -135,10 +139,6 @@ def _content(image: Mapping[str, Any]) -> bytes:
 
 
 def _describe(content: bytes, digest: str, slice_: Slice) -> Look:
-    from ct_xception.audit import traits
-    from ct_xception.imaging.body import body_of, mask_box
-    from ct_xception.text import describe_window
-
     pixels = slice_.pixels
     mask = body_of(slice_)
     box = mask_box(mask)
@@ -183,8 +183,6 @@ def _acquisition(content: bytes) -> dict[str, str]:
     """Who and what was scanned, where a DICOM file says so."""
     if content[128:132] != b"DICM":
         return {}
-    from ct_xception.imaging.decoders.dicom import read_acquisition
-
     try:
         return read_acquisition(content)
     except SliceError:  # the pixels were read: what is said beside them is worth less than the audit

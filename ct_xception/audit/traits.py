@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.imaging.body import MIN_THRESHOLD, mask_box, otsu_threshold
+from ct_xception.imaging.decoders.dicom import read_header
 from ct_xception.imaging.decoders.pictures import FORMATS, coloured_pixels
 from ct_xception.imaging.shown import FAT_LOW, judge_window
 from ct_xception.imaging.source import is_dicom
@@ -48,8 +49,6 @@ def file_attributes(content: bytes) -> dict[str, float]:
 
 
 def _describe_dicom(content: bytes) -> dict[str, float]:
-    from ct_xception.imaging.decoders.dicom import read_header
-
     header = read_header(content)
     size = {"width": float(header.columns), "height": float(header.rows), "channels": 1.0, "bit_depth": DICOM_BITS}
     return size | _formats("DICOM") | {"has_alpha": 0.0, "has_palette": 0.0}

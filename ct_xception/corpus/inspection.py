@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ct_xception.corpus.listing import CorpusOptions, Item
 from ct_xception.errors import SliceError
+from ct_xception.imaging.decoders.dicom import classify_dicom, read_header
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.source import is_dicom, open_source
 
@@ -112,8 +113,6 @@ def _identify(content: Path | bytes, name: str) -> Inspected:
         stream.seek(0)
         if not is_dicom(stream):
             return Inspected(digest.hexdigest())
-    from ct_xception.imaging.decoders.dicom import classify_dicom, read_header
-
     try:
         header = read_header(content)
     except SliceError:  # whether it can be read is told by decoding it

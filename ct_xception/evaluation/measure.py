@@ -40,6 +40,8 @@ from ct_xception.evaluation.answers import (
     predictor_answers,
     stock_answers,
 )
+from ct_xception.evaluation.baselines import baseline_figures, write_baselines
+from ct_xception.evaluation.error_page import write_error_page
 from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.explanations import Checked, check_heat_maps, describe, explanation_figures
 from ct_xception.evaluation.figures import draw_evaluation, is_phantom
@@ -73,8 +75,6 @@ def evaluate(evaluation: Evaluation, share: Share = ALONE) -> dict[str, Any]:
         return {}
     metrics = write_evaluation(evaluation, answers, checked)
     if evaluation.outputs.errors is not None:
-        from ct_xception.evaluation.error_page import write_error_page
-
         write_error_page(evaluation, classifier, answers[PREDICTOR])
     return metrics
 
@@ -200,8 +200,6 @@ def _headline(paths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def _baseline_blocks(given: Given) -> dict[str, Any]:
     """The simple rules of every protocol beside the predictor."""
-    from ct_xception.evaluation.baselines import baseline_figures
-
     blocks = {
         name: baseline_figures(
             part.baselines,
@@ -222,8 +220,6 @@ def _write_answers(
     folder: Path, parts: Mapping[str, Part], protocols: Protocols, label_names: Sequence[str], names: Names
 ) -> None:
     """The parquet files; those of an older evaluation that this one has not are removed."""
-    from ct_xception.evaluation.baselines import write_baselines
-
     own, grouped = next(iter(parts.values())), protocols.out_of_fold
     twins = {} if protocols.has_twin is None else {"has_twin": protocols.has_twin}
     for name in (PREDICTIONS_GROUPED, BASELINES, AUDIT, EXPLANATIONS):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ct_xception.imaging.decoder_process import Decoder
 from ct_xception.imaging.decoders.decode import decode_place, decode_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import Source
@@ -25,8 +26,6 @@ def isolate_decoding(processes: int = 1) -> None:
     global _decoder
     if _decoder is None:
         import atexit
-
-        from ct_xception.imaging.decoder_process import Decoder
 
         _decoder = Decoder(processes)
         atexit.register(share_decoding)

@@ -10,6 +10,7 @@ from ct_xception.checkpoint import MODEL
 from ct_xception.checkpoint_files import need_side
 from ct_xception.pipeline.answers import ask, predictor
 from ct_xception.pipeline.context import Context
+from ct_xception.training.distributed import main_first
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -68,7 +69,6 @@ def train(context: Context) -> Trained:
 
 def _slices(context: Context, name: str) -> CachedSlices:
     from ct_xception.training.cache import prepare_slices
-    from ct_xception.training.distributed import main_first
     from ct_xception.training.replay import mix_in
 
     cache, config = context.run / "cache", context.config

@@ -26,9 +26,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.checkpoint import CONFIG, SIDE_FILE, WEIGHTS
 from ct_xception.command_line import BAD_INPUT, DONE, SOME_REFUSED, Parser, run_program
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.files import atomic_path, dump_json, read_json, sha256_file, write_json
+from ct_xception.imaging.source import describe_passed_over, find_files
 from ct_xception.text import RESEARCH_USE
 from ct_xception.training.distributed import join_processes
 
@@ -209,8 +211,6 @@ def _prepare(options: argparse.Namespace, device: str) -> tuple[Scoring, Classif
 
 def _identity(classifier: Classifier) -> str:
     """What decides a checkpoint's answers: its weights, config and side file."""
-    from ct_xception.checkpoint import CONFIG, SIDE_FILE, WEIGHTS
-
     assert classifier.checkpoint is not None
     folder = classifier.checkpoint.folder
     files = [folder / name for name in (CONFIG, WEIGHTS, SIDE_FILE) if (folder / name).is_file()]
@@ -219,8 +219,6 @@ def _identity(classifier: Classifier) -> str:
 
 def _list_folder(folder: Path) -> Work:
     """The readable files of a folder, sorted by name; `source` is the path inside it."""
-    from ct_xception.imaging.source import describe_passed_over, find_files
-
     if not folder.is_dir():
         raise InputError(f"--folder: {printable(folder)} is no folder; name one that holds image or DICOM files.")
     found = find_files(folder)

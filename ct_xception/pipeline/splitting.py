@@ -11,6 +11,7 @@ from ct_xception.checkpoint import CORPUS, OPTIONS, SPLIT
 from ct_xception.errors import CorpusError, InputError, printable
 from ct_xception.files import write_json
 from ct_xception.pipeline.context import Context
+from ct_xception.training.distributed import main_first
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -25,7 +26,6 @@ def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, com
     from ct_xception.corpus.load import corpus_summary, load_corpus, public_report
     from ct_xception.corpus.split import split_corpus
     from ct_xception.statistics.class_groups import partition_classes
-    from ct_xception.training.distributed import main_first
     from ct_xception.training.preflight import check_corpus
     from ct_xception.training.replay import load_old
 

@@ -23,7 +23,10 @@ from numpy.typing import NDArray
 
 from ct_xception.checkpoint import CARD, EXPORT_FORMAT, PREDICTIONS, SIDE_FILE, evaluated
 from ct_xception.checkpoint_files import check_seal, seal
+from ct_xception.corpus.load import CorpusOptions
 from ct_xception.errors import CheckpointError, SliceError, printable
+from ct_xception.evaluation.answers import file_of
+from ct_xception.evaluation.predictions import Names
 from ct_xception.files import atomic_path, read_json, sha256_file, write_json
 from ct_xception.formats.onnx import describe, quantise_onnx, write_onnx, write_openvino
 from ct_xception.publish.clearance import list_files
@@ -33,7 +36,7 @@ from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint, read_provenance
 from ct_xception.serving.classifier import Classifier, softmax
 from ct_xception.serving.runtimes import Network, OnnxNetwork, OpenVinoNetwork, load_network
-from ct_xception.statistics.intervals import describe_figure
+from ct_xception.statistics.intervals import describe_figure, group_indices
 
 if TYPE_CHECKING:
     import pandas
@@ -63,8 +66,6 @@ def export_checkpoint(
     not. Card and manifest are brought up to date. Raises CheckpointError where the folder is not as it was sealed,
     InputError where slices or a package are missing; nothing has been written then.
     """
-    from ct_xception.corpus.load import CorpusOptions
-
     checkpoint = _opened(Path(folder))
     wanted = read_provenance(checkpoint.folder), list(checkpoint.config["label_names"])
     slices = find_slices(*wanted, corpus, options or CorpusOptions(), calibrate=INT8 in runtimes)
@@ -154,8 +155,6 @@ def _batches(classifier: Classifier, slices: ExportSlices, items: Dataset, title
 def _prepared(
     classifier: Classifier, items: Iterable[Mapping[str, Any]], options: CorpusOptions
 ) -> Iterator[tuple[int, np.ndarray]]:
-    from ct_xception.evaluation.answers import file_of
-
     for row, item in enumerate(items):
         try:
             slice_ = classifier.read(
@@ -266,8 +265,6 @@ def _int8_answers(measured: _Measured, slices: ExportSlices, checkpoint: Checkpo
     """
     import pandas
 
-    from ct_xception.evaluation.predictions import Names
-
     kept = [place for place, row in enumerate(measured.rows) if row < slices.tested]
     items = slices.checked.select([measured.rows[place] for place in kept]).select_columns(["source", "group", "label"])
     names, columns = Names(slices.sources, anonymous=slices.anonymous), items[:]
@@ -286,8 +283,6 @@ def _int8_answers(measured: _Measured, slices: ExportSlices, checkpoint: Checkpo
 def _groups(folder: Path, sources: Sequence[str], groups: Sequence[str]) -> list[str]:
     """The groups of the checkpoint's own evaluation, or numbers for the corpus's."""
     import pandas
-
-    from ct_xception.statistics.intervals import group_indices
 
     path = folder / evaluated(PREDICTIONS)
     if path.is_file():
