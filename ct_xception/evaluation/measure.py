@@ -27,7 +27,7 @@ from ct_xception.checkpoint import (
     PREDICTIONS_GROUPED,
     WEIGHTS,
 )
-from ct_xception.checkpoint_files import read_side
+from ct_xception.checkpoint_files import Metrics, read_side
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.evaluation.answers import (
     ALONE,
@@ -276,7 +276,7 @@ def _describe(evaluation: Evaluation, items: Items) -> dict[str, Any]:
     if not weights.is_file():
         raise CheckpointError(f"{checkpoint}: {WEIGHTS} is missing; give a checkpoint folder.")
     split, corpus = evaluation.split or {}, evaluation.corpus or {}
-    return {
+    head = {
         "format": METRICS_FORMAT,
         "protocol": split.get("protocol", "unstated"),
         "split": evaluation.split_name,
@@ -290,6 +290,7 @@ def _describe(evaluation: Evaluation, items: Items) -> dict[str, Any]:
         "label_names": evaluation.label_names,
         "intervals": {"confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": evaluation.seed},
     }
+    return Metrics.of(head, METRICS).to_json()
 
 
 def _side_file(checkpoint: Path) -> dict[str, Any]:
