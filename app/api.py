@@ -25,7 +25,8 @@ from weakref import WeakKeyDictionary
 import anyio.to_thread
 import gradio as gr
 from ct_xception_app.downloads import Origin
-from ct_xception_app.limits import LONGEST_SECONDS
+from ct_xception_app.guard import HEALTH
+from ct_xception_app.limits import LONGEST_SECONDS, STUCK_SECONDS
 from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 from pydantic import ValidationError
@@ -74,13 +75,11 @@ _CLASSIFIERS: WeakKeyDictionary[gr.Blocks, Classifier] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Limits:
-    """What the HTTP route bears: bytes of a body, uploads at a time, answers at a time, requests waiting, patience."""
+    """What the HTTP route bears: bytes of a body, answers at a time, requests waiting, and their patience."""
 
     body_bytes: int = 64 * 2**20
-    uploads: int = 128
     running: int = 1
     waiting: int = 32
-    upload_seconds: float = 30.0
     wait_seconds: float = 60.0
 
 
@@ -100,7 +99,8 @@ def add_api(demo: gr.Blocks, classifier: Classifier) -> None:
 
 def routes(demo: gr.Blocks, limits: Limits = Limits()) -> list[BaseRoute]:  # noqa: B008 (frozen)
     """The HTTP routes of a page that `add_api` was called on, to be given to its server."""
-    return [Route(INFERENCE, Inference(_CLASSIFIERS[demo], limits).respond, methods=["GET", "POST"])]
+    inference = Inference(_CLASSIFIERS[demo], limits)
+    return [Route(INFERENCE, inference.respond, methods=["GET", "POST"]), Route(HEALTH, inference.health)]
 
 
 def has_mcp() -> bool:
@@ -260,6 +260,7 @@ class Lane:
         self.room, self.patience = running + waiting, patience
         self.running, self.waiting = running, waiting
         self.inside, self.seconds = 0, 1.0
+        self.since: float | None = None  # when the last answer that runs was begun
         self._turn = asyncio.Semaphore(running)
 
     def check_room(self) -> None:
@@ -279,11 +280,12 @@ class Lane:
         self.inside += 1
         try:
             await self._wait()
-            started = time.monotonic()
+            self.since = started = time.monotonic()
             try:
                 return await anyio.to_thread.run_sync(work)
             finally:
                 self.seconds += 0.2 * (time.monotonic() - started - self.seconds)
+                self.since = None if self.since == started else self.since
                 self._turn.release()
         finally:
             self.inside -= 1
@@ -303,7 +305,6 @@ class Inference:
     def __init__(self, classifier: Classifier, limits: Limits) -> None:
         self.classifier, self.limits = classifier, limits
         self.lane = Lane(limits.running, limits.waiting, limits.wait_seconds)
-        self.uploads = 0
 
     async def respond(self, request: Request) -> Response:
         """GET says what this is; POST answers one slice, or says in one sentence why not (4xx), or not now (503)."""
@@ -319,6 +320,14 @@ class Inference:
             return self._reply({"error": str(end)}, end.status, end.headers)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
+
+    async def health(self, _: Request) -> Response:
+        """Whether answers come: 200, or 503 where one has been running for longer than any should."""
+        lane = self.lane
+        running = 0.0 if lane.since is None else time.monotonic() - lane.since
+        stuck = running > STUCK_SECONDS
+        told = {"status": "stuck" if stuck else "ok", "inside": lane.inside, "running_seconds": round(running, 1)}
+        return JSONResponse(told, 503 if stuck else 200, {"Cache-Control": "no-store"})
 
     def introduction(self) -> dict[str, Any]:
         """What a GET is told."""
@@ -356,17 +365,8 @@ class Inference:
         return classify(self.classifier, body, asked, POSTED)
 
     async def _receive(self, request: Request, body: BinaryIO, limit: int) -> None:
-        """Write the request's body to `body`. Raises Unanswered: 413 too large, 408 too slow, 503 too many."""
-        if self.uploads >= self.limits.uploads:
-            raise Unanswered(503, "too many uploads at a time; try again in 1 s.", {"Retry-After": "1"})
-        self.uploads += 1
-        try:
-            async with asyncio.timeout(self.limits.upload_seconds):
-                refused = await self._spool(request, body, limit)
-        except TimeoutError:
-            raise Unanswered(408, f"{POSTED} did not arrive within {self.limits.upload_seconds:g} s.") from None
-        finally:
-            self.uploads -= 1
+        """Write the request's body to `body`. Raises Unanswered: 413 too large, 503 too many."""
+        refused = await self._spool(request, body, limit)
         if refused is not None:
             raise refused
 

@@ -21,7 +21,7 @@ from ct_xception.text import percent
 
 CONSENT = "No name or date is drawn into these images, and I may use them for research."
 PRIVACY = (
-    f"Up to {MAX_FILE.upper().replace('MB', ' MB')}; deleted after {KEPT_SECONDS // 60} minutes, never logged. "
+    f"Up to {MAX_FILE >> 20} MiB; deleted after {KEPT_SECONDS // 60} minutes, never logged. "
     "Of DICOM tags only those of the picture, its place and its series are read; text in the pixels cannot be removed "
     "here."
 )

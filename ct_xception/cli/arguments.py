@@ -42,6 +42,13 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
     help_ = "path of an image by the columns of a table, such as '{id}.png' or '{patient}/{slice}.dcm'"
     parser.add_argument("--image_template", metavar="TEMPLATE", help=help_)
     add_reading(parser)
+    add_slices_per_file(parser)
+
+
+def add_slices_per_file(parser: argparse.ArgumentParser) -> None:
+    """Which slices of a file that holds several."""
+    help_ = "slices taken of a file that holds several, evenly spaced: a number, or all (default: all of volumes)"
+    parser.add_argument("--slices_per_file", metavar="N|all", help=help_)
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +59,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         help="lung, mediastinal, bone, or HU such as -600/1500; for DICOM and deep images (default: that of "
         "training, else the file's own)",
     )
-    parser.add_argument("--frame", type=int, metavar="N", help="frame or page of a file with several, from 0")
+    parser.add_argument("--frame", type=int, metavar="N", help="read this slice of a file that holds several, from 0")
 
 
 def add_ort(parser: argparse.ArgumentParser) -> None:
@@ -63,10 +70,10 @@ def add_ort(parser: argparse.ArgumentParser) -> None:
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:
     """What runs the network."""
-    from ct_xception.serving.catalogue import RUNTIMES
+    from ct_xception.serving.runtimes import DEFAULT_RUNTIME, RUNTIMES
 
     help_ = "what runs the network; all but torch need `ct-xception export` first (default: torch)"
-    parser.add_argument("--runtime", choices=RUNTIMES, default="torch", help=help_)
+    parser.add_argument("--runtime", choices=RUNTIMES, default=DEFAULT_RUNTIME, help=help_)
 
 
 def add_no_gate(parser: argparse.ArgumentParser) -> None:
@@ -103,6 +110,7 @@ def corpus_options(arguments: argparse.Namespace, window: Window | None) -> Corp
         group_pattern=arguments.group_pattern,
         window=window,
         frame=arguments.frame,
+        slices_per_file=arguments.slices_per_file,
         **columns,
     )
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import SliceError
-from ct_xception.evaluation.answers import file_of
 from ct_xception.html import image_uri
 from ct_xception.text import describe_window
 
@@ -110,7 +110,7 @@ def draw_cases(
     for one in chosen:
         item, answer = dataset[one.row], probabilities[one.row]
         try:
-            slice_ = classifier.read(file_of(item), window=window, frame=frame, name=str(item["source"]))
+            slice_ = classifier.read(slice_source(item), window=window, frame=frame, name=str(item["source"]))
         except SliceError:
             continue  # it was there when the network answered; nothing of it can be shown now
         best, true = int(answer.argmax()), int(item["label"])

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint import EXPLANATIONS_FORMAT
+from ct_xception.corpus.cells import frame_of
 from ct_xception.corpus.inspection import read_mask
 from ct_xception.errors import SliceError
 from ct_xception.evaluation.answers import ALONE, Answers, Item, Items, Share, read_rows
@@ -150,7 +151,7 @@ def _pointing(explanation: Explanation, item: Item) -> Pointing | None:
 
     heat = explanation.attribution.map
     try:
-        lesion = read_mask(Path(item["mask"]))
+        lesion = read_mask(Path(item["mask"]), frame_of(item))
     except SliceError:
         return None
     return (

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint import CONFUSION, CURVES, EXAMPLES, RELIABILITY, ROC
+from ct_xception.corpus.cells import slice_source
 from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import InputError, SliceError
 from ct_xception.evaluation import plots as report
-from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items, file_of
+from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
 from ct_xception.evaluation.baselines import describe_baselines
 from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.imaging.reader import read_slice
@@ -109,8 +110,8 @@ def _draw_examples(evaluation: Evaluation, items: Items, answers: Answers, metri
     for row in choose_examples(answers.probabilities, items.labels, seed=metrics["intervals"]["seed"]):
         probabilities = answers.probabilities[row]
         try:
-            file = file_of(evaluation.dataset[row])
-            pixels = read_slice(file, window=evaluation.window, frame=evaluation.frame).pixels
+            source = slice_source(evaluation.dataset[row])
+            pixels = read_slice(source, window=evaluation.window, frame=evaluation.frame).pixels
         except SliceError:
             continue  # it has gone or changed since it was answered; another example does as well
         predicted = int(probabilities.argmax())

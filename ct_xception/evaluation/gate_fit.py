@@ -34,8 +34,9 @@ from numpy.typing import NDArray
 
 from ct_xception.checkpoint import GATE
 from ct_xception.checkpoint_files import need_side, write_side
+from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import SliceError
-from ct_xception.evaluation.answers import Item, file_of, with_bar
+from ct_xception.evaluation.answers import Item, with_bar
 from ct_xception.files import write_atomically
 from ct_xception.serving.gate import (
     ACCEPTED,
@@ -118,7 +119,7 @@ def see_items(
         slices = []
         for item in batch:
             try:
-                slices.append(classifier.read(file_of(item), window=window, frame=frame, name=str(item["source"])))
+                slices.append(classifier.read(slice_source(item), window=window, frame=frame, name=str(item["source"])))
             except SliceError:
                 continue  # the evaluation lists it, with the reason
         if slices:

@@ -37,6 +37,7 @@ from ct_xception.explain.placement import cell_grid, place_in_slice, seen_region
 from ct_xception.explain.scoring import Question, Scorer
 from ct_xception.imaging.body import Box
 from ct_xception.imaging.slice import Slice
+from ct_xception.text import unknown
 
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification as Network
@@ -246,7 +247,7 @@ def _architecture(model: Network) -> str:
 
 def _check_choice(model: Network, target: int, budget: str) -> None:
     if budget not in BUDGETS:
-        raise InputError(f"budget {budget!r} is unknown; choose from {', '.join(BUDGETS)}.")
+        raise InputError(unknown("budget", budget, BUDGETS))
     labels = model.label_names
     if not 0 <= target < len(labels):
         raise InputError(f"class number {target} does not exist; the checkpoint has {len(labels)}, from 0.")

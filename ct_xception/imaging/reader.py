@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ct_xception.imaging.decoder_process import Decoder
 from ct_xception.imaging.decoders.decode import decode_place, decode_slice
 from ct_xception.imaging.slice import Slice
-from ct_xception.imaging.source import Source
+from ct_xception.imaging.source import FrameOf, Source, name_of
 from ct_xception.imaging.windows import Window
 
 if TYPE_CHECKING:
@@ -49,10 +49,12 @@ def read_slice(
     """Read one slice from a path, bytes, an open binary file or a Pillow picture.
 
     `window` overrides the file's own; an 8-bit picture holds no HU and ignores it, with a note. `frame`, from 0,
-    chooses a frame, a page or an axial slice of a volume, and must be given where there are several. `name` stands for
-    the source in messages. Raises SliceError, naming what was found and what to do, for every input that cannot be read
-    right.
+    chooses a frame, a page or an axial slice of a volume, and must be given where there are several; a `FrameOf` has
+    its own. `name` stands for the source in messages. Raises SliceError, naming what was found and what to do, for
+    every input that cannot be read right.
     """
+    if isinstance(source, FrameOf):
+        name, frame, source = name or name_of(source), source.frame, source.file
     reading = decode_slice if _decoder is None else _decoder.read_slice
     return reading(source, window=window, frame=frame, name=name)
 
@@ -62,4 +64,6 @@ def read_place(source: Source, *, name: str | None = None) -> Place:
 
     Of a DICOM file only the tags of position, orientation, size, thickness, number and series are read.
     """
+    if isinstance(source, FrameOf):
+        name, source = name or name_of(source), source.file
     return (decode_place if _decoder is None else _decoder.read_place)(source, name=name)

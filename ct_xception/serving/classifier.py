@@ -20,13 +20,15 @@ from ct_xception.errors import CheckpointError, InputError, SliceError
 from ct_xception.imaging.body import BodyCrop, Box, crop_body
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.source import FrameOf
 from ct_xception.imaging.transforms import EvalTransform, apply_filters
 from ct_xception.imaging.windows import Window
-from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.checkpoint import Checkpoint, InputContract, open_checkpoint
 from ct_xception.serving.decisions import Decision, Decisions
 from ct_xception.serving.gate import Gate, GateVerdict
-from ct_xception.serving.runtimes import Network, Outputs, TorchNetwork, load_network
+from ct_xception.serving.network import Network, Outputs
+from ct_xception.serving.runtimes import DEFAULT_RUNTIME, find_runtime
+from ct_xception.serving.runtimes.pytorch import TorchNetwork
 from ct_xception.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     from ct_xception.model.modelling import CTXceptionForImageClassification
 
-Source = str | Path | bytes | BinaryIO | Image.Image | Slice
+Source = str | Path | bytes | BinaryIO | Image.Image | FrameOf | Slice
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +145,7 @@ class Classifier:
     def from_pretrained(
         cls,
         checkpoint: str | Path,
-        runtime: str = "torch",
+        runtime: str = DEFAULT_RUNTIME,
         *,
         device: str = "cpu",
         threads: int | None = None,
@@ -152,15 +154,14 @@ class Classifier:
     ) -> Classifier:
         """Load a checkpoint folder or a Hub id (`user/repo`, `user/repo@revision`).
 
-        `runtime` is one of RUNTIMES: "torch", or "onnx", "onnx-int8" or "openvino" for a file that `ct-xception export`
-        wrote, which answers on the CPU, with `threads` of it, without importing torch. `gate` False leaves the
-        checkpoint's input gate out; `overrule_gate` asks it, and answers what it refuses too. Raises CheckpointError,
-        one sentence, when there is no such thing, it is damaged, or it is of another kind.
+        `runtime` is one of RUNTIMES: "torch", or one of EXPORTED, "onnx", for a file that `ct-xception export` wrote,
+        which answers on the CPU, with `threads` of it, without importing torch. `gate` False leaves the checkpoint's
+        input gate out; `overrule_gate` asks it, and answers what it refuses too. Raises CheckpointError, one sentence,
+        when there is no such thing, it is damaged, or it is of another kind.
         """
-        if runtime not in RUNTIMES:
-            raise InputError(f"runtime {runtime!r} is unknown; choose from {', '.join(RUNTIMES)}.")
-        found = open_checkpoint(checkpoint, RUNTIMES[runtime])
-        network = load_network(found, runtime, device=device, threads=threads)
+        chosen = find_runtime(runtime)
+        found = open_checkpoint(checkpoint, chosen.files)
+        network = chosen.open(found, device=device, threads=threads)
         own = found.gate if gate else None
         return cls(
             network, found.contract, checkpoint=found, decisions=found.decisions, gate=own, overrule_gate=overrule_gate

@@ -198,9 +198,9 @@ class TestFullFolder:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            (lambda m: m.update(n="eighty"), r"evaluation/metrics\.json.* n: Input should be a valid integer"),
-            (lambda m: m.pop("label_names"), r"evaluation/metrics\.json.* label_names: Field required"),
-            (lambda m: m["headline"].pop("path"), r"evaluation/metrics\.json.* headline\.path: Field required"),
+            (lambda m: m.update(n="eighty"), r"evaluation/metrics\.json.*\(n: Input should be a valid integer"),
+            (lambda m: m.pop("label_names"), r"evaluation/metrics\.json.*\(label_names: Field required"),
+            (lambda m: m["headline"].pop("path"), r"evaluation/metrics\.json.*\(headline\.path: Field required"),
         ],
     )
     def test_a_head_of_other_types_is_one_sentence(self, full_folder: Folder, change: Any, said: str) -> None:

@@ -118,7 +118,7 @@ def read_header(source: str | os.PathLike[str] | bytes) -> DicomHeader:
             )
 
 
-def read_acquisition(content: bytes) -> dict[str, str]:
+def read_acquisition(content: bytes | str) -> dict[str, str]:
     """Subgroups that a DICOM file tells: sex, age band, scanner, slice thickness and kernel; absent ones left out.
 
     Ages become bands of ten years, which name nobody. Raises SliceError.
