@@ -104,7 +104,9 @@ class Gallery:
             colours = colour_picture(file if isinstance(file, bytes) else Path(file).read_bytes())
             if colours is not None:
                 return colours
-        return read_slice(slice_source(row), window=self.audit.window, frame=self.audit.frame).pixels
+        audit = self.audit
+        reading = {"window": audit.window, "frame": audit.frame, "modality": audit.corpus.modality}
+        return read_slice(slice_source(row), **reading).pixels  # type: ignore[arg-type]
 
     def pairs(self, finding: Finding) -> list[dict[str, Any]]:
         """Pairs of a finding, spread from the most to the least alike, no picture twice where that can be."""

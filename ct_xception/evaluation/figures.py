@@ -18,6 +18,7 @@ from ct_xception.evaluation import plots as report
 from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
 from ct_xception.evaluation.baselines import describe_baselines
 from ct_xception.evaluation.evaluation import Evaluation
+from ct_xception.imaging.modality import CT
 from ct_xception.imaging.reader import read_slice
 from ct_xception.statistics.intervals import describe_figure
 
@@ -111,7 +112,8 @@ def _draw_examples(evaluation: Evaluation, items: Items, answers: Answers, metri
         probabilities = answers.probabilities[row]
         try:
             source = slice_source(evaluation.dataset[row])
-            pixels = read_slice(source, window=evaluation.window, frame=evaluation.frame).pixels
+            modality = evaluation.modality or CT
+            pixels = read_slice(source, window=evaluation.window, frame=evaluation.frame, modality=modality).pixels
         except SliceError:
             continue  # it has gone or changed since it was answered; another example does as well
         predicted = int(probabilities.argmax())

@@ -103,7 +103,13 @@ def look_across(context: Context) -> Context:
     if context.audit is None or not context.old:
         return context
     reading = context.config.reading
-    overlaps = find_overlaps(context.corpora, cache=context.run / "cache", window=reading.window, frame=reading.frame)
+    overlaps = find_overlaps(
+        context.corpora,
+        cache=context.run / "cache",
+        window=reading.window,
+        frame=reading.frame,
+        modality=context.config.modality,
+    )
     findings = overlap_findings(overlaps)
     audit = context.audit.with_findings(findings)
     if findings:

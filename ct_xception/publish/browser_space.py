@@ -21,6 +21,7 @@ from ct_xception.checkpoint import GATE, ONNX_INT8, WEIGHTS
 from ct_xception.errors import InputError, printable
 from ct_xception.explain.placement import FIRST_CENTRE
 from ct_xception.files import dump_json, read_json, sha256_file
+from ct_xception.imaging.modality import ONE
 from ct_xception.imaging.preprocessing import Preprocessing
 from ct_xception.publish.clearance import Content
 from ct_xception.publish.space import package_folder
@@ -28,7 +29,7 @@ from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint
 from ct_xception.serving.decisions import Decisions
 from ct_xception.serving.runtimes import EXPORTED
 from ct_xception.serving.runtimes.onnx import OnnxNetwork
-from ct_xception.text import RESEARCH_USE
+from ct_xception.text import RESEARCH_USE, a
 
 RECORD = "checkpoint.json"
 FILTERS = ("median",)  # those that the page can do, too
@@ -61,7 +62,7 @@ colorTo: green
 sdk: static
 app_file: index.html
 license: apache-2.0
-short_description: A CT slice classified in the browser; none leaves it
+short_description: A slice classified in the browser; none leaves it
 models:
 - {model}
 tags:
@@ -78,7 +79,7 @@ custom_headers:
 
 # ct-xception in the browser
 
-Drop a CT slice (8-bit PNG or JPEG): the network runs in this browser and shows the probability of each class, and its
+Drop a slice (8-bit PNG or JPEG): the network runs in this browser and shows the probability of each class, and its
 class activation map over the slice. No image leaves the visitor's machine.
 
 {notice}
@@ -155,7 +156,7 @@ def site_files(
     files |= {path.name: path for path in sorted(_page().glob("*")) if path.suffix in (".js", ".css")}
     record = {"name": name or _name(checkpoint), **_record(checkpoint, runtime, found)}
     files[RECORD] = (dump_json(record) + "\n").encode()
-    return files | {"index.html": _index(record, found, examples, storage).encode()}
+    return files | {"index.html": _index(record, found, examples, storage, checkpoint.contract.modality).encode()}
 
 
 def _opened(source: str | Path) -> tuple[Checkpoint, str]:
@@ -327,7 +328,9 @@ def _gate(checkpoint: Checkpoint) -> dict[str, Any] | None:
 # What the visitor is told
 
 
-def _index(record: Mapping[str, Any], ort: _Runtime, examples: list[Path], storage: Sequence[str]) -> str:
+def _index(
+    record: Mapping[str, Any], ort: _Runtime, examples: list[Path], storage: Sequence[str], modality: str
+) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -336,6 +339,7 @@ def _index(record: Mapping[str, Any], ort: _Runtime, examples: list[Path], stora
     return template.render(
         policy=ort.policy(storage),
         model=record["name"],
+        one_of=a(ONE[modality]),
         notice=RESEARCH_USE,
         reach=own if ort.is_local else f"{own} and those of onnxruntime-web on {ORT_CDN.split('/')[2]}",
         examples=[{"file": f"examples/{path.name}", "title": _title(path)} for path in examples],
