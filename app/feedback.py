@@ -100,8 +100,8 @@ def review_row(review: Review, prediction: Prediction, origin: Origin) -> dict[s
         "image": _picture(prediction) if review.with_pixels else None,
         "label": review.label,
         "right": review.right,
-        "answered": prediction.label,
-        "probabilities": dump_json(prediction.probabilities),
+        "answered": "" if prediction.refusal else prediction.label,
+        "probabilities": dump_json({} if prediction.refusal else prediction.probabilities),
         "window": window,
         "bit_depth": slice_.bit_depth,
         "modality": slice_.modality or "",
@@ -170,7 +170,7 @@ tags:
 
 # Reviews of answers
 
-Each row is one reviewer's word on one answer of a CT slice classifier: `answered`, whether that was `right`, and the
+Each row is one reviewer's word on one answer of a classifier: `answered`, whether that was `right`, and the
 `label` that the reviewer gives (a class, "none of these" or "cannot tell"). `image` is the slice in 8 bits where the
 reviewer agreed to keep it. No file name and no tag of the upload is kept. For research use only.
 

@@ -111,17 +111,23 @@ def gated(options: argparse.Namespace, splits: Any) -> tuple[Classifier, Seen | 
         return classifier, None, None
     train, validation = (see_items(classifier, splits[name], progress=name) for name in ("train", "validation"))
     if classifier.gate is None:
-        rule, arrays = fit_gate(train, validation, weights_sha256="", body_crop=classifier.contract.body_crop)
+        rule, arrays = fit_gate(
+            train,
+            validation,
+            weights_sha256="",
+            body_crop=classifier.contract.body_crop,
+            modality=classifier.contract.modality,
+        )
         classifier.gate = Gate.read(GateRule.of(rule), arrays)
     return classifier, train, validation
 
 
 def judge_items(classifier: Classifier, items: Any) -> Measured:
     """The verdicts on a split."""
-    from ct_xception.evaluation.answers import file_of
+    from ct_xception.corpus.cells import slice_source
 
     sources = [str(item["source"]) for item in items]
-    found = classifier.predict_many(file_of(item) for item in items)
+    found = classifier.predict_many(slice_source(item) for item in items)
     predictions = [one for one in found if isinstance(one, Prediction)]
     return Measured.of(predictions, ["test"] * len(predictions), sources)
 

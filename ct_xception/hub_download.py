@@ -8,17 +8,14 @@ No code of a repository is run, and nothing is asked of the Hub but what is name
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ct_xception.errors import InputError, printable
-
-if TYPE_CHECKING:
-    import datasets
 
 ANSWER_SECONDS = 5.0  # to wait for the Hub's first answer
 _NAME = re.compile(r"(?P<repo>\w[\w.-]{0,95}/\w[\w.-]{0,95}?)(?:@(?P<revision>[\w./-]{1,200}))?")
@@ -49,6 +46,15 @@ class HubId:
         return self.repo if self.revision is None else f"{self.repo}@{self.revision}"
 
 
+@contextlib.contextmanager
+def hub_errors(source: HubId) -> Iterator[None]:
+    """Raise as HubError whatever the Hub's client, or a library on top of it, raises within."""
+    try:
+        yield
+    except Exception as error:  # a dozen unrelated classes for "no answer"
+        raise HubError(source, _problem(error)) from error
+
+
 def fetch(source: HubId, files: Sequence[str]) -> Path:
     """The snapshot folder of a model repository with those of `files` (patterns) that it has. Raises HubError.
 
@@ -56,38 +62,32 @@ def fetch(source: HubId, files: Sequence[str]) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    try:
-        found = snapshot_download(
-            source.repo, revision=source.revision, allow_patterns=list(files), etag_timeout=ANSWER_SECONDS
+    with hub_errors(source):
+        return Path(
+            snapshot_download(
+                source.repo, revision=source.revision, etag_timeout=ANSWER_SECONDS, allow_patterns=list(files)
+            )
         )
-    except Exception as error:  # the client raises a dozen unrelated classes for "no answer"
-        raise HubError(source, _problem(error)) from error
-    return Path(found)
 
 
 def fetch_file(source: HubId, file: str) -> Path:
     """One file of a model repository. Raises HubError."""
     from huggingface_hub import hf_hub_download
 
-    try:
+    with hub_errors(source):
         return Path(hf_hub_download(source.repo, file, revision=source.revision, etag_timeout=ANSWER_SECONDS))
-    except Exception as error:  # as in `fetch`
-        raise HubError(source, _problem(error)) from error
 
 
-def fetch_dataset(source: HubId) -> datasets.DatasetDict:
-    """A dataset repository with all its splits. Raises HubError within seconds where there is no answer."""
-    import datasets
+def find_dataset(source: HubId) -> None:
+    """Ask whether a dataset is there, unless the Hub is switched off: `datasets` alone would try for half a minute.
+
+    Raises HubError within seconds.
+    """
     import huggingface_hub
 
-    try:
-        if not huggingface_hub.constants.is_offline_mode():
-            # Asked first: `datasets` alone would try an absent Hub six times, for half a minute.
-            api = huggingface_hub.HfApi()
-            api.dataset_info(source.repo, revision=source.revision, timeout=2 * ANSWER_SECONDS)
-        return datasets.load_dataset(source.repo, revision=source.revision)
-    except Exception as error:  # a dozen classes, of httpx2, of datasets and of its readers
-        raise HubError(source, _problem(error)) from error
+    if not huggingface_hub.constants.is_offline_mode():
+        with hub_errors(source):
+            huggingface_hub.HfApi().dataset_info(source.repo, revision=source.revision, timeout=2 * ANSWER_SECONDS)
 
 
 def _problem(error: Exception) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ct_xception.errors import printable
+
 RESEARCH_USE = "For research use only. Not a medical device: no answer here is a diagnosis."
 
 
@@ -22,10 +24,15 @@ def shorten(name: str, width: int) -> str:
 
 
 def describe_window(window: object | None, bit_depth: int, is_hu: bool) -> str:
-    """How a slice's grey levels came about, in a few words: `window -600/1500 HU`, or `8-bit picture, no HU`."""
+    """How a slice's grey levels came about, in a few words: `window -600/1500 HU`, or `8-bit picture`."""
     if window is None:
-        return f"{bit_depth}-bit picture, no HU"
+        return f"{bit_depth}-bit picture"
     return f"window {window} {'HU' if is_hu else 'in stored units'}"
+
+
+def a(noun: str) -> str:
+    """A noun with its article: `a CT slice`, `an MR slice`, `an X-ray`."""
+    return f"{'an' if noun.startswith(('MR ', 'X-')) else 'a'} {noun}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -35,3 +42,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     names = {name.lower(): name for name in known}
     near = get_close_matches(word.lower(), names, n=1)
     return f"; did you mean {names[near[0]]}?" if near else ""
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """`WHAT 'NAME' is unknown; choose from A, B`, and the one that was likely meant: a sentence."""
+    names = list(known)
+    guess = did_you_mean(name, names)
+    return f"{what} {printable(name)!r} is unknown; choose from {', '.join(names)}{guess or '.'}"

@@ -19,11 +19,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.corpus.cells import digest_of, file_of, frame_of, slice_source
 from ct_xception.corpus.labels import SPLITS
 from ct_xception.errors import SliceError
+from ct_xception.imaging.body import body_of, mask_box
+from ct_xception.imaging.decoders.dicom import read_acquisition
+from ct_xception.imaging.modality import CT
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.source import is_dicom, name_of, open_source
 from ct_xception.imaging.windows import Window
+from ct_xception.text import describe_window
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -44,7 +50,8 @@ class Survey:
     picture, all box-filtered; `boxes` (N, 4) float32 is the body's box, top, bottom, left and right as shares.
     `byte_hash` is the SHA-256 of the file, `pixel_hash` that of the decoded grey pixels and their shape. The columns
     are those of `corpus.traits`, float64. What could not be read is in `failed` (source: reason) and keeps its place:
-    black thumbnails, empty hashes, NaN columns. `series` names each image's series, empty where nothing does.
+    black thumbnails, empty hashes, NaN columns. `series` names each image's series, empty where nothing does. What is
+    no CT by its `modality` has no body: the whole picture counts as one.
     """
 
     sources: list[str]
@@ -67,6 +74,7 @@ class Survey:
     metadata: dict[str, list[str]]
     failed: dict[str, str]
     series: list[str] = field(default_factory=list)
+    modality: str = CT
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -98,6 +106,7 @@ def survey_corpus(
     *,
     window: Window | None = None,
     frame: int | None = None,
+    modality: str = CT,
     groups_known: bool = False,
     processes: int = 0,
     progress: bool = True,
@@ -107,51 +116,59 @@ def survey_corpus(
     Never raises for a file that cannot be read: it is listed in `failed`.
     """
     splits = [(name, dataset[name]) for name in SPLITS if name in dataset]
-    items = (item for _, split in splits for item in split.select_columns(["image", "source"]))
+    items = (item for _, split in splits for item in split.select_columns(_columns(split)))
     total = sum(len(split) for _, split in splits)
-    looks = _in_parallel(lambda item: look_at(item, window, frame), items, processes or os.cpu_count() or 1)
+    looks = _in_parallel(lambda item: look_at(item, window, frame, modality), items, processes or os.cpu_count() or 1)
     record = _Record(total)
     for index, look in enumerate(_with_bar(looks, total, progress)):
         record.add(index, look)
-    return record.survey(splits, groups_known)
+    return record.survey(splits, groups_known, modality)
 
 
-def look_at(item: Mapping[str, Any], window: Window | None = None, frame: int | None = None) -> Look:
-    """Read one item (`image` with path or bytes, `source`) and describe it."""
+def look_at(
+    item: Mapping[str, Any], window: Window | None = None, frame: int | None = None, modality: str = CT
+) -> Look:
+    """Read one item (`image` with path or bytes, `source`, perhaps `frame`) and describe it."""
+    digest = ""
     try:
-        content = _content(item["image"])
+        one, file = frame_of(item) is None, file_of(item)
+        content = Path(file).read_bytes() if one and isinstance(file, str) else file  # a volume is left on disk
+        digest = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) and one else digest_of(item)
+        source = content if one else slice_source(item)
+        slice_ = read_slice(source, window=window, frame=frame, name=str(item["source"]), modality=modality)
     except OSError as error:
         return Look(reason=f"cannot be read ({error.strerror})")
-    digest = hashlib.sha256(content).hexdigest()
-    try:
-        slice_ = read_slice(content, window=window, frame=frame, name=str(item["source"]))
     except SliceError as error:
         return Look(digest, reason=f"{error.found}; {error.remedy}")
-    return _describe(content, digest, slice_)
+    return _describe(content, digest, slice_, one, modality)
 
 
-def _content(image: Mapping[str, Any]) -> bytes:
-    return image["bytes"] if image.get("bytes") is not None else Path(image["path"]).read_bytes()
+def _columns(split: Dataset) -> list[str]:
+    return [name for name in ("image", "source", "frame") if name in split.column_names]
 
 
-def _describe(content: bytes, digest: str, slice_: Slice) -> Look:
+def _describe(content: bytes | str, digest: str, slice_: Slice, one: bool, modality: str) -> Look:
+    """`one` is whether the file is one slice; a volume is given by its path, and what it holds in colour is dropped."""
     from ct_xception.audit import traits
-    from ct_xception.imaging.body import body_of, mask_box
-    from ct_xception.text import describe_window
 
     pixels = slice_.pixels
-    mask = body_of(slice_)
+    # Only of CT is it sure that air lies around the patient.
+    mask = body_of(slice_) if modality == CT else np.ones(pixels.shape, dtype=bool)
     box = mask_box(mask)
     inside = (slice(box.top, box.bottom), slice(box.left, box.right))
     body = np.where(mask[inside], pixels[inside], np.uint8(0))
     coloured = any(note.startswith("colour dropped") for note in slice_.notes)  # seen by the reader: not decoded again
     columns = {
-        "attributes": traits.file_attributes(content),
+        "attributes": traits.file_attributes(content, slice_),
         "statistics": traits.grey_statistics(pixels),
         "border": traits.border_statistics(pixels, mask),
-        "foreign": traits.foreign_traits(content, pixels, mask, coloured=coloured),
+        "foreign": traits.foreign_traits(content, pixels, mask, coloured=coloured, ct=modality == CT),
     }
+    if not one:
+        columns["foreign"]["coloured_share"] = slice_.coloured
     shown = "8-bit" if slice_.window is None else describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)
+    if slice_.window is not None and modality != CT and not slice_.is_hu:
+        shown = "a window of its own"  # without a unit no two are alike, and that says nothing
     height, width = pixels.shape
     return Look(
         byte_hash=digest,
@@ -179,13 +196,13 @@ def thumbnail(pixels: Pixels, side: int) -> Pixels:
     return np.asarray(Image.fromarray(pixels).resize((side, side), filtering))
 
 
-def _acquisition(content: bytes) -> dict[str, str]:
+def _acquisition(content: bytes | str) -> dict[str, str]:
     """Who and what was scanned, where a DICOM file says so."""
-    if content[128:132] != b"DICM":
-        return {}
-    from ct_xception.imaging.dicom import read_acquisition
 
     try:
+        with open_source(content, name_of(content)) as stream:
+            if not is_dicom(stream):
+                return {}
         return read_acquisition(content)
     except SliceError:  # the pixels were read: what is said beside them is worth less than the audit
         return {}
@@ -238,7 +255,7 @@ class _Record:
         for key, text in look.metadata.items():
             self.metadata.setdefault(key, [""] * self.total)[index] = text
 
-    def survey(self, splits: list[tuple[str, Dataset]], groups_known: bool) -> Survey:
+    def survey(self, splits: list[tuple[str, Dataset]], groups_known: bool, modality: str) -> Survey:
         """The whole, with the columns that need no file."""
         sources = [source for _, split in splits for source in split["source"]]
         return Survey(
@@ -259,6 +276,7 @@ class _Record:
             metadata=self.metadata,
             failed={source: reason for source, reason in zip(sources, self.reasons, strict=True) if reason},
             series=[one for _, split in splits if "series" in split.column_names for one in split["series"]],
+            modality=modality,
         )
 
 

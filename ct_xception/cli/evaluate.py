@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
     from ct_xception.audit.audit import Audit
-    from ct_xception.corpus.load import Corpus
+    from ct_xception.corpus.load import Corpus, CorpusOptions
     from ct_xception.evaluation.protocols import Protocols
     from ct_xception.imaging.windows import Window
 
@@ -62,14 +62,46 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from ct_xception.checkpoint import SOURCES, WEIGHTS
-    from ct_xception.evaluation.figures import Outputs
-    from ct_xception.evaluation.measure import ErrorPage, evaluate_checkpoint
-    from ct_xception.evaluation.summary import evaluation_summary
+    from ct_xception.checkpoint import SOURCES
+    from ct_xception.evaluation.evaluation import Evaluation, Outputs
+    from ct_xception.evaluation.figures import evaluation_summary
+    from ct_xception.evaluation.measure import evaluate
     from ct_xception.serving.checkpoint import open_checkpoint, read_provenance
 
-    window, folder = window_of(arguments), open_checkpoint(checkpoint_of(arguments.checkpoint)).folder
+    window, checkpoint = window_of(arguments), open_checkpoint(checkpoint_of(arguments.checkpoint))
+    folder, modality = checkpoint.folder, checkpoint.contract.told(arguments.modality, checkpoint.name).modality
     output = Path(arguments.output)
+    _check_output(output)
+    found = _load_split(arguments, corpus_options(arguments, window, modality), read_provenance(folder))
+    evaluation = Evaluation(
+        folder,
+        found.splits,
+        arguments.split,
+        split=found.split,
+        corpus=found.report,
+        window=window,
+        frame=arguments.frame,
+        modality=modality,
+        outputs=Outputs(folder=output, errors=output, names=output / SOURCES),
+        protocols=found.protocols,
+        survey=None if found.audit is None else found.audit.survey,
+        explained=max(arguments.explained, 0),
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
+    )
+    metrics = evaluate(evaluation)
+    print(evaluation_summary(metrics))
+    if "imported" in read_provenance(folder):
+        print("note: which images this imported network was trained on is not known; any of them here flatter it.")
+    print(f"written to {printable(output)}/ (errors.html shows images of the corpus: keep it to yourself)")
+    print(RESEARCH_USE, file=sys.stderr)
+    return DONE
+
+
+def _check_output(output: Path) -> None:
+    """Raise InputError where figures and pictures must not go."""
+    from ct_xception.checkpoint import WEIGHTS
+
     if output.exists() and not output.is_dir():
         raise InputError(f"--output: {printable(output)} is a file; name a folder.")
     if any((parent / WEIGHTS).is_file() for parent in (output.absolute(), *output.absolute().parents)):
@@ -77,28 +109,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             f"--output: {printable(output)} lies in a checkpoint, whose files are sealed and published; name another "
             "folder (errors.html shows images)."
         )
-    found = _load_split(arguments, window, read_provenance(folder))
-    metrics = evaluate_checkpoint(
-        folder,
-        found.splits[arguments.split],
-        split=found.split,
-        corpus=found.report,
-        split_name=arguments.split,
-        batch_size=arguments.batch_size,
-        seed=arguments.seed,
-        window=window,
-        frame=arguments.frame,
-        outputs=Outputs(folder=output, names=output / SOURCES),
-        protocols=found.protocols,
-        explained=max(arguments.explained, 0),
-        errors=ErrorPage(output, found.splits, None if found.audit is None else found.audit.survey),
-    )
-    print(evaluation_summary(metrics))
-    if "imported" in read_provenance(folder):
-        print("note: which images this imported network was trained on is not known; any of them here flatter it.")
-    print(f"written to {printable(output)}/ (errors.html shows images of the corpus: keep it to yourself)")
-    print(RESEARCH_USE, file=sys.stderr)
-    return DONE
 
 
 class _Measured(NamedTuple):
@@ -111,13 +121,13 @@ class _Measured(NamedTuple):
     audit: Audit | None = None
 
 
-def _load_split(arguments: argparse.Namespace, window: Window | None, provenance: Mapping[str, Any]) -> _Measured:
+def _load_split(arguments: argparse.Namespace, options: CorpusOptions, provenance: Mapping[str, Any]) -> _Measured:
     """The corpus, split as training split it. Raises InputError where that cannot be had."""
     from ct_xception.corpus.load import load_corpus
     from ct_xception.corpus.split import split_corpus
     from ct_xception.evaluation.protocols import Protocols
 
-    corpus = load_corpus(arguments.corpus, corpus_options(arguments, window))
+    corpus = load_corpus(arguments.corpus, options)
     if arguments.split == "all":
         from datasets import concatenate_datasets
 
@@ -125,7 +135,7 @@ def _load_split(arguments: argparse.Namespace, window: Window | None, provenance
         return _Measured(whole, None, corpus.report, Protocols())
     if "train" not in corpus.dataset and arguments.split in corpus.dataset:
         return _Measured(corpus.dataset, None, corpus.report, Protocols())
-    audit = _audit_for(arguments, corpus, window)
+    audit = _audit_for(arguments, corpus, options.window)
     stated = provenance.get("split", {})
     fractions, seed = stated.get("fractions", (0.7, 0.15, 0.15)), stated.get("seed", arguments.seed)
     patients = None if audit is None else audit.patients

@@ -7,9 +7,10 @@
     load_corpus("phantom:patients=40,seed=1")  generated once into the cache
 
 Columns: `image` (undecoded), `label` (ClassLabel), `group` (the patient, or the image's own source where nobody knows)
-and `source` (its name in the corpus, unique); where the source tells, `series` and `mask` (the path of a picture of the
-lesion, empty where there is none). Splits: any of train, validation and test. Whatever is wrong with a
-corpus is found before anything slow starts, and raised as one CorpusError.
+and `source` (its name in the corpus, unique); where the source tells, `series`, `mask` (the path of a picture of the
+lesion, empty where there is none) and `frame` (which slice of a file that holds several, -1 where it holds one).
+Splits: any of train, validation and test. Whatever is wrong with a corpus is found before anything slow starts, and
+raised as one CorpusError.
 """
 
 from __future__ import annotations
@@ -21,13 +22,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.corpus.cells import ONLY
 from ct_xception.corpus.groups import settle_groups
-from ct_xception.corpus.inspection import Inspected, drop_masks_nowhere, file_problems, inspect_all, leave_out_kinds
+from ct_xception.corpus.inspection import (
+    Inspected,
+    drop_masks_nowhere,
+    file_problems,
+    inspect_all,
+    leave_out_kinds,
+    modality_problems,
+    part_into_slices,
+)
 from ct_xception.corpus.labels import SPLITS, ClassTable, exact_classes, matched_classes, several_labels
 from ct_xception.corpus.listing import CorpusOptions, Item, Listing, apply_group_pattern
 from ct_xception.corpus.sources import find_source
 from ct_xception.corpus.summary import corpus_report, corpus_summary, public_report
 from ct_xception.errors import CorpusError, printable
+from ct_xception.imaging.modality import CT, several
 
 if TYPE_CHECKING:
     import datasets
@@ -37,11 +48,15 @@ __all__ = ["Corpus", "CorpusOptions", "corpus_summary", "load_corpus", "public_r
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A corpus that was checked: its data, its classes in the order of their indices, and a report for corpus.json."""
+    """A corpus that was checked: its data, its classes in the order of their indices, and a report for corpus.json.
+
+    `modality` is what its slices were read as, one of MODALITIES.
+    """
 
     dataset: datasets.DatasetDict
     label_names: list[str]
     report: dict[str, Any]
+    modality: str = CT
 
 
 def load_corpus(source: str | os.PathLike[str], options: CorpusOptions | None = None) -> Corpus:
@@ -55,29 +70,30 @@ def load_corpus(source: str | os.PathLike[str], options: CorpusOptions | None = 
     if options.group_pattern:
         apply_group_pattern(listing, options.group_pattern)
     inspected = inspect_all(listing.items, listing.read, options)
-    emptied, inspected = _leave_out_kinds(listing, inspected)
+    emptied, inspected = _leave_out_kinds(listing, inspected, options.modality)
+    inspected = part_into_slices(listing, inspected)
     table = _classes(listing, options)
     problems = [*listing.problems, *emptied, *table.problems, *_class_problems(listing, table, name)]
     if options.mask_column is None and (without := drop_masks_nowhere(listing.items, inspected)) is not None:
         inspected = without
         listing.notes.append("its column of masks names no file that is there, and is left out")
-    problems += file_problems(listing.items, inspected)
+    problems += [*modality_problems(inspected, options.modality), *file_problems(listing.items, inspected)]
     if problems:
         raise CorpusError(list(dict.fromkeys(problems)))
     settle_groups(listing, inspected)
     digests = [one.digest for one in inspected]
     report = corpus_report(name, listing, table, digests, options.decode)
-    return Corpus(_build(listing, table), table.label_names, report)
+    return Corpus(_build(listing, table), table.label_names, report, options.modality)
 
 
-def _leave_out_kinds(listing: Listing, inspected: list[Inspected]) -> tuple[list[str], list[Inspected]]:
+def _leave_out_kinds(listing: Listing, inspected: list[Inspected], modality: str) -> tuple[list[str], list[Inspected]]:
     """Leave out DICOM files that are no slices; a class that would have no other is a problem."""
     before = Counter(item.found for item in listing.items)
     listing.items, kept = leave_out_kinds(listing.items, inspected, listing.passed_over)
     gone = before.keys() - {item.found for item in listing.items}
     return [
-        f"all {before[name]} files of the class {printable(name)!r} are no CT slices but localizers, screen saves or "
-        "other DICOM files; leave it out with --exclude"
+        f"all {before[name]} files of the class {printable(name)!r} are no {several(modality)} but localizers, "
+        "screen saves or other DICOM files; leave it out with --exclude"
         for name in sorted(gone)
     ], kept
 
@@ -133,14 +149,16 @@ def _build(listing: Listing, table: ClassTable) -> datasets.DatasetDict:
         features["series"] = datasets.Value("string")
     if any(item.mask for item in listing.items):
         features["mask"] = datasets.Value("string")
+    if any(item.frame != ONLY for item in listing.items):
+        features["frame"] = datasets.Value("int32")
     splits = {}
     for split in SPLITS:
         items = [item for item in listing.items if item.split == split]
         columns = {name: values for name, values in _cells(items, table).items() if name in features}
         if items and split in listing.loaded:  # the images stay where `datasets` has them
             loaded = listing.loaded[split]
-            if len(items) < len(loaded):
-                loaded = loaded.select([item.row for item in items])
+            if len(rows := [item.row for item in items]) != len(loaded) or len(set(rows)) < len(rows):
+                loaded = loaded.select(rows)
             for name, values in columns.items():
                 loaded = loaded.add_column(name, values)
             splits[split] = loaded.cast(features)
@@ -158,6 +176,7 @@ def _cells(items: Sequence[Item], table: ClassTable) -> dict[str, list[Any]]:
         "group": [printable(item.group) for item in items],
         "source": [item.source for item in items],
         "series": [printable(item.series) for item in items],
+        "frame": [item.frame for item in items],
         "mask": ["" if item.mask is None else str(item.mask.absolute()) for item in items],
     }
 

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.corpus.columns import COLUMNS, find_column, named, one_hot, patient_like
+from ct_xception.corpus.cells import ONLY
+from ct_xception.corpus.columns import COLUMNS, find_column, named, one_hot, patient_like, plain
 from ct_xception.corpus.labels import IGNORED_SPLIT, SPLITS, is_fold, split_of
 from ct_xception.corpus.listing import CorpusOptions, Item, Listing
 from ct_xception.corpus.tables import text_of
 from ct_xception.errors import printable
-from ct_xception.imaging.source import DICOM_SUFFIXES, IMAGE_SUFFIXES, find_files
+from ct_xception.imaging.source import DICOM_SUFFIXES, IMAGE_SUFFIXES, VOLUME_SUFFIXES, find_files
 
 if TYPE_CHECKING:
     import pandas
@@ -126,9 +127,9 @@ def _looks_like_files(rows: Rows, column: str) -> bool:
     cells = [cell for cell in rows.cells(column)[:SAMPLE] if cell is not None]
     if any(isinstance(cell, (bytes, Mapping)) for cell in cells):
         return any(isinstance(cell, bytes) or "bytes" in cell or "path" in cell for cell in cells)
-    suffixes = [Path(text_of(cell)).suffix.lower() for cell in cells if text_of(cell)]
-    known = IMAGE_SUFFIXES | DICOM_SUFFIXES
-    return bool(suffixes) and sum(suffix in known for suffix in suffixes) * 2 > len(suffixes)
+    names = [text_of(cell).lower() for cell in cells if text_of(cell)]
+    known = tuple(IMAGE_SUFFIXES | DICOM_SUFFIXES | VOLUME_SUFFIXES)
+    return bool(names) and sum(name.endswith(known) for name in names) * 2 > len(names)
 
 
 def _names_folders(rows: Rows, column: str) -> bool:
@@ -248,6 +249,7 @@ def _items(rows: Rows, roles: Mapping[str, str], labels: Sequence[str], split: s
     cells = rows.cells(roles["image"]) if "image" in roles and rows.options.image_template is None else None
     texts = {role: rows.text(roles[role]) for role in ("group", "series", "split", "mask") if role in roles}
     others = [name for name in patient_like(rows.columns) if name not in (roles.get("group"), roles.get("label"))]
+    frames = _frames(rows)
     items = []
     for row, label in enumerate(labels):
         item = _row_item(cells[row], row, rows) if cells is not None else _template_item(row, rows)
@@ -255,9 +257,18 @@ def _items(rows: Rows, roles: Mapping[str, str], labels: Sequence[str], split: s
         item.group, item.series = (texts[role][row] if role in texts else "" for role in ("group", "series"))
         item.split = texts["split"][row] if "split" in texts else split or "train"
         item.mask = rows.file(texts["mask"][row]) if "mask" in texts else None
+        item.frame = frames[row] if frames else ONLY
         item.others = {name: rows.text(name)[row] for name in others}
         items += _images_in(item)
     return items
+
+
+def _frames(rows: Rows) -> list[int]:
+    """The slices, from 0, that a column `frame` names in files that hold several; empty where there is none."""
+    column = next((name for name in rows.columns if plain(name) == "frame"), None)
+    values = rows.text(column) if column is not None else []
+    whole = all(re.fullmatch(r"-1|[0-9]{1,6}", value) for value in values)
+    return [int(value) for value in values] if whole else []
 
 
 def _split_by_paths(listing: Listing, rows: Rows) -> None:
@@ -311,7 +322,7 @@ def _check_rows(listing: Listing, rows: Rows, roles: Mapping[str, str]) -> None:
     """Settle the splits of a table's rows and find what is wrong with them, each fault in one sentence."""
     faults: dict[str, list[int]] = {}
     unknown: Counter[str] = Counter()
-    kept: dict[str, Item] = {}
+    kept: dict[tuple[str, int], Item] = {}
     used: list[Item] = []
     image, label = roles.get("image", "the image"), roles.get("label", "the label")
     for item in listing.items:
@@ -325,7 +336,7 @@ def _check_rows(listing: Listing, rows: Rows, roles: Mapping[str, str]) -> None:
             faults.setdefault(f"no value in {label}", []).append(item.row)
         if not item.source:
             faults.setdefault(f"no value in {image}", []).append(item.row)
-        elif split != IGNORED_SPLIT and kept.setdefault(item.source, item) is not item:
+        elif split != IGNORED_SPLIT and kept.setdefault((item.source, item.frame), item) is not item:
             faults.setdefault("an image that an earlier row has named", []).append(item.row)
         if split in SPLITS:
             listing.split_names[item.split] = str(split)

@@ -34,9 +34,11 @@ from numpy.typing import NDArray
 
 from ct_xception.checkpoint import GATE
 from ct_xception.checkpoint_files import need_side, write_side
+from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import SliceError
-from ct_xception.evaluation.answers import Item, file_of, with_bar
+from ct_xception.evaluation.answers import Item, with_bar
 from ct_xception.files import write_atomically
+from ct_xception.imaging.modality import CT, STATED
 from ct_xception.serving.gate import (
     ACCEPTED,
     ARRAYS,
@@ -62,7 +64,10 @@ FEWEST = {"training": 12, "validation": 4}  # slices from which there is somethi
 COMPONENTS = 96
 MOST_PASS = 0.95  # of validation slices lie nearer than the doubtful ones, and than the refused
 TIMES = 2.4  # the median distance of validation slices at which a slice is refused
-ALIKE, LEAST = 1e-9, 1e-6  # total variance of what is the same; least share of the total that a direction has
+# Variance of described features (so over their own size) that float32 makes of one slice: with batches of another size,
+# another memory layout and another library of a 64 px Xception it was 0.4 to 1.3e-14.
+ROUNDING = 1e-14
+ALIKE, LEAST = 100 * ROUNDING, 1e-6  # total variance up to which all is the same; least share that a direction has
 HAVE_BODY, LOW = 0.98, 0.01  # share of training slices that must show a body; the quantile that is "at least"
 LUNGLESS = ((0.02, 0.5), (0.1, 0.25))  # up to this share of slices without lungs, having none weighs so much
 WINDOWS = 8  # kept of those that training files name
@@ -115,7 +120,7 @@ def see_items(
         slices = []
         for item in batch:
             try:
-                slices.append(classifier.read(file_of(item), window=window, frame=frame, name=str(item["source"])))
+                slices.append(classifier.read(slice_source(item), window=window, frame=frame, name=str(item["source"])))
             except SliceError:
                 continue  # the evaluation lists it, with the reason
         if slices:
@@ -150,7 +155,7 @@ def sample(count: int, seed: int = 0) -> NDArray[np.intp]:
 
 
 def fit_gate(
-    train: Seen, validation: Seen, *, weights_sha256: str, body_crop: bool = True
+    train: Seen, validation: Seen, *, weights_sha256: str, body_crop: bool = True, modality: str = CT
 ) -> tuple[dict[str, Any], dict[str, Floats]]:
     """The key `gate` of ct_xception.json, and the arrays of gate.safetensors.
 
@@ -170,7 +175,7 @@ def fit_gate(
     if distance is None or limits is None or not 0 < limits["usual"] < np.inf:
         return {"method": None, "reason": "the network makes the same of every slice"} | rule, {}
     arrays = {name: getattr(distance, name) for name in ARRAYS}
-    signs = fit_signs(train, validation, body_crop=body_crop).to_dict()
+    signs = fit_signs(train, validation, body_crop=body_crop, modality=modality).to_dict()
     told = {"method": METHOD, "noise": distance.noise, "length": distance.length, **limits, "signs": signs}
     return told | rule, arrays
 
@@ -189,11 +194,12 @@ def fit_distance(features: Floats) -> Distance | None:
     if not total > ALIKE:
         return None
     fitted = PCA(n_components=min(COMPONENTS, len(features) // 4), svd_solver="full").fit(points)
-    told = fitted.explained_variance_ > LEAST * total
+    floor = max(LEAST * total, ROUNDING)
+    told = fitted.explained_variance_ > floor
     mean, components, variances = (
         array.astype(np.float32) for array in (fitted.mean_, fitted.components_[told], fitted.explained_variance_[told])
     )
-    noise = max(float(fitted.noise_variance_), LEAST * total / fitted.mean_.size)
+    noise = max(float(fitted.noise_variance_), floor / fitted.mean_.size)
     return Distance(mean, components, variances, noise, length)
 
 
@@ -204,21 +210,22 @@ def fit_limits(distances: NDArray[np.float64]) -> dict[str, float]:
     return {"usual": usual, DOUBTFUL: most, REFUSED: refused}
 
 
-def fit_signs(train: Seen, validation: Seen, *, body_crop: bool) -> Signs:
+def fit_signs(train: Seen, validation: Seen, *, body_crop: bool, modality: str = CT) -> Signs:
     """What the signs compare with, from training slices (of lungs, from validation's too).
 
-    Without a body crop nothing is said about bodies.
+    Without a body crop nothing is said about bodies, and of lungs only in CT. DICOM files may state any modality that
+    `modality` stands for, or training files stated.
     """
     bodies = np.array(train.bodies)
     heights, widths = np.array(train.heights, float), np.array(train.widths, float)
     known = Counter(window for window in train.windows if window is not None)
-    modalities = sorted({"CT"} | {modality for modality in train.modalities if modality})
+    modalities = sorted(STATED.get(modality, frozenset()) | {stated for stated in train.modalities if stated})
     always = body_crop and (bodies > 0).mean() >= HAVE_BODY
     lungless = float(np.mean([not found for found in (*train.lungs, *validation.lungs)]))
     return Signs(
         tuple(modalities),
         float(np.quantile(bodies[bodies > 0], LOW)) if always else None,
-        next((weight for share, weight in LUNGLESS if lungless <= share), 0.0),
+        next((weight for share, weight in LUNGLESS if lungless <= share), 0.0) if modality == CT else 0.0,
         (float(np.minimum(heights, widths).min()), float(np.maximum(heights, widths).max())),
         (float((widths / heights).min()), float((widths / heights).max())),
         tuple(window for window, _ in known.most_common(WINDOWS)),

@@ -19,11 +19,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.corpus.split import grouped_folds
 from ct_xception.errors import InputError, WorkError, printable
-from ct_xception.files import atomic_path, read_json, write_json
-from ct_xception.pipeline.context import River
+from ct_xception.files import atomic_path, write_json
+from ct_xception.pipeline.context import Context
+from ct_xception.pipeline.run import build, set_up_process
 from ct_xception.pipeline.search_report import report_search, write_trials
-from ct_xception.training.options import METRICS, TrainConfig
+from ct_xception.pipeline.splitting import load_and_split
+from ct_xception.statistics.calibration import calibration_figures
+from ct_xception.training.distributed import join_processes, main_first
+from ct_xception.training.options import METRICS, TrainConfig, augment_config, config_from_mapping
 from ct_xception.training.search import (
     EPOCHS,
     REFERENCE,
@@ -40,6 +45,7 @@ from ct_xception.training.search import (
     take_up_again,
 )
 from ct_xception.training.search_space import apply_options
+from ct_xception.training.validation import validation_figures
 
 if TYPE_CHECKING:
     import optuna
@@ -57,9 +63,6 @@ def search_corpus(search: Search, command: str, *, resume: bool = False, finish:
 
     Any number of processes may do the same with one folder and storage at once. Raises InputError.
     """
-    from ct_xception.pipeline.run import set_up_process
-    from ct_xception.pipeline.splitting import load_and_split
-    from ct_xception.training.distributed import join_processes
     from ct_xception.training.loop import make_accelerator
 
     _refuse_what_is_not_searched(search.recipe)
@@ -68,7 +71,7 @@ def search_corpus(search: Search, command: str, *, resume: bool = False, finish:
     search.folder.mkdir(parents=True, exist_ok=True)
     config = replace(search.trial_config, output_dir=str(search.folder))
     accelerator = make_accelerator(config)
-    study, told = None, Told(search)
+    study, print_trial = None, TrialPrinter(search)
     if accelerator.is_main_process:
         study, made = open_study(search.storage, search.options, search.space)
         if not made and finished(study) and not resume and _alone(study):
@@ -80,9 +83,9 @@ def search_corpus(search: Search, command: str, *, resume: bool = False, finish:
             _ask_reference(search, study)
         elif resume:
             take_up_again(study)
-    river = load_and_split(config, search.folder, accelerator, command)
-    trainer = Trainer(search, river)
-    Worker(study, search.space, search.options, accelerator, trainer).work(told)
+    context = load_and_split(config, search.folder, accelerator, command)
+    trainer = Trainer(search, context)
+    Worker(study, search.space, search.options, accelerator, trainer).work(print_trial)
     if study is not None:
         _finish(search, study, command if finish else None)
 
@@ -115,17 +118,15 @@ def _asked(config: TrainConfig, when: Mapping[str, tuple[Any, ...]]) -> bool:
 
 
 def _own_value(config: TrainConfig, name: str) -> Any:
-    from ct_xception.training.options import augment_config
-
     return getattr(augment_config(config), name.partition(".")[2]) if "." in name else getattr(config, name)
 
 
 class Trainer:
     """Trains what is proposed, on the corpus and the split of the search; see `RunTrial`."""
 
-    def __init__(self, search: Search, river: River) -> None:
-        self.search, self.river = search, river
-        self.parts = list(_parts(river, search.options.folds))
+    def __init__(self, search: Search, context: Context) -> None:
+        self.search, self.context = search, context
+        self.parts = list(_parts(context, search.options.folds))
 
     def __call__(self, proposal: Proposal, report: Callable[[float, int], None]) -> Outcome:
         started = time.monotonic()
@@ -136,23 +137,23 @@ class Trainer:
             )
         except InputError as error:
             raise GivenUp(f"options that do not go together: {error}") from error
-        heard = _Heard(report, config.metric)
-        found = [self._train(config, folder, number, heard) for number in range(len(self.parts))]
+        recorder = _EpochRecorder(report, config.metric)
+        found = [self._train(config, folder, number, recorder) for number in range(len(self.parts))]
         logits, labels, groups = (np.concatenate(list(column)) for column in zip(*found, strict=True))
-        if self.river.accelerator.is_main_process:
+        if self.context.accelerator.is_main_process:
             with atomic_path(folder / ANSWERS) as temporary, open(temporary, "wb") as stream:
                 np.savez(stream, logits=logits, labels=labels, groups=groups)
         values = score(logits, labels, config, self.search.options.objectives)
-        notes = {EPOCHS: heard.epochs, "seconds": round(time.monotonic() - started, 1)}
+        notes = {EPOCHS: recorder.epochs, "seconds": round(time.monotonic() - started, 1)}
         return Outcome(values, notes | {"folder": folder.relative_to(self.search.folder).as_posix()})
 
     def _train(
-        self, config: TrainConfig, folder: Path, number: int, heard: _Heard
+        self, config: TrainConfig, folder: Path, number: int, recorder: _EpochRecorder
     ) -> tuple[NDArray, NDArray[np.integer], NDArray]:
         """One training, of a fold or of the split's own parts; the kept epoch's answers to what it did not train on."""
         from ct_xception.training.loop import Training, TrainingError
 
-        part, accelerator = self.parts[number], self.river.accelerator
+        part, accelerator = self.parts[number], self.context.accelerator
         run = folder / "folds" / str(number + 1) if len(self.parts) > 1 else folder
         if accelerator.is_main_process:
             write_json(folder / "config.json", config.mapping)
@@ -163,13 +164,13 @@ class Trainer:
                 config,
                 accelerator,
                 run,
-                label_names=self.river.label_names,
+                label_names=self.context.label_names,
                 split=part.name,
                 train=train,
                 validation=validation,
             )
-            heard.run, training.heard = run, heard
-            heard.epochs += len(training.fit().history)
+            recorder.run, training.on_epoch = run, recorder
+            recorder.epochs += len(training.fit().history)
         except TrainingError as error:
             raise GivenUp(str(error)) from error
         finally:
@@ -178,19 +179,18 @@ class Trainer:
 
     def _slices(self, config: TrainConfig, sources: Sequence[str]) -> CachedSlices:
         from ct_xception.training.cache import CachedSlices, prepare_slices
-        from ct_xception.training.distributed import main_first
 
         cache = self.search.folder / "cache"
-        with main_first(self.river.accelerator):
+        with main_first(self.context.accelerator):
             whole = [
-                prepare_slices(self.river.splits[name], cache, config.reading, description=f"reading {name}")
+                prepare_slices(self.context.splits[name], cache, config.reading, description=f"reading {name}")
                 for name in ("train", "validation")
             ]
         return CachedSlices.join(whole).select(sources)
 
 
-class _Heard:
-    """Hears of every epoch: keeps the answers of the best one beside the run, and reports how the trial goes."""
+class _EpochRecorder:
+    """Told of every epoch: keeps the answers of the best one beside the run, and reports how the trial goes."""
 
     def __init__(self, report: Callable[[float, int], None], metric: str) -> None:
         self.report, self.metric = report, metric
@@ -213,18 +213,16 @@ class _Part:
     name: str
 
 
-def _parts(river: River, folds: int) -> Iterator[_Part]:
+def _parts(context: Context, folds: int) -> Iterator[_Part]:
     """The split's own training and validation sides; or grouped folds of the two together. Never the test side."""
-    own = {name: list(river.splits[name]["source"]) for name in ("train", "validation")}
+    own = {name: list(context.splits[name]["source"]) for name in ("train", "validation")}
     if not folds:
-        yield _Part(own["train"], own["validation"], river.split["name"])
+        yield _Part(own["train"], own["validation"], context.split["name"])
         return
     from datasets import DatasetDict
 
-    from ct_xception.corpus.split import grouped_folds
-
-    together = DatasetDict({name: river.splits[name] for name in own})
-    drawn, described = grouped_folds(together, folds, seed=river.config.seed)
+    together = DatasetDict({name: context.splits[name] for name in own})
+    drawn, described = grouped_folds(together, folds, seed=context.config.seed)
     for fold, record in zip(drawn, described["folds"], strict=True):
         yield _Part(
             [*fold["train"]["source"], *fold["validation"]["source"]], list(fold["test"]["source"]), record["name"]
@@ -237,9 +235,6 @@ def score(logits: NDArray, labels: NDArray, config: TrainConfig, objectives: Seq
     The calibration error is that of the raw answers, before a temperature is fitted.
     """
     from scipy.special import softmax
-
-    from ct_xception.statistics.calibration import calibration_figures
-    from ct_xception.training.validation import validation_figures
 
     figures = validation_figures(logits, labels)
     values = []
@@ -266,7 +261,7 @@ def parameters_in_millions(config: TrainConfig) -> float:
     return sum(one.numel() for one in network.parameters()) / 1e6
 
 
-class Told:
+class TrialPrinter:
     """Prints a line after each trial: what it scored, the best so far, and how long the rest may take."""
 
     def __init__(self, search: Search) -> None:
@@ -328,9 +323,13 @@ def judge(search: Search, study: optuna.Study) -> tuple[Selection, list[Any]] | 
     alike = [(trial, found[0]) for trial, found in held if np.array_equal(found[1], labels)]
     trials = [trial for trial, _ in alike]
     reference = next((i for i, trial in enumerate(trials) if trial.user_attrs.get(REFERENCE)), None)
-    options: dict[str, Any] = {"reference": reference, "seed": search.options.seed}
     judged = judge_selection(
-        [own for _, own in alike], labels, groups.tolist(), search.options.objectives[0], **options
+        [own for _, own in alike],
+        labels,
+        groups.tolist(),
+        search.options.objectives[0],
+        reference=reference,
+        seed=search.options.seed,
     )
     return judged, trials
 
@@ -353,9 +352,6 @@ def _finish(search: Search, study: optuna.Study, command: str | None) -> None:
 
 def _train_winner(search: Search, record: Mapping[str, Any], winner: Path, command: str) -> None:
     """The whole run of the winner, which takes its trial's own weights where trials were trainings in full."""
-    from ct_xception.pipeline.run import build
-    from ct_xception.training.options import config_from_mapping
-
     config = replace(config_from_mapping(record["winner"]["options"]), output_dir=str(winner), resume="auto")
     own = search.folder / record["winner"]["folder"]
     winner.mkdir(parents=True, exist_ok=True)
@@ -370,8 +366,3 @@ def _train_winner(search: Search, record: Mapping[str, Any], winner: Path, comma
     write_json(winner / SEARCH, {name: value for name, value in record.items() if name != "trials"})
     print(f"\nwinner: trial {record['winner']['number']}, now measured on the test split, once, in {winner}")
     build(config, command)
-
-
-def read_record(run: Path) -> dict[str, Any] | None:
-    """What a run folder says of the search that it won; None where it won none."""
-    return read_json(run / SEARCH) if (run / SEARCH).is_file() else None

@@ -19,15 +19,17 @@ from typing import Any
 from ct_xception import __version__
 from ct_xception.checkpoint import GATE, ONNX_INT8, WEIGHTS
 from ct_xception.errors import InputError, printable
+from ct_xception.explain.placement import FIRST_CENTRE
 from ct_xception.files import dump_json, read_json, sha256_file
+from ct_xception.imaging.modality import ONE
 from ct_xception.imaging.preprocessing import Preprocessing
 from ct_xception.publish.clearance import Content
 from ct_xception.publish.space import package_folder
-from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint
 from ct_xception.serving.decisions import Decisions
-from ct_xception.serving.runtimes import OnnxNetwork, load_network
-from ct_xception.text import RESEARCH_USE
+from ct_xception.serving.runtimes import EXPORTED
+from ct_xception.serving.runtimes.onnx import OnnxNetwork
+from ct_xception.text import RESEARCH_USE, a
 
 RECORD = "checkpoint.json"
 FILTERS = ("median",)  # those that the page can do, too
@@ -60,7 +62,7 @@ colorTo: green
 sdk: static
 app_file: index.html
 license: apache-2.0
-short_description: A CT slice classified in the browser; none leaves it
+short_description: A slice classified in the browser; none leaves it
 models:
 - {model}
 tags:
@@ -77,7 +79,7 @@ custom_headers:
 
 # ct-xception in the browser
 
-Drop a CT slice (8-bit PNG or JPEG): the network runs in this browser and shows the probability of each class, and its
+Drop a slice (8-bit PNG or JPEG): the network runs in this browser and shows the probability of each class, and its
 class activation map over the slice. No image leaves the visitor's machine.
 
 {notice}
@@ -143,7 +145,7 @@ def site_files(
     `storage` are the hosts that its server may redirect to for a file.
     """
     checkpoint, runtime = _opened(source)
-    network = RUNTIMES[runtime][0]
+    network = EXPORTED[runtime].files[0]
     files: dict[str, Content] = {Path(network).name: checkpoint.folder / network}
     if checkpoint.gate is not None:
         files[GATE] = checkpoint.folder / GATE
@@ -154,7 +156,7 @@ def site_files(
     files |= {path.name: path for path in sorted(_page().glob("*")) if path.suffix in (".js", ".css")}
     record = {"name": name or _name(checkpoint), **_record(checkpoint, runtime, found)}
     files[RECORD] = (dump_json(record) + "\n").encode()
-    return files | {"index.html": _index(record, found, examples, storage).encode()}
+    return files | {"index.html": _index(record, found, examples, storage, checkpoint.contract.modality).encode()}
 
 
 def _opened(source: str | Path) -> tuple[Checkpoint, str]:
@@ -164,7 +166,7 @@ def _opened(source: str | Path) -> tuple[Checkpoint, str]:
     runtime = "onnx-int8" if kept else "onnx"
     if found.revision is not None:
         source = f"{found.name.partition('@')[0]}@{found.revision}"  # somebody may push between the two
-    return open_checkpoint(source, RUNTIMES[runtime]), runtime
+    return open_checkpoint(source, EXPORTED[runtime].files), runtime
 
 
 def _page() -> Path:
@@ -246,8 +248,8 @@ def _record(checkpoint: Checkpoint, runtime: str, ort: _Runtime) -> dict[str, An
     """checkpoint.json: what the network expects, what its outputs mean, and the rules that apply to them."""
     from ct_xception.explain.overlay import palette
 
-    path = checkpoint.folder / RUNTIMES[runtime][0]
-    network = load_network(checkpoint, runtime)
+    path = checkpoint.folder / EXPORTED[runtime].files[0]
+    network = EXPORTED[runtime].open(checkpoint)
     assert isinstance(network, OnnxNetwork)
     return {
         "made_by": f"ct-xception {__version__}",
@@ -270,8 +272,6 @@ def _name(checkpoint: Checkpoint) -> str:
 
 
 def _preprocessing(checkpoint: Checkpoint, pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
-    from ct_xception.explain.placement import FIRST_CENTRE
-
     wanted, contract = Preprocessing.of(pretrained_cfg), checkpoint.contract
     if unknown := [name for name in contract.filters if name not in FILTERS]:
         raise InputError(
@@ -328,7 +328,9 @@ def _gate(checkpoint: Checkpoint) -> dict[str, Any] | None:
 # What the visitor is told
 
 
-def _index(record: Mapping[str, Any], ort: _Runtime, examples: list[Path], storage: Sequence[str]) -> str:
+def _index(
+    record: Mapping[str, Any], ort: _Runtime, examples: list[Path], storage: Sequence[str], modality: str
+) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -337,6 +339,7 @@ def _index(record: Mapping[str, Any], ort: _Runtime, examples: list[Path], stora
     return template.render(
         policy=ort.policy(storage),
         model=record["name"],
+        one_of=a(ONE[modality]),
         notice=RESEARCH_USE,
         reach=own if ort.is_local else f"{own} and those of onnxruntime-web on {ORT_CDN.split('/')[2]}",
         examples=[{"file": f"examples/{path.name}", "title": _title(path)} for path in examples],

@@ -19,10 +19,11 @@ from ct_xception.corpus.summary import is_generated, is_public
 from ct_xception.evaluation.baselines import BASELINE_TITLES
 from ct_xception.evaluation.continuity import WITHOUT_TWINS
 from ct_xception.evaluation.explanations import NEAR
-from ct_xception.explain.method import COMPARED, RANDOMISED_BELOW
+from ct_xception.explain.budget import COMPARED, RANDOMISED_BELOW
 from ct_xception.explain.methods import METHODS
+from ct_xception.imaging.modality import CT, ONE
 from ct_xception.publish.verify import Evidence
-from ct_xception.serving.catalogue import RUNTIMES
+from ct_xception.serving.runtimes import EXPORTED
 from ct_xception.statistics.class_groups import partition_classes
 from ct_xception.text import RESEARCH_USE
 
@@ -42,6 +43,12 @@ class Network:
     weights: str
     crops: bool
     filters: tuple[str, ...]
+    modality: str = CT
+
+    @property
+    def one(self) -> str:
+        """What it takes: `CT slice`."""
+        return ONE[self.modality]
 
 
 @dataclass(frozen=True)
@@ -179,6 +186,7 @@ class Exported:
     """A file for another runtime: where it is, and what was measured of it before it was kept, or kept out."""
 
     runtime: str
+    title: str
     path: str
     measured: Mapping[str, Any]
 
@@ -217,7 +225,7 @@ class Versions:
 def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool) -> dict[str, Any]:
     """Everything that the card's templates may name."""
     metrics, protocols = evidence.metrics, _protocols(evidence)
-    own = next(one for one in protocols if one.name == metrics["protocol"])
+    own = next(one for one in protocols if one.name == evidence.head.protocol)
     return {
         "research_use": RESEARCH_USE,
         "repo_id": repo_id,
@@ -244,7 +252,7 @@ def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool
         "mistakes": _mistakes(evidence),
         "versions": _versions(evidence.provenance),
         **_exports(evidence),
-        "figures": metrics["figures"],
+        "figures": evidence.head.figures,
     }
 
 
@@ -256,10 +264,16 @@ def _network(evidence: Evidence) -> Network:
         config["pretrained_cfg"]["input_size"][-1],
         tuple(config["label_names"]),
         "" if begun in ("random", "none") else begun,
-        evidence.metrics["weights_sha256"],
+        evidence.head.weights_sha256 or "",
         bool(stated.get("body_crop", True)),
         tuple(stated.get("filters", ())),
+        modality_of(evidence),
     )
+
+
+def modality_of(evidence: Evidence) -> str:
+    """What the images are, one of MODALITIES: CT where the checkpoint does not say."""
+    return str(evidence.side.get("input", {}).get("modality") or CT)
 
 
 def corpus_name(corpus: Mapping[str, Any]) -> str:
@@ -277,7 +291,7 @@ def _corpus(evidence: Evidence) -> Corpus:
         corpus_name(corpus),
         str(corpus.get("kind", "")),
         tuple(str(note).rstrip(".") for note in corpus.get("notes", ())),
-        evidence.metrics.get("split_sizes", {}),
+        evidence.head.split_sizes,
         str(known),
         bool(known) and not str(known).startswith(PSEUDO_PATIENTS),
         split.get("crossing_groups", 0),
@@ -416,10 +430,13 @@ def _class_mistakes(table: Any, label: str, names: Sequence[str]) -> ClassMistak
 def _exports(evidence: Evidence) -> dict[str, tuple[Exported, ...]]:
     record = evidence.exports or {"files": {}, "kept_out": {}}
     return {
-        ours: tuple(Exported(name, files[0], record[theirs][name]) for name, files in RUNTIMES.items()
-                    if name in record[theirs])
+        ours: tuple(
+            Exported(name, runtime.title, runtime.files[0], record[theirs][name])
+            for name, runtime in EXPORTED.items()
+            if name in record[theirs]
+        )
         for ours, theirs in (("exported", "files"), ("kept_out", "kept_out"))
-    }  # fmt: skip
+    }
 
 
 def _versions(provenance: Mapping[str, Any]) -> Versions | None:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ct_xception.errors import InputError, SliceError, printable
-from ct_xception.imaging.pictures import MAX_PAGES
+from ct_xception.imaging.decoders.pictures import MAX_PAGES
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.reader import read_place
 from ct_xception.imaging.slice import Slice
@@ -92,7 +92,7 @@ def gather(paths: Sequence[Path], *, names: Sequence[str] | None = None) -> tupl
         else:
             found.append(Member(name, path))
     if not found:
-        raise InputError("no slice was given; give a CT slice, several, or a zip of a series.")
+        raise InputError("no slice was given; give one, several, or a zip of a series.")
     if len(found) > MAX_ENTRIES:
         raise InputError(f"{len(found)} files, more than {MAX_ENTRIES}; give one series at a time.")
     with hold_all(member.archive for member in found):
@@ -101,6 +101,34 @@ def gather(paths: Sequence[Path], *, names: Sequence[str] | None = None) -> tupl
         _arrange(placed, [] if number else unreadable, f"series {number + 1}" if len(apart) > 1 else "series", notes)
         for number, placed in enumerate(apart or [[]])
     )
+
+
+def slices_in(path: Path, name: str) -> tuple[list[Member], list[str]]:
+    """Every slice of one file, each to be answered by itself, and clauses on what was passed over. Raises SliceError.
+
+    The file itself; its frames, pages or axial slices where there are several; or those of each entry of a zip, whose
+    names begin with the zip's.
+    """
+    members, notes = _look_into(path, name) if is_archive(path) else ([Member(name, path)], [])
+    named = [replace(one, name=_place_in_archive(one, name)) for one in members]
+    with hold_all(member.archive for member in named):
+        return [frame for member in named for frame in _frames_of(member)], notes
+
+
+def _place_in_archive(member: Member, name: str) -> str:
+    return name if member.entry is None else printable(PurePosixPath(name) / member.folder / member.name)
+
+
+def _frames_of(member: Member) -> list[Member]:
+    """A member for each frame; of more than can be answered the reader asks which."""
+    frames = _place_of(member).frames
+    return [_frame_of(member, frame) for frame in range(frames)] if 1 < frames <= MAX_FRAMES else [member]
+
+
+def _head_first(place: Place) -> Sequence[int]:
+    """A file's frames in the order of their positions, the highest first, where it tells them; else as stored."""
+    frames = range(max(1, place.frames))
+    return sorted(frames, key=lambda frame: -place.positions[frame]) if len(place.positions) == len(frames) else frames
 
 
 def _look_into(path: Path, name: str) -> tuple[list[Member], list[str]]:
@@ -129,7 +157,7 @@ def _arrange(placed: Sequence[Placed], unreadable: Sequence[Member], name: str, 
     """One series in order, a member for each frame answered, and what holds no image behind. Raises InputError."""
     keys, order = _order([place for _, place in placed], [member.name for member, _ in placed])
     if len(placed) + len(unreadable) == 1:
-        order = "as stored in the file"
+        order = "by position" if placed and placed[0][1].positions else "as stored in the file"
     ranked = [placed[index] for index in sorted(range(len(placed)), key=lambda index: keys[index])]
     members, count = _members_of(ranked)
     facts = _describe(count, [place for _, place in ranked])
@@ -153,7 +181,7 @@ def _members_of(ranked: Sequence[Placed]) -> tuple[list[Member], int]:
     members, before = list[Member](), 0
     for member, place in ranked:
         frames = max(1, place.frames)
-        chosen = range(-before % step, frames, step)
+        chosen = _head_first(place)[-before % step :: step]
         members += [member for _ in chosen] if frames == 1 else [_frame_of(member, frame) for frame in chosen]
         before += frames
     return members, count
@@ -178,12 +206,16 @@ def _describe(count: int, places: Sequence[Place]) -> str:
     sizes, thick = {place.size for place in places}, {place.thickness for place in places}
     if len(sizes) == 1 and (size := next(iter(sizes))) is not None:
         said += f" of {size[1]} \u00d7 {size[0]} pixels"
-    gaps = np.abs(np.diff([place.position for place in places if place.position is not None]))
+    gaps = np.abs(np.diff([position for place in places for position in _positions_of(place)]))
     if len(gaps) and len({place.normal for place in places}) == 1 and np.median(gaps) > 0:
         said += f", {np.median(gaps):.3g} mm apart"
     if len(thick) == 1 and (thickness := next(iter(thick))):
         said += f", {thickness:.3g} mm thick"
     return said
+
+
+def _positions_of(place: Place) -> Sequence[float]:
+    return sorted(place.positions) or ([] if place.position is None else [place.position])
 
 
 def _place_of(member: Member) -> Place:

@@ -15,7 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.command_line import Parser
+from ct_xception.corpus.listing import COLUMNS, CorpusOptions
 from ct_xception.errors import InputError, printable
+from ct_xception.imaging.modality import CT, MODALITIES
+from ct_xception.imaging.transforms import FILTERS, AugmentConfig
+from ct_xception.imaging.windows import parse_window
 from ct_xception.text import RESEARCH_USE, did_you_mean
 from ct_xception.training.losses import LOSSES
 from ct_xception.training.start import settle_start
@@ -70,11 +74,17 @@ class TrainConfig:
     group_pattern: str | None = option(None, "regular expression whose first group in a path is the patient", "corpus")
     valid_fraction: float = option(0.15, "share of groups for validation where the corpus has none", "corpus")
     test_fraction: float = option(0.15, "share of groups for test where the corpus has none", "corpus")
+    modality: str = option(CT, "what the images are: ct, mr, xray, or any of these", "corpus", MODALITIES)
     window: str | None = option(
         None, "lung, mediastinal, bone or --window=CENTRE/WIDTH in HU (default: the file's)", "corpus"
     )
-    frame: int | None = option(None, "frame of multi-frame files, from 0", "corpus")
-    body_crop: bool = option(True, "crop each slice to the body", "corpus")
+    frame: int | None = option(None, "read this slice of files that hold several, from 0", "corpus")
+    slices_per_file: str | None = option(
+        None,
+        "slices taken of a file that holds several, evenly spaced: a number, or all (default: all of volumes)",
+        "corpus",
+    )
+    body_crop: bool | None = option(None, "crop each slice to the body (default: of CT alone)", "corpus")
     filters: list[str] = option([], "filters on each slice, in order: median, clahe", "corpus")
 
     backbone: str = option("legacy_xception", "legacy_xception or xception41, 65, 71, 41p, 65p", "network")
@@ -149,23 +159,22 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_choice(field, getattr(self, field.name))
+        if self.body_crop is None:  # the outline finder knows what air around a patient in CT looks like, and no other
+            object.__setattr__(self, "body_crop", self.modality == CT)
         _check_ranges(self)
         _check_names(self)
 
     @property
     def reading(self) -> Reading:
         """How this run's files become slices."""
-        from ct_xception.imaging.windows import parse_window
         from ct_xception.training.cache import Reading
 
         window = None if self.window is None else parse_window(self.window)
-        return Reading(window, self.frame, tuple(self.filters), self.body_crop)
+        return Reading(window, self.frame, tuple(self.filters), bool(self.body_crop), self.modality)
 
     @property
     def corpus_options(self) -> CorpusOptions:
         """How this run's corpus is to be read."""
-        from ct_xception.corpus.listing import COLUMNS, CorpusOptions
-
         columns = {f"{name}_column": getattr(self, f"{name}_column") for name in COLUMNS}
         return CorpusOptions(
             class_map=self.class_map,
@@ -177,6 +186,8 @@ class TrainConfig:
             group_pattern=self.group_pattern,
             window=self.reading.window,
             frame=self.frame,
+            modality=self.modality,
+            slices_per_file=self.slices_per_file,
             **columns,
         )
 
@@ -253,9 +264,6 @@ def _check_ranges(config: TrainConfig) -> None:
 
 
 def _check_names(config: TrainConfig) -> None:
-    from ct_xception.imaging.transforms import FILTERS
-    from ct_xception.imaging.windows import parse_window
-
     if config.resume == "auto" and not config.output_dir:
         raise InputError("--resume auto: needs --output_dir, the folder of the run to go on with.")
     if config.push_to_hub and config.only_fold is not None:
@@ -305,8 +313,6 @@ def _check_continuity(config: TrainConfig) -> None:
 
 def augment_config(config: TrainConfig) -> Any:
     """The `AugmentConfig` that `--augment` asks for. Raises `InputError` for an unknown name or value."""
-    from ct_xception.imaging.transforms import AugmentConfig
-
     known = {field.name for field in dataclasses.fields(AugmentConfig)}
     values = {}
     for name, text in config.augment.items():
@@ -324,8 +330,8 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="accelerate launch train_hf.py",
         usage="accelerate launch train_hf.py --corpus SOURCE [OPTION …]",
-        description="Fine-tune a timm Xception on a labelled CT corpus, evaluate it and write a Hub-ready checkpoint. "
-        + RESEARCH_USE,
+        description="Fine-tune a timm Xception on labelled CT, MR or X-rays, evaluate it and write a Hub-ready "
+        f"checkpoint. {RESEARCH_USE}",
         epilog=f"examples:\n{EXAMPLES}",
     )
     add_options(parser)

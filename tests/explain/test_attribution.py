@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ct_xception.errors import InputError
-from ct_xception.explain.explain import attribute
-from ct_xception.explain.method import COMPARISON
+from ct_xception.explain.budget import COMPARISON
+from ct_xception.explain.explain import attribute, compute_map
 from ct_xception.explain.methods import METHODS
 from ct_xception.explain.methods.gradcam import class_activation_map
 from ct_xception.explain.network_copies import finer_copy
 from ct_xception.explain.placement import Region, place_in_slice, seen_region
-from ct_xception.explain.scoring import compute_map
 from ct_xception.imaging.body import Box
 from ct_xception.model.modelling import CTXceptionForImageClassification
 from tests.closeness import assert_near
@@ -95,7 +94,10 @@ def captum_on_the_last_map(net: CTXceptionForImageClassification, pixels: torch.
 @pytest.mark.parametrize("architecture", ["legacy_xception", "xception41", "xception41p"])
 def test_captum_equals_the_closed_form_on_a_network_with_in_place_relus(architecture: str) -> None:
     net = CTXceptionForImageClassification.from_backbone(architecture, ["a", "b", "c", "d"], 96, seed=5).eval()
-    net.set_relus_in_place(True)
+    relus = [module for module in net.modules() if isinstance(module, nn.ReLU)]
+    assert relus
+    for relu in relus:
+        relu.inplace = True
     nn.init.normal_(net.head.weight, generator=torch.Generator().manual_seed(1))
     pixels = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(1))
     before = net(pixels).logits

@@ -15,7 +15,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import JPEGBaseline8Bit
 
 from ct_xception.errors import SliceError
-from ct_xception.imaging.dicom import classify_dicom, read_acquisition, read_header
+from ct_xception.imaging.decoders.dicom import classify_dicom, read_acquisition, read_header
 from ct_xception.imaging.reader import read_place, read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import is_readable_name
@@ -139,8 +139,30 @@ def test_a_window_that_hides_everything_gives_way() -> None:
         assert slice_.window == Window(-600, 1500) and noted(slice_, f"window {centre}/10 shows nothing")
 
 
-def test_a_voi_table_is_named() -> None:
-    table = item(LUTDescriptor=[4, 0, 8], LUTData=b"\0\0\1\0\2\0\3\0")
+def voi_table(levels: np.ndarray, first: int, bits: int = 16) -> Any:
+    return item(LUTDescriptor=[len(levels), first, bits], LUTData=levels.astype("<u2").tobytes())
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_voi_table_that_is_the_only_window_is_applied(signed: bool) -> None:
+    curve = np.rint(65535 / (1 + np.exp(-(np.arange(-600, 601) / 100)))).astype(np.int64)
+    dataset = ct_dataset(BODY.astype(np.int16 if signed else np.uint16))
+    dataset.VOILUTSequence = voi_table(curve, -600 if signed else 2**16 - 600)
+    slice_ = read_slice(dicom_bytes(dataset))
+    hu = np.clip(BODY.astype(int) - 1024, -600, 600)
+    expected = (curve[hu + 600] - curve[0]) / (curve[-1] - curve[0]) * 255
+    assert np.abs(slice_.pixels - expected).max() <= 0.51 and noted(
+        slice_, "VOI lookup table applied, from -600 to 600"
+    )
+    assert slice_.is_hu and slice_.window is not None and slice_.window.low == -600 and slice_.window.high == 600
+    assert read_slice(dicom_bytes(dataset), window=Window(40, 400)).window == Window(40, 400)
+    dataset.WindowCenter, dataset.WindowWidth = 40, 400
+    assert read_slice(dicom_bytes(dataset)).window == Window(40, 400)
+
+
+@pytest.mark.parametrize("levels", [[3, 2, 1, 0], [5, 5, 5, 5], [0, 1]])
+def test_a_voi_table_that_falls_or_is_cut_is_named(levels: list[int]) -> None:
+    table = item(LUTDescriptor=[4, 0, 16], LUTData=np.array(levels, "<u2").tobytes())
     assert noted(read_slice(ct(BODY, VOILUTSequence=table)), "VOI lookup table is not applied")
 
 
@@ -215,10 +237,21 @@ def test_extra_frames_are_asked_about() -> None:
         read_slice(dicom_bytes(joined))
 
 
+def test_a_refusal_prints_whatever_the_file_says() -> None:
+    dataset = ct_dataset(noise(64))
+    dataset.PixelData = encapsulate([encode(Image.fromarray(noise(64)), "JPEG")])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    lying = dicom_bytes(dataset).replace(b"1.2.840.10008.1.2.4.50", b"1.2.840.1000\x00.1.2.4.50")
+    with pytest.raises(SliceError) as refusal:
+        read_slice(lying)
+    assert str(refusal.value).isprintable() and "1.2.840.1000\\x00.1.2.4.50" in refusal.value.found
+
+
 @pytest.mark.parametrize(
     "tags, kind",
     [
-        ({}, "CT slice"),
+        ({}, "slice"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localizer"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "secondary capture"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7.2", "Modality": "OT"}, "secondary capture"),

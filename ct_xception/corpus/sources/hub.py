@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ct_xception.corpus.listing import CorpusOptions, Listing
 from ct_xception.corpus.sources import Source
 from ct_xception.errors import CorpusError
-from ct_xception.hub_download import HubError, HubId, fetch_dataset
+from ct_xception.hub_download import HubError, HubId, find_dataset, hub_errors
 
 if TYPE_CHECKING:
     import datasets
@@ -22,10 +22,14 @@ def list_hub(name: str, options: CorpusOptions) -> Listing:
 
 def _download(name: str) -> datasets.DatasetDict:
     """A Hub dataset, or one clear sentence within seconds; code of the dataset's own is never run."""
+    import datasets
+
     source = HubId.parse(name)
     assert source is not None  # as SOURCE recognises
     try:
-        return fetch_dataset(source)
+        find_dataset(source)
+        with hub_errors(source):
+            return datasets.load_dataset(source.repo, revision=source.revision)
     except HubError as error:
         raise CorpusError([str(error)]) from error
 

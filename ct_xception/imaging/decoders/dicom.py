@@ -17,14 +17,24 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from ct_xception.errors import InputError, SliceError, printable
-from ct_xception.imaging.dicom_frames import find_frames, read_frame
-from ct_xception.imaging.elements import REMEDY, Elements, walk_elements
-from ct_xception.imaging.orientation import turn_of
+from ct_xception.imaging.decoders.dicom_frames import find_frames, read_frame
+from ct_xception.imaging.decoders.elements import REMEDY, Elements, walk_elements
+from ct_xception.imaging.decoders.orientation import turn_of
+from ct_xception.imaging.decoders.pictures import (
+    describe_middle,
+    is_flat,
+    middle,
+    refusing,
+    slice_from_picture,
+    span,
+    whole_range,
+)
+from ct_xception.imaging.modality import CT, NAMES, RADIOGRAPHS, is_of
 from ct_xception.imaging.outline import outline_in_hu
-from ct_xception.imaging.pictures import is_flat, refusing, slice_from_picture, span, whole_range
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.slice import Slice, blank_rows, check_pixels, choose_frame
 from ct_xception.imaging.source import is_dicom, name_of, open_source
+from ct_xception.imaging.square import squared
 from ct_xception.imaging.windows import WINDOWS, Window, apply_window
 
 if TYPE_CHECKING:
@@ -43,18 +53,17 @@ HEADER_TAGS = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality",
 ACQUISITION_TAGS = ["PatientSex", "PatientAge", "Manufacturer", "ManufacturerModelName", "SliceThickness",
                     "ConvolutionKernel"]  # fmt: skip
 PLACE_TAGS = ["ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "NumberOfFrames", "Rows", "Columns",
-              "SliceThickness", "SeriesInstanceUID"]  # fmt: skip
+              "SliceThickness", "SeriesInstanceUID", "SharedFunctionalGroupsSequence",
+              "PerFrameFunctionalGroupsSequence"]  # fmt: skip
 NEEDED_TAGS = ["Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"]
 SLOPES = (1e-6, 1e4)  # of rescale: CT has 1, PET a small fraction
 MAX_INTERCEPT = 1e6
 BEYOND_METAL = 20_000  # HU: gold fillings stay below, two's complement read as unsigned does not
 TISSUE = (-900, 3000)  # HU: a padding value in here would punch holes into the body
 _RESCALING = "PixelValueTransformationSequence"
-SECONDARY_CAPTURE, ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.2.1"
-RADIOGRAPHS = frozenset({"CR", "DX", "MG", "XA", "RF", "PX", "IO"})
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 WINDOWLESS = RADIOGRAPHS | {"MR", "PT", "NM", "US"}  # whose values have no unit that a preset could be in
-MIDDLE = (0.5, 99.5)  # percentiles that such an image is shown between where it has no window
-KINDS = ("CT slice", "localizer", "secondary capture", "no image", "other modality")
+KINDS = ("slice", "localizer", "secondary capture", "no image", "other modality")
 # Of HU: air is -1000 and dense bone 1,500. A share of a whole slice beyond these is none of a patient.
 DENSE, DENSE_SHARE, BEYOND_BONE, LEAST_JUDGED = 700, 0.15, 2500, 1024
 TISSUELESS = -500
@@ -78,8 +87,8 @@ class DicomHeader:
     has_pixels: bool = True
 
 
-def classify_dicom(header: DicomHeader) -> str:
-    """One of KINDS: what a file of a DICOM tree is, by its header alone.
+def classify_dicom(header: DicomHeader, modality: str = CT) -> str:
+    """One of KINDS: what a file of a DICOM tree is, by its header alone, where slices of `modality` are wanted.
 
     "no image" are structured reports, dose sheets, plans, presentation states and directories; "secondary capture"
     are screen saves, pictures in DICOM's clothes.
@@ -91,7 +100,7 @@ def classify_dicom(header: DicomHeader) -> str:
     captured = header.sop_class == SECONDARY_CAPTURE or header.sop_class.startswith(f"{SECONDARY_CAPTURE}.")
     if captured or "SCREEN SAVE" in header.image_type:
         return "secondary capture"
-    return "CT slice" if header.modality in ("CT", "") else "other modality"
+    return "slice" if not header.modality or is_of(header.modality, modality) else "other modality"
 
 
 def read_header(source: str | os.PathLike[str] | bytes) -> DicomHeader:
@@ -118,7 +127,7 @@ def read_header(source: str | os.PathLike[str] | bytes) -> DicomHeader:
             )
 
 
-def read_acquisition(content: bytes) -> dict[str, str]:
+def read_acquisition(content: bytes | str) -> dict[str, str]:
     """Subgroups that a DICOM file tells: sex, age band, scanner, slice thickness and kernel; absent ones left out.
 
     Ages become bands of ten years, which name nobody. Raises SliceError.
@@ -150,20 +159,36 @@ def read_dicom_place(stream: BinaryIO, label: str) -> Place:
     """Where an open DICOM file stands in its series; of its tags only PLACE_TAGS are read. Raises SliceError."""
     with refusing(label, REMEDY):
         _, dataset = _read(stream, label, PLACE_TAGS)
-        normal = _normal(_numbers(_value(dataset, "ImageOrientationPatient"), 6))
-        position, corner = None, _numbers(_value(dataset, "ImagePositionPatient"), 3)
-        if normal is not None and corner is not None:
-            position = float(np.dot(normal, corner))
-        told = position is not None and math.isfinite(position)
+        position, normal = _plane_of(_Tags(dataset, 0))
         return Place(
             frames=_frames(dataset),
-            position=position if told else None,
-            normal=_rounded(normal) if told and normal is not None else None,
+            position=position,
+            normal=normal,
             number=_whole(_value(dataset, "InstanceNumber")),
             size=_size(dataset),
-            thickness=_finite(_value(dataset, "SliceThickness")),
+            thickness=_finite(_Tags(dataset, 0).get("SliceThickness", "PixelMeasuresSequence")),
             series=_text(dataset, "SeriesInstanceUID") or None,
+            positions=_positions(dataset, normal),
         )
+
+
+def _plane_of(tags: _Tags) -> tuple[float | None, tuple[float, float, float] | None]:
+    """Where a frame's plane lies along its normal, in mm, and that normal; neither where one is not told."""
+    normal = _normal(_numbers(tags.get("ImageOrientationPatient", "PlaneOrientationSequence"), 6))
+    corner = _numbers(tags.get("ImagePositionPatient", "PlanePositionSequence"), 3)
+    if normal is None or corner is None or not math.isfinite(position := float(np.dot(normal, corner))):
+        return None, None
+    return position, _rounded(normal)
+
+
+def _positions(dataset: Dataset, normal: tuple[float, float, float] | None) -> tuple[float, ...]:
+    """Each frame's position in an enhanced file; empty where one is not told, two are the same, or the planes turn."""
+    groups = _value(dataset, "PerFrameFunctionalGroupsSequence") or []
+    if normal is None or len(groups) != _frames(dataset) or len(groups) < 2:
+        return ()
+    planes = [_plane_of(_Tags(dataset, frame)) for frame in range(len(groups))]
+    found = [position for position, own in planes if position is not None and own == normal]
+    return tuple(found) if len(found) == len(set(found)) == len(planes) else ()
 
 
 def _size(dataset: Dataset) -> tuple[int, int] | None:
@@ -187,10 +212,11 @@ def _rounded(normal: np.ndarray) -> tuple[float, float, float]:
     return x, y, z
 
 
-def read_dicom(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None) -> Slice:
+def read_dicom(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None, modality: str = CT) -> Slice:
     """A slice from an open DICOM file. Raises SliceError.
 
-    The window is the option's, or the file's first, or for HU without any the lung preset; always LINEAR.
+    The window is the option's, or the file's first, or for HU without any the lung preset; always LINEAR. `modality`
+    is what the file is taken for, one of MODALITIES.
     """
     with refusing(label, REMEDY):
         elements, dataset = _read(stream, label, PIXEL_TAGS)
@@ -199,8 +225,8 @@ def read_dicom(stream: BinaryIO, label: str, *, window: Window | None, frame: in
         index = choose_frame(frames.count, frame, label)
         stored = read_frame(elements, dataset, frames, index, label)
         if stored.ndim == 3:
-            return _colour_slice(stored, dataset, label, window)
-        return _grey_slice(stored, _Tags(dataset, index), label, window)
+            return _colour_slice(stored, dataset, label, window, modality)
+        return _grey_slice(stored, _Tags(dataset, index, modality), label, window)
 
 
 def _read(stream: BinaryIO, label: str, tags: list[str]) -> tuple[Elements, Dataset]:
@@ -222,41 +248,44 @@ def _check_image(dataset: Dataset, elements: Elements, label: str) -> None:
     if elements.pixels is None or elements.pixels.number != 0x10:
         floating = elements.pixels is not None
         found = f"DICOM with {'floating-point pixels' if floating else 'no image'} (modality {modality})"
-        raise SliceError(label, found, "give a CT image")
+        raise SliceError(label, found, "give the image itself")
     missing = [tag for tag in NEEDED_TAGS if not isinstance(_value(dataset, tag), int)]
     if missing:
-        raise SliceError(label, f"DICOM without {', '.join(missing)}", "give the original CT image")
+        raise SliceError(label, f"DICOM without {', '.join(missing)}", "give the original image")
     check_pixels(dataset.Rows, dataset.Columns, label)
     photometric, samples = _text(dataset, "PhotometricInterpretation"), dataset.SamplesPerPixel
     grey = samples == 1 and photometric in ("MONOCHROME1", "MONOCHROME2") and dataset.BitsAllocated > 1
     colour = samples == 3 and photometric.startswith(("RGB", "YBR")) and dataset.BitsAllocated == 8
     if not grey and not colour:
         found = f"DICOM pixels of kind {photometric or 'unknown'}, {samples} x {dataset.BitsAllocated} bits"
-        raise SliceError(label, f"{found} (modality {modality})", "give a CT image in grey")
+        raise SliceError(label, f"{found} (modality {modality})", "give one in grey")
     if grey and dataset.HighBit != dataset.BitsStored - 1:
         found = f"DICOM with HighBit {dataset.HighBit} for {dataset.BitsStored} bits stored, something else beside them"
         raise SliceError(label, found, REMEDY)
 
 
-def _colour_slice(rgb: np.ndarray, dataset: Dataset, label: str, window: Window | None) -> Slice:
+def _colour_slice(rgb: np.ndarray, dataset: Dataset, label: str, window: Window | None, wanted: str) -> Slice:
     """A secondary capture: a picture in DICOM's clothes."""
     from PIL import Image
 
-    slice_ = slice_from_picture(Image.fromarray(rgb), label, window=window, frame=None)
+    slice_ = slice_from_picture(Image.fromarray(rgb), label, window=window, frame=None, modality=wanted)
     modality, localizer = _text(dataset, "Modality"), _is_localizer(dataset)
-    return replace(slice_, notes=(*_kind_notes(dataset), *slice_.notes), modality=modality, is_localizer=localizer)
+    notes = (*_kind_notes(dataset, wanted), *slice_.notes)
+    return replace(slice_, notes=notes, modality=modality, is_localizer=localizer)
 
 
 def _grey_slice(stored: np.ndarray, tags: _Tags, label: str, option: Window | None) -> Slice:
     stored, turned = _upright(stored, tags)
     values, is_hu, notes = _rescale(stored, tags, label)
     padding, more = _padding(stored, values, tags, is_hu)
-    notes = [*_kind_notes(tags.dataset), *turned, *notes, *more, *blank_rows(stored)]
+    notes = [*_kind_notes(tags.dataset, tags.wanted), *turned, *notes, *more, *blank_rows(stored)]
     shown = values[~padding] if padding.any() else values
     _check_hu(shown, tags, is_hu, label)
     notes += _doubts(values) if is_hu else []
     window, more = _choose_window(stored, shown, tags, is_hu, option, label)
     pixels = apply_window(values, window)
+    if option is None and (table := _voi_table(tags)) is not None and table.window == window:
+        pixels = table.apply(values)
     if not is_hu and is_flat(pixels) and not is_flat(values):
         found = f"the window {window} leaves nothing of its values, {span(values)}"
         raise SliceError(label, found, "give a window in the stored units")
@@ -267,31 +296,48 @@ def _grey_slice(stored: np.ndarray, tags: _Tags, label: str, option: Window | No
     bits, modality = tags.dataset.BitsStored, _text(tags.dataset, "Modality")
     read: dict[str, Any] = {"modality": modality, "is_localizer": _is_localizer(tags.dataset)}
     if is_hu and not read["is_localizer"]:
-        read["body"] = outline_in_hu(np.where(padding, -np.inf, values))
-    return Slice(pixels, label, bits, is_hu, window, _spacing(tags), (*notes, *more), **read)
+        read["body"] = _body_in(values, padding)
+    spacing = _spacing(tags)
+    slice_ = Slice(pixels, label, bits, is_hu, window, spacing, (*notes, *more), **read)
+    return squared(slice_, spacing or _turned(_pair(_value(tags.dataset, "PixelAspectRatio")), tags))
+
+
+def _body_in(values: np.ndarray, padding: np.ndarray) -> np.ndarray | None:
+    """The body (H, W) bool in HU; of an image larger than CT, in every n-th pixel, which bounds what it costs."""
+    step = max(1, max(values.shape) // 1024)
+    found = outline_in_hu(np.where(padding[::step, ::step], -np.inf, values[::step, ::step]))
+    if found is None or step == 1:
+        return found
+    return found.repeat(step, axis=0).repeat(step, axis=1)[: values.shape[0], : values.shape[1]]
 
 
 def _upright(stored: np.ndarray, tags: _Tags) -> tuple[np.ndarray, list[str]]:
-    """The stored values as a reader of CT expects them, and notes on orientation, position and shape of pixels."""
+    """The stored values as a reader of CT expects them, and notes on orientation and position."""
     turn = turn_of(_numbers(tags.get("ImageOrientationPatient", "PlaneOrientationSequence"), 6))
-    notes = turn.notes()
+    notes = turn.notes(axial=tags.of_ct)
     position = _text(tags.dataset, "PatientPosition").upper()
     if position.endswith("P"):
         notes.append("the patient lies prone: the table is at the top")
     elif position[2:3] == "D":
         notes.append("the patient lies on one side: the table is at a side")
-    spacing = _spacing(tags) or _pair(_value(tags.dataset, "PixelAspectRatio"))
-    if spacing is not None and abs(spacing[0] / spacing[1] - 1) > 0.01:
-        notes.append(f"pixels are not square ({spacing[0]:g} x {spacing[1]:g}), shown as stored")
     return turn.apply(stored), notes
 
 
 @dataclass(frozen=True)
 class _Tags:
-    """One frame's view of the tags: an enhanced CT keeps them in functional groups (PS3.3 C.7.6.16)."""
+    """One frame's view of the tags: an enhanced CT keeps them in functional groups (PS3.3 C.7.6.16).
+
+    `wanted` is the modality that the file is taken for.
+    """
 
     dataset: Dataset
     frame: int
+    wanted: str = CT
+
+    @property
+    def of_ct(self) -> bool:
+        """Whether what CT has is to be expected, and its lack worth a word."""
+        return self.wanted == CT or _text(self.dataset, "Modality") == "CT"
 
     def get(self, keyword: str, group: str) -> Any:
         """The value at the root, else the frame's own, else the shared one; None where absent or empty."""
@@ -307,20 +353,24 @@ class _Tags:
 
 def _rescale(stored: np.ndarray, tags: _Tags, label: str) -> tuple[np.ndarray, bool, list[str]]:
     """Values in HU where the file says so (PS3.3 C.11.1), else stored values as they are; whether HU; notes."""
+    if _value(tags.dataset, "ModalityLUTSequence") and not tags.of_ct:
+        from pydicom.pixels import apply_modality_lut
+
+        return apply_modality_lut(stored, tags.dataset), False, ["the file's modality lookup table applied"]
     if _value(tags.dataset, "ModalityLUTSequence"):
         raise SliceError(label, "a modality lookup table, which CT images do not have", "give the original CT image")
     slope, intercept = _rescaling(tags)
     if slope is None or intercept is None:
-        return stored, False, ["no rescale slope and intercept: stored values, not HU"]
+        return stored, False, ["no rescale slope and intercept: stored values, not HU"] * tags.of_ct
     if not SLOPES[0] <= slope <= SLOPES[1]:  # NaN fails too
         raise SliceError(label, f"a rescale slope of {slope:g}", "give the original image")
     if not abs(intercept) <= MAX_INTERCEPT:
         raise SliceError(label, f"a rescale intercept of {intercept:g}", "give the original image")
     if tags.dataset.BitsStored <= 8:
-        return stored, False, ["8-bit export: its grey levels are not HU, whatever its rescale says"]
+        return stored, False, ["8-bit export: its grey levels are not HU, whatever its rescale says"] * tags.of_ct
     unit = str(tags.get("RescaleType", _RESCALING) or "HU").strip().upper()
     is_hu = unit == "HU" and _text(tags.dataset, "Modality") == "CT"
-    return _rescaled(stored, slope, intercept), is_hu, [] if is_hu else ["rescaled, but not to HU"]
+    return _rescaled(stored, slope, intercept), is_hu, ["rescaled, but not to HU"] * (tags.of_ct and not is_hu)
 
 
 def _rescaled(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
@@ -404,8 +454,9 @@ def _choose_window(
     """The option, else the file's first usable window, else a preset for HU, percentiles for MR and X-rays."""
     bits = tags.dataset.BitsStored
     if option is not None and (is_hu or bits > 8):
-        return option, [] if is_hu else [f"window {option} applied to values that are not HU"]
-    notes = [] if option is None else ["window ignored: an 8-bit picture holds no HU"]
+        return option, [f"window {option} applied to values that are not HU"] * (tags.of_ct and not is_hu)
+    ignored = f"window ignored: an 8-bit picture {'holds no HU' if tags.of_ct else 'was shown already'}"
+    notes = [] if option is None else [ignored]
     window, more = _file_window(tags)
     notes += more
     if bits <= 8:
@@ -417,8 +468,9 @@ def _choose_window(
         return window, notes
     if is_hu:
         return WINDOWS["lung"], [*notes, f"no window in the file: lung {WINDOWS['lung']} shown"]
-    if _text(tags.dataset, "Modality") in WINDOWLESS and not is_flat(shown):
-        return _middle(shown, notes)
+    if (_text(tags.dataset, "Modality") in WINDOWLESS or not tags.of_ct) and not is_flat(shown):
+        window = middle(shown)
+        return window, [*notes, f"no window in the file: {describe_middle(window)}"]
     whole = whole_range(stored, bits, tags.dataset.PixelRepresentation == 1, label)
     slope, intercept = _rescaling(tags)  # the window is of the values, which may be rescaled without being HU
     if slope is not None and intercept is not None:
@@ -432,23 +484,17 @@ def _hides_all(values: np.ndarray, window: Window) -> bool:
     return bool(low < high and (high <= window.low or low > window.high))
 
 
-def _middle(values: np.ndarray, notes: list[str]) -> tuple[Window, list[str]]:
-    """From percentile to percentile, of every n-th value: for images that no window was written for."""
-    sample = values.ravel()[:: max(1, values.size // 2**18)]
-    low, high = (float(value) for value in np.percentile(sample, MIDDLE))
-    if high <= low:
-        low, high = float(values.min()), float(values.max())
-    window = Window((low + high) / 2 + 0.5, max(1.0, high - low + 1))
-    return window, [*notes, f"no window in the file: percentiles {MIDDLE[0]:g} to {MIDDLE[1]:g}, {window}, shown"]
-
-
 def _file_window(tags: _Tags) -> tuple[Window | None, list[str]]:
     group = "FrameVOILUTSequence"
     centre, width = (tags.get(key, group) for key in ("WindowCenter", "WindowWidth"))
     first_centre, first_width = _number(centre), _number(width)
     if first_centre is None or first_width is None:
-        tables = _value(tags.dataset, "VOILUTSequence") or []
-        return None, ["the file's VOI lookup table is not applied"] * bool(tables)
+        table = _voi_table(tags)
+        if table is not None:
+            return table.window, [f"the file's VOI lookup table applied, from {table.window.low:g} to "
+                                  f"{table.window.high:g}"]  # fmt: skip
+        tables = tags.get("VOILUTSequence", "FrameVOILUTSequence") or []
+        return None, ["the file's VOI lookup table is not applied: it does not rise, or is damaged"] * bool(tables)
     try:
         if not first_width >= 1:
             raise InputError("below a whole step")
@@ -464,10 +510,51 @@ def _file_window(tags: _Tags) -> tuple[Window | None, list[str]]:
     return window, notes
 
 
-def _kind_notes(dataset: Dataset) -> list[str]:
+@dataclass(frozen=True)
+class _VoiTable:
+    """A file's own grey levels (PS3.3 C.11.2.1.1): `levels` uint8 of the values from `first` on, and their window."""
+
+    first: int
+    levels: np.ndarray
+    window: Window
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """Values (H, W) as grey levels (H, W) uint8; those beyond the table take its ends."""
+        places = (np.rint(values) if values.dtype.kind == "f" else values).astype(np.int32)
+        places -= self.first
+        return self.levels[np.clip(places, 0, len(self.levels) - 1, out=places)]
+
+
+def _voi_table(tags: _Tags) -> _VoiTable | None:
+    """The first table, where the file has no window; None where there is none that rises and can be told."""
+    tables = tags.get("VOILUTSequence", "FrameVOILUTSequence") or []
+    if not tables or _number(tags.get("WindowCenter", "FrameVOILUTSequence")) is not None:
+        return None
+    described, data = _numbers(_value(tables[0], "LUTDescriptor"), 3), _value(tables[0], "LUTData")
+    if described is None or data is None:
+        return None
+    count, bits = int(described[0]) % 65536 or 65536, int(described[2])
+    first = int(described[1])
+    if first >= 2**15 and (tags.dataset.PixelRepresentation == 1 or (_rescaling(tags)[1] or 0) < 0):
+        first -= 2**16  # it is read unsigned, where values may be below 0
+    if isinstance(data, bytes):
+        data = np.frombuffer(data, np.uint8 if len(data) < 2 * count else "<u2")
+    stored = np.asarray(data).ravel()[:count]
+    if len(stored) < count or count < 2 or not 8 <= bits <= 16 or (np.diff(stored.astype(np.int64)) < 0).any():
+        return None
+    low, high = (int(value) for value in (stored[0], stored[-1]))
+    if low == high:
+        return None
+    levels = np.rint((stored.astype(np.float64) - low) / (high - low) * 255).astype(np.uint8)
+    black, white = int((stored == low).sum()) - 1, int((stored < high).sum())
+    width = float(max(1, white - black)) + 1
+    return _VoiTable(first, levels, Window(first + (black + white) / 2 + 0.5, width))
+
+
+def _kind_notes(dataset: Dataset, wanted: str) -> list[str]:
     """What about this image should make a reader of its prediction pause."""
     modality = _text(dataset, "Modality")
-    notes = [] if modality == "CT" else [f"modality {modality or 'unknown'}, not CT"]
+    notes = [] if is_of(modality, wanted) else [f"modality {modality or 'unknown'}, not {NAMES[wanted]}"]
     if _is_localizer(dataset):
         notes.append("a localizer (scout view), not a slice")
     if _text(dataset, "LossyImageCompression") == "01":
@@ -481,9 +568,12 @@ def _is_localizer(dataset: Dataset) -> bool:
 
 def _spacing(tags: _Tags) -> tuple[float, float] | None:
     """Row and column distance in mm of the picture as it is shown, where the file gives two positive numbers."""
-    spacing = _pair(tags.get("PixelSpacing", "PixelMeasuresSequence"))
+    return _turned(_pair(tags.get("PixelSpacing", "PixelMeasuresSequence")), tags)
+
+
+def _turned(distances: tuple[float, float] | None, tags: _Tags) -> tuple[float, float] | None:
     turn = turn_of(_numbers(tags.get("ImageOrientationPatient", "PlaneOrientationSequence"), 6))
-    return spacing[::-1] if spacing is not None and turn.swap else spacing
+    return distances[::-1] if distances is not None and turn.swap else distances
 
 
 def _pair(value: Any) -> tuple[float, float] | None:

@@ -6,23 +6,27 @@ Frames count from the feet to the head. https://nifti.nimh.nih.gov/nifti-1
 
 from __future__ import annotations
 
+import hashlib
 import io
-import os
 import struct
 import tempfile
 import threading
 import zlib
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from ct_xception.errors import SliceError
+from ct_xception.imaging.decoders.pictures import MIDDLE, describe_middle, is_flat, refusing, span
+from ct_xception.imaging.decoders.tiff import MAX_PAGES
+from ct_xception.imaging.modality import CT
 from ct_xception.imaging.outline import outline_in_hu
-from ct_xception.imaging.pictures import is_flat, refusing, span
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.slice import Slice, check_pixels, choose_frame
-from ct_xception.imaging.tiff import MAX_PAGES
+from ct_xception.imaging.source import identity_of
+from ct_xception.imaging.square import squared
 from ct_xception.imaging.windows import WINDOWS, Window, apply_window
 
 if TYPE_CHECKING:
@@ -31,10 +35,10 @@ if TYPE_CHECKING:
 GZIP = b"\x1f\x8b"
 MAX_VOLUME = 640 * 2**20  # bytes inflated: 1,200 slices of 512 x 512 in 16 bits; they lie on disk, not in memory
 AIR, MOST_HU = -500, 20_000
-MIDDLE = (0.5, 99.5)
 OBLIQUE = 0.95  # cosine between a stored axis and the patient's own
 REMEDY = "convert it again to .nii or .nii.gz"
-_inflated: tuple[tuple[int, ...], BinaryIO] | None = None
+KEPT = 2  # inflated copies: threads that read in turn stand at the end of one volume and the start of the next
+_inflated: OrderedDict[tuple[int, ...], BinaryIO] = OrderedDict()
 _inflating = threading.Lock()
 
 
@@ -76,7 +80,7 @@ class _Volume:
         return self.shape[self.axes[1]], self.shape[self.axes[0]]
 
 
-def read_nifti(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None) -> Slice:
+def read_nifti(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None, modality: str = CT) -> Slice:
     """An axial slice of an open NIfTI file. Raises SliceError."""
     with refusing(label, REMEDY), _inflating:
         content = _plain(stream, label)
@@ -86,19 +90,17 @@ def read_nifti(stream: BinaryIO, label: str, *, window: Window | None, frame: in
         index = choose_frame(volume.frames, frame, label)
         values = _scaled(_upright(_plane(content, volume, index), volume), volume)
     with refusing(label, REMEDY):
-        is_hu = _is_hu(values)
-        window, notes = _choose_window(values, is_hu, window, label)
+        is_hu = modality in (CT, "any") and _is_hu(values)
+        window, notes = _choose_window(values, is_hu, window, label, modality)
         exact = values.dtype.kind == "f" and not is_hu
         pixels = apply_window(values, window, exact=exact)
         if is_flat(pixels) and not is_flat(values) and not is_hu:
             raise SliceError(label, f"the window {window} leaves nothing of its values, {span(values)}", "give another")
         row, column = volume.zooms[volume.axes[1]], volume.zooms[volume.axes[0]]
         spacing = (row, column) if 0 < row < 1e6 and 0 < column < 1e6 else None
-        if spacing is not None and abs(row / column - 1) > 0.01:
-            notes.append(f"pixels are not square ({row:g} x {column:g}), shown as stored")
         body = outline_in_hu(np.asarray(values)) if is_hu else None
         bits, told = 8 * volume.dtype.itemsize, (*volume.notes, *notes)
-        return Slice(pixels, label, bits, is_hu, window, spacing, told, body=body)
+        return squared(Slice(pixels, label, bits, is_hu, window, spacing, told, body=body), spacing)
 
 
 def read_nifti_place(stream: BinaryIO, label: str) -> Place:
@@ -107,18 +109,22 @@ def read_nifti_place(stream: BinaryIO, label: str) -> Place:
         head = stream.read(4096)
         content = io.BytesIO(zlib.decompressobj(31).decompress(head, 4096) if head[:2] == GZIP else head)
         volume = _read_header(content, label)
-        return Place(volume.frames, size=volume.size)
+        step = volume.zooms[volume.axes[2]]
+        told = 0 < step < 1e6
+        positions = tuple(step * frame for frame in range(volume.frames)) if told and volume.frames > 1 else ()
+        return Place(volume.frames, size=volume.size, positions=positions)
 
 
 def _plain(stream: BinaryIO, label: str) -> BinaryIO:
-    """The file itself, or an inflated copy on disk; the last one is kept, since its next slice may be asked for."""
-    global _inflated
+    """The file itself, or an inflated copy on disk; the last ones are kept: their next slices may be asked for."""
     stream.seek(0)
     if stream.read(2) != GZIP:
         return stream
-    key = _identity(stream)
-    if _inflated is not None and _inflated[0] == key and key:
-        return _inflated[1]
+    stream.seek(0)
+    key = identity_of(stream) or (int.from_bytes(hashlib.sha256(stream.read()).digest()),)  # of bytes in memory
+    if key in _inflated:
+        _inflated.move_to_end(key)
+        return _inflated[key]
     stream.seek(0)
     # Not to be closed here: it stays until another volume takes its place.
     copy = tempfile.TemporaryFile()  # noqa: SIM115
@@ -127,16 +133,10 @@ def _plain(stream: BinaryIO, label: str) -> BinaryIO:
         total += copy.write(inflater.decompress(pending, 2**20))
         if total > MAX_VOLUME:
             raise SliceError(label, f"a volume that inflates to more than {MAX_VOLUME // 2**20} MiB", "split it")
-    _inflated = (key, copy)
+    _inflated[key] = copy
+    while len(_inflated) > KEPT:
+        _inflated.popitem(last=False)  # an unnamed file goes with its last reference
     return copy
-
-
-def _identity(stream: BinaryIO) -> tuple[int, ...]:
-    try:
-        told = os.fstat(stream.fileno())
-    except (OSError, AttributeError, io.UnsupportedOperation):
-        return ()
-    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns
 
 
 def _read_header(content: BinaryIO, label: str) -> _Volume:
@@ -246,15 +246,19 @@ def _is_hu(values: np.ndarray) -> bool:
     return bool(sample.size and np.percentile(sample, 1) <= AIR and sample.max() <= MOST_HU and sample.min() > -1e5)
 
 
-def _choose_window(values: np.ndarray, is_hu: bool, option: Window | None, label: str) -> tuple[Window, list[str]]:
-    told = "values taken for HU: they hold air as HU do" if is_hu else "values are not HU: no air among them"
+def _choose_window(
+    values: np.ndarray, is_hu: bool, option: Window | None, label: str, modality: str
+) -> tuple[Window, list[str]]:
+    told = ["values taken for HU: they hold air as HU do"] if is_hu else []
+    if modality == CT and not is_hu:
+        told = ["values are not HU: no air among them"]
     if option is not None:
-        return option, [told]
+        return option, told
     if is_hu:
-        return WINDOWS["lung"], [told, f"no window in the file: lung {WINDOWS['lung']} shown"]
+        return WINDOWS["lung"], [*told, f"no window in the file: lung {WINDOWS['lung']} shown"]
     finite = values[np.isfinite(values)]
     if not finite.size:
         raise SliceError(label, "no finite values", REMEDY)
     low, high = (float(value) for value in np.percentile(finite, MIDDLE))
     window = Window((low + high) / 2, max(1e-3, high - low))
-    return window, [told, f"no window in the file: percentiles {MIDDLE[0]:g} to {MIDDLE[1]:g}, {window}, shown"]
+    return window, [*told, f"no window in the file: {describe_middle(window)}"]
