@@ -11,6 +11,8 @@ const SPECK = 6;
 const [LEAST_AREA, SPARSE] = [0.03, 0.85];
 const [SOLID, RAGGED] = [[0.86, 0.925], 0.06];
 const ASPECTS = [0.55, 4.0];
+const DARKER_THAN_AIR = 0.03;
+const [TOUCHED, SHORT] = [[0.25, 0.4], [0.12, 0.3]];
 const CUT = [0.55, 0.63];
 const AROUND = 0.15;
 const BEYOND = [0.15, 0.35];
@@ -223,8 +225,8 @@ function isLayered(scene, mask) {
 }
 
 function objection(scene, shape) {
-  if (isCut(scene, shape)) return CUT_INSIDE;
   const { mask } = shape;
+  if (isCut(scene, shape) || lacksAir(scene, mask)) return CUT_INSIDE;
   const [first, last] = rowsOf(mask);
   const aspect = widthOf(mask) / (last - first + 1);
   const ragged = shape.solid < SOLID[1] && shape.beyond > RAGGED;
@@ -253,6 +255,33 @@ function isCut(scene, { mask, solid }) {
     }
   }
   return edge > CUT[solid > 0.95 ? 1 : 0] || free < 2 || (free === 2 && edge > 0.3);
+}
+
+function lacksAir(scene, { on, height, width }) {
+  const least = scene.air - Math.max(8, scene.threshold - scene.air);
+  let dark = 0;
+  for (const level of scene.pixels) if (level < least) dark += 1;
+  if (dark / on.length > DARKER_THAN_AIR) return true;
+  // Of the edges top, bottom, left and right: a line along each, counted from it, and whether the mask is at a place of it.
+  const sides = [
+    [height, width, (line, place) => on[line * width + place]],
+    [height, width, (line, place) => on[(height - 1 - line) * width + place]],
+    [width, height, (line, place) => on[place * width + line]],
+    [width, height, (line, place) => on[place * width + width - 1 - line]],
+  ];
+  const touched = sides.map(([, places, at]) => {
+    let met = 0;
+    for (let place = 0; place < places; place += 1) if (at(0, place) || at(1, place)) met += 1;
+    return met / places;
+  });
+  const left = sides.map(([lines, places, at]) => {
+    for (let line = 0; line < lines; line += 1) {
+      for (let place = 0; place < places; place += 1) if (at(line, place)) return line / lines;
+    }
+    return 0;
+  });
+  const three = touched.filter((share) => share > TOUCHED[0]).length >= 3 && Math.max(...left) > SHORT[0];
+  return three || touched.some((share, k) => share > TOUCHED[1] && left[k ^ 1] > SHORT[1]);
 }
 
 function around(scene, mask) {

@@ -28,6 +28,8 @@ SPECK = 6  # pixels: a smaller thing beyond a body is noise
 LEAST_AREA, SPARSE = 0.03, 0.85  # of the picture; of a rim's directions that are lit
 SOLID, RAGGED = (0.86, 0.925), 0.06  # of the convex hull: less is no body, or none if more than RAGGED lies beside it
 ASPECTS = (0.55, 4.0)  # width / height
+DARKER_THAN_AIR = 0.03  # of the picture: more was taken for air and is flesh, since nothing is darker than air
+TOUCHED, SHORT = (0.25, 0.40), (0.12, 0.30)  # of three edges and of one; of the way that is left to the one opposite
 CUT = (0.55, 0.63)  # of the picture's edge: a body that covers more is cut on all sides; a smooth one
 AROUND = 0.15  # of the directions: two arms may lie beyond a body; a skin around muscle fills more
 BEYOND = (0.15, 0.35)  # of the body's area that may lie lit beside it: anywhere, and as arms
@@ -268,7 +270,7 @@ def _quartiles(levels: Pixels) -> int:
 def _objection(scene: Scene, shape: _Shape) -> str:
     """Why a shape is no whole body; empty where it is one."""
     mask = shape.mask
-    if _is_cut(scene, shape):
+    if _is_cut(scene, shape) or _lacks_air(scene, mask):
         return CUT_INSIDE
     rows = np.flatnonzero(mask.any(axis=1))
     aspect = _width(mask) / (rows[-1] - rows[0] + 1)
@@ -287,6 +289,21 @@ def _is_cut(scene: Scene, shape: _Shape) -> bool:
     corners = (lit[:side, :side], lit[:side, -side:], lit[-side:, :side], lit[-side:, -side:])
     free = sum(one.mean() < 0.65 for one in corners)
     return edge > CUT[shape.solid > 0.95] or free < 2 or (free == 2 and edge > 0.3)
+
+
+def _lacks_air(scene: Scene, mask: Mask) -> bool:
+    """Whether what was taken for air is lung or flesh, as in a picture cut to the lungs.
+
+    Then something is darker still; or a part is cut at three edges and ends well before the fourth, or is cut at one
+    and ends far from its opposite: a whole body would go on there.
+    """
+    if (scene.pixels < scene.air - max(8.0, scene.threshold - scene.air)).mean() > DARKER_THAN_AIR:
+        return True
+    sides = (mask, mask[::-1], mask.T, mask.T[::-1])
+    touched = [float(side[:2].any(axis=0).mean()) for side in sides]
+    left = [float(side.any(axis=1).argmax()) / len(side) for side in sides]
+    three = sum(share > TOUCHED[0] for share in touched) >= 3 and max(left) > SHORT[0]
+    return three or any(share > TOUCHED[1] and left[k ^ 1] > SHORT[1] for k, share in enumerate(touched))
 
 
 def _around(scene: Scene, mask: Mask) -> float:
