@@ -233,8 +233,18 @@ def _foreign(survey: Survey, oddity: Oddity) -> Finding:
     verb, rest = oddity.said.split(" ", 1)
     title = f"{n:,} of {total:,} images {SINGULAR[verb] if n == 1 else verb} {rest}: {name_classes(counts)}."
     if oddity.kind == "no_body" and n > MOST * total:
-        severity, title = "warning", f"{title} The body crop leaves these whole, with table, clothes and border if any."
+        severity, title = "warning", f"{title} {_uncropped(survey)}"
     return Finding(f"foreign_{oddity.kind}", severity, title, n, total, sources(survey, oddity.items), oddity.detail)
+
+
+def _uncropped(survey: Survey) -> str:
+    """What it means for the crop that most of a corpus shows no whole body."""
+    if 2 * int((survey.foreign["no_body"] == 1).sum()) > int((survey.foreign["no_body"] > 0).sum()):
+        return (
+            "The body crop leaves these as they are: it has no table or clothes to take away, and how a picture was "
+            "cut stays in it and may tell its class or its origin."
+        )
+    return "The body crop leaves these whole, with table, clothes and border if any."
 
 
 def _windows(survey: Survey, table: WindowTable) -> list[Finding]:

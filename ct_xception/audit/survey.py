@@ -136,11 +136,13 @@ def _content(image: Mapping[str, Any]) -> bytes:
 
 def _describe(content: bytes, digest: str, slice_: Slice) -> Look:
     from ct_xception.audit import traits
-    from ct_xception.imaging.body import body_of, mask_box
+    from ct_xception.imaging.body import mask_box, outline_of
+    from ct_xception.imaging.outline import REASONS
     from ct_xception.text import describe_window
 
     pixels = slice_.pixels
-    mask = body_of(slice_)
+    outline = outline_of(slice_)
+    mask = np.ones(pixels.shape, dtype=bool) if outline.mask is None else outline.mask
     box = mask_box(mask)
     inside = (slice(box.top, box.bottom), slice(box.left, box.right))
     body = np.where(mask[inside], pixels[inside], np.uint8(0))
@@ -149,7 +151,8 @@ def _describe(content: bytes, digest: str, slice_: Slice) -> Look:
         "attributes": traits.file_attributes(content),
         "statistics": traits.grey_statistics(pixels),
         "border": traits.border_statistics(pixels, mask),
-        "foreign": traits.foreign_traits(content, pixels, mask, coloured=coloured),
+        "foreign": traits.foreign_traits(content, pixels, mask, coloured=coloured)
+        | {"no_body": float(1 + REASONS.index(outline.reason)) if outline.mask is None else 0.0},
     }
     shown = "8-bit" if slice_.window is None else describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)
     height, width = pixels.shape

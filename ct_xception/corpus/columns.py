@@ -84,7 +84,9 @@ def one_hot(columns: Sequence[str], values: Callable[[str], Sequence[str]]) -> t
     Blanks are zeros and -1 is uncertain, as in CheXpert. A row's names have bars between them; one without any is none.
     """
     flags = {name: [_flag(value) for value in values(name)] for name in columns}
-    hot = [name for name, told in flags.items() if None not in told and "1" in told and set(told) & {"0", ""}]
+    hot = [
+        name for name, told in flags.items() if None not in told and {"1", "-1"} & set(told) and {"0", ""} & set(told)
+    ]
     if len(hot) < 2:
         return [], []
     told = {"1": "{}", "-1": "uncertain {}"}

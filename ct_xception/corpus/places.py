@@ -71,11 +71,8 @@ class Places:
     def knows(self, names: Sequence[str]) -> bool:
         """Whether more than half of some names are folders' or ids in the files."""
         told = list(dict.fromkeys(name for name in names if name))[:SAMPLE]
-        return any(
-            2 * sum(name in known for name in told) > len(told)
-            for known in (self._folders, self._identified)
-            if told and self.files
-        )
+        kinds = (lambda: self._folders, lambda: self._identified)  # headers are read where folders do not tell
+        return bool(told and self.files) and any(2 * sum(name in kind() for name in told) > len(told) for kind in kinds)
 
 
 def _alike(first: Sequence[str], second: Sequence[str]) -> int:
@@ -110,6 +107,7 @@ def find_elsewhere(listing: Listing, places: Places) -> None:
         said = f"{table} names files that are not there, and {several} of them by names that several files have"
         remedy = "say where they are with --image_root DIR or --image_template 'DIR/{id}.png'"
         listing.problems.append(f"{said}; {remedy}")
+        listing.items = []
         return
     if any(found.values()):
         for item, paths in found.items():
@@ -131,6 +129,7 @@ def _take_keys(listing: Listing, places: Places, table: str) -> None:
     elif one_each := _row_for_each_class(listing.items):
         said = f"{table} has a row for each image and class ({', '.join(map(printable, one_each))}, …)"
         listing.problems.append(f"{said}; make it a row an image with a column a class, or a column of labels")
+        listing.items = []
 
 
 def _of_key(item: Item, path: Path, root: Path) -> Item:

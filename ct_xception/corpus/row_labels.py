@@ -114,7 +114,10 @@ def _ask_about_rows(rows: Rows, hot: Sequence[str], labels: Sequence[str], listi
     }  # fmt: skip
     if not open_:
         return
-    kinds = {kind: next((label for label in open_.values() if kind in label), "") for kind in _KINDS}
+    left, kinds = set(open_.values()), {}
+    for kind in _KINDS:
+        kinds[kind] = next((label for label in open_.values() if kind in label and label in left), "")
+        left -= {label for label in left if kind in label}
     remedies = [_KINDS[kind].format(label=printable(label)) for kind, label in kinds.items() if label]
     row, label = next(iter(open_.items()))
     listing.problems.append(
@@ -126,6 +129,6 @@ def _ask_about_rows(rows: Rows, hot: Sequence[str], labels: Sequence[str], listi
 
 _KINDS: Mapping[str, str] = {
     NONE_OF_THEM: f"--exclude {NONE_OF_THEM} or --class_map {NONE_OF_THEM}=CLASS",
-    "|": "--exclude '*|*' or --class_map '{label}=CLASS'",
     "uncertain": "--exclude '*uncertain*' or --class_map '{label}=CLASS'",
+    "|": "--exclude '*|*' or --class_map '{label}=CLASS'",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections import Counter
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ct_xception.corpus.columns import COLUMNS, SPLIT_FLAGS, find_column, named, patient_like, plain
 from ct_xception.corpus.labels import IGNORED_SPLIT, SPLITS, is_fold, split_of
+from ct_xception.corpus.layout import like_patients
 from ct_xception.corpus.listing import CorpusOptions, Item, Listing
 from ct_xception.corpus.places import Places, find_elsewhere
 from ct_xception.corpus.row_labels import MISSING, check_label_columns, label_column, parts_of, read_labels
@@ -91,6 +93,8 @@ def list_rows(table: pandas.DataFrame, path: Path, options: CorpusOptions, kind:
         listing.group_origin = f"column {roles['group']}"
     if "split" not in roles and not split:
         _split_by_paths(listing, rows)
+    if not listing.group_origin:
+        _patients_by_paths(listing)
     _check_rows(listing, rows, roles)
     by_template = options.image_template is not None
     if not by_template and not rows.holds_bytes(roles["image"]):
@@ -246,6 +250,17 @@ def _split_by_paths(listing: Listing, rows: Rows) -> None:
         )
 
 
+def _patients_by_paths(listing: Listing) -> None:
+    """The outermost folders of all paths that look like patients': `data/patient00001/study1/view.jpg`."""
+    ways = {item: item.source.replace("\\", "/").split("/")[:-1] for item in listing.items}
+    for depth in range(min(map(len, ways.values()), default=0)):
+        names = {way[depth] for way in ways.values()}
+        if len(names) > 1 and like_patients(names) and not any(split_of(name, {}) for name in names):
+            for item, way in ways.items():
+                item.folder = item.folder or "/".join(way[: depth + 1])
+            return
+
+
 def _images_in(item: Item) -> list[Item]:
     """An item for each image of the folder that a row names, as a table of patients does; the item itself otherwise."""
     if item.path is None or item.source in ("", ".") or not item.path.is_dir():
@@ -320,7 +335,7 @@ def _place(item: Item) -> str:
 
 def _leave_out(rows: Rows, found: Sequence[int], column: str) -> str:
     values = dict.fromkeys(rows.text(column)[row] for row in found)
-    return " (--exclude " + " ".join(f"'{printable(value)}'" for value in values) + " leaves them out)"
+    return " (--exclude " + " ".join(f"'{glob.escape(printable(value))}'" for value in values) + " leaves them out)"
 
 
 def _say_faults(

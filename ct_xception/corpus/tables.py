@@ -103,7 +103,8 @@ def _read_json(text: str) -> pandas.DataFrame:
         whole = [{"file": name, **row} for name, row in whole.items()]
     elif isinstance(whole, dict) and whole and all(_FILE.fullmatch(name) for name in whole):
         whole = [{"file": name, "label": label} for name, label in whole.items()]
-    rows = [whole] if isinstance(whole, dict) and "\n" not in text.strip() else whole
+    nested = isinstance(whole, dict) and any(isinstance(one, (dict, list)) for one in whole.values())
+    rows = [whole] if isinstance(whole, dict) and not nested else whole
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError("it is neither JSON lines nor a list of JSON objects")
     return pandas.DataFrame(rows, dtype=object)
