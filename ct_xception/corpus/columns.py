@@ -18,7 +18,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "group": (),  # PATIENTS below
     "series": tuple("seriesuid seriesinstanceuid seriesid series".split()),
-    "split": tuple("split splits subset set partition splitname datasplit traintest phase foldname fold".split()),
+    "split": tuple(
+        "split splits subset set partition splitname datasplit traintest phase foldname fold "
+        "kfold cvfold foldid foldno foldindex".split()
+    ),
     "mask": tuple("mask maskpath maskfile lesionmask".split()),
 }
 _NUMBER = "(id|ids|no|nr|num|number|uid|code|key|index|name|hash|identifier|ref)?"

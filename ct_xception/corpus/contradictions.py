@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ct_xception.corpus.columns import find_column, named, patient_like
+from ct_xception.corpus.columns import find_column
 from ct_xception.corpus.labels import words
 from ct_xception.corpus.listing import Item, Listing
 from ct_xception.corpus.row_labels import MISSING, MOST_CLASSES, label_column
-from ct_xception.corpus.rows import Rows
+from ct_xception.corpus.rows import Rows, key_column
 from ct_xception.errors import printable
 
 SHOWN = 3
@@ -61,16 +61,11 @@ def _labels(rows: Rows, column: str, items: Sequence[Item]) -> Mapping[Item, str
 
 def names_images(rows: Rows) -> bool:
     """Whether a table names images, or patients, studies or series that are there."""
-    return find_column(rows.columns, "image", rows.options.image_column) is not None or _key(rows) is not None
-
-
-def _key(rows: Rows) -> str | None:
-    keys = [*named(rows.columns, "series"), *patient_like(rows.columns)]
-    return next((name for name in dict.fromkeys(keys) if rows.places.knows(rows.text(name))), None)
+    return find_column(rows.columns, "image", rows.options.image_column) is not None or key_column(rows) is not None
 
 
 def _by_key(rows: Rows, items: Sequence[Item]) -> dict[Item, int]:
-    if (key := _key(rows)) is None:
+    if (key := key_column(rows)) is None:
         return {}
     of_path = {path: row for row, name in enumerate(rows.text(key)) if name for path in rows.places.by_key(name)}
     return {item: of_path[item.path] for item in items if item.path in of_path}

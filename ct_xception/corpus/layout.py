@@ -370,7 +370,8 @@ def _question(images: Sequence[Route], at: int, names: Sequence[Sequence[str]]) 
     here, below = names
     if like_patients(here) and len(here) > 1:
         said = f"the folders {_listed(here)} look like patients, not classes"
-        deeper = f"say where the classes are with --class_level {_depth(images, at + 1)}" if below else ""
+        inner = bool(below) and not like_patients(below)
+        deeper = f"say where the classes are with --class_level {_depth(images, at + 1)}" if inner else ""
         here_too = f"--class_level {_depth(images, at)} takes them for classes"
         table = "give a table that says the class of each folder"
         return f"{said}; {deeper or table} ({here_too})"

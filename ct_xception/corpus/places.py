@@ -133,7 +133,8 @@ def _take_keys(listing: Listing, places: Places, table: str) -> None:
 
 
 def _of_key(item: Item, path: Path, root: Path) -> Item:
-    return replace(item, path=path, source=printable(path.relative_to(root).as_posix()))
+    source = printable(path.relative_to(root).as_posix())
+    return replace(item, path=path, source=source, folder=item.folder or item.source)
 
 
 def _row_for_each_class(items: Sequence[Item]) -> list[str]:

@@ -70,7 +70,9 @@ def read_labels(rows: Rows, column: str | None, listing: Listing) -> list[str]:
     """Each row's label: of the one column, or the name of the one column of zeros and ones that is 1."""
     if column is not None:
         _ask_about_measures(rows, column, listing)
-        return rows.text(column)
+        labels = rows.text(column)
+        whole = all(re.fullmatch(r"(-?\d+\.0+)?", label) for label in labels)  # numbers that a gap made floats
+        return [label.split(".")[0] for label in labels] if whole else labels
     given = rows.options.label_column
     hot, labels = _hot_columns(rows, parts_of(given, rows.columns))
     if not hot:

@@ -30,11 +30,11 @@ SAMPLE = 200  # cells looked at to tell what a column holds
 class Rows:
     """A table with the columns that were found in it, and their cells as text."""
 
-    def __init__(self, table: pandas.DataFrame, path: Path, options: CorpusOptions) -> None:
+    def __init__(self, table: pandas.DataFrame, path: Path, options: CorpusOptions, corpus: Path | None = None) -> None:
         self.table, self.path, self.options = table, path, options
         self.columns = [str(name) for name in table.columns]
         self.root = _image_root(path, options)
-        self.places = Places(self.root, path)
+        self.places = Places(self.root if corpus is None or options.image_root is not None else corpus, path)
         self._texts: dict[str, list[str]] = {}
 
     def __len__(self) -> int:
@@ -74,9 +74,14 @@ def _image_root(path: Path, options: CorpusOptions) -> Path:
     return given if given.is_dir() or not (path.parent / given).is_dir() else path.parent / given
 
 
-def list_rows(table: pandas.DataFrame, path: Path, options: CorpusOptions, kind: str, split: str = "") -> Listing:
-    """List a table's rows; `split` is that of its folder, where a folder says it and no column does."""
-    listing, rows = Listing(kind, exact_labels=True), Rows(table, path, options)
+def list_rows(
+    table: pandas.DataFrame, path: Path, options: CorpusOptions, kind: str, split: str = "", corpus: Path | None = None
+) -> Listing:
+    """List a table's rows; `split` is that of its folder, where a folder says it and no column does.
+
+    Files that are not where the table says are looked for below `corpus`, by default the table's own folder.
+    """
+    listing, rows = Listing(kind, exact_labels=True), Rows(table, path, options, corpus)
     if not rows.root.is_dir():
         listing.problems.append(f"--image_root {printable(options.image_root or '')}: no such folder; name another")
         return listing
@@ -130,8 +135,15 @@ def _image_column(rows: Rows) -> str | None:
             return column
     if rows.options.image_template is not None or any(rows.places.by_name(name) for name in _sample(rows, known[:1])):
         return next(iter(known), None)
-    keys = dict.fromkeys([*named(rows.columns, "series"), *patient_like(rows.columns)])
-    return next((name for name in keys if rows.places.knows(rows.text(name))), next(iter(known), None))
+    return key_column(rows) or next(iter(known), None)
+
+
+def key_column(rows: Rows) -> str | None:
+    """A column that names series, patients, or something else once a row, which are folders or ids in the files."""
+    keys = [*named(rows.columns, "series"), *patient_like(rows.columns)]
+    said = {name for role in ("label", "split", "mask") for name in named(rows.columns, role)}
+    keys += [name for name in rows.columns if name not in said and len(set(rows.text(name))) == len(rows) > 1]
+    return next((name for name in dict.fromkeys(keys) if rows.places.knows(rows.text(name))), None)
 
 
 def _sample(rows: Rows, columns: Sequence[str]) -> list[str]:
@@ -310,6 +322,7 @@ def _check_rows(listing: Listing, rows: Rows, roles: Mapping[str, str]) -> None:
             faults.setdefault(f"no value in {label}", []).append(item.row)
         if not item.source:
             faults.setdefault(f"no value in {image}", []).append(item.row)
+            continue
         elif split != IGNORED_SPLIT and (other := kept.setdefault(_place(item), item)) is not item:
             if (other.found, other.group) == (item.found, item.group) and split_of(
                 other.split, rows.options.split_map
@@ -345,7 +358,14 @@ def _say_faults(
         shown = ", ".join(str(row + 1) for row in found[:5]) + (", …" if len(found) > 5 else "")
         remedy = "mend or remove them" + (_leave_out(rows, found, label) if label and label in fault else "")
         listing.problems.append(f"{rows.name} has {fault} in {len(found)} rows (row {shown}); {remedy}")
-    for value, times in unknown.items():
+    folds = [value for value in unknown if is_fold(value)]
+    if len(folds) > 1:
+        example = " ".join(f"{printable(name)}={split}" for name, split in zip(folds, ("test", "train"), strict=False))
+        listing.problems.append(
+            f"the splits {', '.join(map(printable, folds))} of {rows.name} are parts of a cross-validation; say what "
+            f"each is with --split_map {example} and so on (or ignore)"
+        )
+    for value, times in unknown.items() if len(folds) < 2 else ():
         listing.problems.append(
             f"{rows.name} has the split {printable(value)!r} in {times} rows, which is no known name of one; "
             f"settle it with --split_map {printable(value) or 'NAME'}={'test' if is_fold(value) else 'train'} "

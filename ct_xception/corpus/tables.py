@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,8 +74,47 @@ def _read_csv(text: str) -> pandas.DataFrame:
     if lines and lines[0].lower().startswith("sep="):  # spreadsheets say so
         text = "\n".join(lines[1:])
     separator = _separator(text)
-    table = pandas.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skipinitialspace=True)
-    return table.rename(columns=str.strip)
+    text = _without_title(text, separator)
+    names = _names_of(text, separator)
+    _check_width(text, separator)
+    told = {"dtype": str, "keep_default_na": False, "skipinitialspace": True, "index_col": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pandas.errors.ParserWarning)  # empty cells beyond the heading: checked above
+        table = pandas.read_csv(io.StringIO(text), sep=separator, names=names, **told).rename(columns=str.strip)
+    return table[(table != "").any(axis=1)].reset_index(drop=True)  # spreadsheets leave empty rows at the end
+
+
+def _check_width(text: str, separator: str) -> None:
+    """A row with more cells than the heading would be read shifted; empty ones at its end are none."""
+    rows = csv.reader(io.StringIO(text), delimiter=separator)
+    width = len(next(rows, []))
+    for number, row in enumerate(rows, 1):
+        if len(row) > width and any(row[width:]):
+            raise ValueError(f"row {number} has more cells than the heading has names")
+
+
+def _without_title(text: str, separator: str) -> str:
+    """A table without the lines of one cell above its heading, such as a title."""
+    lines = text.splitlines(keepends=True)
+    told = [index for index, line in enumerate(lines[:20]) if line.strip()]
+    first = next((index for index in told if separator in lines[index]), 0)
+    return (
+        "".join(lines[first:])
+        if told and all(separator not in lines[index] for index in told if index < first)
+        else text
+    )
+
+
+def _names_of(text: str, separator: str) -> list[str] | None:
+    """The columns of a table that has no heading but begins with a file and its label; None for any other."""
+    heading = next(csv.reader(io.StringIO(text), delimiter=separator), [])
+    files = [cell for cell in heading if _FILE.fullmatch(cell.strip())]
+    if not files:
+        return None
+    if len(heading) > 2:
+        raise ValueError("its first line names a file and is no heading")
+    names = ["file" if cell in files else "label" for cell in heading]
+    return names if len(set(names)) == len(names) else None
 
 
 def _separator(text: str) -> str:

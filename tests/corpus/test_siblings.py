@@ -300,3 +300,56 @@ def test_splits_in_the_names_of_files_are_pointed_at(grow):
     for path in root.rglob("*.png"):
         path.rename(path.with_name(f"{path.parent.name}_{path.stem}_{'train' if path.stem < '3' else 'test'}.png"))
     assert "the names of files tell splits (2 test, 6 train), which are not used" in load(root).report["untaken"][0]
+
+
+def test_tables_of_splits_in_a_folder_of_their_own_name_images_beside_it(grow):
+    root = grow({"images": 8})
+    (root / "splits").mkdir()
+    for split, rows in (("train", range(4)), ("test", range(4, 8))):
+        csv(root / "splits" / f"{split}.csv", "file_name,label", *([f"{row}.png", "ab"[row % 2]] for row in rows))
+    assert counts(load(root)) == {"train": {"a": 2, "b": 2}, "test": {"a": 2, "b": 2}}
+
+
+@pytest.mark.parametrize("column", ["scan_id", "Folder", "Aufnahme"])
+@pytest.mark.parametrize("given", [False, True])
+def test_a_table_of_scans_names_their_folders(grow, column: str, given: bool):
+    root = grow({f"scans/ct_{number:03}": 2 for number in range(4)})
+    path = csv(root / "s.csv", f"{column},label", *([f"ct_{number:03}", "ab"[number % 2]] for number in range(4)))
+    report = load(path if given else root).report
+    assert report["counts"] == {"train": {"a": 4, "b": 4}}
+    assert report["groups"] == {"count": 4, "origin": "folders like patients'"}
+
+
+TABLES = {
+    "title": "Export of May\n\nimage,label\n{rows}",
+    "ends": "image,label,,\n{rows},,,\n,,,\n",
+    "bare": "{rows}",
+    "row ends": "image,label\n{rows}",
+    "floats": "image,label\n{rows}",
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables_as_spreadsheets_leave_them(folder: Path, kind: str):
+    end, names = "," if kind == "row ends" else "", ("0.0", "1.0") if kind == "floats" else ("a", "b")
+    rows = "".join(f"i/{row}.png,{names[row % 2]}{end}\n" for row in range(6))
+    (folder / "t.csv").write_text(TABLES[kind].format(rows=rows))
+    assert counts(load(folder / "t.csv")) == {"train": {names[0][0]: 3, names[1][0]: 3}}
+
+
+def test_a_row_with_more_cells_than_the_heading_is_not_read_shifted(folder: Path):
+    path = csv(folder / "t.csv", "image,label", ["i/0.png", "a"], ["i/1.png", "b, with more", "c"])
+    assert "row 2 has more cells than the heading has names" in asked(path)
+
+
+def test_folds_of_a_table_are_asked_about_in_one_sentence(folder: Path):
+    rows = [[f"i/{row}.png", "ab"[row % 2], f"fold_{row // 2}"] for row in range(6)]
+    path = csv(folder / "t.csv", "img,label,split", *rows)
+    assert "--split_map fold_0=test fold_1=train and so on" in asked(path)
+    settled = load(path, split_map={"fold_0": "test", "fold_1": "train", "fold_2": "train"})
+    assert counts(settled) == {"train": {"a": 2, "b": 2}, "test": {"a": 1, "b": 1}}
+
+
+def test_patients_whose_studies_have_dates_are_to_be_told_by_a_table(grow):
+    root = grow({f"Lung-A{number:04}/04-04-2007-NA-Chest/2.0-5mm": 1 for number in range(3)})
+    assert "give a table that says the class of each folder" in asked(root)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas
 
 MASK_FOLDERS = ("masks", "mask")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".rar", ".7z")
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
@@ -50,7 +51,7 @@ def list_folder(name: str | Path, options: CorpusOptions) -> Listing:
             listing.problems, listing.items = [_which_table(labelled)], []
             return listing
         listing = Listing(SOURCE.kind, passed_over=before) if labelled else listing
-        _name_sheets(found, top, listing)
+        _name_sheets(found, listing)
     if labelled:
         _list_labelled(labelled, found, options, listing)
         used = list(labelled)
@@ -92,7 +93,7 @@ def _labelled_beside(found: FoundFiles, top: Path, options: CorpusOptions) -> di
             tables[path] = read_table(path)
     told = {
         path: table for path, table in tables.items()
-        if _has_labels(table, options) and names_images(Rows(table, path, options))
+        if _has_labels(table, options) and names_images(Rows(table, path, options, found.root))
     }  # fmt: skip
     return {path: table for path, table in told.items() if len(told) == 1 or not _SAMPLE.search(path.stem)}
 
@@ -111,11 +112,14 @@ def _which_table(tables: Mapping[Path, pandas.DataFrame]) -> str:
     return f"{said}; leave the others out with --exclude {' '.join(names[1:])}, or give one of them as the corpus"
 
 
-def _name_sheets(found: FoundFiles, top: Path, listing: Listing) -> None:
-    """A spreadsheet beside images without classes probably holds them."""
-    sheets = [path for kind, paths in found.passed_over.items() if kind in SHEET_SUFFIXES for path in paths]
-    for path in sheets if len({item.found for item in listing.items}) < 2 else ():
-        listing.problems.append(f"{printable(path.name)} is a spreadsheet, which is not read; save it as CSV in UTF-8")
+def _name_sheets(found: FoundFiles, listing: Listing) -> None:
+    """A spreadsheet or an archive in a folder without classes probably holds them."""
+    remedies = dict.fromkeys(SHEET_SUFFIXES, "a spreadsheet, which is not read; save it as CSV in UTF-8")
+    remedies |= dict.fromkeys(ARCHIVE_SUFFIXES, "an archive, which is not read here; unpack it")
+    if len({item.found for item in listing.items}) < 2:
+        for kind in found.passed_over.keys() & remedies.keys():
+            name = printable(found.passed_over[kind][0].name)
+            listing.problems.append(f"{name} is {remedies[kind]}")
 
 
 def _count_masks(listing: Listing) -> None:
@@ -135,7 +139,7 @@ def _list_labelled(
         above = path.parent.relative_to(found.root)
         parts = above.parts if path.name in METADATA else (*above.parts, path.stem)
         told = [split for part in parts if (split := split_in(part, options.split_map))]
-        rows = list_rows(table, path, options, SOURCE.kind, split=told[-1] if told else "")
+        rows = list_rows(table, path, options, SOURCE.kind, split=told[-1] if told else "", corpus=found.root)
         for item in rows.items:
             item.source = (above / item.source).as_posix()
         for name in ("items", "problems", "notes", "untaken"):
@@ -157,20 +161,24 @@ def _join_tables(
     """Give images their patients, masks and splits from the tables that name them; gives those that were used."""
     if metadata:
         _check_given(metadata, options, listing)
-        return [path for path, table in metadata.items() if _join(Rows(table, path, options), True, options, listing)]
+        return [
+            path
+            for path, table in metadata.items()
+            if _join(Rows(table, path, options, found.root), True, options, listing)
+        ]
     used: list[Path] = []
     for path in _tables_beside(found, top, options):
         try:
             table = read_table(path)
         except CorpusError:
             continue  # whatever it is, it is counted with the files that were passed over
-        check_against_folders(Rows(table, path, options), listing)
+        check_against_folders(Rows(table, path, options, found.root), listing)
         if path.suffix.lower() == ".txt":
-            used += [path] * _join_list(Rows(table, path, options), path, options, listing)
+            used += [path] * _join_list(Rows(table, path, options, found.root), path, options, listing)
         elif not listing.group_origin:
-            used += [path] * _join(Rows(table, path, options), False, options, listing)
+            used += [path] * _join(Rows(table, path, options, found.root), False, options, listing)
         else:
-            _name_untaken(Rows(table, path, options), listing)
+            _name_untaken(Rows(table, path, options, found.root), listing)
     return used
 
 
