@@ -2,6 +2,8 @@
 # make test           run the tests           make lint           ruff and mypy           make bench          benchmarks
 # make test-isa       run the tests of what computes under the instruction sets of older processors, one thread and two
 # make test-options   train with every option that is offered, end to end
+# make test-lowest    the reader's, the model's and the predictor's tests on the lowest versions that pyproject.toml allows
+# make sbom           sbom.json: what is installed, as CycloneDX
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -9,7 +11,7 @@ RUN ?= runs/phantom
 DEMO ?= 1
 PORT ?= 7860
 
-.PHONY: run test test-isa test-options lint bench clean
+.PHONY: run test test-isa test-options test-lowest sbom lint bench clean
 .DELETE_ON_ERROR:
 
 # The stamp is newer than pyproject.toml once everything that it asks for is installed.
@@ -47,8 +49,26 @@ lint: $(VENV)/.installed
 test-options: $(VENV)/.installed
 	OMP_NUM_THREADS=1 CT_XCEPTION_TEST_OPTIONS=1 $(BIN)/python -m pytest --numprocesses 2 tests/pipeline/test_options.py
 
+# An environment of its own; uv finds the lowest versions that go together. Some gigabytes, as torch brings CUDA.
+LOWEST := build/lowest
+LOWEST_TESTS ?= tests/imaging tests/model tests/serving
+
+$(LOWEST)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[test]'
+	touch $@
+
+test-lowest: $(LOWEST)/.installed
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile $(LOWEST_TESTS)
+
+sbom: $(VENV)/.installed
+	$(PYTHON) -m venv build/sbom
+	build/sbom/bin/python -m pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7'
+	build/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file sbom.json $(BIN)/python
+
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) runs build sbom.json *.egg-info

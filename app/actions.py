@@ -11,15 +11,15 @@ import gradio as gr
 from ct_xception_app import layout, words
 from ct_xception_app.cases import Case, MapChoice, Study, View
 from ct_xception_app.curve import draw_curve
-from ct_xception_app.downloads import as_csv, as_json, as_report, is_refused
-from ct_xception_app.feedback import FeedbackFolder, Review
+from ct_xception_app.downloads import as_csv, as_json, as_report
+from ct_xception_app.feedback import NO_CLASS, FeedbackFolder, Review
 from ct_xception_app.jobs import Job, Jobs, Replaced
 from ct_xception_app.layout import EXAMPLES, Inputs, Outputs, Reviewing
 from ct_xception_app.limits import LONGEST_SECONDS, SHOWN_SIDE
 from PIL import Image
 
 from ct_xception.errors import InputError
-from ct_xception.explain.method import Cancelled
+from ct_xception.explain.budget import Cancelled
 from ct_xception.explain.methods import METHODS
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import WINDOWS, Window
@@ -195,7 +195,7 @@ class Page:
         show = self.outputs
         case: Case | None = data[show.kept]
         told = {show.method: gr.update(info=words.method_sentence(data[show.method]))}
-        if case is None or is_refused(case.view.prediction):
+        if case is None or case.view.prediction.refusal:
             yield told
             return
         yield told
@@ -424,7 +424,7 @@ class Page:
         if not right or not label:
             return words.status("Say whether the answer is right, and what the slice shows.")
         prediction = case.view.prediction
-        if (right == "right") != (label == prediction.label):
+        if (right == "right") != (label == (NO_CLASS if prediction.refusal else prediction.label)):
             return words.status("The two do not go together: right means that the slice shows the answer's class.")
         review = Review(right == "right", label, bool(data[self.reviewing.pixels]))
         try:

@@ -14,12 +14,15 @@ import sys
 from pathlib import Path
 
 import gradio as gr
-from ct_xception_app import about, doors, words
+from ct_xception_app import about, api, words
 from ct_xception_app.actions import NAME_EMPTY_PLACES, Page
 from ct_xception_app.cases import Study
 from ct_xception_app.feedback import FOLDER_VARIABLE, HUB_VARIABLE, FeedbackFolder
+from ct_xception_app.guard import Guard, Punctual
 from ct_xception_app.layout import HERE, build_inputs, build_outputs, build_review
-from ct_xception_app.limits import KEPT_SECONDS, MAX_FILE, MAX_QUEUE, SWEEP_SECONDS
+from ct_xception_app.limits import DECODERS, KEPT_SECONDS, MAX_FILE, MAX_QUEUE, SWEEP_SECONDS
+from gradio.utils import get_upload_folder
+from starlette.middleware import Middleware
 
 from ct_xception.errors import InputError
 from ct_xception.imaging.reader import isolate_decoding
@@ -44,7 +47,7 @@ def build_demo(checkpoint: str | Path, *, reviews: FeedbackFolder | None = None)
                     reviewing = build_review(classifier.label_names) if reviews is not None else None
             with gr.Tab("About this model", elem_id="about-tab"):
                 gr.Markdown(about.card_text(classifier), latex_delimiters=[], elem_id="about")
-        doors.add_api(demo, classifier)
+        api.add_api(demo, classifier)
         gr.HTML(f'<p role="note">{RESEARCH_USE}</p>', elem_id="notice")
         Page(study, inputs, outputs, reviewing, reviews).connect()
         demo.load(None, js=NAME_EMPTY_PLACES)
@@ -67,7 +70,7 @@ def launch(demo: gr.Blocks, *, host: str = "127.0.0.1", port: int = 7860, wait: 
 
     Files are decoded in a limited process of its own. Raises InputError when the port cannot be had.
     """
-    isolate_decoding()
+    isolate_decoding(DECODERS)
     demo.queue(max_size=MAX_QUEUE, default_concurrency_limit=1)
     try:
         demo.launch(
@@ -82,16 +85,23 @@ def launch(demo: gr.Blocks, *, host: str = "127.0.0.1", port: int = 7860, wait: 
             ssr_mode=False,
             quiet=True,
             prevent_thread_lock=True,
-            app_kwargs={"routes": doors.routes(demo)},
-            mcp_server=doors.has_mcp(),
+            app_kwargs={"routes": api.routes(demo), "middleware": [_guard(host)]},
+            mcp_server=api.has_mcp(),
         )
     except OSError as error:
         raise InputError(f"port {port} of {host} is taken or forbidden; choose another with --port.") from error
+    # Each connection makes its protocol by the settings of that moment; gradio itself offers no way to give them.
+    demo.server.config.http_protocol_class = Punctual
     if wait:
         print(f"The page is at {demo.local_url} (Ctrl-C stops it).", flush=True)
-        if not doors.has_mcp():
-            print(doors.WITHOUT_MCP, flush=True)
+        if not api.has_mcp():
+            print(api.WITHOUT_MCP, flush=True)
         demo.block_thread()
+
+
+def _guard(host: str) -> Middleware:
+    public = not (host == "localhost" or host.startswith("127.") or host.strip("[]") == "::1")
+    return Middleware(Guard, public=public, folder=Path(get_upload_folder()))
 
 
 def _theme() -> gr.themes.Base:

@@ -12,14 +12,14 @@ from textwrap import wrap
 from typing import Any
 
 import numpy as np
-from ct_xception_app.downloads import Findings, Origin, is_refused, operating_sentence
+from ct_xception_app.downloads import Findings, Origin, operating_sentence
 from PIL import Image
 
 from ct_xception.errors import InputError
+from ct_xception.explain.budget import DEFAULT_BUDGET, DEFAULT_METHOD, Cancelled
 from ct_xception.explain.explain import Explanation, explain
 from ct_xception.explain.faithfulness import evidence
 from ct_xception.explain.location import find_ink
-from ct_xception.explain.method import DEFAULT_BUDGET, DEFAULT_METHOD, Cancelled
 from ct_xception.explain.overlay import draw_figure, draw_overlay
 from ct_xception.explain.summary import explanation_record, explanation_sentences
 from ct_xception.imaging.body import body_of
@@ -165,7 +165,7 @@ class Study:
         slice_ = series.members[index].read(self.classifier, window)
         prediction = self.classifier(slice_)
         view = View(prediction, _has_ink(slice_))
-        if is_refused(prediction):
+        if prediction.refusal:
             return view
         try:
             return self.map(view, choice, progress, cancelled)

@@ -1,7 +1,7 @@
 """An answer to take away: JSON, CSV, and a report of one page that opens anywhere and prints.
 
 Each says which weights gave the answer, through which window and with which thresholds, and that it is for research
-use. What the input gate refused comes without a percentage in what people read; JSON keeps the numbers for programs.
+use. What the input gate refused comes with its reasons and without an answer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ct_xception.files import dump_json, sha256_file
 from ct_xception.html import image_uri, render_page
 from ct_xception.serving.gate import REFUSED
 from ct_xception.serving.pooling import AGGREGATIONS, SeriesAnswer, SliceAnswer
-from ct_xception.serving.text import describe_decision
+from ct_xception.serving.text import describe_abstention, describe_decision
 from ct_xception.text import RESEARCH_USE, describe_window, percent
 
 if TYPE_CHECKING:
@@ -105,11 +105,6 @@ class Findings:
         return describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)
 
 
-def is_refused(prediction: Prediction) -> bool:
-    """Whether the input gate says that this is no slice for the model: then no percentage is shown to people."""
-    return prediction.gate is not None and prediction.gate.refused
-
-
 def operating_sentence(record: Mapping[str, Any]) -> str:
     """The operating points of one `Prediction.to_dict`, as `name: yes (score >= threshold)`; empty without any."""
     points = record.get("operating") or {}
@@ -188,7 +183,7 @@ def _cell(value: object) -> object:
 def as_report(findings: Findings) -> str:
     """One HTML page with everything inside: the answer, the map and what is known of it, the file, the model."""
     prediction = findings.prediction
-    refused = is_refused(prediction)
+    refused = bool(prediction.refusal)
     picture = None if findings.picture is None else image_uri(findings.picture, PICTURE_WIDTH)
     return render_page(
         f"{prediction.source}: ct-xception",
@@ -198,7 +193,7 @@ def as_report(findings: Findings) -> str:
         created=findings.created.strftime("%Y-%m-%d %H:%M UTC"),
         gate=prediction.gate,
         refused=refused,
-        label=prediction.label,
+        label=describe_abstention(prediction) or prediction.label,
         rows=[] if refused else _bars(prediction.probabilities),
         rules=[] if refused else describe_decision(prediction.decision),
         points="" if refused else operating_sentence(prediction.to_dict()),

@@ -10,7 +10,7 @@ from ct_xception_app import words
 from ct_xception_app.feedback import NO_CLASS, UNSURE
 from ct_xception_app.limits import KEPT_SECONDS
 
-from ct_xception.explain.method import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD
+from ct_xception.explain.budget import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD
 from ct_xception.explain.methods import METHODS
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.windows import WINDOWS

@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ct_xception_app.downloads import Origin, is_refused
+from ct_xception_app.downloads import Origin
 from ct_xception_app.limits import KEPT_SECONDS, MAX_FILE
 
 from ct_xception.explain.explain import Attribution
@@ -16,12 +16,12 @@ from ct_xception.serving.classifier import Prediction
 from ct_xception.serving.gate import DOUBTFUL
 from ct_xception.serving.pooling import AGGREGATIONS, SeriesAnswer
 from ct_xception.serving.series import Series
-from ct_xception.serving.text import describe_decision
+from ct_xception.serving.text import describe_abstention, describe_decision
 from ct_xception.text import percent
 
 CONSENT = "No name or date is drawn into these images, and I may use them for research."
 PRIVACY = (
-    f"Up to {MAX_FILE.upper().replace('MB', ' MB')}; deleted after {KEPT_SECONDS // 60} minutes, never logged. "
+    f"Up to {MAX_FILE >> 20} MiB; deleted after {KEPT_SECONDS // 60} minutes, never logged. "
     "Of DICOM tags only those of the picture, its place and its series are read; text in the pixels cannot be removed "
     "here."
 )
@@ -69,10 +69,12 @@ def _doubt(prediction: Prediction) -> str:
 
 def answer(prediction: Prediction) -> str:
     """A slice's answer: the first class, every probability, and what the checkpoint's own rules say of them."""
-    if prediction.gate is not None and is_refused(prediction):
-        return gate_refusal(prediction.gate.reasons)
+    if prediction.refusal:
+        return gate_refusal(prediction.refusal)
+    none = html.escape(describe_abstention(prediction))
+    first = f'<p class="first"><span>{none}</span></p>' if none else _first(prediction.label, prediction.probabilities)
     return (
-        f'<div class="verdict" role="status">{_doubt(prediction)}{_first(prediction.label, prediction.probabilities)}'
+        f'<div class="verdict" role="status">{_doubt(prediction)}{first}'
         f"{_table(prediction.probabilities, 'Probability of each class')}{_rules(prediction)}</div>"
     )
 

@@ -22,9 +22,9 @@ import numpy as np
 from PIL import Image
 
 from ct_xception.evaluation.explanations import NEAR, evidence_figures, pointing_figures
+from ct_xception.explain.budget import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD
 from ct_xception.explain.explain import Explanation, explain
 from ct_xception.explain.faithfulness import Pointing, evidence, point
-from ct_xception.explain.method import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD
 from ct_xception.explain.methods import METHODS
 from ct_xception.serving.classifier import Classifier
 from ct_xception.statistics.intervals import mean_figure

@@ -1,4 +1,4 @@
-"""How well the body crop finds the body, through the door that users use: a `Slice` into `crop_body`.
+"""How well the body crop finds the body, through the call that users make: a `Slice` into `crop_body`.
 
     python -m benchmarks.body [--draws 2000] [--dicom DIR] [--store]
 

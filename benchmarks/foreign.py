@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 from scipy.ndimage import gaussian_filter, zoom
 
 from ct_xception.errors import SliceError
-from ct_xception.imaging.dicom import read_header
+from ct_xception.imaging.decoders.dicom import read_header
 from ct_xception.imaging.reader import read_slice
 
 EACH = 8  # drawn pictures of a kind

@@ -118,10 +118,10 @@ def gated(options: argparse.Namespace, splits: Any) -> tuple[Classifier, Seen | 
 
 def judge_items(classifier: Classifier, items: Any) -> Measured:
     """The verdicts on a split."""
-    from ct_xception.evaluation.answers import file_of
+    from ct_xception.corpus.cells import slice_source
 
     sources = [str(item["source"]) for item in items]
-    found = classifier.predict_many(file_of(item) for item in items)
+    found = classifier.predict_many(slice_source(item) for item in items)
     predictions = [one for one in found if isinstance(one, Prediction)]
     return Measured.of(predictions, ["test"] * len(predictions), sources)
 

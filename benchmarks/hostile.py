@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ct_xception.imaging.decoder_process import Decoder
-from ct_xception.imaging.reader import decode_slice
+from ct_xception.imaging.decoders.decode import decode_slice
 from tests.imaging.builders import ct, encode
 from tests.imaging.hostile import BROKEN, COSTLY
 

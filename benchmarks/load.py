@@ -210,7 +210,7 @@ def phantom_slices() -> list[NDArray[np.uint8]]:
 
 
 def main() -> int:
-    """Besiege each door by each number of clients, and write the table."""
+    """Besiege each way in by each number of clients, and write the table."""
     from ct_xception.imaging.reader import read_slice
     from ct_xception.serving.classifier import Classifier
 
@@ -223,12 +223,12 @@ def main() -> int:
     exams = make_exams(classifier, phantom_slices(), max(options.clients) * options.each)
     names, rows = classifier.label_names, []
     with served(options.checkpoint) as url:
-        for door, connect in (("HTTP route", http_client), ("Gradio API", gradio_client)):
+        for name, connect in (("HTTP route", http_client), ("Gradio API", gradio_client)):
             connect(url)(exams[0].file)  # the first answer of a network takes longer
             for clients in options.clients:
                 part = exams[: clients * options.each]
                 outcomes, seconds = besiege(part, clients, partial(connect, url), names)
-                rows.append((door, clients, judge(part, outcomes, seconds)))
+                rows.append((name, clients, judge(part, outcomes, seconds)))
                 print(*rows[-1], flush=True)
     store("load", render(rows, classifier.prepare(read_slice(exams[0].file)).values.shape[-1]))
     return 0 if all(verdict.right == verdict.answered and not verdict.other for *_, verdict in rows) else 1
@@ -243,12 +243,12 @@ def render(rows: Sequence[tuple[str, int, Verdict]], side: int) -> str:
     lines = [
         f"`{command}`, {time.strftime('%Y-%m-%d', time.gmtime())}, {machine}",
         "",
-        "| door | clients | answered | right | queue full (503) | other errors | p50, s | p95, s | answers/s |",
+        "| way in | clients | answered | right | queue full (503) | other errors | p50, s | p95, s | answers/s |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for door, clients, v in rows:
+    for name, clients, v in rows:
         figures = f"{v.answered} | {v.right} | {v.full} | {v.other} | {v.p50:.2f} | {v.p95:.2f} | {v.throughput:.1f}"
-        lines.append(f"| {door} | {clients} | {figures} |")
+        lines.append(f"| {name} | {clients} | {figures} |")
     return "\n".join(lines)
 
 

@@ -31,8 +31,8 @@ from benchmarks.turns import in_own_process
 from ct_xception.checkpoint import CONFIG, WEIGHTS
 from ct_xception.checkpoint_files import Side, need_side, seal, write_side
 from ct_xception.files import read_json, write_json
-from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.checkpoint import open_checkpoint
+from ct_xception.serving.runtimes import EXPORTED, RUNTIMES
 
 STOCK = "stock pipeline()"
 XCEPTION_SIDE = 299
@@ -66,7 +66,7 @@ def measure(options: argparse.Namespace, folder: Path) -> str:
     for side in sorted({XCEPTION_SIDE, own}, reverse=True):
         made = exported(Path(options.checkpoint), side, items, folder / str(side))
         lines += speed_rows(side, made, items, options)
-    sizes = {name: sum((made / file).stat().st_size for file in files) for name, files in RUNTIMES.items()}
+    sizes = {name: sum((made / file).stat().st_size for file in runtime.files) for name, runtime in RUNTIMES.items()}
     lines += ["", "Files: " + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items()) + ".", ""]
     return "\n".join([*lines, *startup_lines(made, items[0], options)])
 
@@ -84,13 +84,13 @@ def heading(options: argparse.Namespace) -> str:
 
 def pictures(corpus: str, folder: Path, count: int) -> list[Path]:
     """So many training pictures of a corpus, as files."""
+    from ct_xception.corpus.cells import slice_source
     from ct_xception.corpus.load import load_corpus
-    from ct_xception.evaluation.answers import file_of
 
     folder.mkdir()
     found = []
     for row, item in enumerate(load_corpus(corpus).dataset["train"].select(range(count))):
-        file = file_of(item)
+        file = slice_source(item)
         path = folder / f"{row:03d}.png" if isinstance(file, bytes) else Path(file)
         if isinstance(file, bytes):
             path.write_bytes(file)
@@ -100,7 +100,8 @@ def pictures(corpus: str, folder: Path, count: int) -> list[Path]:
 
 def exported(checkpoint: Path, side: int, files: Sequence[Path], folder: Path) -> Path:
     """The checkpoint with every runtime's file, for square inputs of `side` pixels."""
-    from ct_xception.formats.onnx import describe, quantise_onnx, write_onnx, write_openvino
+    from ct_xception.formats.onnx import describe, write_onnx
+    from ct_xception.formats.source import ExportSource, write_export
     from ct_xception.serving.classifier import Classifier
 
     folder.mkdir()
@@ -110,14 +111,15 @@ def exported(checkpoint: Path, side: int, files: Sequence[Path], folder: Path) -
     write_json(folder / CONFIG, config)
     write_side(folder, Side(input=need_side(checkpoint).input))
     classifier = Classifier.from_pretrained(folder)
-    description = describe(open_checkpoint(folder))
-    for names in RUNTIMES.values():
-        (folder / names[0]).parent.mkdir(exist_ok=True)
-    onnx = folder / RUNTIMES["onnx"][0]
-    write_onnx(classifier.model, onnx, description)
-    write_openvino(onnx, folder / RUNTIMES["openvino"][0], description)
-    values = (classifier.prepare(classifier.read(file)).values[None] for file in files)
-    quantise_onnx(onnx, folder / RUNTIMES["onnx-int8"][0], values, description)
+    source = ExportSource(
+        folder.with_suffix(".onnx"),
+        describe(open_checkpoint(folder)),
+        lambda: (classifier.prepare(classifier.read(file)).values[None] for file in files),
+    )
+    write_onnx(classifier.model, source.onnx, source.description)
+    for name, runtime in EXPORTED.items():
+        (folder / runtime.files[0]).parent.mkdir(exist_ok=True)
+        write_export(name, source, folder / runtime.files[0])
     seal(folder)  # so that start-up pays for checking it, as with every checkpoint that was published
     return folder
 

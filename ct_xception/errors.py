@@ -28,12 +28,13 @@ class DiskError(WorkError, OSError):
 class SliceError(InputError):
     """A file that cannot become an honest slice.
 
-    `file` is the printable name, `found` what was wrong with it, `remedy` what the user can do.
+    `file` is the printable name, `found` what was wrong with it, `remedy` what the user can do. What a file says of
+    itself may be in them: they are made printable here.
     """
 
     def __init__(self, file: object, found: str, remedy: str) -> None:
-        self.file, self.found, self.remedy = printable(file), found, remedy
-        super().__init__(f"{self.file}: {found}; {remedy}.")
+        self.file, self.found, self.remedy = printable(file), printable(found), printable(remedy)
+        super().__init__(f"{self.file}: {self.found}; {self.remedy}.")
 
     def __reduce__(self) -> tuple[type[SliceError], tuple[str, str, str]]:
         # Worker processes send errors home by pickle, which would otherwise call __init__ with the sentence alone.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ct_xception.errors import printable
+
 RESEARCH_USE = "For research use only. Not a medical device: no answer here is a diagnosis."
 
 
@@ -35,3 +37,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     names = {name.lower(): name for name in known}
     near = get_close_matches(word.lower(), names, n=1)
     return f"; did you mean {names[near[0]]}?" if near else ""
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """`WHAT 'NAME' is unknown; choose from A, B`, and the one that was likely meant: a sentence."""
+    names = list(known)
+    guess = did_you_mean(name, names)
+    return f"{what} {printable(name)!r} is unknown; choose from {', '.join(names)}{guess or '.'}"

@@ -10,7 +10,8 @@ from typing import Any
 from ct_xception.checkpoint_files import seal
 from ct_xception.corpus.load import load_corpus, public_report
 from ct_xception.corpus.split import split_corpus
-from ct_xception.evaluation.measure import evaluate_checkpoint
+from ct_xception.evaluation.evaluation import Evaluation
+from ct_xception.evaluation.measure import evaluate
 from ct_xception.files import sha256_file, write_json
 from ct_xception.publish.card import write_card
 
@@ -33,7 +34,7 @@ def sealed_checkpoint(folder: Path, network: Path, corpus_folder: Path) -> Path:
     side = {"format": 1, "input": steps, "temperature": 1.0, "provenance": provenance, "manifest": {}}
     write_json(folder / "ct_xception.json", side)
     stated = {"split": split, "corpus": provenance["corpus"]}
-    evaluate_checkpoint(folder, splits["test"], **stated, progress=False, stock=False)
+    evaluate(Evaluation(folder, splits, **stated, progress=False, stock=False))
     write_card(folder)
     seal(folder)
     return folder

@@ -9,8 +9,11 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pandas
 import pytest
 from PIL import Image
@@ -91,8 +94,10 @@ def test_every_command_shows_examples_that_parse(name: str, capsys: pytest.Captu
     lines = page.partition("\nexamples:\n")[2].splitlines()
     assert lines
     for line in lines:
-        program, *words = shlex.split(line)
-        assert program == "ct-xception" and words[0] == name and callable(build_parser().parse_args(words).run)
+        for place, part in enumerate(line.split(" && ")):
+            program, *words = shlex.split(part)
+            assert program == "ct-xception" and callable(build_parser().parse_args(words).run)
+            assert words[0] == name or place
 
 
 @pytest.mark.parametrize(
@@ -220,16 +225,44 @@ def test_what_the_input_gate_refuses_is_shown_without_a_figure_unless_asked_for(
 ) -> None:
     model = shutil.copytree(tiny_checkpoint, tmp_path / "model")
     add_gate(model)
-    assert run("predict", sample_slices[0], "--model", model) == 0
-    header, row = (line.split("\t") for line in capsys.readouterr().out.splitlines())
+    assert run("predict", sample_slices[0], "--model", model) == 2
+    told = capsys.readouterr()
+    header, row = (line.split("\t") for line in told.out.splitlines())
+    assert "slice_0.png: refused by the input gate (its features lie" in told.err
     assert header[:3] == ["source", "gate", "label"] and row[1:7] == ["refused", "", "", "", "", ""]
     assert "times as far from the training slices" in row[7]
-    assert run("predict", sample_slices[0], "--model", model, "--json") == 0
+    assert run("predict", sample_slices[0], "--model", model, "--json") == 2
     assert json.loads(capsys.readouterr().out)["gate"]["verdict"] == "refused"
     assert run("explain", sample_slices[0], "--model", model, "--json") == 2
     assert "slice_0.png: refused by the input gate (" in capsys.readouterr().err
     assert run("predict", sample_slices[0], "--model", model, "--no-gate", "--json") == 0
-    assert "gate" not in json.loads(capsys.readouterr().out)
+    record = json.loads(capsys.readouterr().out)
+    assert "gate" not in record and "refused" not in record and record["gate_overruled"]["verdict"] == "refused"
+    assert record["probabilities"][record["label"]] == max(record["probabilities"].values())
+
+
+def test_a_zip_and_a_volume_are_answered_slice_by_slice(
+    tiny_checkpoint: Path, sample_slices: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with zipfile.ZipFile(tmp_path / "series.zip", "w") as archive:
+        for path in sample_slices[:2]:
+            archive.write(path, f"a/{path.name}")
+        archive.writestr("a/broken.png", b"\x89PNG\r\n\x1a\n")
+        archive.writestr("notes.txt", "words")
+    hu = np.random.default_rng(0).integers(-1000, 400, (96, 96, 3)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(hu, np.diag([0.8, 0.8, 5, 1])), tmp_path / "volume.nii.gz")
+    both = [tmp_path / "series.zip", tmp_path / "volume.nii.gz"]
+    assert run("predict", *both, "--model", tiny_checkpoint, "--json") == 3
+    told = capsys.readouterr()
+    sources = [record["source"] for record in json.loads(told.out)]
+    inside = [f"series.zip/a/{path.name}" for path in sample_slices[:2]]
+    frames = [f"volume.nii.gz, frame {frame}" for frame in range(3)]
+    assert [source.removeprefix(f"{tmp_path}/") for source in sources] == [*inside, *frames]
+    assert "series.zip/a/broken.png: " in told.err and "one other file in" in told.err
+    assert "1 of 6 inputs refused." in told.err
+    volume = [tmp_path / "volume.nii.gz", "--model", tiny_checkpoint, "--frame", 1]
+    assert run("predict", *volume, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["source"].endswith("volume.nii.gz")
 
 
 @pytest.mark.parametrize("json_option", [[], ["--json"]])
@@ -410,7 +443,7 @@ def test_validation_is_what_training_carved_or_refused(
     def measure(*_: object, **__: object) -> None:
         raise InputError("measured.")
 
-    monkeypatch.setattr("ct_xception.evaluation.measure.evaluate_checkpoint", measure)
+    monkeypatch.setattr("ct_xception.evaluation.measure.evaluate", measure)
     assert run("evaluate", checkpoint, *options, "--split", "test") == 2  # a published test split is what it is
     assert "measured" in capsys.readouterr().err
 

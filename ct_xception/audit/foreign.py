@@ -34,7 +34,7 @@ FEWEST = 30  # images from which a corpus has a rest to differ from
 SIZE_FACTOR = 3.0  # of the median number of pixels, either way
 WINDOW_GAP = 0.5  # between the share of a window kind in a class and in the rest
 # By imaging.outline.REASONS.
-NO_BODY = ("cut inside the body", "only a part such as bones or muscle to be seen", "nothing to be seen")
+NO_BODY = ("cut inside the body", "of which only a part stands out", "of which nothing stands out")
 SUFFIXES = {
     "is_png": (".png",),
     "is_jpeg": (".jpg", ".jpeg"),

@@ -12,6 +12,7 @@ import numpy as np
 
 from ct_xception.audit.findings import SEVERITIES, Finding
 from ct_xception.audit.shortcuts import FAMILIES, Shortcut, surely
+from ct_xception.corpus.cells import Row, file_of, frame_of, slice_source
 from ct_xception.errors import SliceError, printable
 from ct_xception.html import image_uri, render_page
 from ct_xception.imaging.reader import read_slice
@@ -86,24 +87,24 @@ class Gallery:
     def _read(self, source: str) -> Shown:
         survey, index = self.audit.survey, self._index[source]
         split = survey.splits[index]
-        cell = self.audit.corpus.dataset[split][index - self._starts[split]]["image"]
         try:
-            content = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"]).read_bytes()
-            uri = image_uri(self._picture(content, index), THUMBNAIL)
+            row = self.audit.corpus.dataset[split][index - self._starts[split]]
+            uri = image_uri(self._picture(row, index), THUMBNAIL)
         except (SliceError, OSError):  # gone or damaged since: the survey's thumbnail is left
             uri = image_uri(survey.raw[index])
         name = printable(source)
         short = shorten(name.rsplit("/", 1)[-1], CAPTION)  # what comes before mostly repeats split and class
         return Shown(uri, split, survey.label_names[survey.labels[index]], short, name)
 
-    def _picture(self, content: bytes, index: int) -> np.ndarray:
+    def _picture(self, row: Row, index: int) -> np.ndarray:
         from ct_xception.audit.traits import colour_picture
 
-        if self.audit.survey.foreign["coloured_share"][index] > 0:
-            colours = colour_picture(content)
+        if self.audit.survey.foreign["coloured_share"][index] > 0 and frame_of(row) is None:
+            file = file_of(row)
+            colours = colour_picture(file if isinstance(file, bytes) else Path(file).read_bytes())
             if colours is not None:
                 return colours
-        return read_slice(content, window=self.audit.window, frame=self.audit.frame).pixels
+        return read_slice(slice_source(row), window=self.audit.window, frame=self.audit.frame).pixels
 
     def pairs(self, finding: Finding) -> list[dict[str, Any]]:
         """Pairs of a finding, spread from the most to the least alike, no picture twice where that can be."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.corpus.cells import frame_of
 from ct_xception.corpus.labels import SPLITS
 from ct_xception.corpus.split import split_corpus
 from ct_xception.errors import InputError, printable
@@ -162,22 +163,27 @@ def write_split(audit: Audit, folder: str | Path, *, copy: bool = False, seed: i
 
 
 def _fill(folder: Path, audit: Audit, repaired: RepairedSplit, copy: bool) -> None:
-    rows, taken = [], set[str]()
+    rows, taken, placed = [], set[str](), dict[tuple[str, str], str]()
+    framed = any("frame" in part.column_names for part in audit.corpus.dataset.values())
     for _, item in _items(audit):
-        source = item["source"]
+        source, frame = item["source"], frame_of(item)
         if source not in repaired.split:
             continue
-        path = _free(f"{IMAGES}/{repaired.split[source]}/{_safe(repaired.label[source])}", source, taken)
-        _place(item["image"], folder / path, copy)
-        row = {"path": path, "label": repaired.label[source], "split": repaired.split[source]}
-        rows.append(row | {"group": repaired.group[source]})
-    write_atomically(folder / SPLIT_TABLE, _table(("path", "label", "split", "group"), rows))
+        file = source if frame is None else source.rpartition("#")[0]  # which is placed once for all of its slices
+        where = f"{IMAGES}/{repaired.split[source]}/{_safe(repaired.label[source])}"
+        if (where, file) not in placed:
+            placed[where, file] = _free(where, file, taken)
+            _place(item["image"], folder / placed[where, file], copy)
+        row = {"path": placed[where, file], "label": repaired.label[source], "split": repaired.split[source]}
+        rows.append(row | {"group": repaired.group[source]} | ({"frame": str(item["frame"])} if framed else {}))
+    write_atomically(folder / SPLIT_TABLE, _table(("path", "label", "split", "group", *["frame"] * framed), rows))
     write_atomically(folder / REASONS, _table(("source", "was", "now", "reason"), repaired.moves))
 
 
 def _items(audit: Audit) -> Iterable[tuple[str, Mapping[str, Any]]]:
     for split, part in audit.corpus.dataset.items():
-        yield from ((split, item) for item in part.select_columns(["image", "source"]))
+        columns = [name for name in ("image", "source", "frame") if name in part.column_names]
+        yield from ((split, item) for item in part.select_columns(columns))
 
 
 def _safe(name: str) -> str:

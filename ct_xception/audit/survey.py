@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.corpus.cells import digest_of, file_of, frame_of, slice_source
 from ct_xception.corpus.labels import SPLITS
 from ct_xception.errors import SliceError
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.source import is_dicom, name_of, open_source
 from ct_xception.imaging.windows import Window
 
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ def survey_corpus(
     Never raises for a file that cannot be read: it is listed in `failed`.
     """
     splits = [(name, dataset[name]) for name in SPLITS if name in dataset]
-    items = (item for _, split in splits for item in split.select_columns(["image", "source"]))
+    items = (item for _, split in splits for item in split.select_columns(_columns(split)))
     total = sum(len(split) for _, split in splits)
     looks = _in_parallel(lambda item: look_at(item, window, frame), items, processes or os.cpu_count() or 1)
     record = _Record(total)
@@ -117,24 +119,27 @@ def survey_corpus(
 
 
 def look_at(item: Mapping[str, Any], window: Window | None = None, frame: int | None = None) -> Look:
-    """Read one item (`image` with path or bytes, `source`) and describe it."""
+    """Read one item (`image` with path or bytes, `source`, perhaps `frame`) and describe it."""
+    digest = ""
     try:
-        content = _content(item["image"])
+        one, file = frame_of(item) is None, file_of(item)
+        content = Path(file).read_bytes() if one and isinstance(file, str) else file  # a volume is left on disk
+        digest = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) and one else digest_of(item)
+        source = content if one else slice_source(item)
+        slice_ = read_slice(source, window=window, frame=frame, name=str(item["source"]))
     except OSError as error:
         return Look(reason=f"cannot be read ({error.strerror})")
-    digest = hashlib.sha256(content).hexdigest()
-    try:
-        slice_ = read_slice(content, window=window, frame=frame, name=str(item["source"]))
     except SliceError as error:
         return Look(digest, reason=f"{error.found}; {error.remedy}")
-    return _describe(content, digest, slice_)
+    return _describe(content, digest, slice_, one)
 
 
-def _content(image: Mapping[str, Any]) -> bytes:
-    return image["bytes"] if image.get("bytes") is not None else Path(image["path"]).read_bytes()
+def _columns(split: Dataset) -> list[str]:
+    return [name for name in ("image", "source", "frame") if name in split.column_names]
 
 
-def _describe(content: bytes, digest: str, slice_: Slice) -> Look:
+def _describe(content: bytes | str, digest: str, slice_: Slice, one: bool) -> Look:
+    """`one` is whether the file is one slice; a volume is given by its path, and what it holds in colour is dropped."""
     from ct_xception.audit import traits
     from ct_xception.imaging.body import mask_box, outline_of
     from ct_xception.imaging.outline import REASONS
@@ -148,12 +153,14 @@ def _describe(content: bytes, digest: str, slice_: Slice) -> Look:
     body = np.where(mask[inside], pixels[inside], np.uint8(0))
     coloured = any(note.startswith("colour dropped") for note in slice_.notes)  # seen by the reader: not decoded again
     columns = {
-        "attributes": traits.file_attributes(content),
+        "attributes": traits.file_attributes(content, slice_),
         "statistics": traits.grey_statistics(pixels),
         "border": traits.border_statistics(pixels, mask),
         "foreign": traits.foreign_traits(content, pixels, mask, coloured=coloured)
         | {"no_body": float(1 + REASONS.index(outline.reason)) if outline.mask is None else 0.0},
     }
+    if not one:
+        columns["foreign"]["coloured_share"] = slice_.coloured
     shown = "8-bit" if slice_.window is None else describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)
     height, width = pixels.shape
     return Look(
@@ -182,13 +189,14 @@ def thumbnail(pixels: Pixels, side: int) -> Pixels:
     return np.asarray(Image.fromarray(pixels).resize((side, side), filtering))
 
 
-def _acquisition(content: bytes) -> dict[str, str]:
+def _acquisition(content: bytes | str) -> dict[str, str]:
     """Who and what was scanned, where a DICOM file says so."""
-    if content[128:132] != b"DICM":
-        return {}
-    from ct_xception.imaging.dicom import read_acquisition
+    from ct_xception.imaging.decoders.dicom import read_acquisition
 
     try:
+        with open_source(content, name_of(content)) as stream:
+            if not is_dicom(stream):
+                return {}
         return read_acquisition(content)
     except SliceError:  # the pixels were read: what is said beside them is worth less than the audit
         return {}

@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.imaging.body import MIN_THRESHOLD, mask_box, otsu_threshold
-from ct_xception.imaging.pictures import FORMATS, coloured_pixels
+from ct_xception.imaging.decoders.nifti import is_nifti
+from ct_xception.imaging.decoders.pictures import FORMATS, coloured_pixels
 from ct_xception.imaging.shown import FAT_LOW, judge_window
-from ct_xception.imaging.source import is_dicom
+from ct_xception.imaging.source import is_dicom, name_of, open_source
+
+if TYPE_CHECKING:
+    from ct_xception.imaging.slice import Slice
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 DICOM_BITS = 16.0  # Bits Allocated of the CT Image IOD (DICOM PS3.3 C.8.2.1.1.4)
@@ -32,23 +38,38 @@ Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 
-def file_attributes(content: bytes) -> dict[str, float]:
+def file_attributes(content: bytes | str, slice_: Slice | None = None) -> dict[str, float]:
     """What the encoded file tells without its pixels: size, format, channels and bytes; nothing of it is anatomy.
 
-    `bytes_per_pixel` is in bytes, `aspect` is width / height, the `is_` and `has_` keys are 0 or 1.
+    `content` is the file's bytes, or its path. `bytes_per_pixel` is in bytes, `aspect` is width / height, the `is_` and
+    `has_` keys are 0 or 1. What a volume (NIfTI) or a file of several pages tells is told by the `slice_` read from it.
     """
-    described = _describe_dicom(content) if is_dicom(io.BytesIO(content)) else _describe_picture(content)
+    with open_source(content, name_of(content)) as stream:
+        dicom, volume = is_dicom(stream), is_nifti(stream)
+        size = stream.seek(0, io.SEEK_END)
+    if dicom:
+        described = _describe_dicom(content)
+    elif slice_ is not None and (volume or isinstance(content, str)):
+        described = _describe_slice(slice_)
+    else:
+        described = _describe_picture(content if isinstance(content, bytes) else Path(content).read_bytes())
     width, height = max(described["width"], 1.0), max(described["height"], 1.0)
     return described | {
         "aspect": width / height,
         "megapixels": width * height / 1e6,
-        "file_bytes": float(len(content)),
-        "bytes_per_pixel": len(content) / (width * height),
+        "file_bytes": float(size),
+        "bytes_per_pixel": size / (width * height),
     }
 
 
-def _describe_dicom(content: bytes) -> dict[str, float]:
-    from ct_xception.imaging.dicom import read_header
+def _describe_slice(slice_: Slice) -> dict[str, float]:
+    rows, columns = slice_.pixels.shape
+    size = {"width": float(columns), "height": float(rows), "channels": 1.0, "bit_depth": float(slice_.bit_depth)}
+    return size | _formats("") | {"has_alpha": 0.0, "has_palette": 0.0}
+
+
+def _describe_dicom(content: bytes | str) -> dict[str, float]:
+    from ct_xception.imaging.decoders.dicom import read_header
 
     header = read_header(content)
     size = {"width": float(header.columns), "height": float(header.rows), "channels": 1.0, "bit_depth": DICOM_BITS}
@@ -137,7 +158,7 @@ def _margins(mask: Mask) -> dict[str, float]:
     }
 
 
-def foreign_traits(content: bytes, pixels: Pixels, mask: Mask, *, coloured: bool = True) -> dict[str, float]:
+def foreign_traits(content: bytes | str, pixels: Pixels, mask: Mask, *, coloured: bool = True) -> dict[str, float]:
     """What a plain CT slice does not have: colour, boxes, strokes, letters; and whether it looks like a body at all.
 
     `coloured_share`: pixels whose channels differ; `coloured=False` says that the reader saw none, which saves decoding
@@ -149,7 +170,7 @@ def foreign_traits(content: bytes, pixels: Pixels, mask: Mask, *, coloured: bool
     what is dark and bright, `dark_level` and `bright_level`. `shown_low` and `shown_high`: the window's ends in HU
     as far as the picture tells them.
     """
-    colour = _colour(content, pixels.shape) if coloured else None
+    colour = _colour(content, pixels.shape) if coloured and isinstance(content, bytes) else None
     edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
     found, shown = not mask.all(), judge_window(pixels, mask)
     flesh = mask & (shown.low <= FAT_LOW)  # where fat is black, its seams are as thin and black as a stroke

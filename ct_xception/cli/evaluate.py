@@ -63,9 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from ct_xception.checkpoint import SOURCES, WEIGHTS
-    from ct_xception.evaluation.figures import Outputs
-    from ct_xception.evaluation.measure import ErrorPage, evaluate_checkpoint
-    from ct_xception.evaluation.summary import evaluation_summary
+    from ct_xception.evaluation.evaluation import Evaluation, Outputs
+    from ct_xception.evaluation.figures import evaluation_summary
+    from ct_xception.evaluation.measure import evaluate
     from ct_xception.serving.checkpoint import open_checkpoint, read_provenance
 
     window, folder = window_of(arguments), open_checkpoint(checkpoint_of(arguments.checkpoint)).folder
@@ -78,21 +78,22 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             "folder (errors.html shows images)."
         )
     found = _load_split(arguments, window, read_provenance(folder))
-    metrics = evaluate_checkpoint(
+    evaluation = Evaluation(
         folder,
-        found.splits[arguments.split],
+        found.splits,
+        arguments.split,
         split=found.split,
         corpus=found.report,
-        split_name=arguments.split,
-        batch_size=arguments.batch_size,
-        seed=arguments.seed,
         window=window,
         frame=arguments.frame,
-        outputs=Outputs(folder=output, names=output / SOURCES),
+        outputs=Outputs(folder=output, errors=output, names=output / SOURCES),
         protocols=found.protocols,
+        survey=None if found.audit is None else found.audit.survey,
         explained=max(arguments.explained, 0),
-        errors=ErrorPage(output, found.splits, None if found.audit is None else found.audit.survey),
+        batch_size=arguments.batch_size,
+        seed=arguments.seed,
     )
+    metrics = evaluate(evaluation)
     print(evaluation_summary(metrics))
     if "imported" in read_provenance(folder):
         print("note: which images this imported network was trained on is not known; any of them here flatter it.")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: Parser) -> None:
     """The options of this command."""
-    from ct_xception.explain.method import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD
+    from ct_xception.explain.budget import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD
     from ct_xception.explain.methods import METHODS
 
     methods = "; ".join(f"{name}: {method.title}" for name, method in METHODS.items())
@@ -64,10 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is None and not (arguments.json or arguments.evidence):
         raise InputError("nothing to do: name a figure with -o OUT, or ask for --json or --evidence.")
     check_figure(arguments.output or "figure.png", arguments.opacity)
-    classifier = load_classifier(arguments.model, gate=not arguments.no_gate)
+    classifier = load_classifier(arguments.model, overrule_gate=arguments.no_gate)
     prediction = classifier(arguments.file, window=window, frame=arguments.frame)
-    if prediction.gate is not None and prediction.gate.refused:
-        why = "; ".join(prediction.gate.reasons)
+    if prediction.refusal:
+        why = "; ".join(prediction.refusal)
         name = printable(arguments.file)
         raise InputError(f"{name}: refused by the input gate ({why}); --no-gate explains it all the same.")
     explanation = _explain(arguments, classifier, prediction)

@@ -26,14 +26,15 @@ from ct_xception.cli.arguments import (
 )
 from ct_xception.command_line import DONE, FAILED, Parser
 from ct_xception.errors import printable
+from ct_xception.serving.runtimes import EXPORTED
 
 
 def add_arguments(parser: Parser) -> None:
     """The options of this command."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder, such as runs/NAME/model")
-    parser.add_argument("--onnx", action="store_true", help="onnx/model.onnx (the default)")
-    parser.add_argument("--int8", action="store_true", help="onnx/model_int8.onnx, a quarter of the size")
-    parser.add_argument("--openvino", action="store_true", help="openvino/model.xml and model.bin")
+    for name, runtime in EXPORTED.items():
+        help_ = f"{' and '.join(runtime.files)}: {runtime.sentence}"
+        parser.add_argument(f"--{runtime.flag}", dest=name, action="store_true", help=help_)
     parser.add_argument(
         "--corpus", metavar="SOURCE", help="the corpus of training (default: the phantom, if that will do)"
     )
@@ -47,8 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_goes_with(arguments, "ort", "browser")
     arguments.checkpoint = checkpoint_of(arguments.checkpoint)
-    asked = {"onnx": arguments.onnx, "onnx-int8": arguments.int8, "openvino": arguments.openvino}
-    runtimes, folder = [name for name, wanted in asked.items() if wanted], Path(arguments.checkpoint)
+    runtimes, folder = [name for name in EXPORTED if getattr(arguments, name)], Path(arguments.checkpoint)
     exported = not folder.is_dir() or any((folder / name).is_file() for name in (ONNX, ONNX_INT8))
     if not runtimes and not (arguments.browser and exported):
         runtimes = ["onnx"]

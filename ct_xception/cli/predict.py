@@ -1,10 +1,11 @@
-"""Answer image or DICOM files, or folders of them.
+"""Answer image, DICOM or NIfTI files, folders and zips of them.
 
-Answer image or DICOM files: a table on a terminal, tab-separated columns in a pipe, or JSON. Files that cannot be read
-right are listed on stderr, one line each.
+Answer image, DICOM or NIfTI files: a table on a terminal, tab-separated columns in a pipe, or JSON. A file of several
+frames or slices is answered slice by slice. Files that cannot be read right, or that the checkpoint's input gate
+refuses, are listed, one line each; exit code 2 where all are refused, 3 where some are.
 
 examples:
-  ct-xception predict slice.dcm scans/ --model runs/phantom/model
+  ct-xception predict slice.dcm scans/ series.zip --model runs/phantom/model
   ct-xception predict scan.png --model user/repo@v1 --json
   ct-xception predict scans/ --runtime onnx-int8 --window lung
 """
@@ -12,9 +13,11 @@ examples:
 from __future__ import annotations
 
 import argparse
+import itertools
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,12 +35,15 @@ from ct_xception.errors import SliceError, printable
 from ct_xception.text import RESEARCH_USE
 
 if TYPE_CHECKING:
+    from ct_xception.imaging.slice import Slice
+    from ct_xception.imaging.windows import Window
     from ct_xception.serving.classifier import Classifier, Prediction
+    from ct_xception.serving.series import Member
 
 
 def add_arguments(parser: Parser) -> None:
     """The options of this command."""
-    parser.add_argument("inputs", nargs="+", metavar="FILE|FOLDER", help="folders are searched in depth")
+    parser.add_argument("inputs", nargs="+", metavar="FILE|FOLDER|ZIP", help="folders are searched in depth")
     add_checkpoint(parser, "--model")
     add_reading(parser)
     add_runtime(parser)
@@ -47,22 +53,38 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    window, refused = window_of(arguments), list[SliceError]()
-    paths = list(_find_files(arguments.inputs, refused))
-    total = len(paths) + len(refused)
-    if paths:
-        classifier = load_classifier(arguments.model, arguments.runtime, gate=not arguments.no_gate)
-        answers = classifier.predict_many(paths, window=window, frame=arguments.frame, batch_size=arguments.batch_size)
-        for line in _render(_accept(answers, refused), paths, classifier, arguments):
+    window, tally = window_of(arguments), _Tally()
+    files = list(_find_files(arguments.inputs, tally))
+    if files:
+        classifier = load_classifier(arguments.model, arguments.runtime, overrule_gate=arguments.no_gate)
+        members = _members_of(files, arguments.frame, tally)
+        first = list(itertools.islice(members, 2))
+        slices = _read_each(itertools.chain(first, members), classifier, window)
+        answers = _accept(classifier.predict_many(slices, batch_size=arguments.batch_size), tally)
+        single = len(arguments.inputs) == len(first) == 1 and not Path(arguments.inputs[0]).is_dir()
+        for line in _render(answers, files, classifier, arguments, single=single):
             print(line, flush=True)
         print(RESEARCH_USE, file=sys.stderr)
-    if refused and total > 1:
-        print(f"{len(refused)} of {total} inputs refused.", file=sys.stderr)
-    return DONE if not refused else BAD_INPUT if len(refused) == total else SOME_REFUSED
+    if tally.refused and tally.total > 1:
+        print(f"{tally.refused} of {tally.total} inputs refused.", file=sys.stderr)
+    return DONE if not tally.refused else BAD_INPUT if tally.refused == tally.total else SOME_REFUSED
 
 
-def _find_files(inputs: Sequence[str], refused: list[SliceError]) -> Iterator[Path]:
-    """The files named, and the readable ones in the folders named, sorted; what is neither goes to `refused`."""
+@dataclass
+class _Tally:
+    """How many inputs there were, and how many of them the reader or the input gate refused."""
+
+    total: int = 0
+    refused: int = 0
+
+    def refuse(self, error: SliceError) -> None:
+        """Count a refused input, and say so."""
+        self.total, self.refused = self.total + 1, self.refused + 1
+        complain(PROGRAM, str(error))
+
+
+def _find_files(inputs: Sequence[str], tally: _Tally) -> Iterator[Path]:
+    """The files named, and the readable ones in the folders named, sorted; what is neither is refused."""
     from ct_xception.imaging.source import describe_passed_over, find_files
 
     for name in inputs:
@@ -73,33 +95,68 @@ def _find_files(inputs: Sequence[str], refused: list[SliceError]) -> Iterator[Pa
             if found.passed_over:
                 complain(PROGRAM, f"{printable(path)}: left out: {describe_passed_over(found.counts)}.")
             if not found.files:
-                _refuse(SliceError(path, "the folder holds no image or DICOM file", "name another folder"), refused)
+                tally.refuse(SliceError(path, "the folder holds no image or DICOM file", "name another folder"))
         elif path.exists():
             yield path
         else:
-            _refuse(SliceError(path, "no such file or folder", "check the name"), refused)
+            tally.refuse(SliceError(path, "no such file or folder", "check the name"))
 
 
-def _accept(answers: Iterable[Prediction | SliceError], refused: list[SliceError]) -> Iterator[Prediction]:
+def _members_of(files: Sequence[Path], frame: int | None, tally: _Tally) -> Iterator[Member]:
+    """The slices of each file; of all its frames only `frame`, where that is given. A zip stays open meanwhile."""
+    from ct_xception.serving.archive import hold_all, is_archive
+    from ct_xception.serving.series import Member, slices_in
+
+    for path in files:
+        name = printable(path)
+        if frame is not None and not is_archive(path):
+            yield Member(name, path, frame=frame)
+            continue
+        try:
+            members, notes = slices_in(path, name)
+        except SliceError as error:
+            tally.refuse(error)
+            continue
+        for note in notes:
+            complain(PROGRAM, f"{note}.")
+        with hold_all(member.archive for member in members):
+            yield from (member for member in members if frame in (None, member.frame or 0))
+
+
+def _read_each(
+    members: Iterable[Member], classifier: Classifier, window: Window | None
+) -> Iterator[Slice | SliceError]:
+    for member in members:
+        try:
+            yield member.read(classifier, window)
+        except SliceError as error:
+            yield error
+
+
+def _accept(answers: Iterable[Prediction | SliceError], tally: _Tally) -> Iterator[Prediction]:
+    """What can be shown: answers, and what the input gate refused, which a terminal shows in a row of its own."""
     for answer in answers:
         if isinstance(answer, SliceError):
-            _refuse(answer, refused)
-        else:
-            yield answer
-
-
-def _refuse(error: SliceError, refused: list[SliceError]) -> None:
-    refused.append(error)
-    complain(PROGRAM, str(error))
+            tally.refuse(answer)
+            continue
+        if answer.refusal and not sys.stdout.isatty():
+            why = f"refused by the input gate ({'; '.join(answer.refusal)})"
+            complain(PROGRAM, f"{answer.source}: {why}; --no-gate answers it all the same.")
+        tally.total, tally.refused = tally.total + 1, tally.refused + bool(answer.refusal)
+        yield answer
 
 
 def _render(
-    predictions: Iterator[Prediction], paths: Sequence[Path], classifier: Classifier, arguments: argparse.Namespace
+    predictions: Iterator[Prediction],
+    paths: Sequence[Path],
+    classifier: Classifier,
+    arguments: argparse.Namespace,
+    *,
+    single: bool,
 ) -> Iterator[str]:
     """Lines for stdout, in the form that the options and the terminal ask for."""
     from ct_xception.serving import text
 
-    single = len(arguments.inputs) == 1 and not Path(arguments.inputs[0]).is_dir()
     gated = classifier.gate is not None
     if arguments.json:
         return (text.json_object if single else text.json_list)(predictions, classifier.name)

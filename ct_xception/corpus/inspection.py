@@ -18,10 +18,13 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.corpus.listing import CorpusOptions, Item
+from ct_xception.corpus.cells import ONLY, frame_of
+from ct_xception.corpus.listing import CorpusOptions, Item, Listing
 from ct_xception.errors import SliceError
+from ct_xception.imaging.frames import ALL, frames_taken
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.source import is_dicom, open_source
+from ct_xception.imaging.windows import Window
 
 if TYPE_CHECKING:
     import datasets
@@ -46,7 +49,7 @@ class Inspected:
     """What opening an image told: its bytes' hash, a sentence if it cannot be read, and of DICOM whose and what it is.
 
     `kind` is one of `imaging.dicom.KINDS`, empty for a picture. `mask_problem` is a sentence where its mask cannot be
-    used, `mask_missing` where that is not there.
+    used, `mask_missing` where that is not there. `frames` are the slices to take of a file that holds several.
     """
 
     digest: str = ""
@@ -58,11 +61,12 @@ class Inspected:
     series: str = ""
     mask_problem: str = ""
     mask_missing: bool = False
+    frames: tuple[int, ...] = ()
 
 
-def read_mask(path: Path) -> NDArray[np.bool_]:
-    """A lesion's mask (H, W), True where its picture is not black. Raises SliceError for what is no picture."""
-    return read_slice(path).pixels > 0
+def read_mask(path: Path, frame: int | None = None) -> NDArray[np.bool_]:
+    """A lesion's mask (H, W), True where its picture, or that slice of its volume, is above 0. Raises SliceError."""
+    return read_slice(path, window=Window(0.5, 1), frame=frame).pixels > 0
 
 
 def inspect_all(items: Sequence[Item], read: Reader, options: CorpusOptions) -> list[Inspected]:
@@ -78,10 +82,13 @@ def _inspect(item: Item, read: Reader, options: CorpusOptions) -> Inspected:
     try:
         one = _identify(content, item.source)
         mask_problem, mask_missing = "", item.mask is not None and not os.path.lexists(item.mask)
+        one = replace(one, frames=_frames(item, content, options) if one.kind != NO_IMAGE else ())
         if options.decode and one.kind != NO_IMAGE:
-            slice_ = read_slice(content, window=options.window, frame=options.frame, name=item.source)
-            if item.mask is not None and not mask_missing:
-                mask_problem = _mask_problem(item.source, item.mask, slice_.pixels.shape)
+            for frame in one.frames or (options.frame,):
+                name = f"{item.source}#{frame}" if one.frames else item.source
+                slice_ = read_slice(content, window=options.window, frame=frame, name=name)
+                if item.mask is not None and not mask_missing and not mask_problem:
+                    mask_problem = _mask_problem(name, item.mask, slice_.pixels.shape, frame if one.frames else None)
         return replace(one, mask_problem=mask_problem, mask_missing=mask_missing)
     except SliceError as error:
         return Inspected(problem=str(error).rstrip("."))
@@ -89,10 +96,27 @@ def _inspect(item: Item, read: Reader, options: CorpusOptions) -> Inspected:
         return Inspected(problem=f"{item.source}: cannot be read ({error.strerror}); mend or remove it")
 
 
-def _mask_problem(source: str, mask: Path, shape: tuple[int, ...]) -> str:
+def _frames(item: Item, content: Path | bytes, options: CorpusOptions) -> tuple[int, ...]:
+    """The slices to take of a file that holds several: those of the options, or the one that its row names."""
+    if options.frame is not None or not isinstance(content, Path):
+        return ()  # bytes lie in a table, where each slice would carry all of them
+    try:
+        frames = frames_taken(content, item.source, options.slices_per_file if item.frame == ONLY else ALL)
+    except SliceError:
+        if options.decode:
+            raise
+        return ()  # whether it can be read is told by decoding it
+    if item.frame == ONLY:
+        return frames
+    if frames and item.frame not in frames:
+        raise SliceError(item.source, f"no frame {item.frame}: it has {len(frames)}, counted from 0", "mend that row")
+    return (item.frame,) if frames else ()
+
+
+def _mask_problem(source: str, mask: Path, shape: tuple[int, ...], frame: int | None) -> str:
     try:
         str(mask).encode()
-        found = read_mask(mask).shape
+        found = read_mask(mask, frame).shape
     except UnicodeEncodeError:
         return f"the mask of {source} has a name that is not UTF-8; rename it"
     except (SliceError, OSError) as error:
@@ -112,7 +136,7 @@ def _identify(content: Path | bytes, name: str) -> Inspected:
         stream.seek(0)
         if not is_dicom(stream):
             return Inspected(digest.hexdigest())
-    from ct_xception.imaging.dicom import classify_dicom, read_header
+    from ct_xception.imaging.decoders.dicom import classify_dicom, read_header
 
     try:
         header = read_header(content)
@@ -143,6 +167,34 @@ def leave_out_kinds(
     return [item for item, _ in kept], [one for _, one in kept]
 
 
+def part_into_slices(listing: Listing, inspected: Sequence[Inspected]) -> list[Inspected]:
+    """Make an item of each slice that is taken of a file with several; what was inspected, for the items there are now.
+
+    They are a series of their own where no header names one, so that no split cuts a file.
+    """
+    pairs = [pair for both in zip(listing.items, inspected, strict=True) for pair in _parts(*both)]
+    files = len({item.source for item, one in zip(listing.items, inspected, strict=True) if one.frames})
+    if files:
+        slices = sum(len(one.frames) for one in inspected)
+        named = "1 file of several slices gave" if files == 1 else f"{files:,} files of several slices gave"
+        listing.notes.append(f"{named} {slices:,} slices")
+    listing.items = [item for item, _ in pairs]
+    again = sum(number - 1 for number in Counter(item.source for item in listing.items).values())
+    if again:
+        listing.problems.append(f"{again} images are named more than once, though their files hold one slice")
+    return [one for _, one in pairs]
+
+
+def _parts(item: Item, one: Inspected) -> list[tuple[Item, Inspected]]:
+    if not one.frames:
+        return [(replace(item, frame=ONLY) if item.frame != ONLY else item, one)]
+    series, told_once = item.series or one.series or item.source, replace(one, mask_problem="", mask_missing=False)
+    return [
+        (replace(item, source=f"{item.source}#{frame}", frame=frame, series=series), told_once if number else one)
+        for number, frame in enumerate(one.frames)
+    ]
+
+
 def file_problems(items: Sequence[Item], inspected: Sequence[Inspected]) -> list[str]:
     """One sentence per image or mask that cannot be used, up to a dozen, and one for those that are not there."""
     problems = _shortened([one.problem for one in inspected if one.problem], "images that cannot be read")
@@ -168,11 +220,14 @@ def problems_of_survey(
     problems = _shortened(unreadable, "images that cannot be read")
     masks = []
     for part in dataset.values():
-        named = part.select_columns(["source", "mask"]) if "mask" in part.column_names else ()
-        masks += [(row["source"], row["mask"]) for row in named if row["mask"] and row["source"] in sizes]
+        columns = [name for name in ("source", "mask", "frame") if name in part.column_names]
+        named = part.select_columns(columns) if "mask" in columns else ()
+        masks += [
+            (row["source"], Path(row["mask"]), frame_of(row)) for row in named if row["mask"] and row["source"] in sizes
+        ]
     told = [
-        _mask_problem(source, Path(mask), sizes[source][::-1]) and _mask_problem(source, Path(mask), sizes[source])
-        for source, mask in masks  # a picture that says how it lies is turned when it is read
+        _mask_problem(source, mask, sizes[source][::-1], frame) and _mask_problem(source, mask, sizes[source], frame)
+        for source, mask, frame in masks  # a picture that says how it lies is turned when it is read
     ]
     return problems + _shortened([one for one in told if one], "masks that cannot be used")
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ct_xception.corpus.cells import ONLY
 from ct_xception.corpus.columns import COLUMNS
 from ct_xception.corpus.labels import IGNORED_SPLIT, SPLITS
 from ct_xception.errors import InputError, printable
+from ct_xception.imaging.frames import check_slices_per_file
 from ct_xception.imaging.windows import Window
 
 if TYPE_CHECKING:
@@ -32,7 +34,9 @@ class CorpusOptions:
     of zeros and ones a class. Paths of a table are relative to `image_root` (default: the table's folder), and made
     from its columns by `image_template` ("{id}.png"). `group_pattern` is a regular expression searched in an image's
     relative path; its first group, or all it matches, is the patient. `window` and `frame` are those that the slices
-    will be read with. `decode` is whether every image is decoded once, to find the damaged ones now.
+    will be read with. Without a `frame` a volume is one item a slice; `slices_per_file` is a number of them, or all,
+    and then holds of files of several pages, too. `decode` is whether every image is decoded once, to find the damaged
+    ones now.
     """
 
     class_map: Mapping[str, str] = field(default_factory=dict)
@@ -50,6 +54,7 @@ class CorpusOptions:
     group_pattern: str | None = None
     window: Window | None = None
     frame: int | None = None
+    slices_per_file: str | None = None
     decode: bool = True
 
     def __post_init__(self) -> None:
@@ -64,6 +69,7 @@ class CorpusOptions:
                 )
         if self.class_level is not None and self.class_level < 1:
             raise InputError(f"--class_level {self.class_level}: the folders of the corpus itself are level 1.")
+        check_slices_per_file(self.slices_per_file)
         try:
             re.compile(self.group_pattern or "")
         except re.error as error:
@@ -79,7 +85,8 @@ class Item:
     """One image of a corpus: where it is, and what its source says. `content` is set where it lies in no file.
 
     `mask` is the picture of its lesion, None where there is none. `folder` is the folder that looks like its patient's,
-    `others` {column: value} of columns that look like a patient's and were not taken.
+    `others` {column: value} of columns that look like a patient's and were not taken. `frame` is the slice of a file
+    that holds several, ONLY where it holds one.
     """
 
     source: str
@@ -90,6 +97,7 @@ class Item:
     path: Path | None = None
     content: bytes | None = None
     row: int = -1
+    frame: int = ONLY
     mask: Path | None = None
     folder: str = ""
     others: Mapping[str, str] = field(default_factory=dict)

@@ -7,9 +7,10 @@
     load_corpus("phantom:patients=40,seed=1")  generated once into the cache
 
 Columns: `image` (undecoded), `label` (ClassLabel), `group` (the patient, or the image's own source where nobody knows)
-and `source` (its name in the corpus, unique); where the source tells, `series` and `mask` (the path of a picture of the
-lesion, empty where there is none). Splits: any of train, validation and test. Whatever is wrong with a
-corpus is found before anything slow starts, and raised as one CorpusError.
+and `source` (its name in the corpus, unique); where the source tells, `series`, `mask` (the path of a picture of the
+lesion, empty where there is none) and `frame` (which slice of a file that holds several, -1 where it holds one).
+Splits: any of train, validation and test. Whatever is wrong with a corpus is found before anything slow starts, and
+raised as one CorpusError.
 """
 
 from __future__ import annotations
@@ -21,8 +22,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.corpus.cells import ONLY
 from ct_xception.corpus.groups import settle_groups
-from ct_xception.corpus.inspection import Inspected, drop_masks_nowhere, file_problems, inspect_all, leave_out_kinds
+from ct_xception.corpus.inspection import (
+    Inspected,
+    drop_masks_nowhere,
+    file_problems,
+    inspect_all,
+    leave_out_kinds,
+    part_into_slices,
+)
 from ct_xception.corpus.labels import SPLITS, ClassTable, exact_classes, matched_classes, several_labels
 from ct_xception.corpus.listing import CorpusOptions, Item, Listing, apply_group_pattern
 from ct_xception.corpus.sources import find_source
@@ -56,6 +65,7 @@ def load_corpus(source: str | os.PathLike[str], options: CorpusOptions | None = 
         apply_group_pattern(listing, options.group_pattern)
     inspected = inspect_all(listing.items, listing.read, options)
     emptied, inspected = _leave_out_kinds(listing, inspected)
+    inspected = part_into_slices(listing, inspected)
     table = _classes(listing, options)
     problems = [*listing.problems, *emptied, *table.problems, *_class_problems(listing, table, name)]
     if options.mask_column is None and (without := drop_masks_nowhere(listing.items, inspected)) is not None:
@@ -133,14 +143,16 @@ def _build(listing: Listing, table: ClassTable) -> datasets.DatasetDict:
         features["series"] = datasets.Value("string")
     if any(item.mask for item in listing.items):
         features["mask"] = datasets.Value("string")
+    if any(item.frame != ONLY for item in listing.items):
+        features["frame"] = datasets.Value("int32")
     splits = {}
     for split in SPLITS:
         items = [item for item in listing.items if item.split == split]
         columns = {name: values for name, values in _cells(items, table).items() if name in features}
         if items and split in listing.loaded:  # the images stay where `datasets` has them
             loaded = listing.loaded[split]
-            if len(items) < len(loaded):
-                loaded = loaded.select([item.row for item in items])
+            if len(rows := [item.row for item in items]) != len(loaded) or len(set(rows)) < len(rows):
+                loaded = loaded.select(rows)
             for name, values in columns.items():
                 loaded = loaded.add_column(name, values)
             splits[split] = loaded.cast(features)
@@ -158,6 +170,7 @@ def _cells(items: Sequence[Item], table: ClassTable) -> dict[str, list[Any]]:
         "group": [printable(item.group) for item in items],
         "source": [item.source for item in items],
         "series": [printable(item.series) for item in items],
+        "frame": [item.frame for item in items],
         "mask": ["" if item.mask is None else str(item.mask.absolute()) for item in items],
     }
 

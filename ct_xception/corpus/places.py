@@ -88,7 +88,7 @@ def _ids(path: Path) -> Iterable[str]:
         with open_source(path, path.name) as stream:
             if not is_dicom(stream):
                 return ()
-        from ct_xception.imaging.dicom import read_header
+        from ct_xception.imaging.decoders.dicom import read_header
 
         header = read_header(path)
     except SliceError:  # told when it is opened as an image

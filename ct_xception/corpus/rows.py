@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.corpus.cells import ONLY
 from ct_xception.corpus.columns import COLUMNS, SPLIT_FLAGS, find_column, named, patient_like, plain
 from ct_xception.corpus.labels import IGNORED_SPLIT, SPLITS, is_fold, split_of
 from ct_xception.corpus.layout import like_patients
@@ -18,7 +19,7 @@ from ct_xception.corpus.places import Places, find_elsewhere
 from ct_xception.corpus.row_labels import MISSING, check_label_columns, label_column, parts_of, read_labels
 from ct_xception.corpus.tables import text_of
 from ct_xception.errors import printable
-from ct_xception.imaging.source import DICOM_SUFFIXES, IMAGE_SUFFIXES, find_files
+from ct_xception.imaging.source import DICOM_SUFFIXES, IMAGE_SUFFIXES, VOLUME_SUFFIXES, find_files
 
 if TYPE_CHECKING:
     import pandas
@@ -154,9 +155,9 @@ def _looks_like_files(rows: Rows, column: str) -> bool:
     cells = [cell for cell in rows.cells(column)[:SAMPLE] if cell is not None]
     if any(isinstance(cell, (bytes, Mapping)) for cell in cells):
         return any(isinstance(cell, bytes) or "bytes" in cell or "path" in cell for cell in cells)
-    suffixes = [Path(text_of(cell)).suffix.lower() for cell in cells if text_of(cell)]
-    known = IMAGE_SUFFIXES | DICOM_SUFFIXES
-    return bool(suffixes) and sum(suffix in known for suffix in suffixes) * 2 > len(suffixes)
+    names = [text_of(cell).lower() for cell in cells if text_of(cell)]
+    known = tuple(IMAGE_SUFFIXES | DICOM_SUFFIXES | VOLUME_SUFFIXES)
+    return bool(names) and sum(name.endswith(known) for name in names) * 2 > len(names)
 
 
 def _split_column(rows: Rows) -> str | None:
@@ -233,6 +234,7 @@ def _items(rows: Rows, roles: Mapping[str, str], labels: Sequence[str], split: s
     cells = rows.cells(roles["image"]) if "image" in roles and rows.options.image_template is None else None
     texts = {role: rows.text(roles[role]) for role in ("group", "series", "split", "mask") if role in roles}
     others = [name for name in patient_like(rows.columns) if name not in (roles.get("group"), roles.get("label"))]
+    frames = _frames(rows)
     items = []
     for row, label in enumerate(labels):
         item = _row_item(cells[row], row, rows) if cells is not None else _template_item(row, rows)
@@ -240,9 +242,18 @@ def _items(rows: Rows, roles: Mapping[str, str], labels: Sequence[str], split: s
         item.group, item.series = (texts[role][row] if role in texts else "" for role in ("group", "series"))
         item.split = texts["split"][row] if "split" in texts else split or "train"
         item.mask = rows.file(texts["mask"][row]) if "mask" in texts else None
+        item.frame = frames[row] if frames else ONLY
         item.others = {name: rows.text(name)[row] for name in others}
         items += _images_in(item)
     return items
+
+
+def _frames(rows: Rows) -> list[int]:
+    """The slices, from 0, that a column `frame` names in files that hold several; empty where there is none."""
+    column = next((name for name in rows.columns if plain(name) == "frame"), None)
+    values = rows.text(column) if column is not None else []
+    whole = all(re.fullmatch(r"-1|[0-9]{1,6}", value) for value in values)
+    return [int(value) for value in values] if whole else []
 
 
 def _split_by_paths(listing: Listing, rows: Rows) -> None:
@@ -307,9 +318,8 @@ def _check_rows(listing: Listing, rows: Rows, roles: Mapping[str, str]) -> None:
     """Settle the splits of a table's rows and find what is wrong with them, each fault in one sentence."""
     faults: dict[str, list[int]] = {}
     unknown: Counter[str] = Counter()
-    kept: dict[str, Item] = {}
+    kept: dict[tuple[str, int], Item] = {}
     used: list[Item] = []
-    repeated = 0
     image, label = roles.get("image", "the image"), roles.get("label", "the label")
     for item in listing.items:
         split = split_of(item.split, rows.options.split_map)
@@ -323,27 +333,31 @@ def _check_rows(listing: Listing, rows: Rows, roles: Mapping[str, str]) -> None:
         if not item.source:
             faults.setdefault(f"no value in {image}", []).append(item.row)
             continue
-        elif split != IGNORED_SPLIT and (other := kept.setdefault(_place(item), item)) is not item:
-            if (other.found, other.group) == (item.found, item.group) and split_of(
-                other.split, rows.options.split_map
-            ) == split:
-                repeated += 1
-                continue
-            faults.setdefault("an image that an earlier row has named otherwise", []).append(item.row)
-        if split in SPLITS:
+        if split != IGNORED_SPLIT and (fault := _said_before(item, kept, rows.options)) is not None:
+            faults.setdefault(fault, []).append(item.row)
+        elif split in SPLITS:
             listing.split_names[item.split] = str(split)
             item.split = str(split)
             used.append(item)
         elif split == IGNORED_SPLIT:
             listing.passed_over["in a split to be ignored"] += 1
     listing.items = used
-    if repeated:
-        listing.notes.append(f"{repeated} rows of {rows.name} repeat an earlier one, and are read once")
+    if repeated := faults.pop(REPEATED, None):
+        listing.notes.append(f"{len(repeated)} rows of {rows.name} repeat an earlier one, and are read once")
     _say_faults(listing, rows, faults, unknown, roles.get("label"))
 
 
-def _place(item: Item) -> str:
-    return item.source if item.path is None else os.path.normpath(item.path)
+REPEATED = "an earlier row's words"
+
+
+def _said_before(item: Item, kept: dict[tuple[str, int], Item], options: CorpusOptions) -> str | None:
+    """What is wrong with a row whose image an earlier one has named: REPEATED where it says the same; None if new."""
+    place = item.source if item.path is None else os.path.normpath(item.path)
+    other = kept.setdefault((place, item.frame), item)
+    if other is item:
+        return None
+    said = {(one.found, one.group, split_of(one.split, options.split_map)) for one in (item, other)}
+    return REPEATED if len(said) == 1 else "an image that an earlier row has named otherwise"
 
 
 def _leave_out(rows: Rows, found: Sequence[int], column: str) -> str:

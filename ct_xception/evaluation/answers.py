@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import SliceError
-from ct_xception.imaging.pictures import FORMATS
+from ct_xception.imaging.decoders.pictures import FORMATS
+from ct_xception.imaging.source import FrameOf
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 PREDICTOR, STOCK_PIPELINE = "predictor", "stock_pipeline"
 
-Item = Mapping[str, Any]  # a row of a split: image {"path", "bytes"}, label, group, source
+Item = Mapping[str, Any]  # a row of a split: image {"path", "bytes"}, label, group, source, perhaps frame
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,37 @@ def answer_items(
     return Answers(np.asarray(rows, dtype=np.float64).reshape(-1, len(label_names)), refused, verdicts)
 
 
+@dataclass(frozen=True, eq=False)
+class Share:
+    """This process's part of the work: `number` of `count`, and what gathers what each found, in order, on all."""
+
+    number: int = 0
+    count: int = 1
+    gather: Callable[[Any], list[Any]] = lambda found: [found]
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes."""
+        return self.number == 0
+
+
+ALONE = Share()
+
+
+def answer_share(
+    dataset: Dataset,
+    answer_batch: AnswerBatch,
+    share: Share,
+    *,
+    batch_size: int = 16,
+    progress: str | None = None,
+) -> Answers:
+    """The answers to all of a split, in its order, on every process; each has asked its share."""
+    rows = np.array_split(np.arange(len(dataset)), share.count)[share.number]
+    own, names = dataset.select(rows), dataset.features["label"].names
+    return join_answers(share.gather(answer_items(own, answer_batch, names, batch_size=batch_size, progress=progress)))
+
+
 def read_rows(
     classifier: Classifier,
     dataset: Dataset,
@@ -129,7 +162,7 @@ def read_rows(
     """Some rows of a split with their slices as the classifier wants them; a file that cannot be read is left out."""
     for row, item in zip(rows, with_bar(dataset.select(rows), progress), strict=True):
         try:
-            yield row, item, classifier.read(file_of(item), window=window, frame=frame, name=str(item["source"]))
+            yield row, item, classifier.read(slice_source(item), window=window, frame=frame, name=str(item["source"]))
         except SliceError:
             continue
 
@@ -149,25 +182,14 @@ def with_bar(items: Iterable[Item], title: str | None) -> Iterable[Item]:
     return tqdm(items, desc=title, unit="image", dynamic_ncols=True)
 
 
-def file_of(item: Item) -> bytes | str:
-    """The untouched file of an item: its bytes where the split carries them, its path where not."""
-    image = item["image"]
-    return image["path"] if image.get("bytes") is None else image["bytes"]
-
-
-def predictor_answers(
-    checkpoint: str | Path, *, device: str = "cpu", window: Window | None = None, frame: int | None = None
-) -> AnswerBatch:
+def predictor_answers(classifier: Classifier, *, window: Window | None = None, frame: int | None = None) -> AnswerBatch:
     """Our predictor as a function of a batch: reader, body crop, eval transform, network."""
-    from ct_xception.serving.classifier import Classifier
-
-    classifier = Classifier.from_pretrained(checkpoint, device=device)
 
     def answer(batch: Sequence[Item]) -> list[Answer]:
         slices: list[Any] = []
         for item in batch:
             try:
-                slices.append(classifier.read(file_of(item), window=window, frame=frame, name=str(item["source"])))
+                slices.append(classifier.read(slice_source(item), window=window, frame=frame, name=str(item["source"])))
             except SliceError as error:
                 slices.append(str(error))
         readable = [slice_ for slice_ in slices if not isinstance(slice_, str)]
@@ -211,7 +233,9 @@ def _open_picture(item: Item) -> Image | str:
     """The file as Pillow opens it for transformers, or why that path cannot read it right."""
     from PIL import Image
 
-    file = file_of(item)
+    file = slice_source(item)
+    if isinstance(file, FrameOf):
+        return "stock transformers reads no slice of a file with several"
     try:
         picture = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
         picture.load()

@@ -11,7 +11,6 @@ test too small to tell is not passed.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +21,8 @@ from numpy.typing import NDArray
 
 from ct_xception.audit.overlap import sentences
 from ct_xception.checkpoint import CONTINUITY, CONTINUITY_ANSWERS
-from ct_xception.evaluation.answers import Answers, Items, file_of
+from ct_xception.corpus.cells import digest_of
+from ct_xception.evaluation.answers import Answers, Items
 from ct_xception.files import atomic_path, write_json
 from ct_xception.statistics.comparison import compare
 from ct_xception.statistics.intervals import CONFIDENCE, describe_figure, group_indices, wilson_interval
@@ -98,9 +98,8 @@ def seen_elsewhere(test: Dataset, others: Iterable[Dataset]) -> NDArray[np.bool_
 
 
 def _digests(items: Dataset) -> list[str]:
-    files = (file_of(item) for item in items.select_columns(["image"]))
-    contents = (file if isinstance(file, bytes) else Path(file).read_bytes() for file in files)
-    return [hashlib.sha256(content).hexdigest() for content in contents]
+    columns = [name for name in ("image", "frame") if name in items.column_names]
+    return [digest_of(item) for item in items.select_columns(columns)]
 
 
 def judge(

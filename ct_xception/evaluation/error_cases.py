@@ -1,6 +1,6 @@
 """Single answers worth looking at: the surest mistakes and the least certain hits, with the evidence drawn on them.
 
-Each is shown with its heat map, as every door draws it: for a mistake, that of the class it named and that of the class
+Each is shown with its heat map, drawn as anywhere: for a mistake, that of the class it named and that of the class
 it should have named. Beside it stands the training image that looks most alike.
 """
 
@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import SliceError
-from ct_xception.evaluation.answers import file_of
 from ct_xception.html import image_uri
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from ct_xception.imaging.windows import Window
+    from ct_xception.serving.classifier import Classifier
 
 MISTAKES_SHOWN, HITS_SHOWN = 12, 6
 PICTURE_WIDTH = 340  # pixels: sharp at the width that a page gives it
@@ -92,7 +92,7 @@ def _distinct(order: NDArray, wanted: NDArray[np.bool_], files: Sequence[str], c
 
 
 def draw_cases(
-    checkpoint: str | Path,
+    classifier: Classifier,
     dataset: Dataset,
     chosen: Iterable[Chosen],
     probabilities: NDArray[np.float64],
@@ -100,21 +100,18 @@ def draw_cases(
     *,
     window: Window | None = None,
     frame: int | None = None,
-    device: str = "cpu",
 ) -> Iterator[Case]:
-    """The chosen rows of a split, read and explained one by one by the checkpoint that answered them.
+    """The chosen rows of a split, read and explained one by one by the classifier that answered them.
 
     `probabilities` (N, K) are the answers to all of the split. A file that can no longer be read is left out.
     """
-    from ct_xception.serving.classifier import Classifier
     from ct_xception.text import describe_window
 
-    classifier = Classifier.from_pretrained(checkpoint, device=device)
     names = classifier.label_names
     for one in chosen:
         item, answer = dataset[one.row], probabilities[one.row]
         try:
-            slice_ = classifier.read(file_of(item), window=window, frame=frame, name=str(item["source"]))
+            slice_ = classifier.read(slice_source(item), window=window, frame=frame, name=str(item["source"]))
         except SliceError:
             continue  # it was there when the network answered; nothing of it can be shown now
         best, true = int(answer.argmax()), int(item["label"])

@@ -1,7 +1,7 @@
 """Where the network errs, as one page that opens offline: its surest mistakes, its least certain hits, and by whom,
 by window, by size, by scanner.
 
-    write_error_page(run, run / "model", splits, answers, survey=audit.survey)
+    write_error_page(evaluation, classifier, answers)
 
 leaves errors.html in the run folder. It shows pictures of the corpus and names of files: it never goes into a published
 checkpoint, unless the corpus is the phantom.
@@ -22,8 +22,9 @@ from ct_xception.errors import InputError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.baselines import nearest_neighbours
 from ct_xception.evaluation.error_cases import Case, Neighbour, draw_cases, least_certain_hits, surest_mistakes
+from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.plots import MOST_CONFUSED
-from ct_xception.evaluation.protocols import GROUPED, TITLES, Protocols
+from ct_xception.evaluation.protocols import GROUPED, TITLES
 from ct_xception.evaluation.subgroups import (
     LEAST_ITEMS,
     Patient,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from ct_xception.audit.survey import Survey
-    from ct_xception.imaging.windows import Window
+    from ct_xception.serving.classifier import Classifier
 
 SURE = 0.9  # probability from which a mistake is called sure
 _TITLES = TITLES | {
@@ -110,51 +111,32 @@ class _Neighbours:
         return Neighbour(survey.sources[row], label, float(self.likeness[place]), image_uri(survey.aligned[row]))
 
 
-def write_error_page(
-    folder: str | Path,
-    checkpoint: str | Path,
-    splits: Mapping[str, Dataset],
-    answers: Answers,
-    *,
-    survey: Survey | None = None,
-    protocols: Protocols = Protocols(),  # noqa: B008 (frozen)
-    split: Mapping[str, Any] | None = None,
-    split_name: str = "test",
-    window: Window | None = None,
-    frame: int | None = None,
-    device: str = "cpu",
-    progress: bool = True,
-) -> Path:
-    """Write `folder`/errors.html of the predictor's `answers` to `splits[split_name]`, and say where it is.
+def write_error_page(evaluation: Evaluation, classifier: Classifier, answers: Answers) -> Path:
+    """Write errors.html of the predictor's `answers` to the evaluated split, and say where it is.
 
-    `splits` with train adds the most alike training images; `survey` is the audit's, made anew where there is none.
-    `protocols` adds twins and the cross-validation's answers, `split` (as `make_splits` gives it) says what was tested.
-    `window` and `frame` are those of the evaluation.
     Raises InputError when answers and split do not fit.
     """
-    names, items = list(splits[split_name].features["label"].names), Items.of(splits[split_name])
+    given, folder = evaluation, evaluation.outputs.errors or evaluation.folder
+    names, items, protocols = given.label_names, Items.of(given.dataset), given.protocols
     _check(answers, items, names)
     kept = np.flatnonzero(answers.answered)
-    if survey is None:
-        survey = _survey(splits, window, frame, progress)
-    neighbours = _neighbours(survey, splits, [items.sources[row] for row in kept], split_name)
+    survey = _survey(given) if given.survey is None else given.survey
+    neighbours = _neighbours(survey, given.splits, [items.sources[row] for row in kept], given.split_name)
     traits = [likeness_trait(neighbours.likeness)] if neighbours else []
     if protocols.has_twin is not None:
         twins = ["yes" if twin else "no" for twin in protocols.has_twin[kept]]
         traits.append(Trait("twin in training or validation", twins, ("yes", "no")))
-    split = split or {}
+    split = given.split or {}
     sections = [_section(split.get("protocol", "unstated"), items, answers, names, survey, traits)]
     if protocols.out_of_fold is not None:
         part = protocols.out_of_fold.part
         sections.append(_section(GROUPED, part.items, part.paths[PREDICTOR], names, survey, []))
-    reading: dict[str, Any] = {"window": window, "frame": frame, "device": device, "progress": progress}
-    cases = _draw(checkpoint, splits[split_name], answers, items, survey, neighbours, **reading)
+    cases = _draw(given, classifier, answers, items, survey, neighbours)
     truth, predicted = items.labels[kept], answers.probabilities[kept].argmax(axis=1)
     echoed = neighbours.echoed(survey, truth, predicted) if neighbours else None
-    stamp = f"weights {sha256_file(Path(checkpoint) / WEIGHTS)[:16]}, split {split.get('name') or 'unnamed'}"
-    page = _render(Path(folder).resolve().name, names, sections, cases, echoed, stamp)
-    write_atomically(Path(folder) / ERRORS, page)
-    return Path(folder) / ERRORS
+    stamp = f"weights {sha256_file(given.checkpoint / WEIGHTS)[:16]}, split {split.get('name') or 'unnamed'}"
+    write_atomically(folder / ERRORS, _render(folder.resolve().name, names, sections, cases, echoed, stamp))
+    return folder / ERRORS
 
 
 def _check(answers: Answers, items: Items, names: Sequence[str]) -> None:
@@ -166,15 +148,15 @@ def _check(answers: Answers, items: Items, names: Sequence[str]) -> None:
         )
 
 
-def _survey(splits: Mapping[str, Dataset], window: Window | None, frame: int | None, progress: bool) -> Survey:
+def _survey(given: Evaluation) -> Survey:
     from datasets import DatasetDict
 
     from ct_xception.audit.survey import survey_corpus
     from ct_xception.corpus.labels import SPLITS
 
     # A corpus taken whole is no split, and a survey passes over what is none.
-    named = {name if name in SPLITS else "test": part for name, part in splits.items()}
-    return survey_corpus(DatasetDict(named), window=window, frame=frame, progress=progress)
+    named = {name if name in SPLITS else "test": part for name, part in given.splits.items()}
+    return survey_corpus(DatasetDict(named), window=given.window, frame=given.frame, progress=given.progress)
 
 
 def _rows(survey: Survey, sources: Iterable[str]) -> NDArray[np.intp]:
@@ -231,15 +213,12 @@ def _section(
 
 
 def _draw(
-    checkpoint: str | Path,
-    dataset: Dataset,
+    given: Evaluation,
+    classifier: Classifier,
     answers: Answers,
     items: Items,
     survey: Survey,
     neighbours: _Neighbours | None,
-    *,
-    progress: bool,
-    **reading: Any,
 ) -> list[Case]:
     """The chosen answers, read and explained: mistakes, then hits."""
     from tqdm import tqdm
@@ -253,8 +232,10 @@ def _draw(
     chosen = [*surest_mistakes(scores, labels, hashes), *least_certain_hits(scores, labels, hashes)]
     beside = {int(kept[one.row]): neighbours.shown(survey, one.row) for one in chosen} if neighbours else {}
     placed = [type(one)(int(kept[one.row]), one.copies) for one in chosen]
-    drawn = draw_cases(checkpoint, dataset, placed, answers.probabilities, beside, **reading)
-    return list(tqdm(drawn, "errors", len(placed), unit="image", dynamic_ncols=True, disable=not progress))
+    drawn = draw_cases(
+        classifier, given.dataset, placed, answers.probabilities, beside, window=given.window, frame=given.frame
+    )
+    return list(tqdm(drawn, "errors", len(placed), unit="image", dynamic_ncols=True, disable=not given.progress))
 
 
 def _render(

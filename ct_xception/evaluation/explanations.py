@@ -1,9 +1,9 @@
 """How far a checkpoint's heat maps can be trusted: the evidence of `explain/faithfulness.py` over some of a split.
 
-    checked = check_heat_maps(folder, dataset, answers, 12)
+    checked = check_heat_maps(evaluation, classifier, answers)
     record = describe(checked, items, label_names, names)
 
-The maps are those that every door shows by default, of the class that the predictor put first. What was found of each
+The maps are those shown everywhere by default, of the class that the predictor put first. What was found of each
 is kept in explanations.json, from which `explanation_figures` gives the figures of metrics.json again.
 
 Where the corpus knows the lesions, the pointing game is played on every slice with one that the predictor answered
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint import EXPLANATIONS_FORMAT
+from ct_xception.corpus.cells import frame_of
 from ct_xception.corpus.inspection import read_mask
 from ct_xception.errors import SliceError
-from ct_xception.evaluation.answers import Answers, Item, Items, read_rows
+from ct_xception.evaluation.answers import ALONE, Answers, Item, Items, Share, read_rows
+from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.predictions import Names
-from ct_xception.explain.method import COMPARED, DEFAULT_BUDGET, DEFAULT_METHOD
+from ct_xception.explain.budget import COMPARED, DEFAULT_BUDGET, DEFAULT_METHOD
 from ct_xception.statistics.intervals import group_indices, mean_figure, proportion_figure
 
 if TYPE_CHECKING:
@@ -64,36 +67,21 @@ class Checked:
         return cls(evidence, {row: pointing for _, found in both for row, pointing in found.items()})
 
 
-def check_heat_maps(
-    checkpoint: str | Path,
-    dataset: Dataset,
-    answers: Answers,
-    count: int,
-    *,
-    share: tuple[int, int] = (0, 1),
-    progress: bool = False,
-    device: str = "cpu",
-    window: Window | None = None,
-    frame: int | None = None,
-    seed: int = 0,
-) -> Checked:
-    """Gather the evidence of `count` maps, and point at the lesions that are known; 0 does neither.
+def check_heat_maps(evaluation: Evaluation, classifier: Classifier, answers: Answers, share: Share = ALONE) -> Checked:
+    """Gather the evidence of some maps, and point at the lesions that are known; neither where none is asked for.
 
-    `share` is (this process, of how many): each looks at its part. `progress` shows bars, which say how long it takes.
+    Every process looks at its share, and is told what all found.
     """
-    from ct_xception.serving.classifier import Classifier
-
-    if not count:
+    if not evaluation.explained:
         return Checked()
-    classifier = Classifier.from_pretrained(checkpoint, device=device, gate=False)
-    own = slice(share[0], None, share[1])
-    rows = sample(Items.of(dataset).labels, answers.answered, count, seed)[own]
+    dataset, seed, own = evaluation.dataset, evaluation.seed, slice(share.number, None, share.count)
+    rows = sample(Items.of(dataset).labels, answers.answered, evaluation.explained, seed)[own]
     lesions = lesion_rows(dataset, answers)[own]
-    titles = ("heat maps", "lesions") if progress else (None, None)
-    reading: dict[str, Any] = {"window": window, "frame": frame, "seed": seed}
-    first = examine(classifier, dataset, rows, lesions, progress=titles[0], **reading)
-    left = [row for row in lesions if row not in rows]
-    return Checked.join([first, examine(classifier, dataset, (), left, progress=titles[1], **reading)])
+    look = partial(examine, classifier, dataset, window=evaluation.window, frame=evaluation.frame, seed=seed)
+    titles = ("heat maps", "lesions") if evaluation.progress else (None, None)
+    first = look(rows, lesions, progress=titles[0])
+    second = look((), [row for row in lesions if row not in rows], progress=titles[1])
+    return Checked.join(share.gather(Checked.join([first, second])))
 
 
 def sample(labels: NDArray[np.intp], answered: NDArray[np.bool_], count: int, seed: int) -> list[int]:
@@ -163,7 +151,7 @@ def _pointing(explanation: Explanation, item: Item) -> Pointing | None:
 
     heat = explanation.attribution.map
     try:
-        lesion = read_mask(Path(item["mask"]))
+        lesion = read_mask(Path(item["mask"]), frame_of(item))
     except SliceError:
         return None
     return (

@@ -1,10 +1,9 @@
-"""Which figures an evaluation leaves behind, and where: pictures of a corpus are published only if they may be."""
+"""The figures of an evaluation, drawn and said: pictures of a corpus are published only if they may be."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,49 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint import CONFUSION, CURVES, EXAMPLES, RELIABILITY, ROC
+from ct_xception.corpus.cells import slice_source
 from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import InputError, SliceError
 from ct_xception.evaluation import plots as report
-from ct_xception.evaluation.answers import PREDICTOR, Answers, Items, file_of
+from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
+from ct_xception.evaluation.baselines import describe_baselines
+from ct_xception.evaluation.evaluation import Evaluation
+from ct_xception.statistics.intervals import describe_figure
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from matplotlib.figure import Figure
 
 EXAMPLES_SHOWN = 12
+PATH_TITLES = {PREDICTOR: "our predictor", STOCK_PIPELINE: "stock pipeline()"}
+SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
 _DPI = 200
 
 
-@dataclass(frozen=True)
-class Outputs:
-    """Where an evaluation goes, and what may go with it.
-
-    `folder`: by default the checkpoint's `evaluation`. `history`: history.jsonl of the run, for the learning curves.
-    `examples`: a folder outside the checkpoint for examples.png, which shows pictures of the corpus; None
-    draws none. Those of the phantom, which are nobody's, go into `folder` as well.
-    `names`: the file outside the checkpoint that says which image a published "item 000123" is; None writes none.
-    """
-
-    folder: Path | None = None
-    history: Path | None = None
-    examples: Path | None = None
-    names: Path | None = None
-
-
 def draw_evaluation(
-    folder: Path,
-    dataset: Dataset,
-    items: Items,
-    answers: Mapping[str, Answers],
-    metrics: Mapping[str, Any],
-    outputs: Outputs,
-    reading: Mapping[str, Any] | None = None,
+    evaluation: Evaluation, items: Items, answers: Mapping[str, Answers], metrics: Mapping[str, Any]
 ) -> list[str]:
-    """Draw the predictor's figures into `folder`, remove those of an older evaluation, and name the ones drawn.
+    """Draw the predictor's figures, remove those of an older evaluation, and name the ones drawn.
 
-    `metrics` is metrics.json so far: its paths, class names, corpus and split sizes. `reading` holds the window and
-    frame that files were read with.
+    `metrics` is metrics.json so far: its paths, class names, corpus and split sizes.
     """
+    folder, outputs = evaluation.folder, evaluation.outputs
     drawn: dict[str, Figure] = {}
     if metrics["paths"].get(PREDICTOR, {"n": 0})["n"]:
         drawn |= _draw_answers(items, answers[PREDICTOR], metrics)
@@ -68,7 +50,7 @@ def draw_evaluation(
         )
     publish = is_phantom(metrics["corpus"])
     if PREDICTOR in answers and (outputs.examples is not None or publish):
-        examples = _draw_examples(dataset, items, answers[PREDICTOR], metrics, reading or {})
+        examples = _draw_examples(evaluation, items, answers[PREDICTOR], metrics)
         if examples is not None and outputs.examples is not None:
             report.save_figure(examples, outputs.examples / EXAMPLES, dpi=_DPI)
         drawn |= {EXAMPLES: examples} if examples is not None and publish else {}
@@ -121,9 +103,7 @@ def _draw_answers(items: Items, answers: Answers, metrics: Mapping[str, Any]) ->
     }
 
 
-def _draw_examples(
-    dataset: Dataset, items: Items, answers: Answers, metrics: Mapping[str, Any], reading: Mapping[str, Any]
-) -> Figure | None:
+def _draw_examples(evaluation: Evaluation, items: Items, answers: Answers, metrics: Mapping[str, Any]) -> Figure | None:
     """A figure of chosen items as the reader shows them; None when none can be read."""
     from ct_xception.imaging.reader import read_slice
 
@@ -131,7 +111,8 @@ def _draw_examples(
     for row in choose_examples(answers.probabilities, items.labels, seed=metrics["intervals"]["seed"]):
         probabilities = answers.probabilities[row]
         try:
-            pixels = read_slice(file_of(dataset[row]), **reading).pixels
+            source = slice_source(evaluation.dataset[row])
+            pixels = read_slice(source, window=evaluation.window, frame=evaluation.frame).pixels
         except SliceError:
             continue  # it has gone or changed since it was answered; another example does as well
         predicted = int(probabilities.argmax())
@@ -139,3 +120,64 @@ def _draw_examples(
             report.Example(pixels, names[items.labels[row]], names[predicted], float(probabilities[predicted]))
         )
     return report.examples_figure(examples) if examples else None
+
+
+def evaluation_summary(metrics: Mapping[str, Any]) -> str:
+    """metrics.json for the terminal: never a figure without n and interval, the most pessimistic protocol named."""
+    lines = [f"{metrics['split']} split, n = {metrics['n']}, protocol: {metrics['protocol']}"]
+    lines += _path_lines(metrics["paths"]) + _baseline_lines(metrics, metrics["protocol"], metrics["paths"])
+    for name, block in metrics.get("protocols", {}).items():
+        lines += ["", f"{name}: {block['title']}, n = {block['n']}"]
+        if block.get("removed") == 0:
+            lines[-1] += ": no image has one, so every figure is as above"
+            continue
+        if block.get("removed") is not None:
+            lines[-1] += f" ({block['removed']} left out)"
+        lines += _path_lines(block["paths"]) + _baseline_lines(metrics, name, block["paths"])
+    lines += _calibration_lines(metrics) + _gate_lines(metrics.get("gate", {}))
+    if headline := metrics.get("headline"):
+        lines += ["", f"headline, the most pessimistic protocol that ran: {headline['protocol']}"]
+    return "\n".join(lines)
+
+
+def _path_lines(paths: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return [
+        f"  {PATH_TITLES.get(path, path):17} {name.replace('_', ' '):18} {describe_figure(figures.get(name))}"
+        for path, figures in paths.items()
+        for name in SHOWN
+    ]
+
+
+def _baseline_lines(metrics: Mapping[str, Any], protocol: str, paths: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    block = metrics.get("baselines", {}).get(protocol)
+    return [] if block is None else describe_baselines(block, paths[PREDICTOR], title="our predictor").splitlines()
+
+
+def _gate_lines(block: Mapping[str, Any]) -> list[str]:
+    """What the input gate does to the split, or why there is none."""
+    if reason := block.get("rule", {}).get("reason"):
+        return ["", f"no input gate: {reason}"]
+    if "refused" not in block:
+        return []
+    shares = [f"  {name:<8}  {describe_figure(block[name])}" for name in ("refused", "doubtful")]
+    return ["", "input gate, share of this split's slices", *shares]
+
+
+def _calibration_lines(metrics: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if calibration := metrics.get("calibration"):
+        lines += ["", f"calibration, temperature {calibration['temperature']:.3f} from {calibration['n_validation']} "
+                  "validation images"]  # fmt: skip
+        lines += [
+            f"  calibration error {when:6} {describe_figure(calibration[when]['ece'])}" for when in ("before", "after")
+        ]
+    conformal = metrics.get("conformal", {})
+    if reason := conformal.get("rule", {}).get("reason"):
+        return [*lines, f"  no sets of classes are promised: {reason}"]
+    for name, figures in conformal.items():
+        if name != "rule":
+            lines.append(
+                f"  sets that are to hold the true class {100 * figures['nominal']:g} % of times, {name}: "
+                f"coverage {describe_figure(figures['coverage'])}, size {describe_figure(figures['mean_size'])}"
+            )
+    return lines

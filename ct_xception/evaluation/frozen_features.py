@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import CheckpointError
-from ct_xception.evaluation.answers import Item, file_of
+from ct_xception.evaluation.answers import Item
 from ct_xception.files import atomic_path, sha256_file
 from ct_xception.imaging.decoded import decoding_version
 
@@ -122,7 +123,7 @@ def _pooled(classifier: Classifier, batch: Sequence[Item], frame: int | None) ->
     """Globally averaged last feature maps (B, C) of a batch of items."""
     import torch
 
-    slices: list[Any] = [classifier.read(file_of(item), frame=frame, name=str(item["source"])) for item in batch]
+    slices: list[Any] = [classifier.read(slice_source(item), frame=frame, name=str(item["source"])) for item in batch]
     values = torch.stack([classifier.prepare(slice_).pixel_values for slice_ in slices])
     values = values.to(classifier.model.device).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():

@@ -34,8 +34,9 @@ from numpy.typing import NDArray
 
 from ct_xception.checkpoint import GATE
 from ct_xception.checkpoint_files import need_side, write_side
+from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import SliceError
-from ct_xception.evaluation.answers import Item, file_of, with_bar
+from ct_xception.evaluation.answers import Item, with_bar
 from ct_xception.files import write_atomically
 from ct_xception.serving.gate import (
     ACCEPTED,
@@ -62,7 +63,10 @@ FEWEST = {"training": 12, "validation": 4}  # slices from which there is somethi
 COMPONENTS = 96
 MOST_PASS = 0.95  # of validation slices lie nearer than the doubtful ones, and than the refused
 TIMES = 2.4  # the median distance of validation slices at which a slice is refused
-ALIKE, LEAST = 1e-9, 1e-6  # total variance of what is the same; least share of the total that a direction has
+# Variance of described features (so over their own size) that float32 makes of one slice: with batches of another size,
+# another memory layout and another library of a 64 px Xception it was 0.4 to 1.3e-14.
+ROUNDING = 1e-14
+ALIKE, LEAST = 100 * ROUNDING, 1e-6  # total variance up to which all is the same; least share that a direction has
 HAVE_BODY, LOW = 0.98, 0.01  # share of training slices that must show a body; the quantile that is "at least"
 LUNGLESS = ((0.02, 0.5), (0.1, 0.25))  # up to this share of slices without lungs, having none weighs so much
 WINDOWS = 8  # kept of those that training files name
@@ -115,7 +119,7 @@ def see_items(
         slices = []
         for item in batch:
             try:
-                slices.append(classifier.read(file_of(item), window=window, frame=frame, name=str(item["source"])))
+                slices.append(classifier.read(slice_source(item), window=window, frame=frame, name=str(item["source"])))
             except SliceError:
                 continue  # the evaluation lists it, with the reason
         if slices:
@@ -189,11 +193,12 @@ def fit_distance(features: Floats) -> Distance | None:
     if not total > ALIKE:
         return None
     fitted = PCA(n_components=min(COMPONENTS, len(features) // 4), svd_solver="full").fit(points)
-    told = fitted.explained_variance_ > LEAST * total
+    floor = max(LEAST * total, ROUNDING)
+    told = fitted.explained_variance_ > floor
     mean, components, variances = (
         array.astype(np.float32) for array in (fitted.mean_, fitted.components_[told], fitted.explained_variance_[told])
     )
-    noise = max(float(fitted.noise_variance_), LEAST * total / fitted.mean_.size)
+    noise = max(float(fitted.noise_variance_), floor / fitted.mean_.size)
     return Distance(mean, components, variances, noise, length)
 
 

@@ -1,6 +1,6 @@
 """The evaluator: the only thing that writes figures. Everything it needs is the checkpoint, a split, and their hashes.
 
-    evaluate_checkpoint(model_dir, corpus["test"], split=split, corpus=report)
+    evaluate(Evaluation(model_dir, splits, split=split, corpus=report))
 
 leaves in `model_dir/evaluation/` metrics.json (format 2), predictions.parquet and figures; with `Protocols` also
 predictions_grouped.parquet, baselines.parquet and audit.json; and explanations.json where heat maps were checked. The
@@ -14,13 +14,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ct_xception.checkpoint import (
     AUDIT,
     BASELINES,
     CONFIG,
-    EVALUATION,
     EXPLANATIONS,
     METRICS,
     METRICS_FORMAT,
@@ -31,16 +30,19 @@ from ct_xception.checkpoint import (
 from ct_xception.checkpoint_files import read_side
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.evaluation.answers import (
+    ALONE,
     PREDICTOR,
     STOCK_PIPELINE,
     Answers,
     Items,
-    answer_items,
+    Share,
+    answer_share,
     predictor_answers,
     stock_answers,
 )
+from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.explanations import Checked, check_heat_maps, describe, explanation_figures
-from ct_xception.evaluation.figures import Outputs, draw_evaluation, is_phantom
+from ct_xception.evaluation.figures import draw_evaluation, is_phantom
 from ct_xception.evaluation.predictions import Names, write_predictions
 from ct_xception.evaluation.protocols import DEDUPLICATED, GROUPED, TITLES, Part, Protocols
 from ct_xception.evaluation.rules import rule_figures
@@ -48,123 +50,54 @@ from ct_xception.files import sha256_file, write_json
 from ct_xception.statistics.intervals import CONFIDENCE, RESAMPLES
 from ct_xception.statistics.metrics import classification_metrics
 
-if TYPE_CHECKING:
-    from datasets import Dataset
 
-    from ct_xception.audit.survey import Survey
-    from ct_xception.imaging.windows import Window
+def evaluate(evaluation: Evaluation, share: Share = ALONE) -> dict[str, Any]:
+    """Answer the split by the predictor and by stock `pipeline()`, check heat maps, write it all; the metrics.
 
-
-@dataclass(frozen=True, eq=False)
-class ErrorPage:
-    """Where the page of mistakes goes, which never is a checkpoint, and what it may compare with.
-
-    `splits` with train adds the most alike training images; `survey` is the audit's, made anew where there is none.
+    Each process answers its share; the main one writes, the others return {}.
     """
+    from ct_xception.serving.classifier import Classifier
 
-    folder: Path
-    splits: Mapping[str, Dataset] = field(default_factory=dict)
-    survey: Survey | None = None
-
-
-def evaluate_checkpoint(
-    checkpoint: str | Path,
-    dataset: Dataset,
-    *,
-    split: Mapping[str, Any] | None = None,
-    corpus: Mapping[str, Any] | None = None,
-    split_name: str = "test",
-    batch_size: int = 16,
-    seed: int = 0,
-    stock: bool = True,
-    progress: bool = True,
-    device: str = "cpu",
-    window: Window | None = None,
-    frame: int | None = None,
-    outputs: Outputs = Outputs(),  # noqa: B008 (frozen)
-    protocols: Protocols = Protocols(),  # noqa: B008 (frozen)
-    explained: int = 0,
-    errors: ErrorPage | None = None,
-) -> dict[str, Any]:
-    """Answer every item of a split by the predictor and by stock `pipeline()` (if `stock`); write and return metrics.
-
-    `dataset` has the columns image {"path", "bytes"}, label, group, source. `split` (as `make_splits` gives it) and
-    `corpus` (its report) say what was evaluated; without `split` the figures carry no protocol, and no card takes them.
-    `explained` is how many items' heat maps are checked too; `errors` asks for the error page.
-    """
-    label_names = check_split(checkpoint, dataset, split, split_name)
-    answerers = {PREDICTOR: predictor_answers(checkpoint, device=device, window=window, frame=frame)}
-    if stock:
-        answerers[STOCK_PIPELINE] = stock_answers(checkpoint, device=device)
-    titles = {path: f"{split_name}, {path.replace('_', ' ')}" if progress else None for path in answerers}
-    answers = {
-        path: answer_items(dataset, answer, label_names, batch_size=batch_size, progress=titles[path])
-        for path, answer in answerers.items()
-    }
-    reading: dict[str, Any] = {"window": window, "frame": frame, "device": device}
-    shown: dict[str, Any] = {"seed": seed, "progress": progress, **reading}
-    checked = check_heat_maps(checkpoint, dataset, answers[PREDICTOR], explained, **shown)
-    stated: dict[str, Any] = {"split": split, "corpus": corpus, "split_name": split_name, "seed": seed}
-    metrics = write_evaluation(
-        checkpoint,
-        dataset,
-        answers,
-        outputs=outputs,
-        protocols=protocols,
-        explained=checked,
-        window=window,
-        frame=frame,
-        **stated,
-    )
-    if errors is not None:
+    check_split(evaluation)
+    classifier = Classifier.from_pretrained(evaluation.checkpoint, device=evaluation.device)
+    answerers = {PREDICTOR: predictor_answers(classifier, window=evaluation.window, frame=evaluation.frame)}
+    if evaluation.stock:
+        answerers[STOCK_PIPELINE] = stock_answers(evaluation.checkpoint, device=evaluation.device)
+    answers = {}
+    for path, answer in answerers.items():
+        title = f"{evaluation.split_name}, {path.replace('_', ' ')}" if evaluation.progress else None
+        size = evaluation.batch_size
+        answers[path] = answer_share(evaluation.dataset, answer, share, batch_size=size, progress=title)
+    checked = check_heat_maps(evaluation, classifier, answers[PREDICTOR], share)
+    if not share.is_main:
+        return {}
+    metrics = write_evaluation(evaluation, answers, checked)
+    if evaluation.outputs.errors is not None:
         from ct_xception.evaluation.error_page import write_error_page
 
-        shown = {"survey": errors.survey, "split": split, "protocols": protocols}
-        splits = {**errors.splits, split_name: dataset}
-        write_error_page(
-            errors.folder,
-            checkpoint,
-            splits,
-            answers[PREDICTOR],
-            split_name=split_name,
-            progress=progress,
-            **shown,
-            **reading,
-        )
+        write_error_page(evaluation, classifier, answers[PREDICTOR])
     return metrics
 
 
 def write_evaluation(
-    checkpoint: str | Path,
-    dataset: Dataset,
+    evaluation: Evaluation,
     answers: Mapping[str, Answers],
-    *,
-    split: Mapping[str, Any] | None = None,
-    corpus: Mapping[str, Any] | None = None,
-    split_name: str = "test",
-    seed: int = 0,
-    outputs: Outputs = Outputs(),  # noqa: B008 (frozen)
-    protocols: Protocols = Protocols(),  # noqa: B008 (frozen)
-    explained: Checked = Checked(),  # noqa: B008 (frozen)
-    window: Window | None = None,
-    frame: int | None = None,
+    checked: Checked = Checked(),  # noqa: B008 (frozen)
 ) -> dict[str, Any]:
     """Write the evaluation from answers that are there already; return the metrics.
 
-    `answers` {"predictor": …, "stock_pipeline": …} are in the dataset's order; `protocols` is what else is known, and
-    `explained` what `check_heat_maps` found, `window` and `frame` how the files were read. How the checkpoint decides
-    is read from its ct_xception.json. metrics.json is written last: what it names is there.
+    `answers` {"predictor": …, "stock_pipeline": …} are in the dataset's order, and `checked` what `check_heat_maps`
+    found. How the checkpoint decides is read from its ct_xception.json. metrics.json is written last: what it names is
+    there.
     """
-    checkpoint = Path(checkpoint)
-    label_names = check_split(checkpoint, dataset, split, split_name)
-    folder = outputs.folder or checkpoint / EVALUATION
-    items = Items.of(dataset)
-    metrics = _describe(checkpoint, items, label_names, split, corpus, split_name, seed)
-    names = _names(items, split, protocols, metrics["corpus"])
+    label_names, folder, protocols = check_split(evaluation), evaluation.folder, evaluation.protocols
+    items = Items.of(evaluation.dataset)
+    metrics = _describe(evaluation, items)
+    names = _names(items, evaluation.split, protocols, metrics["corpus"])
     parts = _parts(metrics["protocol"], Part(items, answers, protocols.baselines), protocols)
-    stated = describe(explained, items, label_names, names) if explained.evidence else None
-    given = Given(parts, label_names, _side_file(checkpoint), names, protocols.skipped, stated, seed)
-    figures = measure(given)
+    stated = describe(checked, items, label_names, names) if checked.evidence else None
+    side = _side_file(evaluation.checkpoint)
+    figures = measure(Given(parts, label_names, side, names, protocols.skipped, stated, evaluation.seed))
     metrics["paths"] = figures.paths[metrics["protocol"]]
     metrics |= _further_protocols(parts, figures.paths, protocols) | figures.blocks
     _write_answers(folder, parts, protocols, label_names, names)
@@ -173,11 +106,9 @@ def write_evaluation(
     if protocols.audit is not None:
         metrics["audit"] = AUDIT
         write_json(folder / AUDIT, protocols.audit)
-    if outputs.names is not None and names.anonymous:
-        write_json(outputs.names, names.private)
-    metrics["figures"] = draw_evaluation(
-        folder, dataset, items, answers, metrics, outputs, {"window": window, "frame": frame}
-    )
+    if evaluation.outputs.names is not None and names.anonymous:
+        write_json(evaluation.outputs.names, names.private)
+    metrics["figures"] = draw_evaluation(evaluation, items, answers, metrics)
     write_json(folder / METRICS, metrics)
     return metrics
 
@@ -314,22 +245,20 @@ def _write_answers(
         write_baselines(folder / BASELINES, blocks, label_names)
 
 
-def check_split(
-    checkpoint: str | Path, dataset: Dataset, split: Mapping[str, Any] | None, split_name: str
-) -> list[str]:
+def check_split(evaluation: Evaluation) -> list[str]:
     """The class names, where checkpoint and corpus agree on them and the items are those that `split` names."""
-    names, found = _class_names(Path(checkpoint)), list(dataset.features["label"].names)
+    names, found = _class_names(evaluation.checkpoint), evaluation.label_names
     if names != found:
         raise InputError(
             f"The checkpoint's classes ({', '.join(names)}) are not the corpus's ({', '.join(found)}); "
             "evaluate on a corpus with the same classes in the same order."
         )
-    if len(dataset) == 0:
-        raise InputError(f"The {split_name} split is empty: there is nothing to evaluate on.")
-    stated = (split or {}).get("sources", {}).get(split_name)
-    if stated is not None and set(stated) != set(dataset.select_columns(["source"])[:]["source"]):
+    if len(evaluation.dataset) == 0:
+        raise InputError(f"The {evaluation.split_name} split is empty: there is nothing to evaluate on.")
+    stated = (evaluation.split or {}).get("sources", {}).get(evaluation.split_name)
+    if stated is not None and set(stated) != set(evaluation.dataset.select_columns(["source"])[:]["source"]):
         raise InputError(
-            f"These are not the items of the {split_name} split that the figures would be labelled with; "
+            f"These are not the items of the {evaluation.split_name} split that the figures would be labelled with; "
             "give the dataset and the split that were made together."
         )
     return names
@@ -345,24 +274,16 @@ def _class_names(checkpoint: Path) -> list[str]:
         ) from error
 
 
-def _describe(
-    checkpoint: Path,
-    items: Items,
-    label_names: Sequence[str],
-    split: Mapping[str, Any] | None,
-    corpus: Mapping[str, Any] | None,
-    split_name: str,
-    seed: int,
-) -> dict[str, Any]:
+def _describe(evaluation: Evaluation, items: Items) -> dict[str, Any]:
     """What the figures are figures of: the head of metrics.json."""
-    weights = checkpoint / WEIGHTS
+    checkpoint, weights = evaluation.checkpoint, evaluation.checkpoint / WEIGHTS
     if not weights.is_file():
         raise CheckpointError(f"{checkpoint}: {WEIGHTS} is missing; give a checkpoint folder.")
-    split, corpus = split or {}, corpus or {}
+    split, corpus = evaluation.split or {}, evaluation.corpus or {}
     return {
         "format": METRICS_FORMAT,
         "protocol": split.get("protocol", "unstated"),
-        "split": split_name,
+        "split": evaluation.split_name,
         "split_hash": split.get("name"),
         "weights_sha256": sha256_file(weights),
         "corpus": {key: corpus[key] for key in ("source", "kind", "hash") if key in corpus},
@@ -370,8 +291,8 @@ def _describe(
         "best_epoch": _side_file(checkpoint).get("provenance", {}).get("best_epoch"),
         "n": len(items.sources),
         "n_groups": len(set(items.groups)),
-        "label_names": list(label_names),
-        "intervals": {"confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": seed},
+        "label_names": evaluation.label_names,
+        "intervals": {"confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": evaluation.seed},
     }
 
 

@@ -3,14 +3,16 @@
     explanation = explain(classifier, classifier.read("slice.dcm"))
     print(explanation.attribution.label, explanation.attribution.map)
 
-`explain` makes the map for every door (command line, page, API, evaluation), so that they all show the same one.
+`explain` makes every map (of the command line, page, API, evaluation), so that all show the same one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +20,24 @@ import numpy as np
 import torch
 
 from ct_xception.errors import InputError
-from ct_xception.explain.method import (
+from ct_xception.explain.budget import (
     BUDGETS,
     COMPARISON,
     DEFAULT_BUDGET,
     DEFAULT_METHOD,
+    Budget,
     Cancelled,
     Completeness,
     Progress,
 )
 from ct_xception.explain.methods import find_method
+from ct_xception.explain.methods.base import Method
+from ct_xception.explain.network_copies import private_copy
 from ct_xception.explain.placement import cell_grid, place_in_slice, seen_region, spread_over_input
-from ct_xception.explain.scoring import compute_map
+from ct_xception.explain.scoring import Question, Scorer
 from ct_xception.imaging.body import Box
 from ct_xception.imaging.slice import Slice
+from ct_xception.text import unknown
 
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification as Network
@@ -183,6 +189,45 @@ def attribute(
     )
 
 
+def compute_map(
+    model: Network,
+    pixel_values: torch.Tensor,
+    target: int,
+    *,
+    method: Method,
+    budget: Budget,
+    seed: int = 0,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    checked: bool = True,
+) -> tuple[np.ndarray, Completeness | None]:
+    """One method's map (h, w) float32 of one picture (3, S, S), in the method's own unit.
+
+    With it comes the check of the sum, where the method promises one and it is to be `checked`. Raises Cancelled.
+    """
+    with torch.inference_mode(False), _no_captum_warnings():
+        parameter = next(model.parameters())
+        pixels = pixel_values.detach().clone()[None].to(parameter.device, parameter.dtype)
+        copy = private_copy(model, without_pools=method.without_pools)
+        scorer = Scorer(copy, progress=progress, cancelled=cancelled)
+        question = Question(model, scorer, pixels, target, budget, seed)
+        values = method.compute(question)
+        check = question.check(values) if method.complete and checked else None
+    if progress is not None:
+        progress(1.0)
+    values = values.detach()
+    return (values[0].sum(dim=0) if values.ndim == 4 else values).float().cpu().numpy(), check
+
+
+@contextlib.contextmanager
+def _no_captum_warnings() -> Iterator[None]:
+    """Captum announces that it sets hooks, and that the input now requires a gradient; both are meant."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="(?s).*Setting (forward, )?backward hooks")
+        warnings.filterwarnings("ignore", message=".*did not already require gradients")
+        yield
+
+
 def _scaled(cells: np.ndarray) -> tuple[np.ndarray, float]:
     """A map with its largest size brought to 1, and that size."""
     strength = float(np.abs(cells).max())
@@ -195,7 +240,7 @@ def _architecture(model: Network) -> str:
 
 def _check_choice(model: Network, target: int, budget: str) -> None:
     if budget not in BUDGETS:
-        raise InputError(f"budget {budget!r} is unknown; choose from {', '.join(BUDGETS)}.")
+        raise InputError(unknown("budget", budget, BUDGETS))
     labels = model.label_names
     if not 0 <= target < len(labels):
         raise InputError(f"class number {target} does not exist; the checkpoint has {len(labels)}, from 0.")

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ct_xception.explain.budget import COMPARED, RANDOMISED_BELOW, Progress
 from ct_xception.explain.explain import Attribution, Explanation
 from ct_xception.explain.location import find_grounds, ground_shares, ground_warning, seen_mask
-from ct_xception.explain.method import COMPARED, RANDOMISED_BELOW, Progress
 from ct_xception.explain.methods import METHODS
 from ct_xception.explain.network_copies import random_networks
 from ct_xception.explain.placement import seen_region

@@ -84,7 +84,7 @@ def overlay(slice_: Slice, heat: np.ndarray, *, opacity: float = 0.6) -> Image.I
 
 
 def draw_overlay(explanation: Explanation, opacity: float = 0.6) -> Image.Image:
-    """An explanation as every door shows it: the slice under its readable map."""
+    """An explanation as it is shown everywhere: the slice under its readable map."""
     return overlay(explanation.slice, readable(explanation.attribution), opacity=opacity)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ct_xception.explain.method import Budget, Cancelled, Completeness, Method, Progress
-from ct_xception.explain.network_copies import private_copy
+from ct_xception.explain.budget import Budget, Cancelled, Completeness, Progress
 
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification as Network
@@ -129,36 +127,6 @@ class Question:
         return Completeness(score, reference_score, values.double().sum().item() - (score - reference_score))
 
 
-def compute_map(
-    model: Network,
-    pixel_values: torch.Tensor,
-    target: int,
-    *,
-    method: Method,
-    budget: Budget,
-    seed: int = 0,
-    progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
-    checked: bool = True,
-) -> tuple[np.ndarray, Completeness | None]:
-    """One method's map (h, w) float32 of one picture (3, S, S), in the method's own unit.
-
-    With it comes the check of the sum, where the method promises one and it is to be `checked`. Raises Cancelled.
-    """
-    with torch.inference_mode(False), _no_captum_warnings():
-        parameter = next(model.parameters())
-        pixels = pixel_values.detach().clone()[None].to(parameter.device, parameter.dtype)
-        copy = private_copy(model, without_pools=method.without_pools)
-        scorer = Scorer(copy, progress=progress, cancelled=cancelled)
-        question = Question(model, scorer, pixels, target, budget, seed)
-        values = method.compute(question)
-        check = question.check(values) if method.complete and checked else None
-    if progress is not None:
-        progress(1.0)
-    values = values.detach()
-    return (values[0].sum(dim=0) if values.ndim == 4 else values).float().cpu().numpy(), check
-
-
 def air(pretrained_cfg: Any, like: torch.Tensor) -> torch.Tensor:
     """Black, as the network is shown it: a tensor of the shape of `like` (B, 3, S, S)."""
     mean, std = (torch.as_tensor(pretrained_cfg.get(key) or (0.5,) * 3).to(like) for key in ("mean", "std"))
@@ -197,12 +165,3 @@ def seeded(seed: int) -> Iterator[None]:
             yield
         finally:
             np.random.set_state(before)
-
-
-@contextlib.contextmanager
-def _no_captum_warnings() -> Iterator[None]:
-    """Captum announces that it sets hooks, and that the input now requires a gradient; both are meant."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="(?s).*Setting (forward, )?backward hooks")
-        warnings.filterwarnings("ignore", message=".*did not already require gradients")
-        yield

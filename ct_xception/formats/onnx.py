@@ -1,8 +1,6 @@
-"""The network as an ONNX file, its int8 twin, and OpenVINO's form of it; each describes itself.
+"""The network as an ONNX file, which describes itself; every other export is made of it.
 
-    write_onnx(model, "model.onnx", describe(folder))
-
-Nothing here looks at a slice: whether a file answers as the network does is measured in export.py before it is kept.
+write_onnx(model, "model.onnx", describe(checkpoint))
 """
 
 from __future__ import annotations
@@ -10,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import tempfile
+import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +18,12 @@ from ct_xception import __version__
 from ct_xception.checkpoint import WEIGHTS
 from ct_xception.errors import InputError
 from ct_xception.files import dump_json, sha256_file
+from ct_xception.formats.source import ExportSource
 from ct_xception.imaging.preprocessing import Preprocessing
 from ct_xception.serving.checkpoint import Checkpoint
-from ct_xception.serving.runtimes import INPUT, OUTPUTS, needed
+from ct_xception.serving.network import INPUT, OUTPUTS, needed
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ct_xception.model.modelling import CTXceptionForImageClassification
 
 OPSET = 20  # what torch 2.14's exporter writes without converting, and every runtime of today reads
@@ -57,6 +54,11 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
     }
 
 
+def write(source: ExportSource, path: Path) -> None:
+    """The file that all exports begin with, as it is."""
+    shutil.copyfile(source.onnx, path)
+
+
 def write_onnx(model: CTXceptionForImageClassification, path: Path, description: Mapping[str, str]) -> None:
     """Write the network with any batch size: input `pixel_values`, outputs `logits`, `features` and `cam`.
 
@@ -69,7 +71,7 @@ def write_onnx(model: CTXceptionForImageClassification, path: Path, description:
     side = int(model.config.pretrained_cfg["input_size"][-1])
     # A batch of two: the exporter would take a batch of one for a constant.
     example = torch.zeros(2, 3, side, side, dtype=model.dtype, device=model.device)
-    with _quietly(), torch.no_grad():
+    with quietly(), torch.no_grad():
         program = torch.onnx.export(
             _all_outputs(model).eval(),
             (example,),
@@ -82,7 +84,7 @@ def write_onnx(model: CTXceptionForImageClassification, path: Path, description:
             verbose=False,
         )
     assert program is not None  # it is None for the older exporter alone
-    _save(program.model_proto, path, description)
+    save(program.model_proto, path, description)
 
 
 def _all_outputs(model: CTXceptionForImageClassification) -> Any:
@@ -100,7 +102,7 @@ def _all_outputs(model: CTXceptionForImageClassification) -> Any:
     return AllOutputs()
 
 
-def _save(proto: Any, path: Path, description: Mapping[str, str]) -> None:
+def save(proto: Any, path: Path, description: Mapping[str, str]) -> None:
     """Write a ModelProto with its description and without anything else that tells of this machine."""
     graph = proto.graph
     for part in (proto, graph, *graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
@@ -114,7 +116,7 @@ def _save(proto: Any, path: Path, description: Mapping[str, str]) -> None:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """The exporter and the quantiser tell the terminal of steps that are not their caller's business."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -124,69 +126,6 @@ def _quietly() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
-
-
-def quantise_onnx(source: Path, path: Path, batches: Iterable[np.ndarray], description: Mapping[str, str]) -> None:
-    """Write the int8 twin of an ONNX file: static, weights per channel, its ranges those that `batches` fill.
-
-    `batches` are pixel_values (B, 3, S, S) float32 of training slices. Weights have 7 bits: without VNNI, CPUs add two
-    products in 16 bits, which 8 would overflow, and the file would answer differently from machine to machine. The
-    pooling and the head stay in float32: they are a thousandth of the work, and the class activation map is theirs.
-    """
-    quantization = needed("onnxruntime.quantization", "export --int8")
-    onnx = needed("onnx", "export --int8")
-    with tempfile.TemporaryDirectory() as folder, _quietly():
-        fused = Path(folder) / "fused.onnx"  # batch norms go into the convolutions, which int8 presupposes
-        quantization.quant_pre_process(str(source), str(fused), skip_symbolic_shape=True)
-        quantization.quantize_static(
-            str(fused),
-            str(path),
-            _reader(batches, quantization),
-            quant_format=quantization.QuantFormat.QDQ,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
-            per_channel=True,
-            reduce_range=True,
-            calibrate_method=quantization.CalibrationMethod.MinMax,
-            nodes_to_exclude=_head_nodes(onnx.load(str(fused), load_external_data=False).graph),
-        )
-        _save(onnx.load(str(path)), path, description)
-
-
-def _reader(batches: Iterable[np.ndarray], quantization: Any) -> Any:
-    """The batches as onnxruntime's calibration asks for them."""
-
-    class Reader(quantization.CalibrationDataReader):
-        def __init__(self) -> None:
-            self.remaining = iter(batches)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            found = next(self.remaining, None)
-            return None if found is None else {INPUT: found}
-
-    return Reader()
-
-
-def _head_nodes(graph: Any) -> list[str]:
-    """The names of the nodes after the last activation: pooling, head, class activation map."""
-    makers = {output: node for node in graph.node for output in node.output}
-    names, waiting = set(), list(OUTPUTS)
-    while waiting:
-        node = makers.get(waiting.pop())
-        if node is not None and node.op_type != "Relu":
-            names.add(node.name)
-            waiting += node.input
-    return sorted(names)
-
-
-def write_openvino(source: Path, path: Path, description: Mapping[str, str]) -> None:
-    """Write an ONNX file as OpenVINO's IR: `path` (.xml) and its weights (.bin) beside it, float32."""
-    openvino = needed("openvino", "export --openvino")
-    # convert_model would do the same, and tell the makers of OpenVINO about it.
-    model = openvino.Core().read_model(str(source))
-    for key, value in description.items():
-        model.set_rt_info(value, ["ct_xception", key])
-    openvino.save_model(model, str(path), compress_to_fp16=False)
 
 
 def onnx_texts(data: bytes) -> list[str]:

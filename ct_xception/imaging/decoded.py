@@ -21,8 +21,10 @@ import numpy as np
 import ct_xception
 from ct_xception.errors import SliceError
 from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.source import identity_of
 
 MOST = 2 << 30  # bytes kept; a slice of 512 pixels has 256 KiB
+LARGE = 8 << 20  # bytes of a file that must be of several slices
 SHARE = 8  # and one part in so many of the machine's memory
 
 
@@ -32,6 +34,7 @@ class _Decoded:
     def __init__(self, limit: int) -> None:
         self.left, self.lock = limit, threading.Lock()
         self.found: dict[Hashable, Slice | SliceError] = {}
+        self.digests: dict[tuple[int, ...], bytes] = {}
 
     def put(self, key: Hashable, value: Slice | SliceError) -> None:
         size = 1024 + (_size(value) if isinstance(value, Slice) else 0)
@@ -63,11 +66,7 @@ def decoded_once(stream: BinaryIO, label: str, how: Hashable, decode: Callable[[
     kept = _current
     if kept is None:
         return decode()
-    digest = hashlib.sha256()
-    while part := stream.read(1 << 20):
-        digest.update(part)
-    stream.seek(0)
-    key = (digest.digest(), how)
+    key = (_digest(stream, kept), how)
     found = kept.found.get(key)
     if isinstance(found, SliceError):
         raise SliceError(label, found.found, found.remedy)
@@ -82,6 +81,21 @@ def decoded_once(stream: BinaryIO, label: str, how: Hashable, decode: Callable[[
         array.flags.writeable = False
     kept.put(key, slice_)
     return slice_
+
+
+def _digest(stream: BinaryIO, kept: _Decoded) -> bytes:
+    """The SHA-256 of a stream at its beginning; a large file, of which each slice is asked for, is hashed once."""
+    identity = identity_of(stream)
+    large = bool(identity) and os.fstat(stream.fileno()).st_size >= LARGE
+    if large and identity in kept.digests:
+        return kept.digests[identity]
+    digest = hashlib.sha256()
+    while part := stream.read(1 << 20):
+        digest.update(part)
+    stream.seek(0)
+    if large:
+        kept.digests[identity] = digest.digest()
+    return digest.digest()
 
 
 @cache

@@ -25,8 +25,8 @@ import numpy as np
 
 from ct_xception.errors import SliceError
 from ct_xception.files import dump_json
+from ct_xception.imaging.decoders.decode import decode_place, decode_slice
 from ct_xception.imaging.position import Place
-from ct_xception.imaging.reader import decode_place, decode_slice
 from ct_xception.imaging.slice import MAX_PIXELS, Slice
 from ct_xception.imaging.source import Source, name_of, open_source
 from ct_xception.imaging.windows import Window

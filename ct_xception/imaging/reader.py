@@ -1,18 +1,16 @@
-"""The only door from a file to a `Slice`: the first bytes, never the name, say what it is.
+"""The only way from a file to a `Slice`, in this process or in a limited one.
 
 `SliceError`, and nothing else, is raised for what cannot be read right. A server calls `isolate_decoding` once: from
-then on every file of its process is read in a limited child (`decoder_process.py`), whichever door it came through.
+then on every file of its process is read in a limited child (`decoder_process.py`), whichever way it came.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
-from ct_xception.imaging.decoded import decoded_once
-from ct_xception.imaging.nifti import is_nifti
+from ct_xception.imaging.decoders.decode import decode_place, decode_slice
 from ct_xception.imaging.slice import Slice
-from ct_xception.imaging.source import Source, is_dicom, name_of, open_source
+from ct_xception.imaging.source import FrameOf, Source, name_of
 from ct_xception.imaging.windows import Window
 
 if TYPE_CHECKING:
@@ -52,10 +50,12 @@ def read_slice(
     """Read one slice from a path, bytes, an open binary file or a Pillow picture.
 
     `window` overrides the file's own; an 8-bit picture holds no HU and ignores it, with a note. `frame`, from 0,
-    chooses a frame, a page or an axial slice of a volume, and must be given where there are several. `name` stands for
-    the source in messages. Raises SliceError, naming what was found and what to do, for every input that cannot be read
-    right.
+    chooses a frame, a page or an axial slice of a volume, and must be given where there are several; a `FrameOf` has
+    its own. `name` stands for the source in messages. Raises SliceError, naming what was found and what to do, for
+    every input that cannot be read right.
     """
+    if isinstance(source, FrameOf):
+        name, frame, source = name or name_of(source), source.frame, source.file
     reading = decode_slice if _decoder is None else _decoder.read_slice
     return reading(source, window=window, frame=frame, name=name)
 
@@ -65,51 +65,6 @@ def read_place(source: Source, *, name: str | None = None) -> Place:
 
     Of a DICOM file only the tags of position, orientation, size, thickness, number and series are read.
     """
+    if isinstance(source, FrameOf):
+        name, source = name or name_of(source), source.file
     return (decode_place if _decoder is None else _decoder.read_place)(source, name=name)
-
-
-def decode_slice(
-    source: Source, *, window: Window | None = None, frame: int | None = None, name: str | None = None
-) -> Slice:
-    """`read_slice` in this process."""
-    from PIL import Image
-
-    from ct_xception.imaging.pictures import slice_from_picture
-
-    label = name if name is not None else name_of(source)
-    if isinstance(source, Image.Image):
-        return slice_from_picture(source, label, window=window, frame=frame)
-    with open_source(source, label) as stream:
-        reading = partial(_decode, stream, label, window=window, frame=frame)
-        return decoded_once(stream, label, (window, frame), reading)
-
-
-def _decode(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None) -> Slice:
-    from ct_xception.imaging.pictures import read_picture
-
-    if is_dicom(stream):
-        from ct_xception.imaging.dicom import read_dicom
-
-        return read_dicom(stream, label, window=window, frame=frame)
-    if is_nifti(stream):
-        from ct_xception.imaging.nifti import read_nifti
-
-        return read_nifti(stream, label, window=window, frame=frame)
-    return read_picture(stream, label, window=window, frame=frame)
-
-
-def decode_place(source: Source, *, name: str | None = None) -> Place:
-    """`read_place` in this process."""
-    from ct_xception.imaging.pictures import read_picture_place
-
-    label = name if name is not None else name_of(source)
-    with open_source(source, label) as stream:
-        if is_dicom(stream):
-            from ct_xception.imaging.dicom import read_dicom_place
-
-            return read_dicom_place(stream, label)
-        if is_nifti(stream):
-            from ct_xception.imaging.nifti import read_nifti_place
-
-            return read_nifti_place(stream, label)
-        return read_picture_place(stream, label)

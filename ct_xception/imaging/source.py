@@ -22,7 +22,7 @@ IMAGE_SUFFIXES = frozenset(
     ".png .apng .jpg .jpeg .jpe .jfif .jif .tif .tiff .bmp .dib .gif .webp .jp2 .j2k .jpx .j2c".split()
 )
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".dic", ".ima"})
-VOLUME_SUFFIXES = frozenset({".nii"})  # and .nii.gz
+VOLUME_SUFFIXES = frozenset({".nii", ".nii.gz"})
 # Never opened in search of a picture: what a corpus keeps beside its slices.
 OTHER_SUFFIXES = frozenset(
     ".txt .csv .tsv .json .jsonl .yaml .yml .md .html .htm .xml .py .ipynb .parquet .arrow .npy .npz .pt .pth .h5 "
@@ -34,7 +34,19 @@ _MAGIC = {
     b"\xff\x4f\xff\x51": "JPEG2000",
 }  # fmt: skip
 
-Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Image.Image"
+
+@dataclass(frozen=True)
+class FrameOf:
+    """One slice of a file that holds several: the file's path or bytes, and the slice's index from 0."""
+
+    file: str | os.PathLike[str] | bytes
+    frame: int
+
+    def __str__(self) -> str:
+        return f"{name_of(self.file)}#{self.frame}"
+
+
+Source: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Image.Image | FrameOf"
 
 
 def is_readable_name(path: str | os.PathLike[str]) -> bool:
@@ -46,7 +58,7 @@ def is_readable_name(path: str | os.PathLike[str]) -> bool:
     suffix = path.suffix.lower()
     if path.name.startswith("."):  # .DS_Store, and the ._x.png that macOS leaves beside each file
         return False
-    if suffix in IMAGE_SUFFIXES | DICOM_SUFFIXES | VOLUME_SUFFIXES or path.name.lower().endswith(".nii.gz"):
+    if suffix in IMAGE_SUFFIXES | DICOM_SUFFIXES or path.name.lower().endswith(tuple(VOLUME_SUFFIXES)):
         return True
     if suffix in OTHER_SUFFIXES:
         return False
@@ -71,7 +83,7 @@ def picture_kind(head: bytes) -> str | None:
 
 def name_of(source: Source) -> str:
     """A printable name for a source."""
-    if isinstance(source, (str, os.PathLike)):
+    if isinstance(source, (str, os.PathLike, FrameOf)):
         return printable(source)
     named = getattr(source, "filename", None) or getattr(source, "name", None)
     if isinstance(named, (str, bytes, os.PathLike)) and named:
@@ -82,6 +94,7 @@ def name_of(source: Source) -> str:
 @contextmanager
 def open_source(source: Source, label: str) -> Iterator[BinaryIO]:
     """A seekable binary stream of a path's, file's or memory's bytes, its size within MAX_BYTES."""
+    source = source.file if isinstance(source, FrameOf) else source
     if isinstance(source, (bytes, bytearray, memoryview)):
         _check_size(len(source), label)
         yield io.BytesIO(source)
@@ -136,6 +149,15 @@ def _check_size(size: int, label: str) -> None:
     if size > MAX_BYTES:
         found = f"more than {MAX_BYTES // 2**20} MiB"
         raise SliceError(label, found, "give one slice, or split the series into single files")
+
+
+def identity_of(stream: BinaryIO) -> tuple[int, ...]:
+    """What tells an open file from another and from itself after a change; empty for bytes in memory."""
+    try:
+        told = os.fstat(stream.fileno())
+    except (OSError, AttributeError, io.UnsupportedOperation):
+        return ()
+    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns
 
 
 def is_dicom(stream: BinaryIO) -> bool:

@@ -19,6 +19,7 @@ from ct_xception.imaging.body import Box
 from ct_xception.imaging.framing import cropped_scene, uncropped_scene
 from ct_xception.imaging.preprocessing import Preprocessing, pillow_resampling
 from ct_xception.imaging.slice import Slice
+from ct_xception.text import unknown
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +39,7 @@ def apply_filters(slice_: Slice, names: Sequence[str]) -> Slice:
     """
     for name in names:
         if name not in FILTERS:
-            raise InputError(f"filter {printable(name)!r} is unknown; choose from {', '.join(FILTERS)}.")
+            raise InputError(unknown("filter", name, FILTERS))
         filtered, note = _median(slice_.pixels) if name == "median" else _clahe(slice_.pixels)
         slice_ = slice_.replace_pixels(filtered, note)
     return slice_

@@ -298,7 +298,7 @@ def _lesion_box(mask: NDArray[np.bool_]) -> Row:
 
 
 def _write_dicom(path: Path, place: Place, image: PhantomSlice, seed: int) -> None:
-    from ct_xception.imaging.dicom import write_dicom
+    from ct_xception.imaging.decoders.dicom import write_dicom
 
     patient = place.patient.name
     write_dicom(

@@ -1,1 +1,1 @@
-"""The build river: a corpus becomes a checkpoint, stage by stage, each reading what the one before left on disk."""
+"""The pipeline: a corpus becomes a checkpoint, stage by stage, each reading what the one before left on disk."""

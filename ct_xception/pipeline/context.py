@@ -1,4 +1,4 @@
-"""What every stage of the build river after the split starts from."""
+"""What every stage of the pipeline after the split starts from."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 
     from ct_xception.audit.overlap import Overlap, SplitCorpus
     from ct_xception.audit.report import Audit
+    from ct_xception.evaluation.answers import Share
     from ct_xception.training.options import TrainConfig
     from ct_xception.training.replay import OldCorpus
 
 
 @dataclass(frozen=True, eq=False)
-class River:
+class Context:
     """What every stage after the split starts from; the same on every process, but for the main one's `audit`.
 
     `patients` {source: name} are the audit's, None without one; `corpus` is the report that may be published; `old` are
@@ -40,6 +41,16 @@ class River:
     def label_names(self) -> list[str]:
         """The class names in index order."""
         return self.splits["train"].features["label"].names
+
+    @property
+    def share(self) -> Share:
+        """This process's part of what is answered."""
+        from accelerate.utils import gather_object
+
+        from ct_xception.evaluation.answers import Share
+
+        accelerator = self.accelerator
+        return Share(accelerator.process_index, accelerator.num_processes, lambda found: gather_object([found]))
 
     @property
     def folder(self) -> Path:

@@ -18,7 +18,7 @@ from ct_xception.command_line import run_program
 from ct_xception.errors import InputError, WorkError, printable
 from ct_xception.pipeline.learning import cross_validate, make_checkpoint
 from ct_xception.pipeline.lock import LOCK, refuse_if_held, run_lock
-from ct_xception.pipeline.measuring import compare_with_start, evaluate
+from ct_xception.pipeline.measuring import compare_with_start, measure_test
 from ct_xception.pipeline.splitting import load_and_split, look_across
 from ct_xception.text import RESEARCH_USE
 from ct_xception.training.options import TrainConfig, parse_config
@@ -27,7 +27,7 @@ REMEDY = "; every whole epoch is kept, and the same --output_dir with --resume a
 
 
 def main(arguments: Sequence[str] | None = None, *, name: str = "train_hf.py") -> int:
-    """Run the build river; the exit code."""
+    """Run the pipeline; the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     return run_program(name, lambda: train(words), remedy=REMEDY)
 
@@ -79,14 +79,14 @@ def _build(config: TrainConfig, run: Path, command: str) -> None:
         if accelerator.is_main_process:
             push(config, run)
         return
-    river = look_across(load_and_split(config, run, accelerator, command))
+    context = look_across(load_and_split(config, run, accelerator, command))
     if config.only_fold is None:
-        make_checkpoint(river)
+        make_checkpoint(context)
     if "grouped" in config.protocols:
-        cross_validate(river)
+        cross_validate(context)
     if config.only_fold is None:
-        metrics = evaluate(river)
-        compare_with_start(river)
+        metrics = measure_test(context)
+        compare_with_start(context)
         if accelerator.is_main_process:
             publish(run, metrics)
             push(config, run)
@@ -96,7 +96,7 @@ def _build(config: TrainConfig, run: Path, command: str) -> None:
 
 def publish(run: Path, metrics: dict[str, Any]) -> None:
     """Write the card, seal the folder, put it in place, and say what came out."""
-    from ct_xception.evaluation.summary import evaluation_summary
+    from ct_xception.evaluation.figures import evaluation_summary
     from ct_xception.publish.card import write_card
     from ct_xception.training.model_folder import replace_model_folder
 

@@ -26,9 +26,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.command_line import DONE, SOME_REFUSED, Parser, run_program
+from ct_xception.command_line import BAD_INPUT, DONE, SOME_REFUSED, Parser, run_program
+from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.files import atomic_path, dump_json, read_json, sha256_file, write_json
+from ct_xception.imaging.source import FrameOf
 from ct_xception.text import RESEARCH_USE
 from ct_xception.training.distributed import join_processes
 
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from accelerate import PartialState
     from datasets import Dataset
 
+    from ct_xception.corpus.listing import CorpusOptions
+    from ct_xception.imaging.slice import Slice
     from ct_xception.serving.classifier import Classifier, Prediction
 
 PLAN, KEY = "plan.json", b"ct_xception.scoring"
@@ -47,24 +51,23 @@ OPTIONS = ("window", "frame", "batch_size", "shard_size")
 class Work:
     """What is to be scored: `sources` name the N slices in order, `columns` {name: N values} go into the output.
 
-    `item(i)` gives the file of slice i: a path, or its bytes. `content` is a hash that tells changed files, `left_out`
+    `item(i)` gives what slice i is read from. `content` is a hash that tells changed files, `left_out`
     says what else lies there.
     """
 
     sources: list[str]
     columns: Mapping[str, list[str]]
     content: str
-    paths: list[Path] | None = None
+    paths: list[Path | FrameOf] | None = None
     dataset: Dataset | None = None
     left_out: str = ""
 
-    def item(self, index: int) -> Path | bytes:
-        """The untouched file of one slice."""
+    def item(self, index: int) -> Path | bytes | str | FrameOf:
+        """The untouched file of one slice, or its place in one."""
         if self.paths is not None:
             return self.paths[index]
         assert self.dataset is not None
-        image = self.dataset[index]["image"]
-        return Path(image["path"]) if image["bytes"] is None else image["bytes"]
+        return slice_source(self.dataset[index])
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +136,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--corpus", metavar="SOURCE", help="a labelled folder, table, Hub dataset id, or phantom")
     parser.add_argument("--output", required=True, metavar="FILE.parquet")
     parser.add_argument("--window", metavar="PRESET|CENTRE/WIDTH", help="for DICOM and deep images")
-    parser.add_argument("--frame", type=int, metavar="N", help="frame or page of files with several, from 0")
+    parser.add_argument("--frame", type=int, metavar="N", help="read this slice of files that hold several, from 0")
+    help_ = "slices taken of a file that holds several, evenly spaced: a number, or all (default: all of volumes)"
+    parser.add_argument("--slices_per_file", metavar="N|all", help=help_)
     parser.add_argument("--batch_size", type=int, default=16, metavar="N", help="slices at a time (default: 16)")
     parser.add_argument("--shard_size", type=int, default=512, metavar="N", help="rows lost by a kill (default: 512)")
 
@@ -141,7 +146,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def score(options: argparse.Namespace) -> int:
     """Do one process's share; the main one joins the shards when all are there. Raises InputError.
 
-    Gives the exit code of a process that is alone: SOME_REFUSED where rows say why there is no answer in them.
+    Gives the exit code of a process that is alone: SOME_REFUSED where rows say why there is no answer in them,
+    BAD_INPUT where all do.
     """
     state = join_processes()
     scoring, classifier = _prepare(options, str(state.device))
@@ -149,7 +155,7 @@ def score(options: argparse.Namespace) -> int:
         _say(state, f"left out: {scoring.work.left_out}.")
     if _is_done(scoring):
         _say(state, f"{printable(scoring.output)}: scored already, nothing is left to do.")
-        return SOME_REFUSED if _refused(scoring) else DONE
+        return _exit_code(scoring)
     if state.is_main_process:
         _open_shards(scoring)
     state.wait_for_everyone()
@@ -167,7 +173,12 @@ def score(options: argparse.Namespace) -> int:
         _report(scoring, scored, time.monotonic() - started, state.num_processes)
     state.wait_for_everyone()
     state.destroy_process_group()
-    return SOME_REFUSED if _refused(scoring) else DONE
+    return _exit_code(scoring)
+
+
+def _exit_code(scoring: Scoring) -> int:
+    refused = _refused(scoring)
+    return DONE if not refused else BAD_INPUT if refused == len(scoring.work.sources) else SOME_REFUSED
 
 
 def _say(state: PartialState, sentence: str) -> None:
@@ -182,6 +193,7 @@ def _prepare(options: argparse.Namespace, device: str) -> tuple[Scoring, Classif
     """Look at everything that can be wrong before a slice is read."""
     from transformers.utils import logging
 
+    from ct_xception.imaging.frames import check_slices_per_file
     from ct_xception.imaging.windows import parse_window
     from ct_xception.serving.classifier import Classifier
 
@@ -191,11 +203,12 @@ def _prepare(options: argparse.Namespace, device: str) -> tuple[Scoring, Classif
     for name in ("batch_size", "shard_size"):
         if getattr(options, name) < 1:
             raise InputError(f"--{name}: {getattr(options, name)} is too small; give 1 or more.")
+    check_slices_per_file(options.slices_per_file)
     if options.window is not None:
         parse_window(options.window)
     logging.disable_progress_bar()
     classifier = Classifier.from_pretrained(options.model, device=device)
-    work = _list_folder(Path(options.folder)) if options.folder else _list_corpus(options)
+    work = _list_folder(options) if options.folder else _list_corpus(options)
     decisive = {name: getattr(options, name) for name in OPTIONS}
     return Scoring(work, _identity(classifier), output, decisive), classifier
 
@@ -210,10 +223,12 @@ def _identity(classifier: Classifier) -> str:
     return hashlib.sha256("".join(map(sha256_file, files)).encode()).hexdigest()
 
 
-def _list_folder(folder: Path) -> Work:
-    """The readable files of a folder, sorted by name; `source` is the path inside it."""
+def _list_folder(options: argparse.Namespace) -> Work:
+    """The readable files of a folder, sorted by name; `source` is the path inside it, and the slice of a volume."""
+    from ct_xception.imaging.frames import slices_of
     from ct_xception.imaging.source import describe_passed_over, find_files
 
+    folder = Path(options.folder)
     if not folder.is_dir():
         raise InputError(f"--folder: {printable(folder)} is no folder; name one that holds image or DICOM files.")
     found = find_files(folder)
@@ -223,8 +238,15 @@ def _list_folder(folder: Path) -> Work:
     # To hash every file would be to read it twice: size and time tell whether one was changed since.
     stamps = "\0".join(f"{status.st_size} {status.st_mtime_ns}" for status in map(_status, paths))
     content = hashlib.sha256(stamps.encode()).hexdigest()
-    sources = [printable(path.relative_to(folder).as_posix()) for path in paths]
-    return Work(sources, {}, content, paths=paths, left_out=describe_passed_over(found.counts))
+    slices = slices_of(paths, options.frame, options.slices_per_file)
+    sources = [_name_in(folder, one) for one in slices]
+    return Work(sources, {}, content, paths=slices, left_out=describe_passed_over(found.counts))
+
+
+def _name_in(folder: Path, one: Path | FrameOf) -> str:
+    if isinstance(one, FrameOf):
+        return f"{_name_in(folder, Path(os.fsdecode(one.file)))}#{one.frame}"
+    return printable(one.relative_to(folder).as_posix())
 
 
 def _status(path: Path) -> os.stat_result:
@@ -236,10 +258,10 @@ def _list_corpus(options: argparse.Namespace) -> Work:
     """Every split of a corpus, one after the other, with its labels and groups."""
     from datasets import concatenate_datasets
 
-    from ct_xception.corpus.load import CorpusOptions, load_corpus
+    from ct_xception.corpus.load import load_corpus
     from ct_xception.corpus.summary import left_out
 
-    corpus = load_corpus(options.corpus, CorpusOptions(decode=False))
+    corpus = load_corpus(options.corpus, _reading_of(options))
     dataset = concatenate_datasets(list(corpus.dataset.values()))
     names = dataset.features["label"].names
     columns = {
@@ -249,6 +271,12 @@ def _list_corpus(options: argparse.Namespace) -> Work:
     }
     return Work([str(source) for source in dataset["source"]], columns, corpus.report["hash"], dataset=dataset,
                 left_out=left_out(corpus.report))  # fmt: skip
+
+
+def _reading_of(options: argparse.Namespace) -> CorpusOptions:
+    from ct_xception.corpus.listing import CorpusOptions
+
+    return CorpusOptions(frame=options.frame, slices_per_file=options.slices_per_file, decode=False)
 
 
 def _is_done(scoring: Scoring) -> bool:
@@ -316,17 +344,15 @@ def _answers(scoring: Scoring, classifier: Classifier, rows: range) -> Iterator[
 
     given, size = scoring.options["window"], scoring.options["batch_size"]
     window, frame = None if given is None else parse_window(given), scoring.options["frame"]
-    for start in range(0, len(rows), size):
-        slices: list[Any] = []
-        for row in rows[start : start + size]:
-            try:
-                name = scoring.work.sources[row]
-                slices.append(classifier.read(scoring.work.item(row), window=window, frame=frame, name=name))
-            except SliceError as error:
-                slices.append(error)
-        readable = [one for one in slices if not isinstance(one, SliceError)]
-        found = classifier.predict_many(readable, batch_size=size)
-        yield from (one if isinstance(one, SliceError) else next(found) for one in slices)
+
+    def read(row: int) -> Slice | SliceError:
+        try:
+            name = scoring.work.sources[row]
+            return classifier.read(scoring.work.item(row), window=window, frame=frame, name=name)
+        except SliceError as error:
+            return error
+
+    return classifier.predict_many(map(read, rows), batch_size=size)
 
 
 def _table(
@@ -334,14 +360,14 @@ def _table(
 ) -> pyarrow.Table:
     """A row a slice: source, the corpus's own columns, label, p CLASS for each, what rules and gate say, refused.
 
-    `label` and the probabilities are null where `refused` holds the reader's reason. A slice that the gate refuses
-    keeps its figures, with `gate` and `gate_reasons` beside them.
+    `label` and all figures are null where `refused` holds the reader's reason, or the input gate's.
     """
     import pyarrow
 
     text, number = pyarrow.string(), pyarrow.float64()
-    known = [None if isinstance(answer, SliceError) else answer for answer in answers]
-    gates = [answer and answer.gate for answer in known]
+    read = [None if isinstance(answer, SliceError) else answer for answer in answers]
+    known = [None if answer is None or answer.refusal else answer for answer in read]
+    gates = [answer and answer.gate for answer in read]
     columns: dict[str, Any] = {"source": pyarrow.array([scoring.work.sources[row] for row in rows], text)}
     for name, values in scoring.work.columns.items():
         columns[name] = pyarrow.array([values[row] for row in rows], text)
@@ -353,10 +379,15 @@ def _table(
     columns["abstained"] = pyarrow.array([answer and answer.abstained for answer in known], pyarrow.bool_())
     columns["gate"] = pyarrow.array([gate and gate.verdict for gate in gates], text)
     columns["gate_reasons"] = pyarrow.array([gate and "; ".join(gate.reasons) for gate in gates], text)
-    columns["notes"] = pyarrow.array([answer and "; ".join(answer.notes) for answer in known], text)
-    reasons = [str(answer) if isinstance(answer, SliceError) else None for answer in answers]
-    columns["refused"] = pyarrow.array(reasons, text)
+    columns["notes"] = pyarrow.array([answer and "; ".join(answer.notes) for answer in read], text)
+    columns["refused"] = pyarrow.array([_why_refused(answer) for answer in answers], text)
     return pyarrow.table(columns)
+
+
+def _why_refused(answer: Prediction | SliceError) -> str | None:
+    if isinstance(answer, SliceError):
+        return str(answer)
+    return f"refused by the input gate: {'; '.join(answer.refusal)}" if answer.refusal else None
 
 
 # After the work

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ct_xception.errors import InputError, WorkError, printable
 from ct_xception.files import atomic_path, read_json, write_json
-from ct_xception.pipeline.context import River
+from ct_xception.pipeline.context import Context
 from ct_xception.pipeline.search_report import report_search, write_trials
 from ct_xception.training.options import METRICS, TrainConfig
 from ct_xception.training.search import (
@@ -68,7 +68,7 @@ def search_corpus(search: Search, command: str, *, resume: bool = False, finish:
     search.folder.mkdir(parents=True, exist_ok=True)
     config = replace(search.trial_config, output_dir=str(search.folder))
     accelerator = make_accelerator(config)
-    study, told = None, Told(search)
+    study, print_trial = None, TrialPrinter(search)
     if accelerator.is_main_process:
         study, made = open_study(search.storage, search.options, search.space)
         if not made and finished(study) and not resume and _alone(study):
@@ -80,9 +80,9 @@ def search_corpus(search: Search, command: str, *, resume: bool = False, finish:
             _ask_reference(search, study)
         elif resume:
             take_up_again(study)
-    river = load_and_split(config, search.folder, accelerator, command)
-    trainer = Trainer(search, river)
-    Worker(study, search.space, search.options, accelerator, trainer).work(told)
+    context = load_and_split(config, search.folder, accelerator, command)
+    trainer = Trainer(search, context)
+    Worker(study, search.space, search.options, accelerator, trainer).work(print_trial)
     if study is not None:
         _finish(search, study, command if finish else None)
 
@@ -123,9 +123,9 @@ def _own_value(config: TrainConfig, name: str) -> Any:
 class Trainer:
     """Trains what is proposed, on the corpus and the split of the search; see `RunTrial`."""
 
-    def __init__(self, search: Search, river: River) -> None:
-        self.search, self.river = search, river
-        self.parts = list(_parts(river, search.options.folds))
+    def __init__(self, search: Search, context: Context) -> None:
+        self.search, self.context = search, context
+        self.parts = list(_parts(context, search.options.folds))
 
     def __call__(self, proposal: Proposal, report: Callable[[float, int], None]) -> Outcome:
         started = time.monotonic()
@@ -136,23 +136,23 @@ class Trainer:
             )
         except InputError as error:
             raise GivenUp(f"options that do not go together: {error}") from error
-        heard = _Heard(report, config.metric)
-        found = [self._train(config, folder, number, heard) for number in range(len(self.parts))]
+        recorder = _EpochRecorder(report, config.metric)
+        found = [self._train(config, folder, number, recorder) for number in range(len(self.parts))]
         logits, labels, groups = (np.concatenate(list(column)) for column in zip(*found, strict=True))
-        if self.river.accelerator.is_main_process:
+        if self.context.accelerator.is_main_process:
             with atomic_path(folder / ANSWERS) as temporary, open(temporary, "wb") as stream:
                 np.savez(stream, logits=logits, labels=labels, groups=groups)
         values = score(logits, labels, config, self.search.options.objectives)
-        notes = {EPOCHS: heard.epochs, "seconds": round(time.monotonic() - started, 1)}
+        notes = {EPOCHS: recorder.epochs, "seconds": round(time.monotonic() - started, 1)}
         return Outcome(values, notes | {"folder": folder.relative_to(self.search.folder).as_posix()})
 
     def _train(
-        self, config: TrainConfig, folder: Path, number: int, heard: _Heard
+        self, config: TrainConfig, folder: Path, number: int, recorder: _EpochRecorder
     ) -> tuple[NDArray, NDArray[np.integer], NDArray]:
         """One training, of a fold or of the split's own parts; the kept epoch's answers to what it did not train on."""
         from ct_xception.training.loop import Training, TrainingError
 
-        part, accelerator = self.parts[number], self.river.accelerator
+        part, accelerator = self.parts[number], self.context.accelerator
         run = folder / "folds" / str(number + 1) if len(self.parts) > 1 else folder
         if accelerator.is_main_process:
             write_json(folder / "config.json", config.mapping)
@@ -163,13 +163,13 @@ class Trainer:
                 config,
                 accelerator,
                 run,
-                label_names=self.river.label_names,
+                label_names=self.context.label_names,
                 split=part.name,
                 train=train,
                 validation=validation,
             )
-            heard.run, training.heard = run, heard
-            heard.epochs += len(training.fit().history)
+            recorder.run, training.on_epoch = run, recorder
+            recorder.epochs += len(training.fit().history)
         except TrainingError as error:
             raise GivenUp(str(error)) from error
         finally:
@@ -181,16 +181,16 @@ class Trainer:
         from ct_xception.training.distributed import main_first
 
         cache = self.search.folder / "cache"
-        with main_first(self.river.accelerator):
+        with main_first(self.context.accelerator):
             whole = [
-                prepare_slices(self.river.splits[name], cache, config.reading, description=f"reading {name}")
+                prepare_slices(self.context.splits[name], cache, config.reading, description=f"reading {name}")
                 for name in ("train", "validation")
             ]
         return CachedSlices.join(whole).select(sources)
 
 
-class _Heard:
-    """Hears of every epoch: keeps the answers of the best one beside the run, and reports how the trial goes."""
+class _EpochRecorder:
+    """Told of every epoch: keeps the answers of the best one beside the run, and reports how the trial goes."""
 
     def __init__(self, report: Callable[[float, int], None], metric: str) -> None:
         self.report, self.metric = report, metric
@@ -213,18 +213,18 @@ class _Part:
     name: str
 
 
-def _parts(river: River, folds: int) -> Iterator[_Part]:
+def _parts(context: Context, folds: int) -> Iterator[_Part]:
     """The split's own training and validation sides; or grouped folds of the two together. Never the test side."""
-    own = {name: list(river.splits[name]["source"]) for name in ("train", "validation")}
+    own = {name: list(context.splits[name]["source"]) for name in ("train", "validation")}
     if not folds:
-        yield _Part(own["train"], own["validation"], river.split["name"])
+        yield _Part(own["train"], own["validation"], context.split["name"])
         return
     from datasets import DatasetDict
 
     from ct_xception.corpus.split import grouped_folds
 
-    together = DatasetDict({name: river.splits[name] for name in own})
-    drawn, described = grouped_folds(together, folds, seed=river.config.seed)
+    together = DatasetDict({name: context.splits[name] for name in own})
+    drawn, described = grouped_folds(together, folds, seed=context.config.seed)
     for fold, record in zip(drawn, described["folds"], strict=True):
         yield _Part(
             [*fold["train"]["source"], *fold["validation"]["source"]], list(fold["test"]["source"]), record["name"]
@@ -266,7 +266,7 @@ def parameters_in_millions(config: TrainConfig) -> float:
     return sum(one.numel() for one in network.parameters()) / 1e6
 
 
-class Told:
+class TrialPrinter:
     """Prints a line after each trial: what it scored, the best so far, and how long the rest may take."""
 
     def __init__(self, search: Search) -> None:

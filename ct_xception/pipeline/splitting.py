@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.checkpoint import CORPUS, OPTIONS, SPLIT
 from ct_xception.errors import CorpusError, InputError, printable
 from ct_xception.files import write_json
-from ct_xception.pipeline.context import River
+from ct_xception.pipeline.context import Context
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ct_xception.training.options import TrainConfig
 
 
-def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, command: str) -> River:
+def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, command: str) -> Context:
     """Load the corpus, look for what is wrong with it, honour or make its splits; write and print what was found."""
     from ct_xception.corpus.load import corpus_summary, load_corpus, public_report
     from ct_xception.corpus.split import split_corpus
@@ -45,7 +45,7 @@ def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, com
             _write_audit(run, audit)
     with main_first(accelerator):
         old = load_old(config, corpus.label_names, run / "cache")
-    return River(config, run, accelerator, command, public_report(report), splits, split, audit, patients, old)
+    return Context(config, run, accelerator, command, public_report(report), splits, split, audit, patients, old)
 
 
 def _audit_once(
@@ -94,21 +94,21 @@ def _write_audit(run: Path, audit: Audit) -> None:
         print(f"warning: {audit.warning()}", file=sys.stderr, flush=True)
 
 
-def look_across(river: River) -> River:
+def look_across(context: Context) -> Context:
     """Look, on the main process, for test images of one corpus that another one trains on; nothing without --replay."""
     from ct_xception.audit.audit import write_audit
     from ct_xception.audit.overlap import find_overlaps, overlap_findings
 
-    if river.audit is None or not river.old:
-        return river
-    reading: dict[str, Any] = {"window": river.config.reading.window, "frame": river.config.frame}
-    overlaps = find_overlaps(river.corpora, cache=river.run / "cache", **reading)
+    if context.audit is None or not context.old:
+        return context
+    reading: dict[str, Any] = {"window": context.config.reading.window, "frame": context.config.frame}
+    overlaps = find_overlaps(context.corpora, cache=context.run / "cache", **reading)
     findings = overlap_findings(overlaps)
-    audit = river.audit.with_findings(findings)
+    audit = context.audit.with_findings(findings)
     if findings:
-        write_audit(audit, river.run)
+        write_audit(audit, context.run)
         print(f"warning: {' '.join(finding.title for finding in findings)}", file=sys.stderr, flush=True)
-    return replace(river, audit=audit, overlaps=overlaps)
+    return replace(context, audit=audit, overlaps=overlaps)
 
 
 def _write_record(run: Path, records: dict[str, Any]) -> None:

@@ -23,10 +23,10 @@ from ct_xception.files import dump_json, read_json, sha256_file
 from ct_xception.imaging.preprocessing import Preprocessing
 from ct_xception.publish.clearance import Content
 from ct_xception.publish.space import package_folder
-from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint
 from ct_xception.serving.decisions import Decisions
-from ct_xception.serving.runtimes import OnnxNetwork, load_network
+from ct_xception.serving.runtimes import EXPORTED
+from ct_xception.serving.runtimes.onnx import OnnxNetwork
 from ct_xception.text import RESEARCH_USE
 
 RECORD = "checkpoint.json"
@@ -143,7 +143,7 @@ def site_files(
     `storage` are the hosts that its server may redirect to for a file.
     """
     checkpoint, runtime = _opened(source)
-    network = RUNTIMES[runtime][0]
+    network = EXPORTED[runtime].files[0]
     files: dict[str, Content] = {Path(network).name: checkpoint.folder / network}
     if checkpoint.gate is not None:
         files[GATE] = checkpoint.folder / GATE
@@ -164,7 +164,7 @@ def _opened(source: str | Path) -> tuple[Checkpoint, str]:
     runtime = "onnx-int8" if kept else "onnx"
     if found.revision is not None:
         source = f"{found.name.partition('@')[0]}@{found.revision}"  # somebody may push between the two
-    return open_checkpoint(source, RUNTIMES[runtime]), runtime
+    return open_checkpoint(source, EXPORTED[runtime].files), runtime
 
 
 def _page() -> Path:
@@ -246,8 +246,8 @@ def _record(checkpoint: Checkpoint, runtime: str, ort: _Runtime) -> dict[str, An
     """checkpoint.json: what the network expects, what its outputs mean, and the rules that apply to them."""
     from ct_xception.explain.overlay import palette
 
-    path = checkpoint.folder / RUNTIMES[runtime][0]
-    network = load_network(checkpoint, runtime)
+    path = checkpoint.folder / EXPORTED[runtime].files[0]
+    network = EXPORTED[runtime].open(checkpoint)
     assert isinstance(network, OnnxNetwork)
     return {
         "made_by": f"ct-xception {__version__}",

@@ -74,7 +74,7 @@ _PERSON = re.compile(
 _PICTURE_NAME = re.compile(r"""[^\s"'`(\[|<>=,:;]+\.(?:dcm|dicom|ima|png|jpe?g|tiff?|bmp|webp|nii)\b""", re.IGNORECASE)
 _LOCAL_PATH = re.compile(r"""(?<![\w.:/-])(?:/(?:home|Users|root|mnt|media|tmp)/|[A-Za-z]:\\\\?(?=\w))[^\s"']+""")
 _NUMBERED = re.compile(r"[a-z][a-z -]*\d+")  # what stands for a name: item 000123
-_WORD = re.compile(r"[a-z_]+(?:, [a-z_]+)?")  # a protocol, a path, a rule, a verdict
+_WORD = re.compile(r"[a-z_]+(?:, [a-z_]+)?|old \d{1,3}")  # a protocol (old 1: of a replayed corpus), a path, a verdict
 # What the columns of a Parquet file may hold, by their names: the evaluation writes no others.
 _NAMES, _LABELS = {"source", "group", "series", "patient"}, {"label", "predicted", "predicted_before"}
 _WORDS, _FLAGS, _COUNTS = {"path", "protocol", "baseline", "gate"}, {"has_twin"}, {"fold"}

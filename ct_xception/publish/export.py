@@ -9,6 +9,7 @@ evaluation/export.json, the int8 answers behind it beside it, and both into the 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import shutil
@@ -21,18 +22,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.checkpoint import CARD, EXPORT_FORMAT, PREDICTIONS, SIDE_FILE, evaluated
+from ct_xception.checkpoint import CARD, EXPORT_FORMAT, PREDICTIONS, SIDE_FILE, WEIGHTS, evaluated
 from ct_xception.checkpoint_files import check_seal, seal
 from ct_xception.errors import CheckpointError, SliceError, printable
 from ct_xception.files import atomic_path, read_json, sha256_file, write_json
-from ct_xception.formats.onnx import describe, quantise_onnx, write_onnx, write_openvino
+from ct_xception.formats.onnx import describe, write_onnx
+from ct_xception.formats.source import ExportSource, write_export
 from ct_xception.publish.clearance import list_files
 from ct_xception.publish.export_slices import ExportSlices, find_slices
 from ct_xception.publish.verify import EXPORT, INT8, INT8_ANSWERS, exported_names, int8_figures
-from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint, read_provenance
 from ct_xception.serving.classifier import Classifier, softmax
-from ct_xception.serving.runtimes import Network, OnnxNetwork, OpenVinoNetwork, load_network
+from ct_xception.serving.network import Network
+from ct_xception.serving.runtimes import DEFAULT_RUNTIME, EXPORTED, RUNTIMES
 from ct_xception.statistics.intervals import describe_figure
 
 if TYPE_CHECKING:
@@ -41,8 +43,7 @@ if TYPE_CHECKING:
 
     from ct_xception.corpus.load import CorpusOptions
 
-TITLES = {"onnx": "ONNX, float32", INT8: "ONNX, int8", "openvino": "OpenVINO, float32"}
-TOLERANCE = 1e-4  # of a logit, absolute
+TOLERANCE = 1e-4  # of the largest logit of the network
 LEAST_AGREEMENT = 0.99
 MOST_LOST = {"accuracy": 0.005, "macro_auroc": 0.005}
 _BATCH = 8
@@ -56,7 +57,7 @@ def export_checkpoint(
     options: CorpusOptions | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Write the files of `runtimes` ("onnx", "onnx-int8", "openvino") into a checkpoint folder; return export.json.
+    """Write the files of `runtimes`, names in EXPORTED, into a checkpoint folder; return export.json.
 
     `corpus` is where the slices come from, with the `options` that read it; None takes the phantom where that will do.
     Of the record, `files` {runtime: what was measured} were kept, and `kept_out` {runtime: the same and "reason"} were
@@ -67,16 +68,19 @@ def export_checkpoint(
 
     checkpoint = _opened(Path(folder))
     wanted = read_provenance(checkpoint.folder), list(checkpoint.config["label_names"])
-    slices = find_slices(*wanted, corpus, options or CorpusOptions(), calibrate=INT8 in runtimes)
-    own = load_network(checkpoint)
-    classifier = Classifier(own, checkpoint.contract, checkpoint=checkpoint)
+    slices = find_slices(*wanted, corpus, options or CorpusOptions(), calibrate=_approximate(runtimes))
+    classifier = Classifier(RUNTIMES[DEFAULT_RUNTIME].open(checkpoint), checkpoint.contract, checkpoint=checkpoint)
     with tempfile.TemporaryDirectory(prefix="ct-xception-export-") as staging:
         files = _write_files(classifier, runtimes, slices, Path(staging), progress)
-        networks = {name: _network(name, path) for name, path in files.items()}
+        networks = {name: EXPORTED[name].load(path) for name, path in files.items()}
         measured = _measure(classifier, networks, slices, progress)
         answers = _int8_answers(measured, slices, checkpoint) if INT8 in files else None
         judged = {name: _judge(name, measured, slices, answers) for name in files}
         return _install(checkpoint, files, judged, answers)
+
+
+def _approximate(runtimes: Iterable[str]) -> bool:
+    return any(EXPORTED[name].approximate for name in runtimes)
 
 
 def _opened(folder: Path) -> Checkpoint:
@@ -101,22 +105,20 @@ def _write_files(
 ) -> dict[str, Path]:
     """Write what is asked for into `staging`: {runtime: its file}. All of it begins with the float32 ONNX file."""
     assert classifier.checkpoint is not None
-    description, files = describe(classifier.checkpoint), {}
-    files["onnx"] = staging / "model.onnx"
-    write_onnx(classifier.model, files["onnx"], description)
-    if "openvino" in runtimes:
-        files["openvino"] = staging / "model.xml"
-        write_openvino(files["onnx"], files["openvino"], description)
-    if INT8 in runtimes:
-        assert slices.calibration is not None
-        files[INT8] = staging / "model_int8.onnx"
-        batches = _batches(classifier, slices, slices.calibration, "calibrating int8" if progress else None)
-        quantise_onnx(files["onnx"], files[INT8], _calibrating(classifier, batches), description)
-    return {name: path for name, path in files.items() if name in runtimes}
+    calibrating = functools.partial(_calibrating, classifier, slices, progress)
+    source = ExportSource(staging / "source.onnx", describe(classifier.checkpoint), calibrating)
+    write_onnx(classifier.model, source.onnx, source.description)
+    files = {name: staging / name / Path(EXPORTED[name].files[0]).name for name in runtimes}
+    for name, path in files.items():
+        path.parent.mkdir()
+        write_export(name, source, path)
+    return files
 
 
-def _calibrating(classifier: Classifier, batches: Iterator[_Batch]) -> Iterator[np.ndarray]:
+def _calibrating(classifier: Classifier, slices: ExportSlices, progress: bool) -> Iterator[np.ndarray]:
     """What int8 is calibrated on; refused where that is nothing, which onnxruntime would end in a traceback."""
+    assert slices.calibration is not None
+    batches = _batches(classifier, slices, slices.calibration, "calibrating int8" if progress else None)
     first = next(batches, None)
     if first is None:
         raise CheckpointError(
@@ -124,10 +126,6 @@ def _calibrating(classifier: Classifier, batches: Iterator[_Batch]) -> Iterator[
             "--window and --frame of training."
         )
     return (batch.values for batch in itertools.chain([first], batches))
-
-
-def _network(runtime: str, path: Path) -> Network:
-    return OpenVinoNetwork(path) if runtime == "openvino" else OnnxNetwork(path, runtime=runtime)
 
 
 # Slices
@@ -154,12 +152,12 @@ def _batches(classifier: Classifier, slices: ExportSlices, items: Dataset, title
 def _prepared(
     classifier: Classifier, items: Iterable[Mapping[str, Any]], options: CorpusOptions
 ) -> Iterator[tuple[int, np.ndarray]]:
-    from ct_xception.evaluation.answers import file_of
+    from ct_xception.corpus.cells import slice_source
 
     asked: dict[str, Any] = {"window": options.window, "frame": options.frame}
     for row, item in enumerate(items):
         try:
-            slice_ = classifier.read(file_of(item), **asked, name=str(item["source"]))
+            slice_ = classifier.read(slice_source(item), **asked, name=str(item["source"]))
         except SliceError:
             continue
         yield row, classifier.prepare(slice_).values
@@ -195,7 +193,7 @@ def _measure(
     for batch in _batches(classifier, slices, slices.checked, "checking" if progress else None):
         measured.rows += batch.rows
         wanted = classifier.network(batch.values)
-        measured.add("torch", wanted, wanted)
+        measured.add(DEFAULT_RUNTIME, wanted, wanted)
         for name, network in networks.items():
             measured.add(name, network(batch.values), wanted)
     if not measured.rows:
@@ -208,7 +206,7 @@ def _measure(
 
 def _judge(name: str, measured: _Measured, slices: ExportSlices, answers: pandas.DataFrame | None) -> dict[str, Any]:
     """What was measured of one file, with "reason" where it must not be kept."""
-    if name == INT8:
+    if EXPORTED[name].approximate:
         assert answers is not None and slices.calibration is not None
         figures = int8_figures(answers, slices.label_names)
         calibration = {"n": len(slices.calibration), "split": "train"}
@@ -219,12 +217,13 @@ def _judge(name: str, measured: _Measured, slices: ExportSlices, answers: pandas
     else:
         apart, n = measured.apart[name], len(measured.rows)
         largest = {output: value if math.isfinite(value) else None for output, value in apart.items()}
-        found = {"difference": {"n": n, "slices": slices.title, "tolerance": TOLERANCE, "largest": largest}}
+        most = TOLERANCE * max(float(np.abs(logits).max()) for logits in measured.logits[DEFAULT_RUNTIME])
+        found = {"difference": {"n": n, "slices": slices.title, "tolerance": most, "largest": largest}}
         missed = []
-        if apart["logits"] > TOLERANCE:
+        if apart["logits"] > most:
             missed = [
                 f"its logits differ from the network's by up to {apart['logits']:.2g} on {n} slices, and "
-                f"{TOLERANCE:g} is the most that is kept"
+                f"{most:.2g}, a {1 / TOLERANCE:,.0f}th of the largest, is the most that is kept"
             ]
     return found | ({"reason": "; ".join(missed)} if missed else {})
 
@@ -311,9 +310,9 @@ def _install(
     from ct_xception.publish.card import refresh_card
 
     folder = checkpoint.folder
-    record = _earlier(folder, sha256_file(folder / RUNTIMES["torch"][0]), files)
+    record = _earlier(folder, sha256_file(folder / WEIGHTS), files)
     for name, found in judged.items():
-        for target in RUNTIMES[name]:
+        for target in EXPORTED[name].files:
             made = files[name].with_suffix(Path(target).suffix)
             if "reason" in found:
                 (folder / target).unlink(missing_ok=True)
@@ -337,19 +336,19 @@ def _earlier(folder: Path, weights: str, files: Mapping[str, Path]) -> dict[str,
     found = read_json(folder / EXPORT) if (folder / EXPORT).is_file() else {}
     same = found.get("weights_sha256") == weights and found.get("format") == EXPORT_FORMAT
     record: dict[str, Any] = {"format": EXPORT_FORMAT, "weights_sha256": weights, "files": {}, "kept_out": {}}
-    for name in (name for name in RUNTIMES if name != "torch" and name not in files):
+    for name in (name for name in EXPORTED if name not in files):
         for where in ("files", "kept_out"):
             if same and name in found.get(where, {}):
                 record[where][name] = found[where][name]
         if name not in record["files"]:
-            for target in RUNTIMES[name]:
+            for target in EXPORTED[name].files:
                 (folder / target).unlink(missing_ok=True)
     return record
 
 
 def _file_facts(path: Path, runtime: str) -> dict[str, Any]:
     """Hash and size of an exported file; of an IR both of its files."""
-    made = {target: path.with_suffix(Path(target).suffix) for target in RUNTIMES[runtime]}
+    made = {target: path.with_suffix(Path(target).suffix) for target in EXPORTED[runtime].files}
     return {
         "sha256": {target: sha256_file(file) for target, file in made.items()},
         "bytes": sum(file.stat().st_size for file in made.values()),
@@ -360,8 +359,8 @@ def describe_export(record: Mapping[str, Any]) -> str:
     """An export's record in lines for the terminal."""
     lines = []
     for name, found in [*record["files"].items(), *record["kept_out"].items()]:
-        kept = "kept out" if "reason" in found else RUNTIMES[name][0]
-        lines.append(f"{TITLES[name]}: {kept}, {found['bytes'] / 1e6:.1f} MB")
+        kept = "kept out" if "reason" in found else EXPORTED[name].files[0]
+        lines.append(f"{EXPORTED[name].title}: {kept}, {found['bytes'] / 1e6:.1f} MB")
         if "figures" in found:
             figures = found["figures"]
             lines.append(f"  same first class as the network: {describe_figure(figures['agreement'])}")

@@ -19,10 +19,10 @@ from ct_xception.corpus.summary import is_generated, is_public
 from ct_xception.evaluation.baselines import BASELINE_TITLES
 from ct_xception.evaluation.continuity import WITHOUT_TWINS
 from ct_xception.evaluation.explanations import NEAR
-from ct_xception.explain.method import COMPARED, RANDOMISED_BELOW
+from ct_xception.explain.budget import COMPARED, RANDOMISED_BELOW
 from ct_xception.explain.methods import METHODS
 from ct_xception.publish.verify import Evidence
-from ct_xception.serving.catalogue import RUNTIMES
+from ct_xception.serving.runtimes import EXPORTED
 from ct_xception.statistics.class_groups import partition_classes
 from ct_xception.text import RESEARCH_USE
 
@@ -179,6 +179,7 @@ class Exported:
     """A file for another runtime: where it is, and what was measured of it before it was kept, or kept out."""
 
     runtime: str
+    title: str
     path: str
     measured: Mapping[str, Any]
 
@@ -416,10 +417,13 @@ def _class_mistakes(table: Any, label: str, names: Sequence[str]) -> ClassMistak
 def _exports(evidence: Evidence) -> dict[str, tuple[Exported, ...]]:
     record = evidence.exports or {"files": {}, "kept_out": {}}
     return {
-        ours: tuple(Exported(name, files[0], record[theirs][name]) for name, files in RUNTIMES.items()
-                    if name in record[theirs])
+        ours: tuple(
+            Exported(name, runtime.title, runtime.files[0], record[theirs][name])
+            for name, runtime in EXPORTED.items()
+            if name in record[theirs]
+        )
         for ours, theirs in (("exported", "files"), ("kept_out", "kept_out"))
-    }  # fmt: skip
+    }
 
 
 def _versions(provenance: Mapping[str, Any]) -> Versions | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
@@ -20,13 +20,15 @@ from ct_xception.errors import CheckpointError, InputError, SliceError
 from ct_xception.imaging.body import BodyCrop, Box, crop_body
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.source import FrameOf
 from ct_xception.imaging.transforms import EvalTransform, apply_filters
 from ct_xception.imaging.windows import Window
-from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.checkpoint import Checkpoint, InputContract, open_checkpoint
 from ct_xception.serving.decisions import Decision, Decisions
 from ct_xception.serving.gate import Gate, GateVerdict
-from ct_xception.serving.runtimes import Network, Outputs, TorchNetwork, load_network
+from ct_xception.serving.network import Network, Outputs
+from ct_xception.serving.runtimes import DEFAULT_RUNTIME, find_runtime
+from ct_xception.serving.runtimes.pytorch import TorchNetwork
 from ct_xception.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     from ct_xception.model.modelling import CTXceptionForImageClassification
 
-Source = str | Path | bytes | BinaryIO | Image.Image | Slice
+Source = str | Path | bytes | BinaryIO | Image.Image | FrameOf | Slice
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +66,8 @@ class Prediction:
     reader and the classifier did to the file, each a short clause. `decision` is what the checkpoint's own rules make
     of the probabilities; each of its parts is None or empty where the checkpoint has no such rule. `outputs` is what
     the network gave for this slice: logits (K,), features (2048,) and class activation maps (K, h, w) of the crop.
-    `gate` is the input gate's verdict, None where none was asked: what it refused should be shown with its reasons and
-    without a figure, though the probabilities are there for programs.
+    `gate` is the input gate's verdict, None where none was asked; what it refused (`refusal`) leaves every door with
+    its reasons and without label and figures.
     """
 
     source: str
@@ -92,15 +94,27 @@ class Prediction:
         """Whether the most probable class is too improbable for this checkpoint to answer with it."""
         return self.decision.abstained
 
+    @property
+    def refusal(self) -> tuple[str, ...]:
+        """Why the input gate refuses the slice; empty where it does not, was overruled, or there is none."""
+        if self.gate is None or not self.gate.refused:
+            return ()
+        return self.gate.reasons or ("the input gate refused the slice",)
+
     def to_dict(self) -> dict[str, Any]:
-        """The answer as JSON takes it, without pixels; the verdict of the gate and of each rule where there is one."""
+        """The answer as JSON takes it, without pixels; the verdict of the gate and of each rule where there is one.
+
+        What the gate refused has `refused`, its reasons, and neither label nor figures. A refusal that was overruled
+        stands under `gate_overruled`.
+        """
         window = self.slice.window
+        answer = {"label": self.label, "probabilities": dict(self.probabilities), **self.decision.to_dict()}
+        key = "gate_overruled" if self.gate is not None and self.gate.overruled else "gate"
         return {
+            **({"refused": list(self.refusal)} if self.refusal else {}),
             "source": self.source,
-            **({} if self.gate is None else {"gate": self.gate.to_dict()}),
-            "label": self.label,
-            "probabilities": dict(self.probabilities),
-            **self.decision.to_dict(),
+            **({} if self.gate is None else {key: self.gate.to_dict()}),
+            **({"label": None, "probabilities": {}} if self.refusal else answer),
             "window": None if window is None else {"centre": window.centre, "width": window.width},
             "notes": list(self.notes),
         }
@@ -117,37 +131,41 @@ class Classifier:
         checkpoint: Checkpoint | None = None,
         decisions: Decisions = Decisions(),  # noqa: B008 (frozen)
         gate: Gate | None = None,
+        overrule_gate: bool = False,
     ) -> None:
         self.network = model if isinstance(model, Network) else TorchNetwork(model)
         self.contract = contract
         self.checkpoint = checkpoint
         self.decisions = decisions
         self.gate = gate
+        self.overrule_gate = overrule_gate
         self.transform = EvalTransform(self.network.pretrained_cfg)
 
     @classmethod
     def from_pretrained(
         cls,
         checkpoint: str | Path,
-        runtime: str = "torch",
+        runtime: str = DEFAULT_RUNTIME,
         *,
         device: str = "cpu",
         threads: int | None = None,
         gate: bool = True,
+        overrule_gate: bool = False,
     ) -> Classifier:
         """Load a checkpoint folder or a Hub id (`user/repo`, `user/repo@revision`).
 
-        `runtime` is one of RUNTIMES: "torch", or "onnx", "onnx-int8" or "openvino" for a file that `ct-xception export`
-        wrote, which answers on the CPU, with `threads` of it, without importing torch. `gate` False leaves the
-        checkpoint's input gate out. Raises CheckpointError, one sentence, when there is no such thing, it is damaged,
-        or it is of another kind.
+        `runtime` is one of RUNTIMES: "torch", or one of EXPORTED, "onnx", for a file that `ct-xception export` wrote,
+        which answers on the CPU, with `threads` of it, without importing torch. `gate` False leaves the checkpoint's
+        input gate out; `overrule_gate` asks it, and answers what it refuses too. Raises CheckpointError, one sentence,
+        when there is no such thing, it is damaged, or it is of another kind.
         """
-        if runtime not in RUNTIMES:
-            raise InputError(f"runtime {runtime!r} is unknown; choose from {', '.join(RUNTIMES)}.")
-        found = open_checkpoint(checkpoint, RUNTIMES[runtime])
-        network = load_network(found, runtime, device=device, threads=threads)
+        chosen = find_runtime(runtime)
+        found = open_checkpoint(checkpoint, chosen.files)
+        network = chosen.open(found, device=device, threads=threads)
         own = found.gate if gate else None
-        return cls(network, found.contract, checkpoint=found, decisions=found.decisions, gate=own)
+        return cls(
+            network, found.contract, checkpoint=found, decisions=found.decisions, gate=own, overrule_gate=overrule_gate
+        )
 
     @property
     def model(self) -> CTXceptionForImageClassification:
@@ -207,13 +225,16 @@ class Classifier:
 
     def predict_many(
         self,
-        sources: Iterable[Source],
+        sources: Iterable[Source | SliceError],
         *,
         window: Window | None = None,
         frame: int | None = None,
         batch_size: int = 8,
     ) -> Iterator[Prediction | SliceError]:
-        """Answer any number of slices, in order, holding one batch at a time; a bad file yields its SliceError."""
+        """Answer any number of slices, in order, holding one batch at a time; a bad file yields its SliceError.
+
+        So does a SliceError among the sources: what the caller could not read keeps its place.
+        """
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; give 1 or more.")
         remaining = iter(sources)
@@ -237,7 +258,9 @@ class Classifier:
         crop = crop_body(filtered) if self.contract.body_crop else _whole(filtered)
         return PreparedSlice(self.transform.array(crop.slice), crop)
 
-    def _try_read(self, source: Source, window: Window | None, frame: int | None) -> Slice | SliceError:
+    def _try_read(self, source: Source | SliceError, window: Window | None, frame: int | None) -> Slice | SliceError:
+        if isinstance(source, SliceError):
+            return source
         try:
             return self.read(source, window=window, frame=frame)
         except SliceError as error:
@@ -258,6 +281,8 @@ class Classifier:
         values = dict(ranked)
         notes, decision = prepared.crop.slice.notes, self.decisions.decide(values)
         verdict = None if self.gate is None else self.gate.judge(slice_, prepared.crop, outputs.features)
+        if verdict is not None and verdict.refused and self.overrule_gate:
+            verdict = replace(verdict, overruled=True)
         return Prediction(slice_.source, ranked[0][0], values, slice_, notes, decision, outputs, verdict)
 
 

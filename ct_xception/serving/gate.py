@@ -56,17 +56,19 @@ class GateVerdict:
     """`verdict` is accepted, doubtful or refused; `reasons` are short clauses, the weightiest first.
 
     `score` is the distance of the features, as a multiple of the distance at which it refuses by itself, plus the
-    weight of every sign (1 for one that refuses by itself): 0 or more, refused from 1 on.
+    weight of every sign (1 for one that refuses by itself): 0 or more, refused from 1 on. `overruled` says that the
+    caller wants an answer all the same.
     """
 
     verdict: str
     reasons: tuple[str, ...] = ()
     score: float = 0.0
+    overruled: bool = False
 
     @property
     def refused(self) -> bool:
         """Whether no answer of this model should be shown."""
-        return self.verdict == REFUSED
+        return self.verdict == REFUSED and not self.overruled
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""

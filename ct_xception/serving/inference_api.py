@@ -1,4 +1,4 @@
-"""One request and one answer in the words of the Hub's image-classification API, the same behind every door.
+"""One request and one answer in the words of the Hub's image-classification API, the same wherever it is asked.
 
 A request is a file's bytes, or JSON `{"inputs": BASE64, "parameters": {…}}`; an answer is `[{"label", "score"}, …]`,
 the most probable class first. https://huggingface.co/docs/inference-providers/tasks/image-classification
@@ -17,7 +17,7 @@ from ct_xception.errors import InputError, printable
 from ct_xception.imaging.windows import Window, parse_window
 
 if TYPE_CHECKING:
-    from ct_xception.serving.classifier import Classifier, Prediction, Source
+    from ct_xception.serving.classifier import Classifier, Source
 
 PARAMETERS = ("top_k", "function_to_apply", "window", "frame")
 POSTED = "the posted file"  # what messages call a file that came without a name
@@ -103,15 +103,7 @@ def classify(classifier: Classifier, source: Source, asked: Asked, name: str = P
     """
     slice_ = classifier.read(source, window=asked.window, frame=asked.frame, name=name)
     prediction = classifier(slice_)
-    if reasons := refusal_of(prediction):
-        raise NotAnswered(reasons)
+    if prediction.refusal:
+        raise NotAnswered(prediction.refusal)
     ranked = list(prediction.probabilities.items())[: asked.top_k]
     return [{"label": label, "score": probability} for label, probability in ranked]
-
-
-def refusal_of(prediction: Prediction) -> tuple[str, ...]:
-    """Why the gate refused a slice; empty where it did not, or the checkpoint has none."""
-    verdict = prediction.gate
-    if verdict is None or not verdict.refused:
-        return ()
-    return verdict.reasons or ("the input gate refused the slice",)

@@ -17,8 +17,8 @@ from ct_xception.errors import InputError, SliceError
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.archive import hold_all
-from ct_xception.serving.gate import REFUSED
 from ct_xception.serving.series import Member, Series
+from ct_xception.text import unknown
 
 if TYPE_CHECKING:
     from ct_xception.serving.classifier import Classifier, Prediction
@@ -48,7 +48,7 @@ class SliceAnswer:
     @property
     def probabilities(self) -> Mapping[str, float] | None:
         """Of every class; None where the slice could not be read, or the gate refused it."""
-        return None if self.record is None or self.gate == REFUSED else self.record["probabilities"]
+        return (self.record or {}).get("probabilities") or None
 
 
 def answer_series(
@@ -163,7 +163,7 @@ def pool(each: Sequence[Mapping[str, float]], aggregation: str = "mean_log") -> 
     linear one. Raises InputError for another name.
     """
     if aggregation not in AGGREGATIONS:
-        raise InputError(f"aggregation {aggregation!r} is unknown; choose from {', '.join(AGGREGATIONS)}.")
+        raise InputError(unknown("aggregation", aggregation, AGGREGATIONS))
     names = list(each[0])
     values = np.array([[answer[name] for name in names] for answer in each], dtype=np.float64)
     if aggregation == "mean":

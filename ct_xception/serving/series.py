@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ct_xception.errors import InputError, SliceError, printable
-from ct_xception.imaging.pictures import MAX_PAGES
+from ct_xception.imaging.decoders.pictures import MAX_PAGES
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.reader import read_place
 from ct_xception.imaging.slice import Slice
@@ -101,6 +101,28 @@ def gather(paths: Sequence[Path], *, names: Sequence[str] | None = None) -> tupl
         _arrange(placed, [] if number else unreadable, f"series {number + 1}" if len(apart) > 1 else "series", notes)
         for number, placed in enumerate(apart or [[]])
     )
+
+
+def slices_in(path: Path, name: str) -> tuple[list[Member], list[str]]:
+    """Every slice of one file, each to be answered by itself, and clauses on what was passed over. Raises SliceError.
+
+    The file itself; its frames, pages or axial slices where there are several; or those of each entry of a zip, whose
+    names begin with the zip's.
+    """
+    members, notes = _look_into(path, name) if is_archive(path) else ([Member(name, path)], [])
+    named = [replace(one, name=_place_in_archive(one, name)) for one in members]
+    with hold_all(member.archive for member in named):
+        return [frame for member in named for frame in _frames_of(member)], notes
+
+
+def _place_in_archive(member: Member, name: str) -> str:
+    return name if member.entry is None else printable(PurePosixPath(name) / member.folder / member.name)
+
+
+def _frames_of(member: Member) -> list[Member]:
+    """A member for each frame; of more than can be answered the reader asks which."""
+    frames = _place_of(member).frames
+    return [_frame_of(member, frame) for frame in range(frames)] if 1 < frames <= MAX_FRAMES else [member]
 
 
 def _look_into(path: Path, name: str) -> tuple[list[Member], list[str]]:

@@ -21,18 +21,28 @@ _BAR = 28
 _PERCENT = len(percent(1.0))
 _REMARK = len("no class fits")
 REFUSAL = "refused: this is no slice such as the model was trained on"
+OVERRULED = "refused by the input gate, and answered all the same, as asked: this is no slice such as those of training"
 DOUBT = "doubtful: this may be no slice such as the model was trained on"
+NO_ANSWER = "no answer"
 
 
 def describe_gate(verdict: GateVerdict | None) -> list[str]:
     """What the input gate objects to, for terminal and page: a sentence, then the reasons; [] where it does not."""
     if verdict is None or verdict.verdict == "accepted":
         return []
-    return [REFUSAL if verdict.refused else DOUBT, *verdict.reasons]
+    return [OVERRULED if verdict.overruled else REFUSAL if verdict.refused else DOUBT, *verdict.reasons]
 
 
-def _refused(prediction: Prediction) -> bool:
-    return prediction.gate is not None and prediction.gate.refused
+def describe_abstention(prediction: Prediction) -> str:
+    """`No answer: between normal and adenocarcinoma` where the checkpoint abstains, which is its answer; else empty.
+
+    The classes are those of the prediction set, the most probable first, where that leaves several; else the first two.
+    """
+    if not prediction.abstained:
+        return ""
+    kept = prediction.prediction_set or ()
+    *others, last = kept if len(kept) > 1 else tuple(prediction.probabilities)[:2]
+    return f"No answer: between {', '.join(others)} and {last}"
 
 
 def describe_decision(decision: Decision) -> list[str]:
@@ -85,8 +95,8 @@ def tab_separated(
     """A header and one row a prediction: source, label, then the probability of every class in index order.
 
     Where `decisions` has the rules: prediction_set (its classes joined by "; ") and abstained (yes or no). Where an
-    input gate was asked (`gated`): gate (accepted, doubtful, refused) after source and gate_reasons last; what it
-    refused has no answer in its row.
+    input gate was asked (`gated`): gate (accepted, doubtful, refused, overruled) after source and gate_reasons last;
+    what it refused has no answer in its row.
     """
     with_set = decisions is not None and decisions.conformal is not None
     with_abstained = decisions is not None and decisions.abstain_below is not None
@@ -96,8 +106,8 @@ def tab_separated(
     for prediction in predictions:
         verdict = prediction.gate
         if verdict is not None:
-            first, last = [verdict.verdict], ["; ".join(verdict.reasons)]
-        if _refused(prediction):
+            first, last = ["overruled" if verdict.overruled else verdict.verdict], ["; ".join(verdict.reasons)]
+        if prediction.refusal:
             yield "\t".join([prediction.source, *first, *[""] * (1 + len(label_names) + len(rules)), *last])
             continue
         values = [f"{prediction.probabilities[name]:.6f}" for name in label_names]
@@ -118,9 +128,11 @@ def bars(predictions: Iterable[Prediction]) -> Iterator[str]:
         yield f"{prediction.source} ({_window(prediction)})"
         objection = describe_gate(prediction.gate)
         yield from (f"  {'- ' if number else ''}{sentence}" for number, sentence in enumerate(objection))
-        if _refused(prediction):
+        if prediction.refusal:
             yield "  (--no-gate answers all the same)"
             continue
+        if none := describe_abstention(prediction):
+            yield f"  {none}"
         width = max(map(len, prediction.probabilities))
         for name, probability in prediction.probabilities.items():
             bar = "█" * round(probability * _BAR)
@@ -148,24 +160,26 @@ def table(
     """An aligned row a prediction: file, answer, probability, and the runner-up; file names give way to `width`.
 
     Where `decisions` has rules or an input gate was asked (`gated`), a remark ends the rows of which they say
-    something; what the gate refused has the reason for an answer.
+    something; what the gate refused has the reason for an answer. Of an abstention the first class stands under next.
     """
-    answer = max(len("refused" if gated else "answer"), *map(len, label_names))
+    abstains = decisions is not None and decisions.abstain_below is not None
+    answer = max(len(NO_ANSWER if abstains else "refused" if gated else "answer"), *map(len, label_names))
     runner_up = answer + 1 + _PERCENT
-    ruled = decisions is not None and (decisions.conformal is not None or decisions.abstain_below is not None)
-    ruled = ruled or gated
+    ruled = gated or abstains or (decisions is not None and decisions.conformal is not None)
     room = max(16, width - (2 + answer) - (2 + _PERCENT) - (2 + runner_up) - ((2 + _REMARK) if ruled else 0))
     file = min(room, max(len("file"), *map(len, sources)))
     yield f"{'file':<{file}}  {'answer':<{answer}}  {'':>{_PERCENT}}  next".rstrip()
     for prediction in predictions:
         name = shorten(prediction.source, file)
-        if prediction.gate is not None and prediction.gate.refused:
-            why = "; ".join(prediction.gate.reasons)
+        if prediction.refusal:
+            why = "; ".join(prediction.refusal)
             yield f"{name:<{file}}  {'refused':<{answer}}  {_cut(why, max(16, width - file - answer - 4))}".rstrip()
             continue
         (first, p_first), (second, p_second) = list(prediction.probabilities.items())[:2]
-        after = f"{second} {percent(p_second)}"
-        row = f"{name:<{file}}  {first:<{answer}}  {percent(p_first):>{_PERCENT}}  {after:<{runner_up}}"
+        said, share, after = first, percent(p_first), f"{second} {percent(p_second)}"
+        if prediction.abstained:
+            said, share, after = NO_ANSWER, "", f"{first} {share}"
+        row = f"{name:<{file}}  {said:<{answer}}  {share:>{_PERCENT}}  {after:<{runner_up}}"
         yield f"{row}  {_remark(prediction)}".rstrip()
 
 
@@ -177,7 +191,7 @@ def _remark(prediction: Prediction) -> str:
     """The gate's or the rules' objection to the answer in a word or two; empty where they have none."""
     found = prediction.prediction_set
     if describe_gate(prediction.gate):
-        return "doubtful"
+        return "overruled" if prediction.gate is not None and prediction.gate.overruled else "doubtful"
     if prediction.abstained:
         return "abstains"
     return "" if found is None or len(found) == 1 else f"{len(found)} possible" if found else "no class fits"

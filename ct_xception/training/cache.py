@@ -16,6 +16,7 @@ from typing import Any
 import datasets
 import numpy as np
 
+from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import CorpusError, SliceError
 from ct_xception.imaging.body import body_of
 from ct_xception.imaging.decoded import decoding_version
@@ -121,11 +122,8 @@ def _features(split: datasets.Dataset) -> datasets.Features:
 
 
 def _decode(row: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
-    image = row["image"]
     try:
-        slice_ = read_slice(
-            image["bytes"] or image["path"], window=reading.window, frame=reading.frame, name=row["source"]
-        )
+        slice_ = read_slice(slice_source(row), window=reading.window, frame=reading.frame, name=row["source"])
     except SliceError as error:
         return {"pixels": b"", "mask": b"", "height": 0, "width": 0, "refused": str(error)}
     filtered = apply_filters(slice_, reading.filters)

@@ -51,7 +51,7 @@ class TrainingError(WorkError):
     """Training that cannot go on, though its input was good: exit code 1."""
 
 
-Heard = Callable[[Mapping[str, Any], np.ndarray, bool], None]
+OnEpoch = Callable[[Mapping[str, Any], np.ndarray, bool], None]
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Training:
         self._prepare(model, train, validation)
         self.progress = Progress(binding_options(config) | {"num_processes": accelerator.num_processes}, split)
         # Told of each epoch once it is saved: its record, the logits (N, K) of validation, and whether it is the best.
-        self.heard: Heard | None = None
+        self.on_epoch: OnEpoch | None = None
 
     def _prepare(self, model: CTXceptionForImageClassification, train: CachedSlices, valid: CachedSlices) -> None:
         config, accelerator = self.config, self.accelerator
@@ -204,8 +204,8 @@ class Training:
         self._record(record)
         if self.accelerator.is_main_process:
             bar.write(_summary(record, self.config, kept=self.progress.best_epoch == epoch))
-        if self.heard is not None:
-            self.heard(record, answers, self.progress.best_epoch == epoch)
+        if self.on_epoch is not None:
+            self.on_epoch(record, answers, self.progress.best_epoch == epoch)
 
     def _train_epoch(self, epoch: int, bar: tqdm) -> tuple[float, float, int]:
         """One pass; gives mean loss, accuracy on the augmented images, and how many images, over all processes."""

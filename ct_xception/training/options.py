@@ -73,7 +73,12 @@ class TrainConfig:
     window: str | None = option(
         None, "lung, mediastinal, bone or --window=CENTRE/WIDTH in HU (default: the file's)", "corpus"
     )
-    frame: int | None = option(None, "frame of multi-frame files, from 0", "corpus")
+    frame: int | None = option(None, "read this slice of files that hold several, from 0", "corpus")
+    slices_per_file: str | None = option(
+        None,
+        "slices taken of a file that holds several, evenly spaced: a number, or all (default: all of volumes)",
+        "corpus",
+    )
     body_crop: bool = option(True, "crop each slice to the body", "corpus")
     filters: list[str] = option([], "filters on each slice, in order: median, clahe", "corpus")
 
@@ -177,6 +182,7 @@ class TrainConfig:
             group_pattern=self.group_pattern,
             window=self.reading.window,
             frame=self.frame,
+            slices_per_file=self.slices_per_file,
             **columns,
         )
 

@@ -255,15 +255,15 @@ class Worker:
         self.accelerator, self.run_trial = accelerator, run_trial
         self.started = time.monotonic()
 
-    def work(self, told: Callable[[optuna.Study], None] = lambda study: None) -> None:
-        """Train trial after trial; `told` hears of the study after each, on the main process."""
+    def work(self, after_trial: Callable[[optuna.Study], None] = lambda study: None) -> None:
+        """Train trial after trial; `after_trial` is given the study after each, on the main process."""
         if self.study is None:
             self._follow()
             return
         try:
             while self._wants_more():
                 self.study.optimize(self._lead, n_trials=1, catch=(_GivenBack,))
-                told(self.study)
+                after_trial(self.study)
         finally:
             self._broadcast(None)
 
@@ -338,13 +338,13 @@ class Worker:
         if self._broadcast(False):
             raise GivenUp(f"poorer than the others after epoch {epoch}")
 
-    def _broadcast(self, told: Any) -> Any:
+    def _broadcast(self, value: Any) -> Any:
         """What the main process says."""
         if self.accelerator.num_processes == 1:
-            return told
+            return value
         from accelerate.utils import broadcast_object_list
 
-        return broadcast_object_list([told])[0]
+        return broadcast_object_list([value])[0]
 
 
 class _GivenBack(Exception):

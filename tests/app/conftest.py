@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ct_xception.imaging.dicom import write_dicom
+from ct_xception.imaging.decoders.dicom import write_dicom
 from ct_xception.imaging.windows import WINDOWS
 
 

@@ -15,7 +15,7 @@ from ct_xception_app.app import build_demo, launch
 from ct_xception_app.feedback import FeedbackFolder
 from ct_xception_app.layout import EXAMPLES, example_name
 
-from ct_xception.explain.method import Cancelled
+from ct_xception.explain.budget import Cancelled
 from ct_xception.serving.classifier import Classifier
 from ct_xception.text import RESEARCH_USE, percent
 

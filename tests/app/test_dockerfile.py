@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ct_xception_app import doors
+from ct_xception_app.guard import HEALTH
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "app" / "Dockerfile"
@@ -56,10 +56,10 @@ def test_what_it_copies_is_there_and_reaches_the_build() -> None:
     assert {"README.md", "LICENSE"} <= sources and "model_card.md" in sources
 
 
-def test_its_health_is_that_of_the_inference_route() -> None:
+def test_its_health_is_the_one_that_the_server_tells() -> None:
     (check,) = of("HEALTHCHECK")
     command = json.loads(check[check.index("CMD") + 3 :])
-    assert doors.INFERENCE in command[-1] and f":{of('EXPOSE')[0]}" in command[-1]
+    assert HEALTH in command[-1] and f":{of('EXPOSE')[0]}" in command[-1]
     compile(command[-1], "HEALTHCHECK", "exec")
 
 

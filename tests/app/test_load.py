@@ -1,4 +1,4 @@
-"""Many clients at once, in small: every answer belongs to its own request, at both doors."""
+"""Many clients at once, in small: every answer belongs to its own request, at both ways in."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def test_no_two_slices_have_one_answer(exams: list[Exam]) -> None:
     assert gaps.min() > 2e-6 and len({exam.file for exam in exams}) == len(exams)
 
 
-@pytest.mark.parametrize(("clients", "door"), [(8, http_client), (16, http_client), (8, gradio_client)])
+@pytest.mark.parametrize(("clients", "connect"), [(8, http_client), (16, http_client), (8, gradio_client)])
 def test_every_answer_is_its_own_request_s(
-    classifier: Classifier, url: str, exams: list[Exam], clients: int, door: Callable[[str], Ask]
+    classifier: Classifier, url: str, exams: list[Exam], clients: int, connect: Callable[[str], Ask]
 ) -> None:
-    part = exams[: 2 * clients] if door is http_client else exams[:clients]
-    verdict = judge(part, *besiege(part, clients, lambda: door(url), classifier.label_names))
+    part = exams[: 2 * clients] if connect is http_client else exams[:clients]
+    verdict = judge(part, *besiege(part, clients, lambda: connect(url), classifier.label_names))
     assert (verdict.answered, verdict.right, verdict.full, verdict.other) == (len(part), len(part), 0, 0)
 
 

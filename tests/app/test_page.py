@@ -21,8 +21,8 @@ from ct_xception_app.limits import SHOWN_SIDE
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
+from ct_xception.explain.budget import BUDGETS, Budget, Cancelled
 from ct_xception.explain.faithfulness import EFFORTS, Effort
-from ct_xception.explain.method import BUDGETS, Budget, Cancelled
 from ct_xception.explain.overlay import overlay, readable
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.windows import Window

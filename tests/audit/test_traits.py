@@ -18,7 +18,7 @@ from ct_xception.audit.traits import (
     grey_statistics,
 )
 from ct_xception.imaging.body import body_mask
-from ct_xception.imaging.dicom import write_dicom
+from ct_xception.imaging.decoders.dicom import write_dicom
 from ct_xception.imaging.windows import WINDOWS
 
 

@@ -268,7 +268,7 @@ def test_masks_of_volumes_are_no_volumes(tmp_path: Path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 2), np.int16), np.eye(4)), tmp_path / name)
     report = load(tmp_path).report
-    assert report["counts"] == {"train": {"a": 1, "b": 1}} and report["passed_over"] == {"masks": 2}
+    assert report["counts"] == {"train": {"a": 2, "b": 2}} and report["passed_over"] == {"masks": 2}
 
 
 def test_folders_of_lists_are_no_classes(grow):

@@ -18,6 +18,7 @@ from ct_xception.evaluation.answers import (
     predictor_answers,
     stock_answers,
 )
+from ct_xception.serving.classifier import Classifier
 from tests.closeness import ROUNDING
 from tests.evaluation.conftest import LABEL_NAMES, encode_picture, make_split
 
@@ -74,7 +75,7 @@ def test_items_are_columns_without_images(picture_split: Dataset) -> None:
 
 @pytest.fixture(scope="module")
 def ours(tiny_checkpoint: Path) -> AnswerBatch:
-    return predictor_answers(tiny_checkpoint)
+    return predictor_answers(Classifier.from_pretrained(tiny_checkpoint))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,9 @@ from ct_xception.evaluation import error_page
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.error_cases import Chosen, least_certain_hits, surest_mistakes
 from ct_xception.evaluation.error_page import write_error_page
+from ct_xception.evaluation.evaluation import Evaluation, Outputs
 from ct_xception.evaluation.protocols import OutOfFold, Part, Protocols
+from ct_xception.serving.classifier import Classifier
 from ct_xception.statistics.metrics import classification_metrics
 from tests.evaluation.conftest import LABEL_NAMES
 
@@ -73,7 +75,9 @@ def write(
     def call(given: Answers = answers, **options: Any) -> str:
         split = {"protocol": "published", "name": "5f0c"}
         stated = {"survey": survey, "split": split, "progress": False} | options
-        path = write_error_page(tmp_path_factory.mktemp("run"), tiny_checkpoint, splits, given, **stated)
+        outputs = Outputs(errors=tmp_path_factory.mktemp("run"))
+        evaluation = Evaluation(tiny_checkpoint, splits, outputs=outputs, **stated)
+        path = write_error_page(evaluation, Classifier.from_pretrained(tiny_checkpoint), given)
         assert path.name == "errors.html"
         return path.read_text(encoding="utf-8")
 
@@ -166,7 +170,11 @@ def test_without_mistakes_and_without_train_the_page_says_so(
     tmp_path: Path, tiny_checkpoint: Path, picture_split: Dataset
 ) -> None:
     right = Answers(np.eye(4)[picture_split["label"]])
-    path = write_error_page(tmp_path, tiny_checkpoint, {"test": picture_split}, right, progress=False)
+    path = write_error_page(
+        Evaluation(tiny_checkpoint, {"test": picture_split}, outputs=Outputs(errors=tmp_path), progress=False),
+        Classifier.from_pretrained(tiny_checkpoint),
+        right,
+    )
     said = words(path.read_text(encoding="utf-8"))
     assert "No image of 8 was answered wrong." in said and "a split whose origin is not stated" in said
     assert "Most alike in training" not in said

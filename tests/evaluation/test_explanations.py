@@ -10,6 +10,7 @@ import pytest
 from datasets import Dataset
 
 from ct_xception.evaluation.answers import Items
+from ct_xception.evaluation.evaluation import Evaluation, Outputs
 from ct_xception.evaluation.explanations import (
     Checked,
     describe,
@@ -18,8 +19,7 @@ from ct_xception.evaluation.explanations import (
     pointing_figures,
     sample,
 )
-from ct_xception.evaluation.figures import Outputs
-from ct_xception.evaluation.measure import evaluate_checkpoint
+from ct_xception.evaluation.measure import evaluate
 from ct_xception.evaluation.predictions import Names
 from ct_xception.explain.faithfulness import Pointing
 from ct_xception.serving.classifier import Classifier
@@ -98,6 +98,6 @@ def test_an_evaluation_checks_as_many_as_asked_and_none_without(
     for count in (3, 0):
         outputs = Outputs(folder=tmp_path / str(count))
         options = {"stock": False, "progress": False, "outputs": outputs, "explained": count}
-        metrics = evaluate_checkpoint(tiny_checkpoint, picture_split, **options)
+        metrics = evaluate(Evaluation(tiny_checkpoint, {"test": picture_split}, **options))
         assert "explanations" not in metrics and not (tmp_path / str(count) / "explanations.json").exists()
     assert [len(rows) for rows in asked] == [3, 0]

@@ -69,6 +69,21 @@ def test_there_is_no_gate_where_the_network_makes_the_same_of_everything(value: 
     assert rule["method"] is None and "the same of every slice" in rule["reason"] and not arrays
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize(("change", "fitted"), [(1e-5, True), (1e-8, False)])
+def test_what_float32_tells_is_fitted_whatever_the_features_size(scale: float, change: float, fitted: bool) -> None:
+    """A network little trained moves its features by a 1e-5th of them from slice to slice; float32 tells as much."""
+    own = make_seen(80).features
+    columns = (scale * (1 + change * own)).astype(np.float32)
+    seen = Seen(columns, *make_seen(80)._columns())
+    rule, arrays = fit_gate(seen, seen, weights_sha256="x")
+    assert (rule["method"] is not None) == fitted == bool(arrays)
+    if fitted:
+        other = (scale * (1 + change * np.roll(own, 1, axis=1) * 20)).astype(np.float32)
+        gate = Gate.read(GateRule.of(rule), arrays)
+        assert (gate.distance(columns) < gate.refused).mean() >= 0.95 and gate.distance(other).min() > gate.refused
+
+
 def test_signs_by_hand() -> None:
     train = make_seen(
         4,

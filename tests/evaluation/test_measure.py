@@ -14,11 +14,12 @@ from datasets import Dataset
 
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
-from ct_xception.evaluation.figures import Outputs
-from ct_xception.evaluation.measure import check_split, evaluate_checkpoint, write_evaluation
+from ct_xception.evaluation.evaluation import Evaluation, Outputs
+from ct_xception.evaluation.measure import check_split, evaluate, write_evaluation
 from ct_xception.evaluation.protocols import OutOfFold, Part, Protocols
 from ct_xception.evaluation.rules import fit_rules, groups_cross
 from ct_xception.files import sha256_file
+from ct_xception.serving.classifier import Classifier
 from tests.evaluation.conftest import LABEL_NAMES, draw_nothing, make_split
 
 REFUSED = {"test/case03.png": "case03.png is torn"}
@@ -62,7 +63,9 @@ class TestWriteEvaluation:
         self, bare_checkpoint: Path, picture_split: Dataset, picture_split_record: dict, answers: dict
     ) -> None:
         corpus = {"source": "clinic", "kind": "folder", "hash": "c0ffee", "class_table": []}
-        returned = write_evaluation(bare_checkpoint, picture_split, answers, split=picture_split_record, corpus=corpus)
+        returned = write_evaluation(
+            Evaluation(bare_checkpoint, {"test": picture_split}, split=picture_split_record, corpus=corpus), answers
+        )
         metrics = json.loads((bare_checkpoint / "evaluation/metrics.json").read_text())
         assert metrics == returned
         head = {key: value for key, value in metrics.items() if key not in ("paths", "figures")}
@@ -85,7 +88,9 @@ class TestWriteEvaluation:
     def test_refused_files_are_counted_and_listed(
         self, bare_checkpoint: Path, picture_split: Dataset, picture_split_record: dict, answers: dict
     ) -> None:
-        paths = write_evaluation(bare_checkpoint, picture_split, answers, split=picture_split_record)["paths"]
+        paths = write_evaluation(
+            Evaluation(bare_checkpoint, {"test": picture_split}, split=picture_split_record), answers
+        )["paths"]
         assert paths[PREDICTOR]["n"] == 7 and paths[STOCK_PIPELINE]["n"] == 8
         assert paths[PREDICTOR]["refused"] == [{"source": "item 000003", "reason": "item 000003 is torn"}]
         assert paths[PREDICTOR]["accuracy"]["value"] == pytest.approx(6 / 7)
@@ -95,7 +100,7 @@ class TestWriteEvaluation:
     def test_predictions_hold_every_item_of_both_paths(
         self, bare_checkpoint: Path, picture_split: Dataset, picture_split_record: dict, answers: dict
     ) -> None:
-        write_evaluation(bare_checkpoint, picture_split, answers, split=picture_split_record)
+        write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}, split=picture_split_record), answers)
         table = pandas.read_parquet(bare_checkpoint / "evaluation/predictions.parquet")
         probabilities = [f"p {name}" for name in LABEL_NAMES]
         assert list(table.columns) == ["source", "group", "label", "predicted", *probabilities, "refused", "path"]
@@ -114,7 +119,7 @@ class TestWriteEvaluation:
         (bare_checkpoint / "ct_xception.json").write_text(json.dumps({"gate": rule}))
         said = {f"test/case{row:02}.png": "refused" if row == 5 else "accepted" for row in range(8) if row != 3}
         answers[PREDICTOR] = Answers(answers[PREDICTOR].probabilities, REFUSED, said)
-        metrics = write_evaluation(bare_checkpoint, picture_split, answers)
+        metrics = write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}), answers)
         assert metrics["gate"]["rule"] == rule and metrics["gate"]["refused"]["n"] == 7
         assert metrics["gate"]["refused"]["value"] == pytest.approx(1 / 7)
         table = pandas.read_parquet(bare_checkpoint / "evaluation/predictions.parquet")
@@ -127,13 +132,13 @@ class TestWriteEvaluation:
     ) -> None:
         reasons = {source: "DICOM" for source in picture_split["source"]}
         answers[STOCK_PIPELINE] = Answers(np.full((8, 4), np.nan), reasons)
-        block = write_evaluation(bare_checkpoint, picture_split, answers)["paths"][STOCK_PIPELINE]
+        block = write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}), answers)["paths"][STOCK_PIPELINE]
         assert block["n"] == 0 and len(block["refused"]) == 8 and "accuracy" not in block
 
     def test_without_a_split_record_there_is_no_protocol(
         self, bare_checkpoint: Path, picture_split: Dataset, answers: dict
     ) -> None:
-        metrics = write_evaluation(bare_checkpoint, picture_split, answers)
+        metrics = write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}), answers)
         assert (metrics["protocol"], metrics["split_hash"]) == ("unstated", None)
 
     def test_the_same_answers_give_the_same_bytes(
@@ -141,7 +146,10 @@ class TestWriteEvaluation:
     ) -> None:
         for name in ("a", "b"):
             outputs = Outputs(folder=tmp_path / name)
-            write_evaluation(bare_checkpoint, picture_split, answers, split=picture_split_record, outputs=outputs)
+            write_evaluation(
+                Evaluation(bare_checkpoint, {"test": picture_split}, split=picture_split_record, outputs=outputs),
+                answers,
+            )
         files = sorted(path.name for path in (tmp_path / "a").iterdir())
         assert {"metrics.json", "predictions.parquet"} < set(files)
         assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
@@ -186,7 +194,14 @@ class TestProtocols:
     ) -> tuple[dict, Path]:
         outputs = Outputs(names=bare_checkpoint.parent / "names.json")
         metrics = write_evaluation(
-            bare_checkpoint, picture_split, answers, split=picture_split_record, outputs=outputs, protocols=protocols
+            Evaluation(
+                bare_checkpoint,
+                {"test": picture_split},
+                split=picture_split_record,
+                outputs=outputs,
+                protocols=protocols,
+            ),
+            answers,
         )
         return metrics, bare_checkpoint / "evaluation"
 
@@ -234,7 +249,7 @@ class TestProtocols:
         self, evaluated: tuple[dict, Path], bare_checkpoint: Path, picture_split: Dataset, answers: dict
     ) -> None:
         _, folder = evaluated
-        metrics = write_evaluation(bare_checkpoint, picture_split, answers)
+        metrics = write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}), answers)
         assert not {"protocols", "baselines", "audit"} & set(metrics)
         assert not {"predictions_grouped.parquet", "baselines.parquet", "audit.json"} & {
             path.name for path in folder.iterdir()
@@ -246,7 +261,7 @@ class TestProtocols:
     ) -> None:
         gone = {"split_hash": "none", "n": 0, "n_groups": 0, "removed": 8}
         protocols = replace(protocols, has_twin=np.ones(8, bool), deduplicated=gone, out_of_fold=None)
-        metrics = write_evaluation(bare_checkpoint, picture_split, answers, protocols=protocols)
+        metrics = write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}, protocols=protocols), answers)
         assert metrics["protocols"]["deduplicated"]["paths"][PREDICTOR] == {"n": 0, "refused": []}
         assert metrics["headline"]["protocol"] == "unstated"
 
@@ -259,7 +274,7 @@ def test_the_rules_of_the_side_file_are_measured(
     groups = {"cancer": LABEL_NAMES[:2] + LABEL_NAMES[3:], "normal": ["normal"]}
     _, rules = fit_rules(items, answers[PREDICTOR], LABEL_NAMES, coverage=0.8, class_groups=groups)
     (bare_checkpoint / "ct_xception.json").write_text(json.dumps({"temperature": 2.0, "provenance": {}, **rules}))
-    metrics = write_evaluation(bare_checkpoint, picture_split, answers, protocols=protocols)
+    metrics = write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}, protocols=protocols), answers)
     calibration = metrics["calibration"]
     assert (calibration["temperature"], calibration["n_validation"], calibration["after"]["n"]) == (2.0, 7, 7)
     undone = 0.7**2 / (0.7**2 + 3 * 0.1**2)  # a head that was divided by 2, multiplied again
@@ -293,7 +308,9 @@ class TestPublication:
     ) -> None:
         run = bare_checkpoint.parent
         outputs = Outputs(examples=run)
-        metrics = write_evaluation(bare_checkpoint, picture_split, answers, corpus={"kind": kind}, outputs=outputs)
+        metrics = write_evaluation(
+            Evaluation(bare_checkpoint, {"test": picture_split}, corpus={"kind": kind}, outputs=outputs), answers
+        )
         assert (run / "examples.png").is_file()
         assert (bare_checkpoint / "evaluation/examples.png").is_file() == published
         assert ("examples.png" in metrics["figures"]) == published
@@ -304,7 +321,7 @@ class TestPublication:
         folder = bare_checkpoint / "evaluation"
         folder.mkdir()
         (folder / "examples.png").write_bytes(b"pictures that might be published then")
-        write_evaluation(bare_checkpoint, picture_split, answers)
+        write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}), answers)
         assert not (folder / "examples.png").exists()
 
     def test_curves_are_drawn_from_the_history(
@@ -312,13 +329,17 @@ class TestPublication:
     ) -> None:
         history = tmp_path / "history.jsonl"
         history.write_text('{"epoch": 1, "train_loss": 1.2, "train_accuracy": 0.4}\n')
-        metrics = write_evaluation(bare_checkpoint, picture_split, answers, outputs=Outputs(history=history))
+        metrics = write_evaluation(
+            Evaluation(bare_checkpoint, {"test": picture_split}, outputs=Outputs(history=history)), answers
+        )
         assert metrics["figures"] == ["confusion_matrix.png", "roc.png", "curves.png"]
         (bare_checkpoint / "ct_xception.json").write_text('{"provenance": {"best_epoch": 1}}')
-        assert write_evaluation(bare_checkpoint, picture_split, answers)["best_epoch"] == 1
+        assert write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}), answers)["best_epoch"] == 1
         history.write_text("{torn")
         with pytest.raises(InputError, match="training history cannot be read"):
-            write_evaluation(bare_checkpoint, picture_split, answers, outputs=Outputs(history=history))
+            write_evaluation(
+                Evaluation(bare_checkpoint, {"test": picture_split}, outputs=Outputs(history=history)), answers
+            )
 
 
 @pytest.mark.usefixtures("without_figures")
@@ -326,42 +347,43 @@ class TestRefusals:
     def test_other_classes(self, bare_checkpoint: Path, picture_split: Dataset) -> None:
         other = make_split([picture_split[0]["image"]["bytes"]], [0], ["benign", "malignant"])
         with pytest.raises(InputError, match=r"are not the corpus's \(benign, malignant\)"):
-            check_split(bare_checkpoint, other, None, "test")
+            check_split(Evaluation(bare_checkpoint, {"test": other}))
 
     def test_other_items_than_the_split_names(
         self, bare_checkpoint: Path, picture_split: Dataset, picture_split_record: dict
     ) -> None:
         with pytest.raises(InputError, match="not the items of the test split"):
-            check_split(bare_checkpoint, picture_split.select(range(7)), picture_split_record, "test")
+            check_split(
+                Evaluation(bare_checkpoint, {"test": picture_split.select(range(7))}, split=picture_split_record)
+            )
 
     def test_an_empty_split(self, bare_checkpoint: Path, picture_split: Dataset) -> None:
         with pytest.raises(InputError, match="test split is empty"):
-            check_split(bare_checkpoint, picture_split.select([]), None, "test")
+            check_split(Evaluation(bare_checkpoint, {"test": picture_split.select([])}))
 
     def test_a_folder_that_is_no_checkpoint(self, tmp_path: Path, picture_split: Dataset) -> None:
         with pytest.raises(CheckpointError, match="give a checkpoint folder"):
-            check_split(tmp_path, picture_split, None, "test")
+            check_split(Evaluation(tmp_path, {"test": picture_split}))
 
     def test_answers_of_another_number(self, bare_checkpoint: Path, picture_split: Dataset) -> None:
         padded = {PREDICTOR: Answers(np.full((10, 4), 0.25))}
         with pytest.raises(InputError, match=r"Expected answers \(8, 4\), got \(10, 4\).*without padding"):
-            write_evaluation(bare_checkpoint, picture_split, padded)
+            write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}), padded)
 
     def test_a_row_without_answer_or_reason(self, bare_checkpoint: Path, picture_split: Dataset, answers: dict) -> None:
         silent = {PREDICTOR: Answers(answers[PREDICTOR].probabilities)}
         with pytest.raises(InputError, match=r"neither probabilities nor a reason, for example test/case03\.png"):
-            write_evaluation(bare_checkpoint, picture_split, silent)
+            write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}), silent)
         assert not (bare_checkpoint / "evaluation" / "metrics.json").exists()
 
 
-def test_evaluate_checkpoint_runs_both_paths(
+def test_an_evaluation_runs_both_paths(
     tiny_checkpoint: Path, picture_split: Dataset, picture_split_record: dict, tmp_path: Path
 ) -> None:
     checkpoint = tmp_path / "model"
     shutil.copytree(tiny_checkpoint, checkpoint)
-    metrics = evaluate_checkpoint(
-        checkpoint, picture_split, split=picture_split_record, corpus={"source": "clinic"}, progress=False
-    )
+    stated = {"split": picture_split_record, "corpus": {"source": "clinic"}}
+    metrics = evaluate(Evaluation(checkpoint, {"test": picture_split}, **stated, progress=False))
     assert set(metrics["paths"]) == {PREDICTOR, STOCK_PIPELINE}
     for block in metrics["paths"].values():
         assert block["n"] == 8 and block["refused"] == []
@@ -377,7 +399,9 @@ def test_stock_can_be_left_out(
     stub = "ct_xception.evaluation.measure.predictor_answers"
     monkeypatch.setattr(stub, lambda *_, **__: lambda batch: [sure] * len(batch))
     outputs = Outputs(folder=tmp_path / "elsewhere")
-    metrics = evaluate_checkpoint(bare_checkpoint, picture_split, stock=False, progress=False, outputs=outputs)
+    monkeypatch.setattr(Classifier, "from_pretrained", lambda *_, **__: None)
+    options = {"stock": False, "progress": False, "outputs": outputs}
+    metrics = evaluate(Evaluation(bare_checkpoint, {"test": picture_split}, **options))
     assert list(metrics["paths"]) == [PREDICTOR]
     assert metrics["paths"][PREDICTOR]["accuracy"]["value"] == 0.25
     assert not (bare_checkpoint / "evaluation").exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from datasets import Dataset
 from PIL import Image
 
 from ct_xception.corpus.load import load_corpus
-from ct_xception.evaluation.answers import Answers
+from ct_xception.evaluation.answers import Answers, Share
+from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.explanations import (
     NEAR,
     Checked,
@@ -79,13 +80,15 @@ def test_every_process_looks_at_its_share(
 
     monkeypatch.setattr("ct_xception.evaluation.explanations.examine", told)
     answers = answers_of(list(phantom_test["label"]))
-    whole = check_heat_maps(tiny_checkpoint, phantom_test, answers, 3)
-    parts = [check_heat_maps(tiny_checkpoint, phantom_test, answers, 3, share=(turn, 2)) for turn in (0, 1)]
+    classifier = Classifier.from_pretrained(tiny_checkpoint, gate=False)
+    asked = Evaluation(tiny_checkpoint, {"test": phantom_test}, explained=3, progress=False)
+    whole = check_heat_maps(asked, classifier, answers)
+    parts = [check_heat_maps(asked, classifier, answers, Share(turn, 2)) for turn in (0, 1)]
     assert all(part.pointings and part.evidence for part in parts)
     joined = Checked.join(parts)
     assert sorted(joined.evidence) == sorted(whole.evidence) and len(whole.evidence) == 3
     assert sorted(joined.pointings) == sorted(whole.pointings) == lesion_rows(phantom_test, answers)
-    assert check_heat_maps(tiny_checkpoint, phantom_test, answers, 0).pointings == {}
+    assert check_heat_maps(replace(asked, explained=0), classifier, answers).pointings == {}
 
 
 def test_figures_count_hits_and_keep_an_interval_when_all_hit() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ct_xception.evaluation.summary import evaluation_summary
+from ct_xception.evaluation.figures import evaluation_summary
 
 
 def figure(value: float) -> dict[str, Any]:

@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ct_xception.errors import InputError
-from ct_xception.explain.explain import attribute
-from ct_xception.explain.method import COMPARISON
+from ct_xception.explain.budget import COMPARISON
+from ct_xception.explain.explain import attribute, compute_map
 from ct_xception.explain.methods import METHODS
 from ct_xception.explain.methods.gradcam import class_activation_map
 from ct_xception.explain.network_copies import finer_copy
 from ct_xception.explain.placement import Region, place_in_slice, seen_region
-from ct_xception.explain.scoring import compute_map
 from ct_xception.imaging.body import Box
 from ct_xception.model.modelling import CTXceptionForImageClassification
 from tests.closeness import assert_near

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ct_xception.evaluation.explanations import evidence_figures
+from ct_xception.explain.budget import Cancelled
 from ct_xception.explain.explain import Attribution, Explanation, attribute
 from ct_xception.explain.faithfulness import (
     EFFORTS,
@@ -27,7 +28,6 @@ from ct_xception.explain.faithfulness import (
     settled_curves,
     top_overlap,
 )
-from ct_xception.explain.method import Cancelled
 from ct_xception.explain.network_copies import random_networks
 from ct_xception.explain.summary import explanation_record, explanation_sentences
 from ct_xception.imaging.body import Box

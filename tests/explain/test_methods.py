@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from ct_xception.errors import InputError
-from ct_xception.explain.explain import attribute
-from ct_xception.explain.method import BUDGETS, Budget, Cancelled, Completeness
+from ct_xception.explain.budget import BUDGETS, Budget, Cancelled, Completeness
+from ct_xception.explain.explain import attribute, compute_map
 from ct_xception.explain.methods import METHODS, find_method
 from ct_xception.explain.methods.gradcam import class_activation_map
 from ct_xception.explain.methods.superpixels import superpixels
 from ct_xception.explain.network_copies import private_copy, random_networks
-from ct_xception.explain.scoring import Scorer, compute_map
+from ct_xception.explain.scoring import Scorer
 from ct_xception.imaging.body import Box
 from ct_xception.model.modelling import CTXceptionForImageClassification as Network
 from tests.closeness import assert_near

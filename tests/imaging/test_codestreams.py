@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ct_xception.imaging.codestreams import (
+from ct_xception.imaging.decoders.codestreams import (
     JP2_SIGNATURE,
     SOC_SIZ,
     CodedSize,

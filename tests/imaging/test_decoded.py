@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ct_xception.errors import SliceError
-from ct_xception.imaging import pictures
 from ct_xception.imaging.decoded import decoding_version, keep_decoded
+from ct_xception.imaging.decoders import pictures
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.windows import Window
 

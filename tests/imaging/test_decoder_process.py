@@ -18,6 +18,7 @@ from PIL import Image
 from ct_xception.errors import SliceError
 from ct_xception.imaging import decoder_process, reader
 from ct_xception.imaging.decoder_process import Decoder, pack_slice, unpack_slice
+from ct_xception.imaging.decoders import decode
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 from tests.imaging.builders import ct, disc, encode
@@ -42,11 +43,11 @@ def test_it_reads_what_the_reader_reads(decoder: Decoder, content: bytes, tmp_pa
     path = tmp_path / "a file, é"
     path.write_bytes(content)
     window = Window(40, 400)
-    expected = reader.decode_slice(content, window=window, name="x")
+    expected = decode.decode_slice(content, window=window, name="x")
     for source in (content, path, str(path), io.BytesIO(content)):
         assert same(decoder.read_slice(source, window=window, name="x"), expected)
-        assert decoder.read_place(path) == reader.decode_place(path)
-    assert same(decoder.read_slice(Image.fromarray(disc())), reader.decode_slice(Image.fromarray(disc())))
+        assert decoder.read_place(path) == decode.decode_place(path)
+    assert same(decoder.read_slice(Image.fromarray(disc())), decode.decode_slice(Image.fromarray(disc())))
 
 
 def test_refusals_come_through(decoder: Decoder, tmp_path: Path) -> None:
@@ -96,16 +97,16 @@ def test_a_process_can_be_isolated_as_a_whole() -> None:
         first = reader._decoder
         reader.isolate_decoding()
         assert reader._decoder is first is not None
-        assert same(reader.read_slice(HU), reader.decode_slice(HU))
-        assert reader.read_place(HU) == reader.decode_place(HU)
+        assert same(reader.read_slice(HU), decode.decode_slice(HU))
+        assert reader.read_place(HU) == decode.decode_place(HU)
     finally:
         reader.share_decoding()
     assert reader._decoder is None
 
 
 def test_messages_are_checked() -> None:
-    header, body = pack_slice(reader.decode_slice(HU))
-    assert same(unpack_slice(header, body), reader.decode_slice(HU))
+    header, body = pack_slice(decode.decode_slice(HU))
+    assert same(unpack_slice(header, body), decode.decode_slice(HU))
     with pytest.raises(ValueError, match="kind"):
         unpack_slice(header | {"pixels": {"dtype": "|O", "shape": [1, 1]}}, body)
     with pytest.raises(ValueError):

@@ -24,8 +24,8 @@ from pydicom.uid import (
 )
 
 from ct_xception.errors import SliceError
-from ct_xception.imaging import elements
-from ct_xception.imaging.dicom import read_acquisition, read_header
+from ct_xception.imaging.decoders import elements
+from ct_xception.imaging.decoders.dicom import read_acquisition, read_header
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
@@ -397,7 +397,7 @@ def test_read_header(tmp_path: Path) -> None:
 
 
 def test_only_pixel_tags_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    import ct_xception.imaging.dicom as module
+    import ct_xception.imaging.decoders.dicom as module
 
     seen: list[pydicom.Dataset] = []
     original = module._check_image

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ct_xception.errors import SliceError
-from ct_xception.imaging import nifti
+from ct_xception.imaging.decoders import nifti
 from ct_xception.imaging.reader import read_place, read_slice
 from ct_xception.imaging.source import is_readable_name
 from ct_xception.imaging.windows import Window, apply_window

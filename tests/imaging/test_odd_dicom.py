@@ -15,7 +15,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import JPEGBaseline8Bit
 
 from ct_xception.errors import SliceError
-from ct_xception.imaging.dicom import classify_dicom, read_acquisition, read_header
+from ct_xception.imaging.decoders.dicom import classify_dicom, read_acquisition, read_header
 from ct_xception.imaging.reader import read_place, read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import is_readable_name
@@ -213,6 +213,17 @@ def test_extra_frames_are_asked_about() -> None:
     joined.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
     with pytest.raises(SliceError, match="two pictures in the bytes of one frame"):
         read_slice(dicom_bytes(joined))
+
+
+def test_a_refusal_prints_whatever_the_file_says() -> None:
+    dataset = ct_dataset(noise(64))
+    dataset.PixelData = encapsulate([encode(Image.fromarray(noise(64)), "JPEG")])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    lying = dicom_bytes(dataset).replace(b"1.2.840.10008.1.2.4.50", b"1.2.840.1000\x00.1.2.4.50")
+    with pytest.raises(SliceError) as refusal:
+        read_slice(lying)
+    assert str(refusal.value).isprintable() and "1.2.840.1000\\x00.1.2.4.50" in refusal.value.found
 
 
 @pytest.mark.parametrize(

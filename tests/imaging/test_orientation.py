@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ct_xception.imaging.orientation import turn_of
+from ct_xception.imaging.decoders.orientation import turn_of
 from ct_xception.imaging.reader import read_slice
 from tests.imaging.builders import ct
 

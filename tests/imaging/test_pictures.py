@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from ct_xception.errors import SliceError
-from ct_xception.imaging import pictures
-from ct_xception.imaging import tiff as tiff_walk
+from ct_xception.imaging.decoders import pictures
+from ct_xception.imaging.decoders import tiff as tiff_walk
 from ct_xception.imaging.reader import read_place, read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window

@@ -8,6 +8,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -100,6 +101,14 @@ def test_headers_that_lie_give_a_slice_or_a_refusal(seed: bytes, number: int, pl
     width = 2 if number <= 0xFFFF else 4
     place %= len(seed)
     slice_or_refusal(seed[:place] + number.to_bytes(width, order) + seed[place + width :], frame=0)
+
+
+@pytest.mark.parametrize("damage", [b"\0.2.840", b"1.2\x01840", b"1.2.8\x7f0", b"1\xff\xff\xff\x7f40", b"\x1b[2J840"])
+def test_a_sentence_shows_no_control_character_of_the_file(damage: bytes) -> None:
+    for seed in SEEDS:
+        assert seed[128:132] != b"DICM" or slice_or_refusal(seed.replace(b"1.2.840", damage), frame=0) is None
+        slice_or_refusal(seed.replace(b"MONOCHROME2", damage.ljust(11)), frame=0)
+        slice_or_refusal(seed.replace(b"CS\x02\x00CT", b"CS\x02\x00" + damage[:2]), frame=0)
 
 
 @given(keep=st.floats(0.3, 0.97), seed=st.sampled_from(SEEDS))

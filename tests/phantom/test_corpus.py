@@ -167,7 +167,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path):
 
 
 def test_dicom_holds_the_same_slices_in_hounsfield_units(tmp_path: Path):
-    from ct_xception.imaging.dicom import read_header
+    from ct_xception.imaging.decoders.dicom import read_header
 
     options = {"patients": 4, "slices_per_patient": 2, "size": 48, "seed": 2}
     pictures = generate_phantom(tmp_path / "png", **options)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ct_xception.imaging import pictures
+from ct_xception.imaging.decoders import pictures
 from ct_xception.pipeline.run import main
 from tests.pipeline.test_options import BASE, fresh_accelerator  # noqa: F401  (a fixture)
 

@@ -13,6 +13,7 @@ import pytest
 
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
+from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.measure import write_evaluation
 from ct_xception.evaluation.protocols import OutOfFold, Part, Protocols
 from ct_xception.evaluation.rules import fit_rules
@@ -89,7 +90,9 @@ def evaluate(folder: Path, side: dict[str, Any], n: int = 60) -> dict[str, Any]:
     sources = {"train": ["t"] * 100, "validation": ["v"] * 20, "test": dataset["source"][:]}
     split = {"name": SPLIT_HASH, "protocol": "published", "sources": sources}
     corpus = side["provenance"]["corpus"]
-    return write_evaluation(folder, dataset, answers, split=split, corpus=corpus, protocols=protocols)
+    return write_evaluation(
+        Evaluation(folder, {"test": dataset}, split=split, corpus=corpus, protocols=protocols), answers
+    )
 
 
 @pytest.fixture(scope="module")

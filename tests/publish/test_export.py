@@ -8,7 +8,8 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -23,16 +24,18 @@ from ct_xception.corpus.load import CorpusOptions
 from ct_xception.corpus.split import PSEUDO_PATIENTS
 from ct_xception.errors import CheckpointError, InputError, SliceError
 from ct_xception.files import read_json, sha256_file, write_json
+from ct_xception.formats import onnx_int8
 from ct_xception.formats.onnx import onnx_texts
 from ct_xception.imaging.windows import Window
 from ct_xception.publish import export, export_slices
 from ct_xception.publish.card import render_card
 from ct_xception.publish.export import export_checkpoint, int8_verdict
-from ct_xception.publish.export_slices import find_slices
+from ct_xception.publish.export_slices import ExportSlices, find_slices
 from ct_xception.publish.release import release_checkpoint
 from ct_xception.publish.verify import EXPORT, INT8, INT8_ANSWERS, int8_figures
-from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.classifier import Classifier
+from ct_xception.serving.network import Outputs
+from ct_xception.serving.runtimes import EXPORTED
 from tests.closeness import ROUNDING
 from tests.publish.conftest import Folder, edit_json
 from tests.sealed import copy_checkpoint
@@ -64,7 +67,7 @@ def rewrite(exported_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
             shutil.copy(exported_checkpoint / "onnx/model_int8.onnx", path)
 
         monkeypatch.setattr(export, "write_onnx", write)
-        monkeypatch.setattr(export, "quantise_onnx", quantise)
+        monkeypatch.setattr(onnx_int8, "quantise_onnx", quantise)
 
     return use
 
@@ -72,7 +75,7 @@ def rewrite(exported_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
 class TestFiles:
     @pytest.mark.parametrize("runtime", ["onnx", INT8])
     def test_names_batch_and_metadata(self, exported_checkpoint: Path, runtime: str) -> None:
-        proto = onnx.load(exported_checkpoint / RUNTIMES[runtime][0])
+        proto = onnx.load(exported_checkpoint / EXPORTED[runtime].files[0])
         (given,) = proto.graph.input
         assert given.name == "pixel_values"
         assert [one.name for one in proto.graph.output] == ["logits", "features", "cam"]
@@ -90,7 +93,7 @@ class TestFiles:
 
     def test_they_say_nothing_of_the_machine_that_wrote_them(self, exported_checkpoint: Path) -> None:
         for runtime in ("onnx", INT8):
-            texts = "\n".join(onnx_texts((exported_checkpoint / RUNTIMES[runtime][0]).read_bytes()))
+            texts = "\n".join(onnx_texts((exported_checkpoint / EXPORTED[runtime].files[0]).read_bytes()))
             assert not re.search(r"\.py\b|[/\\]\w", texts)
         assert str(ROOT) not in (exported_checkpoint / "openvino/model.xml").read_text(encoding="utf-8")
 
@@ -115,7 +118,7 @@ class TestFiles:
 
     def test_the_folder_is_sealed_and_can_be_released(self, exported_checkpoint: Path) -> None:
         released = release_checkpoint(exported_checkpoint, "someone/ct")
-        names = {name for runtime, files in RUNTIMES.items() for name in files}
+        names = {name for runtime in EXPORTED.values() for name in runtime.files}
         assert names | {EXPORT, INT8_ANSWERS} <= set(released)
         card = bytes(released["README.md"]).decode()
         assert "## Other runtimes" in card and "| `onnx/model_int8.onnx` | ONNX, int8 | 21." in card
@@ -217,6 +220,18 @@ class TestKeepingOut:
         record = export_checkpoint(copy_of, ["onnx"], corpus=str(tiny_corpus), progress=False)
         assert re.search(r"by up to [\d.e-]+ on 48 slices", record["kept_out"]["onnx"]["reason"])
         assert not (copy_of / "onnx/model.onnx").exists() and (copy_of / "onnx/model_int8.onnx").exists()
+
+    @pytest.mark.parametrize(("scale", "apart"), [(1e-3, 1e-5), (1.0, 1e-2), (1e5, 1e3)])
+    def test_what_is_near_goes_by_the_logits_size(self, scale: float, apart: float) -> None:
+        wanted = Outputs(*(np.full((2, 3), 10 * scale, np.float32) for _ in range(3)))
+        slices = cast(ExportSlices, SimpleNamespace(title="test slices"))
+        for factor, kept in ((1e-3, True), (1.0, False)):
+            measured = export._Measured([0, 1])
+            measured.add("torch", wanted, wanted)
+            measured.add("onnx", Outputs(*(part + np.float32(factor * apart) for part in wanted)), wanted)
+            judged = export._judge("onnx", measured, slices, None)
+            assert ("reason" not in judged) == kept
+            assert judged["difference"]["tolerance"] == pytest.approx(1e-3 * scale)
 
     def test_a_float32_file_that_gives_no_numbers(self, copy_of: Path, tiny_corpus: Path, rewrite) -> None:
         rewrite(lambda proto: _replace_head(proto, lambda weights: np.full_like(weights, np.nan)))

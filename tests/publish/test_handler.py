@@ -178,7 +178,11 @@ class TestPublishing:
 
     def test_what_it_imports_goes_and_nothing_else(self) -> None:
         files = set(handler_files())
-        assert {"ct_xception/__init__.py", "ct_xception/checkpoint.py", "ct_xception/imaging/dicom.py"} <= files
+        assert {
+            "ct_xception/__init__.py",
+            "ct_xception/checkpoint.py",
+            "ct_xception/imaging/decoders/dicom.py",
+        } <= files
         rooms = {name.split("/")[1] for name in files if name.count("/") > 1}
         assert rooms == {"imaging", "model", "serving", "statistics"}
         assert "ct_xception/model/modelling.py" in files  # which is imported inside a function

@@ -41,7 +41,7 @@ def test_a_gate_is_asked_unless_it_is_left_out(checkpoint: Path, sample_slices: 
     add_gate(checkpoint)
     answer = Classifier.from_pretrained(checkpoint)(sample_slices[0])
     assert answer.gate is not None and answer.gate.refused
-    assert list(answer.to_dict())[:3] == ["source", "gate", "label"]
+    assert list(answer.to_dict())[:4] == ["refused", "source", "gate", "label"]
     free = Classifier.from_pretrained(checkpoint, gate=False)(sample_slices[0])
     assert free.gate is None and "gate" not in free.to_dict() and free.probabilities == answer.probabilities
 

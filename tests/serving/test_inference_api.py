@@ -22,7 +22,6 @@ from ct_xception.serving.inference_api import (
     classify,
     decode_file,
     read_json_request,
-    refusal_of,
 )
 
 
@@ -108,7 +107,7 @@ def test_a_refused_slice_is_not_answered(classifier: Classifier, sample_slices: 
     refusing = Classifier(classifier.model, gate=Doorkeeper(GateVerdict("refused", reasons, 2.0)))
     with pytest.raises(NotAnswered, match="^not answered: a colour photograph; no body outline.$") as caught:
         classify(refusing, sample_slices[0], Asked())
-    assert caught.value.reasons == reasons == refusal_of(refusing(sample_slices[0]))
+    assert caught.value.reasons == reasons == refusing(sample_slices[0]).refusal
     doubting = Classifier(classifier.model, gate=Doorkeeper(GateVerdict("doubtful", ("small",), 0.9)))
     assert classify(doubting, sample_slices[0], Asked()) == classify(classifier, sample_slices[0], Asked())
-    assert refusal_of(classifier(sample_slices[0])) == ()
+    assert classifier(sample_slices[0]).refusal == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -17,14 +18,15 @@ from ct_xception.checkpoint_files import Side, write_side
 from ct_xception.cli import main
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.files import read_json, sha256_file, write_json
-from ct_xception.serving.catalogue import RUNTIMES
 from ct_xception.serving.classifier import Classifier, softmax
-from ct_xception.serving.runtimes import Description, OnnxNetwork, OpenVinoNetwork, Outputs, TorchNetwork
+from ct_xception.serving.network import Description, Outputs
+from ct_xception.serving.runtimes import EXPORTED, RUNTIMES, find_runtime
+from ct_xception.serving.runtimes.onnx import OnnxNetwork
+from ct_xception.serving.runtimes.pytorch import TorchNetwork
 from tests.closeness import ROUNDING, assert_near
 from tests.sealed import copy_checkpoint
 
-EXPORTED = ["onnx", "onnx-int8", "openvino"]
-FLOAT32 = ["onnx", "openvino"]
+FLOAT32 = [name for name, runtime in EXPORTED.items() if not runtime.approximate]
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +64,7 @@ class TestOutputs:
     def test_float32_files_give_what_torch_gives(
         self, torch_network: TorchNetwork, exported_checkpoint: Path, runtime: str, count: int
     ) -> None:
-        path = exported_checkpoint / RUNTIMES[runtime][0]
-        network = OpenVinoNetwork(path, 1) if runtime == "openvino" else OnnxNetwork(path, 1)
+        network = EXPORTED[runtime].load(exported_checkpoint / EXPORTED[runtime].files[0], 1)
         values = noise(count, seed=count)
         for ours, theirs in zip(network(values), torch_network(values), strict=True):
             assert ours.shape == theirs.shape and ours.dtype == np.float32
@@ -163,7 +164,7 @@ class TestRefusals:
         with pytest.raises(CheckpointError, match=r"is missing; write it with `ct-xception export`"):
             Classifier.from_pretrained(tiny_checkpoint, runtime)
 
-    @pytest.mark.parametrize(("runtime", "file"), [(name, file) for name in EXPORTED for file in RUNTIMES[name]])
+    @pytest.mark.parametrize(("runtime", "file"), [(name, file) for name in EXPORTED for file in EXPORTED[name].files])
     def test_a_damaged_file(self, copy_of: Path, runtime: str, file: str) -> None:
         data = bytearray((copy_of / file).read_bytes())
         data[len(data) // 2] ^= 1
@@ -209,3 +210,21 @@ class TestRefusals:
             OnnxNetwork(tmp_path / "bad.onnx")
         with pytest.raises(CheckpointError, match="does not say what network it holds .KeyError"):
             Description.read({"label_names": "[]"}, "bare.onnx")
+
+
+class TestRegistry:
+    def test_torch_is_first_and_every_file_of_the_folder_is_offered(self) -> None:
+        assert next(iter(RUNTIMES)) == "torch" and {"onnx", "onnx-int8", "openvino"} <= set(EXPORTED)
+        assert all(find_runtime(name).files and find_runtime(name).title for name in RUNTIMES)
+
+    def test_every_exported_runtime_has_its_writer_and_its_option(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["export", "--help"]) == 0
+        said = capsys.readouterr().out
+        for name, runtime in EXPORTED.items():
+            assert callable(importlib.import_module(f"ct_xception.formats.{name.replace('-', '_')}").write)
+            assert f"--{runtime.flag} " in said and runtime.files[0] in said
+
+    def test_listing_them_loads_none_of_them(self) -> None:
+        heavy = ["torch", "onnx", "onnxruntime", "openvino", "transformers", "numpy"]
+        code = f"import ct_xception.serving.runtimes, sys; print(sorted(set({heavy}) & set(sys.modules)))"
+        assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

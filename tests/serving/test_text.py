@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 
@@ -97,7 +98,9 @@ def test_no_answer_is_called_certain() -> None:
 
 
 def test_the_rules_speak_below_the_bars() -> None:
-    assert list(bars([prediction("a.dcm", 0.6, RULES)]))[3:] == [
+    lines = list(bars([prediction("a.dcm", 0.6, RULES)]))
+    assert lines[1] == "  No answer: between cancer and normal"
+    assert lines[4:] == [
         "  prediction set at 90 % coverage: cancer, normal",
         "  abstains: this checkpoint answers from 65.0 % confidence on",
         "  any cancer: as asked: yes (60.0 % ≥ 50.0 %)",
@@ -112,7 +115,8 @@ def test_rows_that_the_rules_object_to_end_in_a_remark() -> None:
     loose = Decisions(conformal=RULES.conformal)
     answers = [prediction("a.dcm", 0.9, RULES), prediction("b.dcm", 0.6, RULES), prediction("c.dcm", 0.6, loose)]
     rows = list(table(answers, ["a.dcm", "b.dcm", "c.dcm"], LABELS, 80, RULES))
-    assert [row[40:] for row in rows] == ["", "", "abstains", "2 possible"]
+    assert [row[46:] for row in rows] == ["", "", "abstains", "2 possible"]
+    assert rows[2].split() == ["b.dcm", "no", "answer", "cancer", "60.0", "%", "abstains"]
     strict = Decisions(conformal={**RULES.conformal, "threshold": 0.05})
     assert list(table([prediction("d", 0.6, strict)], ["d"], LABELS, 80, strict))[1].endswith("no class fits")
 
@@ -143,10 +147,20 @@ def test_what_the_gate_doubts_is_answered_with_the_doubt_first() -> None:
     assert list(table([prediction("a", 0.9, gate=DOUBTFUL)], ["a"], LABELS, 80, gated=True))[1].endswith("doubtful")
 
 
-def test_json_keeps_the_probabilities_of_a_refused_file_behind_its_verdict() -> None:
-    record = json.loads("\n".join(json_object([prediction("a.dcm", 0.75, gate=REFUSED)], "m")))
-    assert list(record)[:3] == ["source", "gate", "label"] and record["probabilities"]["cancer"] == 0.75
+def test_json_of_a_refused_file_has_its_reasons_and_no_answer() -> None:
+    record = json.loads("\n".join(json_object([prediction("a.dcm", 0.75, RULES, gate=REFUSED)], "m")))
+    assert list(record) == ["refused", "source", "gate", "label", "probabilities", "window", "notes", "model", "notice"]
+    assert record["refused"] == list(REFUSED.reasons) and record["label"] is None and record["probabilities"] == {}
     assert record["gate"] == {"verdict": "refused", "reasons": list(REFUSED.reasons), "score": 2.1}
+
+
+def test_an_overruled_gate_is_said_beside_the_answer() -> None:
+    overruled = prediction("a.dcm", 0.75, gate=replace(REFUSED, overruled=True))
+    record = json.loads("\n".join(json_object([overruled], "m")))
+    assert record["gate_overruled"]["verdict"] == "refused" and record["label"] == "cancer"
+    assert list(bars([overruled]))[1].startswith("  refused by the input gate, and answered all the same, as asked")
+    assert list(table([overruled], ["a.dcm"], LABELS, 80, gated=True))[1].endswith("overruled")
+    assert list(tab_separated([overruled], LABELS, gated=True))[1].split("\t")[1:3] == ["overruled", "cancer"]
 
 
 def test_a_pipe_gets_the_rules_as_columns() -> None:

@@ -12,7 +12,9 @@ import pkgutil
 import re
 
 from ct_xception.errors import InputError
-from ct_xception.explain.method import DEFAULT_METHOD, REGISTERED, Method
+from ct_xception.explain.budget import DEFAULT_METHOD
+from ct_xception.explain.methods.base import REGISTERED, Method
+from ct_xception.text import unknown
 
 for _file in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_file.name}")
@@ -28,7 +30,7 @@ def find_method(name: str) -> Method:
     for method in METHODS.values():
         if _letters(name) in (_letters(method.name), _letters(method.title)):
             return method
-    raise InputError(f"method {name!r} is unknown; choose from {', '.join(METHODS)}.")
+    raise InputError(unknown("method", name, METHODS))
 
 
 def _letters(name: str) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ct_xception.errors import InputError
-from ct_xception.explain.method import Method, register
+from ct_xception.explain.methods.base import Method, register
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.explain.method import Method, register
+from ct_xception.explain.methods.base import Method, register
 
 if TYPE_CHECKING:
     import torch

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.errors import InputError, printable
-from ct_xception.serving.runtimes import needed
+from ct_xception.serving.network import needed
 
 if TYPE_CHECKING:
     import h5py
@@ -109,7 +109,7 @@ class KerasFile:
 def open_keras(path: str | Path) -> Iterator[KerasFile]:
     """Open a .keras archive or a whole model in HDF5, whatever its name. Raises `InputError`, one sentence."""
     path, name = Path(path), printable(path)
-    needed("h5py", name)
+    needed("h5py", name, "keras")
     if path.is_dir():
         raise InputError(f"{name}: is a folder (TensorFlow's SavedModel?); {_REMEDY}, and give that file.")
     try:

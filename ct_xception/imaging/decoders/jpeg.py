@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ct_xception.errors import SliceError
+from ct_xception.imaging.decoders.tiff import exif_orientation
 from ct_xception.imaging.slice import check_pixels
-from ct_xception.imaging.tiff import exif_orientation
 
 SOI, EOI, SOS, DRI, JPEG_LS = 0xD8, 0xD9, 0xDA, 0xDD, 0xF7
 # Start-of-frame markers (table B.1; T.87 adds JPEG-LS's F7); C4, C8 and CC mean other things.

@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from ct_xception.errors import SliceError, printable
-from ct_xception.imaging.animations import walk_gif, walk_webp
-from ct_xception.imaging.codestreams import MAX_J2K_SAMPLES, check_jpeg2000, coded_size
-from ct_xception.imaging.jpeg import check_complete, count_pictures, walk_jpeg
-from ct_xception.imaging.png import walk_png
+from ct_xception.imaging.decoders.animations import walk_gif, walk_webp
+from ct_xception.imaging.decoders.codestreams import MAX_J2K_SAMPLES, check_jpeg2000, coded_size
+from ct_xception.imaging.decoders.jpeg import check_complete, count_pictures, walk_jpeg
+from ct_xception.imaging.decoders.png import walk_png
+from ct_xception.imaging.decoders.tiff import MAX_PAGES, walk_tiff
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.silence import muted_descriptor, silence_libraries
 from ct_xception.imaging.slice import MAX_PIXELS, Slice, blank_rows, check_pixels, choose_frame
 from ct_xception.imaging.source import picture_kind
-from ct_xception.imaging.tiff import MAX_PAGES, walk_tiff
 from ct_xception.imaging.windows import Window, apply_window
 
 if TYPE_CHECKING:

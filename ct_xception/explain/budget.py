@@ -1,4 +1,4 @@
-"""What a way to explain an answer is, and how much work a budget buys.
+"""How much work a map may cost, and what is reported of its sum.
 
 Nothing heavy is imported here, so that a command line or a page can offer the choice at once.
 """
@@ -7,14 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-if TYPE_CHECKING:
-    import torch
-
-    from ct_xception.explain.scoring import Question
-
-DEFAULT_METHOD, DEFAULT_BUDGET = "gradcam", "fast"  # at every door: the same request gets the same map
+DEFAULT_METHOD, DEFAULT_BUDGET = "gradcam", "fast"  # everywhere: the same request gets the same map
 COMPARED = ("gradcam", "integrated_gradients", "occlusion")  # one of each kind: features, gradients, perturbation
 RANDOMISED_BELOW = 0.3  # rank correlation with randomised weights' maps below which a map counts as the network's own
 TOLERANCE = 0.05  # of the change of score: a larger error of a complete method's sum is reported
@@ -72,35 +66,3 @@ class Completeness:
     def converged(self) -> bool:
         """Whether the sum is right within TOLERANCE."""
         return self.relative <= TOLERANCE
-
-
-class Method:
-    """One way to explain an answer: a class in a file of `explain/methods/`, under `@register`.
-
-    `title` is its name in print, `sentence` what it does. `signed`: the map also shows what speaks against the class.
-    `complete`: its values sum to the change of the class's score from the reference to the slice, so that the sum can
-    be checked. `coarse`: with a cell every 16 of the network's pixels, and without a budget. `without_pools`: it asks
-    for a network whose max pooling is written as ReLUs.
-    """
-
-    name: ClassVar[str]
-    title: ClassVar[str]
-    sentence: ClassVar[str]
-    signed: ClassVar[bool] = False
-    complete: ClassVar[bool] = False
-    coarse: ClassVar[bool] = False
-    without_pools: ClassVar[bool] = False
-
-    def compute(self, question: Question) -> torch.Tensor:
-        """The map (h, w), or (1, 3, S, S) to be summed over its channels, in the method's own unit."""
-        raise NotImplementedError
-
-
-REGISTERED: dict[str, Method] = {}
-Kind = TypeVar("Kind", bound=type[Method])
-
-
-def register(kind: Kind) -> Kind:
-    """Offer a method under its name, at every door."""
-    REGISTERED[kind.name] = kind()
-    return kind

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ct_xception.errors import SliceError
-from ct_xception.imaging.codestreams import (
+from ct_xception.imaging.decoders.codestreams import (
     MAX_J2K_SAMPLES,
     check_jpeg2000,
     coded_size,
     run_length_size,
 )
-from ct_xception.imaging.elements import BIG_ENDIAN, REMEDY, Elements
-from ct_xception.imaging.jpeg import JPEG_LS, check_complete, count_pictures, walk_jpeg
-from ct_xception.imaging.pictures import decode_jpeg
+from ct_xception.imaging.decoders.elements import BIG_ENDIAN, REMEDY, Elements
+from ct_xception.imaging.decoders.jpeg import JPEG_LS, check_complete, count_pictures, walk_jpeg
+from ct_xception.imaging.decoders.pictures import decode_jpeg
 from ct_xception.imaging.silence import muted_descriptor
 from ct_xception.imaging.slice import check_pixels
 

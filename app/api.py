@@ -1,4 +1,4 @@
-"""Other doors into the page's process: a Gradio API, MCP tools, and a route that answers as the Hub's API does.
+"""Other ways into the page's process: a Gradio API, MCP tools, and a route that answers as the Hub's API does.
 
     gradio_client.Client("http://127.0.0.1:7860").predict(handle_file("slice.dcm"), api_name="/predict")
     InferenceClient().image_classification("slice.dcm", model="http://127.0.0.1:7860/image-classification")
@@ -25,7 +25,8 @@ from weakref import WeakKeyDictionary
 import anyio.to_thread
 import gradio as gr
 from ct_xception_app.downloads import Origin
-from ct_xception_app.limits import LONGEST_SECONDS
+from ct_xception_app.guard import HEALTH
+from ct_xception_app.limits import LONGEST_SECONDS, STUCK_SECONDS
 from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
 from pydantic import ValidationError
@@ -34,8 +35,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from ct_xception.errors import InputError
+from ct_xception.explain.budget import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD, Cancelled
 from ct_xception.explain.explain import Explanation, explain
-from ct_xception.explain.method import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD, Cancelled
 from ct_xception.explain.methods import METHODS
 from ct_xception.explain.overlay import draw_overlay
 from ct_xception.explain.summary import explanation_record
@@ -43,12 +44,11 @@ from ct_xception.files import dump_json
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import parse_window
 from ct_xception.serving.classifier import Classifier, Prediction
-from ct_xception.serving.inference_api import POSTED, Asked, NotAnswered, classify, read_json_request, refusal_of
+from ct_xception.serving.inference_api import POSTED, Asked, NotAnswered, classify, read_json_request
 from ct_xception.serving.text import answer_record
 from ct_xception.text import RESEARCH_USE
 
 INFERENCE, MCP = "/image-classification", "/gradio_api/mcp/"
-TOLD_OF_A_REFUSAL = ("source", "gate", "window", "notes", "model", "notice")
 NETWORK = "network"  # the concurrency group of the API's functions
 HERE = "http://127.0.0.1:7860"
 WITHOUT_MCP = "No MCP tools: the package mcp is not installed (pip install 'gradio[mcp]')."
@@ -75,13 +75,11 @@ _CLASSIFIERS: WeakKeyDictionary[gr.Blocks, Classifier] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Limits:
-    """What the HTTP route bears: bytes of a body, uploads at a time, answers at a time, requests waiting, patience."""
+    """What the HTTP route bears: bytes of a body, answers at a time, requests waiting, and their patience."""
 
     body_bytes: int = 64 * 2**20
-    uploads: int = 128
     running: int = 1
     waiting: int = 32
-    upload_seconds: float = 30.0
     wait_seconds: float = 60.0
 
 
@@ -94,14 +92,15 @@ def add_api(demo: gr.Blocks, classifier: Classifier) -> None:
     api = Api(classifier)
     for function in (api.predict, api.explain, api.model):
         gr.api(function, concurrency_limit=1, concurrency_id=NETWORK)
-    gr.HTML(how_to(), elem_id="doors")
+    gr.HTML(how_to(), elem_id="api")
     # The page knows its own address only in the browser.
     demo.load(None, js=_TELL_ADDRESS)
 
 
 def routes(demo: gr.Blocks, limits: Limits = Limits()) -> list[BaseRoute]:  # noqa: B008 (frozen)
     """The HTTP routes of a page that `add_api` was called on, to be given to its server."""
-    return [Route(INFERENCE, Inference(_CLASSIFIERS[demo], limits).respond, methods=["GET", "POST"])]
+    inference = Inference(_CLASSIFIERS[demo], limits)
+    return [Route(INFERENCE, inference.respond, methods=["GET", "POST"]), Route(HEALTH, inference.health)]
 
 
 def has_mcp() -> bool:
@@ -166,8 +165,8 @@ class Api:
         """
         slice_ = self._read(file, window, frame)
         prediction = self.classifier(slice_)
-        if reasons := refusal_of(prediction):
-            raise _error(str(NotAnswered(reasons)))
+        if prediction.refusal:
+            raise _error(str(NotAnswered(prediction.refusal)))
         explanation = self._explain(prediction, target, method, budget)
         path = save_pil_to_cache(
             draw_overlay(explanation), cache_dir=get_upload_folder(), name="heat_map", format="png"
@@ -200,12 +199,7 @@ class Api:
             ) from error
 
     def _record(self, prediction: Prediction) -> dict[str, Any]:
-        record = answer_record(prediction, self.name)
-        if reasons := refusal_of(prediction):
-            # Said first, and with no figure that could be taken for an answer.
-            told = {name: record[name] for name in TOLD_OF_A_REFUSAL if name in record}
-            return {"refused": list(reasons), "label": None, "probabilities": {}, **told}
-        return record
+        return answer_record(prediction, self.name)
 
 
 def _error(sentence: str) -> gr.Error:
@@ -266,6 +260,7 @@ class Lane:
         self.room, self.patience = running + waiting, patience
         self.running, self.waiting = running, waiting
         self.inside, self.seconds = 0, 1.0
+        self.since: float | None = None  # when the last answer that runs was begun
         self._turn = asyncio.Semaphore(running)
 
     def check_room(self) -> None:
@@ -285,11 +280,12 @@ class Lane:
         self.inside += 1
         try:
             await self._wait()
-            started = time.monotonic()
+            self.since = started = time.monotonic()
             try:
                 return await anyio.to_thread.run_sync(work)
             finally:
                 self.seconds += 0.2 * (time.monotonic() - started - self.seconds)
+                self.since = None if self.since == started else self.since
                 self._turn.release()
         finally:
             self.inside -= 1
@@ -309,7 +305,6 @@ class Inference:
     def __init__(self, classifier: Classifier, limits: Limits) -> None:
         self.classifier, self.limits = classifier, limits
         self.lane = Lane(limits.running, limits.waiting, limits.wait_seconds)
-        self.uploads = 0
 
     async def respond(self, request: Request) -> Response:
         """GET says what this is; POST answers one slice, or says in one sentence why not (4xx), or not now (503)."""
@@ -325,6 +320,14 @@ class Inference:
             return self._reply({"error": str(end)}, end.status, end.headers)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
+
+    async def health(self, _: Request) -> Response:
+        """Whether answers come: 200, or 503 where one has been running for longer than any should."""
+        lane = self.lane
+        running = 0.0 if lane.since is None else time.monotonic() - lane.since
+        stuck = running > STUCK_SECONDS
+        told = {"status": "stuck" if stuck else "ok", "inside": lane.inside, "running_seconds": round(running, 1)}
+        return JSONResponse(told, 503 if stuck else 200, {"Cache-Control": "no-store"})
 
     def introduction(self) -> dict[str, Any]:
         """What a GET is told."""
@@ -362,17 +365,8 @@ class Inference:
         return classify(self.classifier, body, asked, POSTED)
 
     async def _receive(self, request: Request, body: BinaryIO, limit: int) -> None:
-        """Write the request's body to `body`. Raises Unanswered: 413 too large, 408 too slow, 503 too many."""
-        if self.uploads >= self.limits.uploads:
-            raise Unanswered(503, "too many uploads at a time; try again in 1 s.", {"Retry-After": "1"})
-        self.uploads += 1
-        try:
-            async with asyncio.timeout(self.limits.upload_seconds):
-                refused = await self._spool(request, body, limit)
-        except TimeoutError:
-            raise Unanswered(408, f"{POSTED} did not arrive within {self.limits.upload_seconds:g} s.") from None
-        finally:
-            self.uploads -= 1
+        """Write the request's body to `body`. Raises Unanswered: 413 too large, 503 too many."""
+        refused = await self._spool(request, body, limit)
         if refused is not None:
             raise refused
 
@@ -404,7 +398,7 @@ class Inference:
 
 _TELL_ADDRESS = """() => {
     const address = location.origin + location.pathname.replace(/\\/+$/, "");
-    document.querySelectorAll("#doors .here").forEach((place) => { place.textContent = address; });
+    document.querySelectorAll("#api .here").forEach((place) => { place.textContent = address; });
 }"""
 
 

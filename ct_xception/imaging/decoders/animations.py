@@ -7,8 +7,8 @@ import struct
 from typing import NamedTuple
 
 from ct_xception.errors import SliceError
+from ct_xception.imaging.decoders.tiff import exif_orientation
 from ct_xception.imaging.slice import check_pixels
-from ct_xception.imaging.tiff import exif_orientation
 
 MAX_BLOCKS = 300_000  # of a GIF, of 255 bytes each
 ZEROED = re.compile(rb"\0{128}")  # arithmetic and prefix coding never write so much of nothing

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from ct_xception.errors import InputError, SliceError, printable
-from ct_xception.imaging.dicom_frames import find_frames, read_frame
-from ct_xception.imaging.elements import REMEDY, Elements, walk_elements
-from ct_xception.imaging.orientation import turn_of
+from ct_xception.imaging.decoders.dicom_frames import find_frames, read_frame
+from ct_xception.imaging.decoders.elements import REMEDY, Elements, walk_elements
+from ct_xception.imaging.decoders.orientation import turn_of
+from ct_xception.imaging.decoders.pictures import is_flat, refusing, slice_from_picture, span, whole_range
 from ct_xception.imaging.outline import outline_in_hu
-from ct_xception.imaging.pictures import is_flat, refusing, slice_from_picture, span, whole_range
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.slice import Slice, blank_rows, check_pixels, choose_frame
 from ct_xception.imaging.source import is_dicom, name_of, open_source
@@ -121,7 +121,7 @@ def read_header(source: str | os.PathLike[str] | bytes) -> DicomHeader:
             )
 
 
-def read_acquisition(content: bytes) -> dict[str, str]:
+def read_acquisition(content: bytes | str) -> dict[str, str]:
     """Subgroups that a DICOM file tells: sex, age band, scanner, slice thickness and kernel; absent ones left out.
 
     Ages become bands of ten years, which name nobody. Raises SliceError.

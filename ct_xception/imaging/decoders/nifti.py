@@ -7,22 +7,23 @@ Frames count from the feet to the head. https://nifti.nimh.nih.gov/nifti-1
 from __future__ import annotations
 
 import io
-import os
 import struct
 import tempfile
 import threading
 import zlib
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from ct_xception.errors import SliceError
+from ct_xception.imaging.decoders.pictures import is_flat, refusing, span
+from ct_xception.imaging.decoders.tiff import MAX_PAGES
 from ct_xception.imaging.outline import outline_in_hu
-from ct_xception.imaging.pictures import is_flat, refusing, span
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.slice import Slice, check_pixels, choose_frame
-from ct_xception.imaging.tiff import MAX_PAGES
+from ct_xception.imaging.source import identity_of
 from ct_xception.imaging.windows import WINDOWS, Window, apply_window
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ AIR, MOST_HU = -500, 20_000
 MIDDLE = (0.5, 99.5)
 OBLIQUE = 0.95  # cosine between a stored axis and the patient's own
 REMEDY = "convert it again to .nii or .nii.gz"
-_inflated: tuple[tuple[int, ...], BinaryIO] | None = None
+KEPT = 2  # inflated copies: threads that read in turn stand at the end of one volume and the start of the next
+_inflated: OrderedDict[tuple[int, ...], BinaryIO] = OrderedDict()
 _inflating = threading.Lock()
 
 
@@ -111,14 +113,14 @@ def read_nifti_place(stream: BinaryIO, label: str) -> Place:
 
 
 def _plain(stream: BinaryIO, label: str) -> BinaryIO:
-    """The file itself, or an inflated copy on disk; the last one is kept, since its next slice may be asked for."""
-    global _inflated
+    """The file itself, or an inflated copy on disk; the last ones are kept: their next slices may be asked for."""
     stream.seek(0)
     if stream.read(2) != GZIP:
         return stream
-    key = _identity(stream)
-    if _inflated is not None and _inflated[0] == key and key:
-        return _inflated[1]
+    key = identity_of(stream)
+    if key in _inflated:
+        _inflated.move_to_end(key)
+        return _inflated[key]
     stream.seek(0)
     # Not to be closed here: it stays until another volume takes its place.
     copy = tempfile.TemporaryFile()  # noqa: SIM115
@@ -127,16 +129,11 @@ def _plain(stream: BinaryIO, label: str) -> BinaryIO:
         total += copy.write(inflater.decompress(pending, 2**20))
         if total > MAX_VOLUME:
             raise SliceError(label, f"a volume that inflates to more than {MAX_VOLUME // 2**20} MiB", "split it")
-    _inflated = (key, copy)
+    if key:
+        _inflated[key] = copy
+    while len(_inflated) > KEPT:
+        _inflated.popitem(last=False)  # an unnamed file goes with its last reference
     return copy
-
-
-def _identity(stream: BinaryIO) -> tuple[int, ...]:
-    try:
-        told = os.fstat(stream.fileno())
-    except (OSError, AttributeError, io.UnsupportedOperation):
-        return ()
-    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns
 
 
 def _read_header(content: BinaryIO, label: str) -> _Volume:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from ct_xception.errors import SliceError
+from ct_xception.imaging.decoders.tiff import exif_orientation
 from ct_xception.imaging.slice import check_pixels
-from ct_xception.imaging.tiff import exif_orientation
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import pytest
-from ct_xception_app import doors
+from ct_xception_app import api
 from ct_xception_app.cases import MapChoice, Study, View
 from datasets import Dataset
 from PIL import Image
@@ -35,14 +35,14 @@ def through_the_api(
     classifier: Classifier, path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **wish: str
 ) -> tuple[dict[str, Any], Image.Image]:
     """What the API's function gives for a file that came through Gradio's upload."""
-    monkeypatch.setattr(doors, "_uploaded", lambda _: (path, path.name))
-    monkeypatch.setattr(doors, "get_upload_folder", lambda: str(tmp_path))
-    record, picture = doors.Api(classifier).explain(gr.FileData(path=str(path)), **wish)
+    monkeypatch.setattr(api, "_uploaded", lambda _: (path, path.name))
+    monkeypatch.setattr(api, "get_upload_folder", lambda: str(tmp_path))
+    record, picture = api.Api(classifier).explain(gr.FileData(path=str(path)), **wish)
     return record["explanation"], Image.open(dict(picture)["path"])
 
 
 @pytest.mark.parametrize("method", ["gradcam", "integrated_gradients"])
-def test_every_door_shows_the_same_map(
+def test_every_way_in_shows_the_same_map(
     classifier: Classifier,
     tiny_checkpoint: Path,
     sample_slices: list[Path],
@@ -66,7 +66,7 @@ def test_every_door_shows_the_same_map(
     assert shown is not None and np.array_equal(shown.attribution.map, mine.attribution.map)
 
 
-def test_the_evaluation_s_maps_are_those_of_the_doors(
+def test_the_evaluation_shows_the_same_map(
     classifier: Classifier, sample_slices: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Explanation] = []

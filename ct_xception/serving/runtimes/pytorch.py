@@ -1,0 +1,94 @@
+"""The network as torch runs it: the checkpoint's own weights, on any device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ct_xception.checkpoint import WEIGHTS
+from ct_xception.errors import CheckpointError, InputError
+from ct_xception.serving.network import Outputs
+from ct_xception.serving.runtime import Runtime, register
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ct_xception.model.modelling import CTXceptionForImageClassification
+    from ct_xception.serving.checkpoint import Checkpoint
+
+MOST_BYTES = 2**30  # of a network's file; the largest backbone has 160 MB in float32
+
+
+class TorchNetwork:
+    """The network as torch runs it, on the device where the model lies."""
+
+    runtime = "torch"
+
+    def __init__(self, model: CTXceptionForImageClassification) -> None:
+        import torch
+
+        # Depthwise convolutions run a good deal faster on CPU with channels last.
+        self.model = model.eval().to(memory_format=torch.channels_last)
+        self.label_names = model.label_names
+        self.pretrained_cfg = model.config.pretrained_cfg
+
+    def __call__(self, pixel_values: np.ndarray) -> Outputs:
+        import torch
+
+        with torch.inference_mode():
+            batch = torch.from_numpy(pixel_values).to(self.model.device, self.model.dtype)
+            found = self.model.outputs(batch.contiguous(memory_format=torch.channels_last))
+            return Outputs(*(part.float().cpu().numpy() for part in found))
+
+
+@register
+class Torch(Runtime):
+    name, title, files = "torch", "PyTorch, float32", (WEIGHTS,)
+
+    def open(self, checkpoint: Checkpoint, *, device: str = "cpu", threads: int | None = None) -> TorchNetwork:
+        """`threads` is for the exported files; torch has a setting of its own."""
+        model = load_model(checkpoint)
+        try:
+            model.to(device)  # type: ignore[arg-type]
+        except (RuntimeError, AssertionError) as error:  # torch's, for a name that it does not know or a driver
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"device {device}: cannot be used here ({reason}); use cpu.") from error
+        return TorchNetwork(model)
+
+
+def load_model(checkpoint: Checkpoint) -> CTXceptionForImageClassification:
+    """Load safetensors weights, every one of them: transformers alone would fill missing ones with noise and go on."""
+    import torch
+    from safetensors import SafetensorError
+
+    from ct_xception.checkpoint_files import check_safetensors
+    from ct_xception.model.configuration import restored_config
+    from ct_xception.model.modelling import CTXceptionForImageClassification
+
+    report: dict[str, Any]
+    model: CTXceptionForImageClassification
+    try:
+        check_safetensors(checkpoint.folder / WEIGHTS, MOST_BYTES)
+        # The configuration is what the schema let through, so that no other key of the file acts on anything.
+        model, report = CTXceptionForImageClassification.from_pretrained(  # type: ignore[misc]
+            checkpoint.folder,
+            config=restored_config(checkpoint.config),
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, RuntimeError, ValueError, ImportError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{checkpoint.name}: the network cannot be loaded ({reason}).") from error
+    absent = sorted(report["missing_keys"])
+    if absent:
+        raise CheckpointError(
+            f"{checkpoint.name}: the weights lack {len(absent)} of the network's tensors (the first: {absent[0]}); "
+            "fetch the checkpoint again."
+        )
+    broken = next((key for key, part in model.state_dict().items() if not torch.isfinite(part).all()), None)
+    if broken is not None:
+        raise CheckpointError(
+            f"{checkpoint.name}: its weights hold values that are not finite (in {broken}); fetch the checkpoint again."
+        )
+    return model
