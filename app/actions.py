@@ -105,7 +105,7 @@ class Page:
         paths, before = data[self.inputs.source], data[self.outputs.kept]
         if not paths:
             self.jobs.stop(_session(request))
-            yield self._empty(words.waiting())
+            yield self._empty(words.waiting(self.study.classifier.contract.modality))
             return
         try:
             window = self._window(data)

@@ -126,14 +126,14 @@ class Api:
 
     @_resolved
     def predict(self, file: gr.FileData, window: str = "", frame: int | None = None) -> dict[str, Any]:
-        """Classify one CT slice. For research use only; no answer is a diagnosis.
+        """Classify one slice or X-ray. For research use only; no answer is a diagnosis.
 
         The answer has the class (label), the calibrated probability of every class, what the checkpoint's rules say of
         it, and what was done to the file. Where the slice is not what the model knows, label is null and refused says
         why.
 
         Args:
-            file: a CT slice as PNG, JPEG, TIFF or DICOM
+            file: one slice or X-ray as PNG, JPEG, TIFF or DICOM
             window: lung, mediastinal, bone, or CENTRE/WIDTH in HU such as -600/1500; empty for the
                 model's, else the file's own
             frame: of a file with several, from 0
@@ -150,12 +150,12 @@ class Api:
         window: str = "",
         frame: int | None = None,
     ) -> tuple[dict[str, Any], gr.FileData]:
-        """Show where on a CT slice the evidence for a class lies. For research use only; no answer is a diagnosis.
+        """Show where on a slice or X-ray the evidence lies. For research use only; no answer is a diagnosis.
 
         Gives the answer with the strongest regions, and the slice under its heat map as a PNG.
 
         Args:
-            file: a CT slice as PNG, JPEG, TIFF or DICOM
+            file: one slice or X-ray as PNG, JPEG, TIFF or DICOM
             target: the class to explain; empty for the one answered
             method: how the map is computed
             budget: how much work a method other than gradcam and cam may do
@@ -230,6 +230,7 @@ def describe(classifier: Classifier) -> dict[str, Any]:
         "classes": list(classifier.label_names),
         "input": {
             "files": "one slice: PNG, JPEG, TIFF, BMP or DICOM",
+            "modality": contract.modality,
             "body_crop": contract.body_crop,
             "window": None if contract.window is None else str(contract.window),
         },

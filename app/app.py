@@ -38,12 +38,13 @@ def build_demo(checkpoint: str | Path, *, reviews: FeedbackFolder | None = None)
     classifier = Classifier.from_pretrained(checkpoint)
     study = Study(classifier)
     with gr.Blocks(title="ct-xception", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
-        gr.HTML(words.header(study.origin), elem_id="head")
+        modality = classifier.contract.modality
+        gr.HTML(words.header(study.origin, modality), elem_id="head")
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Answer", elem_id="answer-tab"), gr.Row(elem_id="page"):
                 inputs = build_inputs()
                 with gr.Column(scale=8, min_width=320, elem_id="outputs"):
-                    outputs = build_outputs(classifier.label_names)
+                    outputs = build_outputs(classifier.label_names, modality)
                     reviewing = build_review(classifier.label_names) if reviews is not None else None
             with gr.Tab("About this model", elem_id="about-tab"):
                 gr.Markdown(about.card_text(classifier), latex_delimiters=[], elem_id="about")

@@ -170,7 +170,7 @@ tags:
 
 # Reviews of answers
 
-Each row is one reviewer's word on one answer of a CT slice classifier: `answered`, whether that was `right`, and the
+Each row is one reviewer's word on one answer of a classifier: `answered`, whether that was `right`, and the
 `label` that the reviewer gives (a class, "none of these" or "cannot tell"). `image` is the slice in 8 bits where the
 reviewer agreed to keep it. No file name and no tag of the upload is kept. For research use only.
 

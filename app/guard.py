@@ -178,8 +178,9 @@ class Guard:
     def _taken_in(self, path: str) -> Iterator[Upload]:
         """A place for an upload; where all are taken, the slowest one loses its own."""
         now = asyncio.get_running_loop().time()
-        if len(self.uploads) >= UPLOADS:
-            waiting = [one for one in self.uploads if one.timeout is not None]
+        coming = [one for one in self.uploads if one.timeout is None or not one.timeout.expired()]
+        if len(coming) >= UPLOADS:
+            waiting = [one for one in coming if one.timeout is not None]
             if not waiting:
                 raise Ended(503, "too many uploads at a time; try again in 1 s.", 1)
             slowest = min(waiting, key=lambda one: one.received / (now - one.began + 0.1))

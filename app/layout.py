@@ -12,6 +12,7 @@ from ct_xception_app.limits import KEPT_SECONDS
 
 from ct_xception.explain.budget import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD
 from ct_xception.explain.methods import METHODS
+from ct_xception.imaging.modality import CT
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.windows import WINDOWS
 from ct_xception.serving.pooling import AGGREGATIONS
@@ -22,7 +23,7 @@ AS_STORED, BY_SLIDER = "as stored", "by the sliders"
 SIDE_BY_SIDE, SWIPE = "side by side", "swipe"
 CENTRES, WIDTHS = (-1000, 1000), (1, 4000)  # HU, on the sliders; presets and files may go beyond
 UPLOAD_CLOSED = "Tick the box above to upload"
-UPLOAD_OPEN = "CT slices, or a zipped series"
+UPLOAD_OPEN = "Slices, or a zipped series"
 NO_WINDOW = "for DICOM and 16-bit files"
 
 
@@ -142,14 +143,14 @@ def _thumbnail(path: Path) -> object:
     return read_slice(members[len(members) // 2].source(), name=path.name).to_pil()
 
 
-def build_outputs(label_names: list[str]) -> Outputs:
+def build_outputs(label_names: list[str], modality: str = CT) -> Outputs:
     """The right column: the answer, the pictures, what is known of the map, the file, the downloads."""
     with gr.Row(elem_id="work", equal_height=True):
         status = gr.HTML(words.status("Ready."), elem_id="status")
         stop = gr.Button("Stop", size="sm", interactive=False, scale=0, min_width=80, elem_id="stop")
     which = gr.Radio([], label="Several series were given: which to answer", visible=False, elem_id="which")
     series, together, curve, number, aggregation = _build_series()
-    answer = gr.HTML(words.waiting(), elem_id="answer")
+    answer = gr.HTML(words.waiting(modality), elem_id="answer")
     pair, slice_, heat, swipe = _build_viewer()
     view, target, method, budget, opacity, legend = _build_controls(label_names)
     map_words, measure = _build_evidence()

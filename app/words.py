@@ -12,12 +12,13 @@ from ct_xception_app.limits import KEPT_SECONDS, MAX_FILE
 from ct_xception.explain.explain import Attribution
 from ct_xception.explain.methods import METHODS
 from ct_xception.explain.overlay import opposing_palette, palette
+from ct_xception.imaging.modality import CT, ONE
 from ct_xception.serving.classifier import Prediction
 from ct_xception.serving.gate import DOUBTFUL
 from ct_xception.serving.pooling import AGGREGATIONS, SeriesAnswer
 from ct_xception.serving.series import Series
 from ct_xception.serving.text import describe_abstention, describe_decision
-from ct_xception.text import percent
+from ct_xception.text import a, percent
 
 CONSENT = "No name or date is drawn into these images, and I may use them for research."
 PRIVACY = (
@@ -31,17 +32,17 @@ INK = (
 )
 
 
-def header(origin: Origin) -> str:
+def header(origin: Origin, modality: str = CT) -> str:
     """The page's title, and the model that answers."""
     model = html.escape(origin.name)
-    return f"<h1>ct-xception</h1><p>What Xception sees in a CT slice, and where. <code>{model}</code></p>"
+    return f"<h1>ct-xception</h1><p>What Xception sees in {a(ONE[modality])}, and where. <code>{model}</code></p>"
 
 
-def waiting() -> str:
+def waiting(modality: str = CT) -> str:
     """In place of an answer, before there is anything to answer."""
     return (
-        '<p class="waiting" role="status"><span>Choose an example, or tick the box and drop a CT slice, several, or a '
-        "zipped series.</span></p>"
+        '<p class="waiting" role="status"><span>Choose an example, or tick the box and drop '
+        f"{a(ONE[modality])}, several, or a zipped series.</span></p>"
     )
 
 

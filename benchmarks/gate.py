@@ -111,7 +111,13 @@ def gated(options: argparse.Namespace, splits: Any) -> tuple[Classifier, Seen | 
         return classifier, None, None
     train, validation = (see_items(classifier, splits[name], progress=name) for name in ("train", "validation"))
     if classifier.gate is None:
-        rule, arrays = fit_gate(train, validation, weights_sha256="", body_crop=classifier.contract.body_crop)
+        rule, arrays = fit_gate(
+            train,
+            validation,
+            weights_sha256="",
+            body_crop=classifier.contract.body_crop,
+            modality=classifier.contract.modality,
+        )
         classifier.gate = Gate.read(GateRule.of(rule), arrays)
     return classifier, train, validation
 

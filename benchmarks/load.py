@@ -5,6 +5,8 @@
 The page runs in a process of its own, as `ct-xception demo` starts it. Every request carries another slice, whose
 answer the predictor gave beforehand; an answer counts as right where no other slice's is as near. What the queue turns
 away (503) comes back after the time that it names, as a polite client does. The table goes into benchmarks/RESULTS.md.
+The last two rows are the same clients on the HTTP route while nobody else asks, and while `--attackers` connections of
+each kind send nothing, one byte of a header, or one byte of a body, and come back as soon as they are closed.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -153,6 +156,7 @@ class Verdict:
     other: int
     p50: float
     p95: float
+    p99: float
     throughput: float
 
 
@@ -166,10 +170,54 @@ def judge(exams: Sequence[Exam], outcomes: Sequence[Outcome], seconds: float) ->
         for outcome, row in zip(answered, distances, strict=True)
     )
     times = sorted(outcome.seconds for outcome in answered) or [float("nan")]
-    cuts = statistics.quantiles(times, n=20, method="inclusive") if len(times) > 1 else times * 19
+    cuts = statistics.quantiles(times, n=100, method="inclusive") if len(times) > 1 else times * 99
     full = sum(outcome.status == FULL for outcome in outcomes)
     other = len(outcomes) - len(answered) - full
-    return Verdict(len(answered), right, full, other, cuts[9], cuts[18], len(answered) / seconds)
+    return Verdict(len(answered), right, full, other, cuts[49], cuts[94], cuts[98], len(answered) / seconds)
+
+
+ATTACKS = (b"", b"P", b"POST /image-classification HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999\r\n\r\nx")
+
+
+@contextmanager
+def attacked(url: str, count: int) -> Iterator[None]:
+    """`count` slow connections of each of ATTACKS to a server on this machine, opened again when they are closed."""
+    where = ("127.0.0.1", int(url.rpartition(":")[2]))
+    ended = threading.Event()
+
+    def attack() -> None:
+        held: list[tuple[socket.socket, bytes]] = []
+        while not ended.wait(0.05):
+            held = [(one, first) for one, first in held if not _is_closed(one)]
+            lacking = [first for first in ATTACKS for _ in range(count - sum(f == first for _, f in held))]
+            for first in lacking[:50]:
+                with suppress(OSError):
+                    held.append((socket.create_connection(where, timeout=1), first))
+                    held[-1][0].sendall(first)
+        for one, _ in held:
+            one.close()
+
+    attacker = threading.Thread(target=attack, daemon=True)
+    attacker.start()
+    time.sleep(1)
+    try:
+        yield
+    finally:
+        ended.set()
+        attacker.join(10)
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        closed = connection.recv(4096) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        closed = True
+    if closed:
+        connection.close()
+    return closed
 
 
 @contextmanager
@@ -218,6 +266,7 @@ def main() -> int:
     parser.add_argument("checkpoint", metavar="CHECKPOINT")
     parser.add_argument("--clients", type=int, nargs="+", default=[8, 32, 64])
     parser.add_argument("--each", type=int, default=6, help="slices a client")
+    parser.add_argument("--attackers", type=int, default=128, help="slow connections of each kind; 0 leaves them out")
     options = parser.parse_args()
     classifier = Classifier.from_pretrained(options.checkpoint)
     exams = make_exams(classifier, phantom_slices(), max(options.clients) * options.each)
@@ -230,8 +279,21 @@ def main() -> int:
                 outcomes, seconds = besiege(part, clients, partial(connect, url), names)
                 rows.append((name, clients, judge(part, outcomes, seconds)))
                 print(*rows[-1], flush=True)
+        rows += under_attack(url, exams[: 8 * options.each], names, options.attackers) if options.attackers else []
     store("load", render(rows, classifier.prepare(read_slice(exams[0].file)).values.shape[-1]))
     return 0 if all(verdict.right == verdict.answered and not verdict.other for *_, verdict in rows) else 1
+
+
+def under_attack(
+    url: str, exams: Sequence[Exam], names: Sequence[str], attackers: int
+) -> list[tuple[str, int, Verdict]]:
+    """Four clients of the HTTP route alone, and then among `attackers` slow connections of each kind."""
+    rows = []
+    for door, others in (("HTTP route, quiet", nullcontext()), ("HTTP route, attacked", attacked(url, attackers))):
+        with others:
+            rows.append((door, 4, judge(exams, *besiege(exams, 4, partial(http_client, url), names))))
+        print(*rows[-1], flush=True)
+    return rows
 
 
 def render(rows: Sequence[tuple[str, int, Verdict]], side: int) -> str:
@@ -243,12 +305,12 @@ def render(rows: Sequence[tuple[str, int, Verdict]], side: int) -> str:
     lines = [
         f"`{command}`, {time.strftime('%Y-%m-%d', time.gmtime())}, {machine}",
         "",
-        "| way in | clients | answered | right | queue full (503) | other errors | p50, s | p95, s | answers/s |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| way in | clients | answered | right | queue full (503) | other errors | p50, s | p95, s | p99, s | per s |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, clients, v in rows:
-        figures = f"{v.answered} | {v.right} | {v.full} | {v.other} | {v.p50:.2f} | {v.p95:.2f} | {v.throughput:.1f}"
-        lines.append(f"| {name} | {clients} | {figures} |")
+        seconds = f"{v.p50:.2f} | {v.p95:.2f} | {v.p99:.2f} | {v.throughput:.1f}"
+        lines.append(f"| {name} | {clients} | {v.answered} | {v.right} | {v.full} | {v.other} | {seconds} |")
     return "\n".join(lines)
 
 

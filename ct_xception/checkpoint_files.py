@@ -25,6 +25,7 @@ from ct_xception.files import dump_json, parse_json, sha256_file, write_atomical
 MOST_BYTES = 2 * 2**20  # of config.json or ct_xception.json; a real one has a few thousand
 AGAIN = "fetch the checkpoint again"
 MOST_CLASSES = 1000
+MODALITIES = ("ct", "mr", "xray", "any")
 
 Text = Annotated[str, Field(max_length=2000)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -78,8 +79,9 @@ class WindowRule(Stated):
 
 
 class InputSteps(Stated):
-    """What is done to a slice before the network's own preprocessing."""
+    """What a slice is of, and what is done to it before the network's own preprocessing."""
 
+    modality: Literal[MODALITIES] | None = None  # type: ignore[valid-type]
     body_crop: bool = True
     filters: Annotated[tuple[Literal["median", "clahe"], ...], Field(max_length=8)] = ()
     window: WindowRule | None = None

@@ -24,10 +24,15 @@ def shorten(name: str, width: int) -> str:
 
 
 def describe_window(window: object | None, bit_depth: int, is_hu: bool) -> str:
-    """How a slice's grey levels came about, in a few words: `window -600/1500 HU`, or `8-bit picture, no HU`."""
+    """How a slice's grey levels came about, in a few words: `window -600/1500 HU`, or `8-bit picture`."""
     if window is None:
-        return f"{bit_depth}-bit picture, no HU"
+        return f"{bit_depth}-bit picture"
     return f"window {window} {'HU' if is_hu else 'in stored units'}"
+
+
+def a(noun: str) -> str:
+    """A noun with its article: `a CT slice`, `an MR slice`, `an X-ray`."""
+    return f"{'an' if noun.startswith(('MR ', 'X-')) else 'a'} {noun}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

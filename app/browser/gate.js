@@ -68,7 +68,7 @@ function distance({ mean, components: parts, variances }, { noise, length }, fea
 function colourSigns({ coloured }) {
   if (coloured < COLOURED[0]) return [];
   const weight = coloured >= COLOURED[1] ? REFUSES : DOUBTS;
-  return [{ reason: `${share(coloured)} of its pixels are coloured, and CT is grey`, weight }];
+  return [{ reason: `${share(coloured)} of its pixels are coloured, where all should be grey`, weight }];
 }
 
 function bodySigns(signs, crop, slice) {

@@ -38,6 +38,7 @@ from ct_xception.audit.shortcuts import FAMILIES, Shift, Shortcut, find_shifts, 
 from ct_xception.checkpoint import AUDIT
 from ct_xception.corpus.summary import left_out
 from ct_xception.files import write_atomically, write_json
+from ct_xception.imaging.modality import CT
 
 if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
@@ -98,7 +99,8 @@ def look_over(
     folder = None if cache is None else cache / audit_cache.cache_name(corpus, window, frame)
     found = None if folder is None else audit_cache.load(folder)
     if found is None:
-        survey = survey_corpus(corpus.dataset, window=window, frame=frame, groups_known=known, progress=progress)
+        reading: dict[str, Any] = {"window": window, "frame": frame, "modality": corpus.modality}
+        survey = survey_corpus(corpus.dataset, groups_known=known, progress=progress, **reading)
         found = survey, find_twins(survey, progress=progress)
         if folder is not None and keep:
             audit_cache.store(folder, *found)
@@ -259,7 +261,9 @@ def _windows(survey: Survey, table: WindowTable) -> list[Finding]:
 
 
 def _hidden(survey: Survey) -> list[Finding]:
-    """Windows that hide fat and muscle, or the lungs, in most of the images."""
+    """Windows that hide fat and muscle, or the lungs, in most of the images; only of CT is that known."""
+    if survey.modality != CT:
+        return []
     shown = shown_windows(survey)
     soft, lung = (
         np.array([getattr(window, name) for window in shown], dtype=bool) & survey.readable

@@ -34,7 +34,7 @@ THUMBNAILS = ("aligned", "raw", "detail")
 def cache_name(corpus: Corpus, window: Window | None, frame: int | None) -> str:
     """The folder name of a corpus's cache: 16 hexadecimal digits of what survey and twins follow from."""
     reading = None if window is None else asdict(window)
-    told = [corpus.report["hash"], corpus.report["groups"], reading, frame, code_hash()]
+    told = [corpus.modality, corpus.report["hash"], corpus.report["groups"], reading, frame, code_hash()]
     told += [[split, len(part), "series" in part.column_names] for split, part in corpus.dataset.items()]
     return f"audit-{hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]}"
 

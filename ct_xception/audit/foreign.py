@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.audit.registration import shrink, standardise
+from ct_xception.imaging.modality import CT
 from ct_xception.imaging.shown import ShownWindow
 
 if TYPE_CHECKING:
@@ -65,14 +66,15 @@ def _drawn(survey: Survey) -> list[Oddity]:
     traits = survey.foreign
     pixels = survey.attributes["megapixels"] * 1e6
     coloured, share = traits["coloured_share"] * pixels, traits["coloured_share"]
+    bodiless = (traits["body_found"] == 0) & (survey.modality == CT)
     rules = [
-        ("not_grey", share >= INK_SHARE, share, "are colour pictures, not grey CT"),
+        ("not_grey", share >= INK_SHARE, share, "are colour pictures, not grey ones"),
         ("ink", (coloured >= INK_PIXELS) & (share < INK_SHARE), share, "hold coloured pixels (ink, boxes, logos)"),
         ("boxes", traits["box_score"] > 0, share, "hold a drawn box or frame"),
         ("strokes", traits["stroke_length"] > 0, traits["stroke_length"], "hold a thin pure white or black stroke"),
         ("overlay", traits["letters"] >= LETTERS, traits["letters"], "hold what looks like letters or a watermark"),
         ("frame", traits["frame_share"] >= FRAME, traits["frame_share"], "have a white edge all round"),
-        ("no_body", traits["no_body"] > 0, share, f"show no whole body with air around it ({_why(traits['no_body'])})"),
+        ("no_body", bodiless, share, f"show no whole body with air around it ({_why(traits['no_body'])})"),
     ]
     return [Oddity(kind, _strongest(hit, by), said, _by_class(survey, hit)) for kind, hit, by, said in rules]
 
@@ -212,7 +214,7 @@ def window_table(survey: Survey) -> WindowTable:
     if told:
         kinds = [window if window in told else "8-bit" for window in survey.windows]
     else:
-        kinds = [shown.kind for shown in shown_windows(survey)]
+        kinds = [shown.kind if survey.modality == CT else "8-bit" for shown in shown_windows(survey)]
     readable = np.flatnonzero(survey.readable)
     counts = {name: Counter[str]() for name in survey.label_names}
     for index in readable.tolist():

@@ -25,6 +25,7 @@ from ct_xception.audit.leaks import CHANCE
 from ct_xception.audit.survey import COLUMN_GROUPS, Survey, pictures, survey_corpus
 from ct_xception.corpus.split import PSEUDO_PATIENTS
 from ct_xception.files import read_json, write_json
+from ct_xception.imaging.modality import CT
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -78,30 +79,37 @@ class Overlap:
 
 
 def find_overlaps(
-    corpora: Sequence[SplitCorpus], *, window: Window | None, frame: int | None, cache: Path, progress: bool = True
+    corpora: Sequence[SplitCorpus],
+    *,
+    window: Window | None,
+    frame: int | None,
+    modality: str = CT,
+    cache: Path,
+    progress: bool = True,
 ) -> list[Overlap]:
     """One `Overlap` a corpus, in their order; kept under `cache`, a folder, for a run that goes on.
 
-    Files are read with `window` and `frame`, once, where a corpus brings no survey.
+    Files are read with `window`, `frame` and `modality`, once, where a corpus brings no survey.
     """
-    file = cache / f"overlap-{_key(corpora, window, frame)}.json"
+    file = cache / f"overlap-{_key(corpora, window, frame, modality)}.json"
     try:
         return [Overlap(**one) for one in read_json(file)]
     except (OSError, ValueError, TypeError):
         pass
+    reading: dict[str, Any] = {"window": window, "frame": frame, "modality": modality}
     surveys = [
-        survey_corpus(one.splits, window=window, frame=frame, progress=progress) if one.survey is None else one.survey
-        for one in corpora
+        survey_corpus(one.splits, progress=progress, **reading) if one.survey is None else one.survey for one in corpora
     ]
     found = search_overlaps(corpora, surveys, progress=progress)
     write_json(file, [dataclasses.asdict(one) for one in found])
     return found
 
 
-def _key(corpora: Sequence[SplitCorpus], window: Window | None, frame: int | None) -> str:
+def _key(corpora: Sequence[SplitCorpus], window: Window | None, frame: int | None, modality: str) -> str:
     told = [[one.name, one.corpus["hash"], one.corpus["groups"], one.split["name"]] for one in corpora]
     reading = None if window is None else dataclasses.asdict(window)
-    return hashlib.sha256(json.dumps([told, reading, frame, code_hash()], sort_keys=True).encode()).hexdigest()[:16]
+    text = json.dumps([told, reading, frame, modality, code_hash()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def search_overlaps(

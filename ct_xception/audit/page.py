@@ -104,7 +104,9 @@ class Gallery:
             colours = colour_picture(file if isinstance(file, bytes) else Path(file).read_bytes())
             if colours is not None:
                 return colours
-        return read_slice(slice_source(row), window=self.audit.window, frame=self.audit.frame).pixels
+        audit = self.audit
+        reading = {"window": audit.window, "frame": audit.frame, "modality": audit.corpus.modality}
+        return read_slice(slice_source(row), **reading).pixels  # type: ignore[arg-type]
 
     def pairs(self, finding: Finding) -> list[dict[str, Any]]:
         """Pairs of a finding, spread from the most to the least alike, no picture twice where that can be."""
@@ -173,8 +175,10 @@ def _tiles(audit: Audit) -> list[tuple[str, str, str]]:
         seen = {source for finding in audit.findings for source in _leaking(finding)}
         colour = "critical" if seen else "good"
         tiles.append((f"{len(seen):,} of {test:,}", "test images seen before, or their patient", colour))
-    patients = "patients" if survey.groups_known else "pseudo-patients"
-    tiles.append((f"{len(set(audit.twins.patients)):,}", patients, ""))
+    joined, named = len(set(audit.twins.patients)), len(set(survey.groups))
+    # Patients who share a picture count as one, whatever they are called.
+    same = f" ({named:,} named; those who share a picture count once)" if joined < named else ""
+    tiles.append((f"{joined:,}", f"patients{same}" if survey.groups_known else "pseudo-patients", ""))
     critical, warnings = audit.counts["critical"], audit.counts["warning"]
     tiles.append((f"{critical}", "critical", "critical" if critical else "good"))
     return [*tiles, (f"{warnings}", "warning" if warnings == 1 else "warnings", "warning" if warnings else "good")]

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ct_xception.corpus.cells import digest_of, file_of, frame_of, slice_source
 from ct_xception.corpus.labels import SPLITS
 from ct_xception.errors import SliceError
+from ct_xception.imaging.modality import CT
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import is_dicom, name_of, open_source
@@ -46,7 +47,8 @@ class Survey:
     picture, all box-filtered; `boxes` (N, 4) float32 is the body's box, top, bottom, left and right as shares.
     `byte_hash` is the SHA-256 of the file, `pixel_hash` that of the decoded grey pixels and their shape. The columns
     are those of `corpus.traits`, float64. What could not be read is in `failed` (source: reason) and keeps its place:
-    black thumbnails, empty hashes, NaN columns. `series` names each image's series, empty where nothing does.
+    black thumbnails, empty hashes, NaN columns. `series` names each image's series, empty where nothing does. What is
+    no CT by its `modality` has no body: the whole picture counts as one.
     """
 
     sources: list[str]
@@ -69,6 +71,7 @@ class Survey:
     metadata: dict[str, list[str]]
     failed: dict[str, str]
     series: list[str] = field(default_factory=list)
+    modality: str = CT
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -100,6 +103,7 @@ def survey_corpus(
     *,
     window: Window | None = None,
     frame: int | None = None,
+    modality: str = CT,
     groups_known: bool = False,
     processes: int = 0,
     progress: bool = True,
@@ -111,14 +115,16 @@ def survey_corpus(
     splits = [(name, dataset[name]) for name in SPLITS if name in dataset]
     items = (item for _, split in splits for item in split.select_columns(_columns(split)))
     total = sum(len(split) for _, split in splits)
-    looks = _in_parallel(lambda item: look_at(item, window, frame), items, processes or os.cpu_count() or 1)
+    looks = _in_parallel(lambda item: look_at(item, window, frame, modality), items, processes or os.cpu_count() or 1)
     record = _Record(total)
     for index, look in enumerate(_with_bar(looks, total, progress)):
         record.add(index, look)
-    return record.survey(splits, groups_known)
+    return record.survey(splits, groups_known, modality)
 
 
-def look_at(item: Mapping[str, Any], window: Window | None = None, frame: int | None = None) -> Look:
+def look_at(
+    item: Mapping[str, Any], window: Window | None = None, frame: int | None = None, modality: str = CT
+) -> Look:
     """Read one item (`image` with path or bytes, `source`, perhaps `frame`) and describe it."""
     digest = ""
     try:
@@ -126,27 +132,28 @@ def look_at(item: Mapping[str, Any], window: Window | None = None, frame: int | 
         content = Path(file).read_bytes() if one and isinstance(file, str) else file  # a volume is left on disk
         digest = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) and one else digest_of(item)
         source = content if one else slice_source(item)
-        slice_ = read_slice(source, window=window, frame=frame, name=str(item["source"]))
+        slice_ = read_slice(source, window=window, frame=frame, name=str(item["source"]), modality=modality)
     except OSError as error:
         return Look(reason=f"cannot be read ({error.strerror})")
     except SliceError as error:
         return Look(digest, reason=f"{error.found}; {error.remedy}")
-    return _describe(content, digest, slice_, one)
+    return _describe(content, digest, slice_, one, modality)
 
 
 def _columns(split: Dataset) -> list[str]:
     return [name for name in ("image", "source", "frame") if name in split.column_names]
 
 
-def _describe(content: bytes | str, digest: str, slice_: Slice, one: bool) -> Look:
+def _describe(content: bytes | str, digest: str, slice_: Slice, one: bool, modality: str) -> Look:
     """`one` is whether the file is one slice; a volume is given by its path, and what it holds in colour is dropped."""
     from ct_xception.audit import traits
     from ct_xception.imaging.body import mask_box, outline_of
-    from ct_xception.imaging.outline import REASONS
+    from ct_xception.imaging.outline import REASONS, Outline
     from ct_xception.text import describe_window
 
     pixels = slice_.pixels
-    outline = outline_of(slice_)
+    # Only of CT is it sure that air lies around the patient.
+    outline = outline_of(slice_) if modality == CT else Outline(np.ones(pixels.shape, dtype=bool))
     mask = np.ones(pixels.shape, dtype=bool) if outline.mask is None else outline.mask
     box = mask_box(mask)
     inside = (slice(box.top, box.bottom), slice(box.left, box.right))
@@ -156,12 +163,14 @@ def _describe(content: bytes | str, digest: str, slice_: Slice, one: bool) -> Lo
         "attributes": traits.file_attributes(content, slice_),
         "statistics": traits.grey_statistics(pixels),
         "border": traits.border_statistics(pixels, mask),
-        "foreign": traits.foreign_traits(content, pixels, mask, coloured=coloured)
+        "foreign": traits.foreign_traits(content, pixels, mask, coloured=coloured, ct=modality == CT)
         | {"no_body": float(1 + REASONS.index(outline.reason)) if outline.mask is None else 0.0},
     }
     if not one:
         columns["foreign"]["coloured_share"] = slice_.coloured
     shown = "8-bit" if slice_.window is None else describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)
+    if slice_.window is not None and modality != CT and not slice_.is_hu:
+        shown = "a window of its own"  # without a unit no two are alike, and that says nothing
     height, width = pixels.shape
     return Look(
         byte_hash=digest,
@@ -249,7 +258,7 @@ class _Record:
         for key, text in look.metadata.items():
             self.metadata.setdefault(key, [""] * self.total)[index] = text
 
-    def survey(self, splits: list[tuple[str, Dataset]], groups_known: bool) -> Survey:
+    def survey(self, splits: list[tuple[str, Dataset]], groups_known: bool, modality: str) -> Survey:
         """The whole, with the columns that need no file."""
         sources = [source for _, split in splits for source in split["source"]]
         return Survey(
@@ -270,6 +279,7 @@ class _Record:
             metadata=self.metadata,
             failed={source: reason for source, reason in zip(sources, self.reasons, strict=True) if reason},
             series=[one for _, split in splits if "series" in split.column_names for one in split["series"]],
+            modality=modality,
         )
 
 

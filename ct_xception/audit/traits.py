@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ct_xception.imaging.body import MIN_THRESHOLD, mask_box, otsu_threshold
 from ct_xception.imaging.decoders.nifti import is_nifti
 from ct_xception.imaging.decoders.pictures import FORMATS, coloured_pixels
-from ct_xception.imaging.shown import FAT_LOW, judge_window
+from ct_xception.imaging.shown import FAT_LOW, ShownWindow, judge_window
 from ct_xception.imaging.source import is_dicom, name_of, open_source
 
 if TYPE_CHECKING:
@@ -158,7 +158,9 @@ def _margins(mask: Mask) -> dict[str, float]:
     }
 
 
-def foreign_traits(content: bytes | str, pixels: Pixels, mask: Mask, *, coloured: bool = True) -> dict[str, float]:
+def foreign_traits(
+    content: bytes | str, pixels: Pixels, mask: Mask, *, coloured: bool = True, ct: bool = True
+) -> dict[str, float]:
     """What a plain CT slice does not have: colour, boxes, strokes, letters; and whether it looks like a body at all.
 
     `coloured_share`: pixels whose channels differ; `coloured=False` says that the reader saw none, which saves decoding
@@ -168,11 +170,12 @@ def foreign_traits(content: bytes | str, pixels: Pixels, mask: Mask, *, coloured
     `body_found` 0 or 1; `body_share` of the picture; `cut_share`: of the picture's edge that the body touches. Inside
     the body: the shares of what is dark there (lungs, in a chest), pure black and pure white, and the median grey of
     what is dark and bright, `dark_level` and `bright_level`. `shown_low` and `shown_high`: the window's ends in HU
-    as far as the picture tells them.
+    as far as the picture tells them. Without `ct` nothing is said of windows (0), nor of black strokes, which bone
+    makes in MR.
     """
     colour = _colour(content, pixels.shape) if coloured and isinstance(content, bytes) else None
     edge = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    found, shown = not mask.all(), judge_window(pixels, mask)
+    found, shown = not mask.all(), judge_window(pixels, mask) if ct else ShownWindow(0.0, 0.0)
     flesh = mask & (shown.low <= FAT_LOW)  # where fat is black, its seams are as thin and black as a stroke
     return {
         "coloured_share": float(colour.mean()) if colour is not None else 0.0,

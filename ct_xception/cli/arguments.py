@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ct_xception.errors import InputError, printable
+from ct_xception.imaging.modality import CT, MODALITIES
 
 if TYPE_CHECKING:
     from ct_xception.corpus.load import CorpusOptions
@@ -60,6 +61,8 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         "training, else the file's own)",
     )
     parser.add_argument("--frame", type=int, metavar="N", help="read this slice of a file that holds several, from 0")
+    help_ = "what the images are (default: what the checkpoint says, else ct)"
+    parser.add_argument("--modality", choices=MODALITIES, help=help_)
 
 
 def add_ort(parser: argparse.ArgumentParser) -> None:
@@ -95,8 +98,8 @@ def window_of(arguments: argparse.Namespace) -> Window | None:
     return None if arguments.window is None else parse_window(arguments.window)
 
 
-def corpus_options(arguments: argparse.Namespace, window: Window | None) -> CorpusOptions:
-    """How a corpus is to be read, by the options of `add_corpus`."""
+def corpus_options(arguments: argparse.Namespace, window: Window | None, modality: str | None = None) -> CorpusOptions:
+    """How a corpus is to be read, by the options of `add_corpus`; `modality` is a checkpoint's."""
     from ct_xception.corpus.listing import COLUMNS, CorpusOptions
 
     columns = {f"{name}_column": getattr(arguments, f"{name}_column") for name in COLUMNS}
@@ -110,6 +113,7 @@ def corpus_options(arguments: argparse.Namespace, window: Window | None) -> Corp
         group_pattern=arguments.group_pattern,
         window=window,
         frame=arguments.frame,
+        modality=modality or arguments.modality or CT,
         slices_per_file=arguments.slices_per_file,
         **columns,
     )
@@ -144,14 +148,16 @@ def _told(folder: Path, why: str) -> str:
     return str(folder)
 
 
-def load_classifier(checkpoint: str | None, runtime: str = "torch", *, overrule_gate: bool = False) -> Classifier:
+def load_classifier(
+    checkpoint: str | None, runtime: str = "torch", *, overrule_gate: bool = False, modality: str | None = None
+) -> Classifier:
     """The predictor of a checkpoint, named as for `checkpoint_of`."""
     path = checkpoint_of(checkpoint)
     from ct_xception.serving.classifier import Classifier
 
     if runtime == "torch":  # the others start without transformers, and draw no bars
         hide_loading_bars()
-    return Classifier.from_pretrained(path, runtime, overrule_gate=overrule_gate)
+    return Classifier.from_pretrained(path, runtime, overrule_gate=overrule_gate, modality=modality)
 
 
 def hide_loading_bars() -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
     from ct_xception.audit.audit import Audit
-    from ct_xception.corpus.load import Corpus
+    from ct_xception.corpus.load import Corpus, CorpusOptions
     from ct_xception.evaluation.protocols import Protocols
     from ct_xception.imaging.windows import Window
 
@@ -68,7 +68,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from ct_xception.evaluation.measure import evaluate
     from ct_xception.serving.checkpoint import open_checkpoint, read_provenance
 
-    window, folder = window_of(arguments), open_checkpoint(checkpoint_of(arguments.checkpoint)).folder
+    window, checkpoint = window_of(arguments), open_checkpoint(checkpoint_of(arguments.checkpoint))
+    folder, modality = checkpoint.folder, checkpoint.contract.told(arguments.modality, checkpoint.name).modality
     output = Path(arguments.output)
     if output.exists() and not output.is_dir():
         raise InputError(f"--output: {printable(output)} is a file; name a folder.")
@@ -77,7 +78,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             f"--output: {printable(output)} lies in a checkpoint, whose files are sealed and published; name another "
             "folder (errors.html shows images)."
         )
-    found = _load_split(arguments, window, read_provenance(folder))
+    found = _load_split(arguments, corpus_options(arguments, window, modality), read_provenance(folder))
     evaluation = Evaluation(
         folder,
         found.splits,
@@ -86,6 +87,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         corpus=found.report,
         window=window,
         frame=arguments.frame,
+        modality=modality,
         outputs=Outputs(folder=output, errors=output, names=output / SOURCES),
         protocols=found.protocols,
         survey=None if found.audit is None else found.audit.survey,
@@ -112,13 +114,13 @@ class _Measured(NamedTuple):
     audit: Audit | None = None
 
 
-def _load_split(arguments: argparse.Namespace, window: Window | None, provenance: Mapping[str, Any]) -> _Measured:
+def _load_split(arguments: argparse.Namespace, options: CorpusOptions, provenance: Mapping[str, Any]) -> _Measured:
     """The corpus, split as training split it. Raises InputError where that cannot be had."""
     from ct_xception.corpus.load import load_corpus
     from ct_xception.corpus.split import split_corpus
     from ct_xception.evaluation.protocols import Protocols
 
-    corpus = load_corpus(arguments.corpus, corpus_options(arguments, window))
+    corpus = load_corpus(arguments.corpus, options)
     if arguments.split == "all":
         from datasets import concatenate_datasets
 
@@ -126,7 +128,7 @@ def _load_split(arguments: argparse.Namespace, window: Window | None, provenance
         return _Measured(whole, None, corpus.report, Protocols())
     if "train" not in corpus.dataset and arguments.split in corpus.dataset:
         return _Measured(corpus.dataset, None, corpus.report, Protocols())
-    audit = _audit_for(arguments, corpus, window)
+    audit = _audit_for(arguments, corpus, options.window)
     stated = provenance.get("split", {})
     fractions, seed = stated.get("fractions", (0.7, 0.15, 0.15)), stated.get("seed", arguments.seed)
     patients = None if audit is None else audit.patients

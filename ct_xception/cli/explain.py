@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output is None and not (arguments.json or arguments.evidence):
         raise InputError("nothing to do: name a figure with -o OUT, or ask for --json or --evidence.")
     check_figure(arguments.output or "figure.png", arguments.opacity)
-    classifier = load_classifier(arguments.model, overrule_gate=arguments.no_gate)
+    classifier = load_classifier(arguments.model, overrule_gate=arguments.no_gate, modality=arguments.modality)
     prediction = classifier(arguments.file, window=window, frame=arguments.frame)
     if prediction.refusal:
         why = "; ".join(prediction.refusal)

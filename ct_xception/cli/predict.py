@@ -56,7 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
     window, tally = window_of(arguments), _Tally()
     files = list(_find_files(arguments.inputs, tally))
     if files:
-        classifier = load_classifier(arguments.model, arguments.runtime, overrule_gate=arguments.no_gate)
+        classifier = load_classifier(
+            arguments.model, arguments.runtime, overrule_gate=arguments.no_gate, modality=arguments.modality
+        )
         members = _members_of(files, arguments.frame, tally)
         first = list(itertools.islice(members, 2))
         slices = _read_each(itertools.chain(first, members), classifier, window)

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from ct_xception.corpus.cells import ONLY, frame_of
 from ct_xception.corpus.listing import CorpusOptions, Item, Listing
-from ct_xception.errors import SliceError
+from ct_xception.errors import SliceError, printable
 from ct_xception.imaging.frames import ALL, frames_taken
+from ct_xception.imaging.modality import NAMES, modality_for
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.source import is_dicom, open_source
 from ct_xception.imaging.windows import Window
@@ -30,14 +31,14 @@ if TYPE_CHECKING:
     import datasets
 
 BLOCK = 2**20
-CT_SLICE, NO_IMAGE = "CT slice", "no image"
+SLICE, NO_IMAGE, OTHER_MODALITY = "slice", "no image", "other modality"
 # Computed radiography, CT and MR image storage (PS3.4 annex B.5); those of reports and doses begin otherwise.
 IMAGE_CLASSES = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.1\.1\.[124](\.\d+)*")
 OTHER_KINDS = {
     NO_IMAGE: "DICOM files without an image",
     "localizer": "localizers",
     "secondary capture": "secondary captures",
-    "other modality": "DICOM slices of another modality",
+    OTHER_MODALITY: "DICOM slices of another modality",
 }
 SHOWN = 12  # sentences on unreadable files; a broken disk would fill the screen
 
@@ -48,8 +49,9 @@ Reader: TypeAlias = Callable[[Item], "Path | bytes"]  # where an item's untouche
 class Inspected:
     """What opening an image told: its bytes' hash, a sentence if it cannot be read, and of DICOM whose and what it is.
 
-    `kind` is one of `imaging.dicom.KINDS`, empty for a picture. `mask_problem` is a sentence where its mask cannot be
-    used, `mask_missing` where that is not there. `frames` are the slices to take of a file that holds several.
+    `kind` is one of `imaging.dicom.KINDS`, empty for a picture; `modality` is what the file states. `mask_problem` is a
+    sentence where its mask cannot be used, `mask_missing` where that is not there. `frames` are the slices to take of a
+    file that holds several.
     """
 
     digest: str = ""
@@ -58,6 +60,7 @@ class Inspected:
     patient: str = ""
     study: str = ""
     kind: str = ""
+    modality: str = ""
     series: str = ""
     mask_problem: str = ""
     mask_missing: bool = False
@@ -80,13 +83,14 @@ def _inspect(item: Item, read: Reader, options: CorpusOptions) -> Inspected:
     if isinstance(content, Path) and not os.path.lexists(content):
         return Inspected(missing=True)
     try:
-        one = _identify(content, item.source)
+        one = _identify(content, item.source, options.modality)
         mask_problem, mask_missing = "", item.mask is not None and not os.path.lexists(item.mask)
         one = replace(one, frames=_frames(item, content, options) if one.kind != NO_IMAGE else ())
         if options.decode and one.kind != NO_IMAGE:
             for frame in one.frames or (options.frame,):
                 name = f"{item.source}#{frame}" if one.frames else item.source
-                slice_ = read_slice(content, window=options.window, frame=frame, name=name)
+                reading = {"window": options.window, "frame": frame, "modality": options.modality}
+                slice_ = read_slice(content, name=name, **reading)  # type: ignore[arg-type]
                 if item.mask is not None and not mask_missing and not mask_problem:
                     mask_problem = _mask_problem(name, item.mask, slice_.pixels.shape, frame if one.frames else None)
         return replace(one, mask_problem=mask_problem, mask_missing=mask_missing)
@@ -127,7 +131,7 @@ def _mask_problem(source: str, mask: Path, shape: tuple[int, ...], frame: int | 
     return f"the mask of {source} has {sizes}; give masks of the images' own size"
 
 
-def _identify(content: Path | bytes, name: str) -> Inspected:
+def _identify(content: Path | bytes, name: str, modality: str) -> Inspected:
     """The hash of a file's bytes and, where they are DICOM whatever their name, its patient, study and series."""
     with open_source(content, name) as stream:  # a pipe or a device would never end
         digest = hashlib.sha256()
@@ -142,11 +146,11 @@ def _identify(content: Path | bytes, name: str) -> Inspected:
         header = read_header(content)
     except SliceError:  # whether it can be read is told by decoding it
         return Inspected(digest.hexdigest())
-    kind, sop_class = classify_dicom(header), header.sop_class
+    kind, sop_class = classify_dicom(header, modality), header.sop_class
     if kind == NO_IMAGE and (IMAGE_CLASSES.fullmatch(sop_class) or not (sop_class or _is_directory(name))):
         kind = ""  # an image that lost its pixels is damaged, and is told by decoding it
     one = Inspected(digest.hexdigest(), kind=kind, patient=header.patient_id, study=header.study_uid)
-    return replace(one, series=header.series_uid)
+    return replace(one, series=header.series_uid, modality=header.modality)
 
 
 def _is_directory(name: str) -> bool:
@@ -157,14 +161,25 @@ def _is_directory(name: str) -> bool:
 def leave_out_kinds(
     items: list[Item], inspected: Sequence[Inspected], passed_over: Counter[str]
 ) -> tuple[list[Item], list[Inspected]]:
-    """What is left without DICOM files that hold no image and, beside CT slices, those that are none; all counted."""
+    """What is left without DICOM files that hold no image and, beside slices, those that are none; all counted."""
     kinds = Counter(one.kind for one in inspected)
-    unwanted = {NO_IMAGE} | (set(OTHER_KINDS) if kinds[CT_SLICE] else set())
+    unwanted = {NO_IMAGE} | (set(OTHER_KINDS) if kinds[SLICE] else set())
     kept = [(item, one) for item, one in zip(items, inspected, strict=True) if one.kind not in unwanted]
     for kind in sorted(unwanted):
         if kinds[kind]:
             passed_over[OTHER_KINDS[kind]] += kinds[kind]
     return [item for item, _ in kept], [one for _, one in kept]
+
+
+def modality_problems(inspected: Sequence[Inspected], modality: str) -> list[str]:
+    """A sentence where slices of other modalities alone are there, and not of the one that they would be read as."""
+    stated = Counter(one.modality for one in inspected if one.kind == OTHER_MODALITY)
+    if not stated or any(one.kind == SLICE for one in inspected):
+        return []
+    (most, _), number = stated.most_common(1)[0], stated.total()
+    terms = ", ".join(map(printable, sorted(stated)))
+    found = f"{number} DICOM files state the modality {terms}, and none {NAMES[modality]}"
+    return [f"{found}; say what they are with --modality {modality_for(most)}, or --exclude them"]
 
 
 def part_into_slices(listing: Listing, inspected: Sequence[Inspected]) -> list[Inspected]:

@@ -15,6 +15,7 @@ from ct_xception.corpus.columns import COLUMNS
 from ct_xception.corpus.labels import IGNORED_SPLIT, SPLITS
 from ct_xception.errors import InputError, printable
 from ct_xception.imaging.frames import check_slices_per_file
+from ct_xception.imaging.modality import CT
 from ct_xception.imaging.windows import Window
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ class CorpusOptions:
     of zeros and ones a class. Paths of a table are relative to `image_root` (default: the table's folder), and made
     from its columns by `image_template` ("{id}.png"). `group_pattern` is a regular expression searched in an image's
     relative path; its first group, or all it matches, is the patient. `window` and `frame` are those that the slices
-    will be read with. Without a `frame` a volume is one item a slice; `slices_per_file` is a number of them, or all,
-    and then holds of files of several pages, too. `decode` is whether every image is decoded once, to find the damaged
-    ones now.
+    will be read with, `modality`, one of MODALITIES, is what they are slices of. Without a `frame` a volume is one item
+    a slice; `slices_per_file` is a number of them, or all, and then holds of files of several pages, too. `decode` is
+    whether every image is decoded once, to find the damaged ones now.
     """
 
     class_map: Mapping[str, str] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class CorpusOptions:
     window: Window | None = None
     frame: int | None = None
     slices_per_file: str | None = None
+    modality: str = CT
     decode: bool = True
 
     def __post_init__(self) -> None:

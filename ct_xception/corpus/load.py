@@ -30,6 +30,7 @@ from ct_xception.corpus.inspection import (
     file_problems,
     inspect_all,
     leave_out_kinds,
+    modality_problems,
     part_into_slices,
 )
 from ct_xception.corpus.labels import SPLITS, ClassTable, exact_classes, matched_classes, several_labels
@@ -37,6 +38,7 @@ from ct_xception.corpus.listing import CorpusOptions, Item, Listing, apply_group
 from ct_xception.corpus.sources import find_source
 from ct_xception.corpus.summary import corpus_report, corpus_summary, public_report
 from ct_xception.errors import CorpusError, printable
+from ct_xception.imaging.modality import CT, several
 
 if TYPE_CHECKING:
     import datasets
@@ -46,11 +48,15 @@ __all__ = ["Corpus", "CorpusOptions", "corpus_summary", "load_corpus", "public_r
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A corpus that was checked: its data, its classes in the order of their indices, and a report for corpus.json."""
+    """A corpus that was checked: its data, its classes in the order of their indices, and a report for corpus.json.
+
+    `modality` is what its slices were read as, one of MODALITIES.
+    """
 
     dataset: datasets.DatasetDict
     label_names: list[str]
     report: dict[str, Any]
+    modality: str = CT
 
 
 def load_corpus(source: str | os.PathLike[str], options: CorpusOptions | None = None) -> Corpus:
@@ -64,30 +70,30 @@ def load_corpus(source: str | os.PathLike[str], options: CorpusOptions | None = 
     if options.group_pattern:
         apply_group_pattern(listing, options.group_pattern)
     inspected = inspect_all(listing.items, listing.read, options)
-    emptied, inspected = _leave_out_kinds(listing, inspected)
+    emptied, inspected = _leave_out_kinds(listing, inspected, options.modality)
     inspected = part_into_slices(listing, inspected)
     table = _classes(listing, options)
     problems = [*listing.problems, *emptied, *table.problems, *_class_problems(listing, table, name)]
     if options.mask_column is None and (without := drop_masks_nowhere(listing.items, inspected)) is not None:
         inspected = without
         listing.notes.append("its column of masks names no file that is there, and is left out")
-    problems += file_problems(listing.items, inspected)
+    problems += [*modality_problems(inspected, options.modality), *file_problems(listing.items, inspected)]
     if problems:
         raise CorpusError(list(dict.fromkeys(problems)))
     settle_groups(listing, inspected)
     digests = [one.digest for one in inspected]
     report = corpus_report(name, listing, table, digests, options.decode)
-    return Corpus(_build(listing, table), table.label_names, report)
+    return Corpus(_build(listing, table), table.label_names, report, options.modality)
 
 
-def _leave_out_kinds(listing: Listing, inspected: list[Inspected]) -> tuple[list[str], list[Inspected]]:
+def _leave_out_kinds(listing: Listing, inspected: list[Inspected], modality: str) -> tuple[list[str], list[Inspected]]:
     """Leave out DICOM files that are no slices; a class that would have no other is a problem."""
     before = Counter(item.found for item in listing.items)
     listing.items, kept = leave_out_kinds(listing.items, inspected, listing.passed_over)
     gone = before.keys() - {item.found for item in listing.items}
     return [
-        f"all {before[name]} files of the class {printable(name)!r} are no CT slices but localizers, screen saves or "
-        "other DICOM files; leave it out with --exclude"
+        f"all {before[name]} files of the class {printable(name)!r} are no {several(modality)} but localizers, "
+        "screen saves or other DICOM files; leave it out with --exclude"
         for name in sorted(gone)
     ], kept
 

@@ -38,6 +38,7 @@ from ct_xception.evaluation.subgroups import (
 )
 from ct_xception.files import sha256_file, write_atomically
 from ct_xception.html import image_uri, render_page
+from ct_xception.imaging.modality import CT
 from ct_xception.statistics.intervals import group_indices, proportion_figure
 from ct_xception.statistics.metrics import confusion_matrix
 from ct_xception.text import RESEARCH_USE
@@ -156,7 +157,8 @@ def _survey(given: Evaluation) -> Survey:
 
     # A corpus taken whole is no split, and a survey passes over what is none.
     named = {name if name in SPLITS else "test": part for name, part in given.splits.items()}
-    return survey_corpus(DatasetDict(named), window=given.window, frame=given.frame, progress=given.progress)
+    more: dict[str, Any] = {"modality": given.modality or CT, "progress": given.progress}
+    return survey_corpus(DatasetDict(named), window=given.window, frame=given.frame, **more)
 
 
 def _rows(survey: Survey, sources: Iterable[str]) -> NDArray[np.intp]:

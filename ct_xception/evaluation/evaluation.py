@@ -43,7 +43,8 @@ class Evaluation:
     the `splits` the page of mistakes shows the most alike training images; `survey` is the audit's, made anew where
     there is none. `split` (as `make_splits` gives it) and `corpus` (its report) say what was evaluated; without `split`
     the figures carry no protocol, and no card takes them. `protocols` is what else is known. `explained` is how many
-    items' heat maps are checked; without `stock` transformers' own pipeline is not asked.
+    items' heat maps are checked; without `stock` transformers' own pipeline is not asked. `modality` says what the
+    images are where the checkpoint does not.
     """
 
     checkpoint: Path
@@ -53,6 +54,7 @@ class Evaluation:
     corpus: Mapping[str, Any] | None = None
     window: Window | None = None
     frame: int | None = None
+    modality: str | None = None
     outputs: Outputs = Outputs()
     protocols: Protocols = Protocols()
     survey: Survey | None = None

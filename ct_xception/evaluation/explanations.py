@@ -227,15 +227,21 @@ def pointing_figures(pointings: Sequence[Mapping[str, Any]], groups: Sequence[st
     return {**shares, **means}
 
 
+def _ground(record: Mapping[str, Any], ground: str, what: str) -> float | None:
+    """None where it is not known what of the picture is body, as in what is no CT."""
+    found = record["grounds"].get(ground)
+    return None if found is None else found[what]
+
+
 _SUMMARISED: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
     "deletion_area": lambda record: record["deletion"]["area"],
     "deletion_random_area": lambda record: record["deletion"]["random_area"],
     "insertion_area": lambda record: record["insertion"]["area"],
     "insertion_random_area": lambda record: record["insertion"]["random_area"],
-    "inside_body": lambda record: record["grounds"]["inside_body"]["share"],
-    "inside_body_area": lambda record: record["grounds"]["inside_body"]["area"],
-    "inside_lungs": lambda record: record["grounds"]["inside_lungs"]["share"],
-    "inside_lungs_area": lambda record: record["grounds"]["inside_lungs"]["area"],
+    "inside_body": lambda record: _ground(record, "inside_body", "share"),
+    "inside_body_area": lambda record: _ground(record, "inside_body", "area"),
+    "inside_lungs": lambda record: _ground(record, "inside_lungs", "share"),
+    "inside_lungs_area": lambda record: _ground(record, "inside_lungs", "area"),
     "infidelity": lambda record: record["infidelity"],
     "sensitivity": lambda record: record["sensitivity"],
     "randomised_rank_correlation": lambda record: record["randomisation"]["rank_correlation"],

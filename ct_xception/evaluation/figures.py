@@ -105,6 +105,7 @@ def _draw_answers(items: Items, answers: Answers, metrics: Mapping[str, Any]) ->
 
 def _draw_examples(evaluation: Evaluation, items: Items, answers: Answers, metrics: Mapping[str, Any]) -> Figure | None:
     """A figure of chosen items as the reader shows them; None when none can be read."""
+    from ct_xception.imaging.modality import CT
     from ct_xception.imaging.reader import read_slice
 
     names, examples = metrics["label_names"], []
@@ -112,7 +113,8 @@ def _draw_examples(evaluation: Evaluation, items: Items, answers: Answers, metri
         probabilities = answers.probabilities[row]
         try:
             source = slice_source(evaluation.dataset[row])
-            pixels = read_slice(source, window=evaluation.window, frame=evaluation.frame).pixels
+            modality = evaluation.modality or CT
+            pixels = read_slice(source, window=evaluation.window, frame=evaluation.frame, modality=modality).pixels
         except SliceError:
             continue  # it has gone or changed since it was answered; another example does as well
         predicted = int(probabilities.argmax())

@@ -38,6 +38,7 @@ from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import SliceError
 from ct_xception.evaluation.answers import Item, with_bar
 from ct_xception.files import write_atomically
+from ct_xception.imaging.modality import CT, STATED
 from ct_xception.serving.gate import (
     ACCEPTED,
     ARRAYS,
@@ -154,7 +155,7 @@ def sample(count: int, seed: int = 0) -> NDArray[np.intp]:
 
 
 def fit_gate(
-    train: Seen, validation: Seen, *, weights_sha256: str, body_crop: bool = True
+    train: Seen, validation: Seen, *, weights_sha256: str, body_crop: bool = True, modality: str = CT
 ) -> tuple[dict[str, Any], dict[str, Floats]]:
     """The key `gate` of ct_xception.json, and the arrays of gate.safetensors.
 
@@ -174,7 +175,7 @@ def fit_gate(
     if distance is None or limits is None or not 0 < limits["usual"] < np.inf:
         return {"method": None, "reason": "the network makes the same of every slice"} | rule, {}
     arrays = {name: getattr(distance, name) for name in ARRAYS}
-    signs = fit_signs(train, validation, body_crop=body_crop).to_dict()
+    signs = fit_signs(train, validation, body_crop=body_crop, modality=modality).to_dict()
     told = {"method": METHOD, "noise": distance.noise, "length": distance.length, **limits, "signs": signs}
     return told | rule, arrays
 
@@ -209,21 +210,22 @@ def fit_limits(distances: NDArray[np.float64]) -> dict[str, float]:
     return {"usual": usual, DOUBTFUL: most, REFUSED: refused}
 
 
-def fit_signs(train: Seen, validation: Seen, *, body_crop: bool) -> Signs:
+def fit_signs(train: Seen, validation: Seen, *, body_crop: bool, modality: str = CT) -> Signs:
     """What the signs compare with, from training slices (of lungs, from validation's too).
 
-    Without a body crop nothing is said about bodies.
+    Without a body crop nothing is said about bodies, and of lungs only in CT. DICOM files may state any modality that
+    `modality` stands for, or training files stated.
     """
     bodies = np.array(train.bodies)
     heights, widths = np.array(train.heights, float), np.array(train.widths, float)
     known = Counter(window for window in train.windows if window is not None)
-    modalities = sorted({"CT"} | {modality for modality in train.modalities if modality})
+    modalities = sorted(STATED.get(modality, frozenset()) | {stated for stated in train.modalities if stated})
     always = body_crop and (bodies > 0).mean() >= HAVE_BODY
     lungless = float(np.mean([not found for found in (*train.lungs, *validation.lungs)]))
     return Signs(
         tuple(modalities),
         float(np.quantile(bodies[bodies > 0], LOW)) if always else None,
-        next((weight for share, weight in LUNGLESS if lungless <= share), 0.0),
+        next((weight for share, weight in LUNGLESS if lungless <= share), 0.0) if modality == CT else 0.0,
         (float(np.minimum(heights, widths).min()), float(np.maximum(heights, widths).max())),
         (float((widths / heights).min()), float((widths / heights).max())),
         tuple(window for window, _ in known.most_common(WINDOWS)),

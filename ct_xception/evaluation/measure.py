@@ -59,7 +59,9 @@ def evaluate(evaluation: Evaluation, share: Share = ALONE) -> dict[str, Any]:
     from ct_xception.serving.classifier import Classifier
 
     check_split(evaluation)
-    classifier = Classifier.from_pretrained(evaluation.checkpoint, device=evaluation.device)
+    classifier = Classifier.from_pretrained(
+        evaluation.checkpoint, device=evaluation.device, modality=evaluation.modality
+    )
     answerers = {PREDICTOR: predictor_answers(classifier, window=evaluation.window, frame=evaluation.frame)}
     if evaluation.stock:
         answerers[STOCK_PIPELINE] = stock_answers(evaluation.checkpoint, device=evaluation.device)

@@ -36,6 +36,7 @@ from ct_xception.explain.network_copies import private_copy
 from ct_xception.explain.placement import cell_grid, place_in_slice, seen_region, spread_over_input
 from ct_xception.explain.scoring import Question, Scorer
 from ct_xception.imaging.body import Box
+from ct_xception.imaging.modality import CT
 from ct_xception.imaging.slice import Slice
 from ct_xception.text import unknown
 
@@ -71,7 +72,7 @@ class Explanation:
     """One slice's map, and what it is a map of: the network, what it saw, and the class.
 
     `pixel_values` (3, S, S); `box` is the part of `slice` that they show; `target` the class explained. `cancelled` is
-    asked before each batch and each curve, which raise Cancelled.
+    asked before each batch and each curve, which raise Cancelled. `modality` is one of MODALITIES.
     """
 
     model: Network
@@ -81,6 +82,7 @@ class Explanation:
     target: int
     attribution: Attribution
     cancelled: Callable[[], bool] | None = None
+    modality: str = CT
 
     def look_up(self) -> None:
         """Raise Cancelled where the caller wants no more."""
@@ -138,7 +140,8 @@ def explain(
         progress=progress,
         cancelled=cancelled,
     )
-    return Explanation(model, slice_, prepared.pixel_values, box, number, attribution)
+    modality = classifier.contract.modality
+    return Explanation(model, slice_, prepared.pixel_values, box, number, attribution, modality=modality)
 
 
 def attribute(

@@ -22,12 +22,13 @@ import torch
 
 from ct_xception.explain.budget import COMPARED, RANDOMISED_BELOW, Progress
 from ct_xception.explain.explain import Attribution, Explanation
-from ct_xception.explain.location import find_grounds, ground_shares, ground_warning, seen_mask
+from ct_xception.explain.location import find_frame, find_grounds, ground_shares, ground_warning, seen_mask
 from ct_xception.explain.methods import METHODS
 from ct_xception.explain.network_copies import random_networks
 from ct_xception.explain.placement import seen_region
 from ct_xception.explain.regions import strongest_regions
 from ct_xception.explain.scoring import air, blurred
+from ct_xception.imaging.modality import CT
 
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification as Network
@@ -121,7 +122,8 @@ def warnings_of(found: Mapping[str, Any]) -> list[str]:
 def describe_grounds(explanation: Explanation) -> dict[str, Any]:
     shape = explanation.slice.pixels.shape
     seen = seen_mask(seen_region(explanation.model.config.pretrained_cfg, explanation.box), explanation.box, shape)
-    grounds = find_grounds(explanation.slice.pixels, explanation.slice.body)
+    slice_, ct = explanation.slice, explanation.modality == CT
+    grounds = find_grounds(slice_.pixels, slice_.body) if ct else find_frame(slice_.pixels)
     shares = ground_shares(explanation.attribution.map, grounds, seen)
     record: dict[str, Any] = {name: {"share": item.share, "area": item.area} for name, item in shares.items()}
     return {**record, "warning": ground_warning(shares)}

@@ -55,6 +55,13 @@ def find_grounds(pixels: np.ndarray, found: np.ndarray | None = None) -> dict[st
     return {"lungs": lungs, "body": body & ~lungs, "table": table, "border": border, "ink": ink, "outside": outside}
 
 
+def find_frame(pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """Masks (H, W) bool of FOREIGN in a picture of which nothing else is known: ink, and the border round the rest."""
+    nowhere = np.zeros(pixels.shape, dtype=bool)
+    ink = find_ink(pixels, ~nowhere)
+    return {"table": nowhere, "border": _edge(pixels.shape) & ~ink, "ink": ink, "outside": nowhere}
+
+
 def find_ink(pixels: np.ndarray, body: np.ndarray) -> np.ndarray:
     """Drawn lines and letters: (H, W) bool.
 
@@ -122,7 +129,8 @@ def _edge(shape: tuple[int, ...]) -> np.ndarray:
 def ground_shares(heat: np.ndarray, grounds: dict[str, np.ndarray], seen: np.ndarray) -> dict[str, Share]:
     """The share of the positive part of a map (H, W) on each ground; `seen` (H, W) bool is what the network was shown.
 
-    The first two entries are `inside_body` (lungs included) and `inside_lungs`; then FOREIGN.
+    Where the grounds hold body and lungs, the first two entries are `inside_body` (lungs included) and `inside_lungs`;
+    then FOREIGN.
     """
     positive = np.clip(heat, 0, None)
     total, area = float(positive.sum()) or 1.0, int(seen.sum()) or 1
@@ -130,7 +138,9 @@ def ground_shares(heat: np.ndarray, grounds: dict[str, np.ndarray], seen: np.nda
     def share(mask: np.ndarray) -> Share:
         return Share(float(positive[mask].sum()) / total, int((mask & seen).sum()) / area)
 
-    shares = {"inside_body": share(grounds["lungs"] | grounds["body"]), "inside_lungs": share(grounds["lungs"])}
+    shares = {}
+    if "lungs" in grounds:
+        shares = {"inside_body": share(grounds["lungs"] | grounds["body"]), "inside_lungs": share(grounds["lungs"])}
     return shares | {name: share(grounds[name]) for name in FOREIGN}
 
 

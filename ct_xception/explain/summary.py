@@ -43,15 +43,22 @@ def explanation_sentences(explanation: Explanation, found: Mapping[str, Any] | N
     record = explanation_record(explanation, found)
     if record["strength"] == 0:
         return [f"Nothing in this slice speaks for {record['target']} ({METHODS[record['method']].title})."]
-    grounds = record["grounds"]
-    body, lungs = grounds["inside_body"], grounds["inside_lungs"]
     sentences = [
         *record["warnings"],
-        f"{_share(body['share'])} of the evidence lies in the body, which fills {_share(body['area'])} of what the "
-        f"network saw; {_share(lungs['share'])} in the lungs, which fill {_share(lungs['area'])}.",
+        *_body_sentence(record["grounds"]),
         *_region_sentence(record["regions"]),
     ]
     return sentences if found is None else [*sentences, *_evidence_sentences(found)]
+
+
+def _body_sentence(grounds: Mapping[str, Any]) -> list[str]:
+    if "inside_lungs" not in grounds:
+        return []
+    body, lungs = grounds["inside_body"], grounds["inside_lungs"]
+    return [
+        f"{_share(body['share'])} of the evidence lies in the body, which fills {_share(body['area'])} of what the "
+        f"network saw; {_share(lungs['share'])} in the lungs, which fill {_share(lungs['area'])}."
+    ]
 
 
 def _region_sentence(regions: list[dict[str, Any]]) -> list[str]:

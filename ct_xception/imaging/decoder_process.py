@@ -26,6 +26,7 @@ import numpy as np
 from ct_xception.errors import SliceError
 from ct_xception.files import dump_json
 from ct_xception.imaging.decoders.decode import decode_place, decode_slice
+from ct_xception.imaging.modality import CT
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.slice import MAX_PIXELS, Slice
 from ct_xception.imaging.source import Source, name_of, open_source
@@ -55,12 +56,19 @@ class Decoder:
             self._idle.put(_Child(*self._limits))
 
     def read_slice(
-        self, source: Source, *, window: Window | None = None, frame: int | None = None, name: str | None = None
+        self,
+        source: Source,
+        *,
+        window: Window | None = None,
+        frame: int | None = None,
+        name: str | None = None,
+        modality: str = CT,
     ) -> Slice:
         """A slice of a path, bytes or an open binary file; a Pillow picture is decoded already and read here."""
         if not isinstance(source, (str, bytes, bytearray, os.PathLike)) and not hasattr(source, "read"):
-            return decode_slice(source, window=window, frame=frame, name=name)
-        asked = {"do": "slice", "window": None if window is None else [window.centre, window.width], "frame": frame}
+            return decode_slice(source, window=window, frame=frame, name=name, modality=modality)
+        stated = None if window is None else [window.centre, window.width]
+        asked = {"do": "slice", "window": stated, "frame": frame, "modality": modality}
         header, body = self._ask(source, asked, name)
         return unpack_slice(header, body)
 
@@ -254,7 +262,8 @@ def _answer(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]
         if header["do"] == "place":
             return asdict(decode_place(source, name=header["label"])), b""
         window = None if header["window"] is None else Window(*header["window"])
-        return pack_slice(decode_slice(source, window=window, frame=header["frame"], name=header["label"]))
+        told = {key: header[key] for key in ("frame", "modality")}
+        return pack_slice(decode_slice(source, window=window, name=header["label"], **told))
     except SliceError as error:
         return {"refused": [error.file, error.found, error.remedy]}, b""
     except MemoryError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ct_xception.imaging.decoders.decode import decode_place, decode_slice
+from ct_xception.imaging.modality import CT
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import FrameOf, Source, name_of
 from ct_xception.imaging.windows import Window
@@ -46,18 +47,20 @@ def read_slice(
     window: Window | None = None,
     frame: int | None = None,
     name: str | None = None,
+    modality: str = CT,
 ) -> Slice:
     """Read one slice from a path, bytes, an open binary file or a Pillow picture.
 
     `window` overrides the file's own; an 8-bit picture holds no HU and ignores it, with a note. `frame`, from 0,
     chooses a frame, a page or an axial slice of a volume, and must be given where there are several; a `FrameOf` has
-    its own. `name` stands for the source in messages. Raises SliceError, naming what was found and what to do, for
-    every input that cannot be read right.
+    its own. `name` stands for the source in messages. `modality`, one of MODALITIES, is what the file is taken for: of
+    MR and X-rays nothing is said of HU, and what has no window is shown between percentiles of its values. Raises
+    SliceError, naming what was found and what to do, for every input that cannot be read right.
     """
     if isinstance(source, FrameOf):
         name, frame, source = name or name_of(source), source.frame, source.file
     reading = decode_slice if _decoder is None else _decoder.read_slice
-    return reading(source, window=window, frame=frame, name=name)
+    return reading(source, window=window, frame=frame, name=name, modality=modality)
 
 
 def read_place(source: Source, *, name: str | None = None) -> Place:

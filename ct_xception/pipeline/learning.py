@@ -111,7 +111,13 @@ def fit_gate(context: Context, folder: Path) -> None:
     train, validation = (_see(context, classifier, name) for name in ("train", "validation"))
     if context.accelerator.is_main_process:
         weights = side["provenance"]["weights_sha256"]
-        rule, arrays = gate_fit.fit_gate(train, validation, body_crop=context.config.body_crop, weights_sha256=weights)
+        rule, arrays = gate_fit.fit_gate(
+            train,
+            validation,
+            body_crop=context.config.reading.body_crop,
+            modality=context.config.modality,
+            weights_sha256=weights,
+        )
         gate_fit.write_gate(folder, rule, arrays)
     context.accelerator.wait_for_everyone()
 

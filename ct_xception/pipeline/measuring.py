@@ -33,6 +33,7 @@ def measure_test(context: Context) -> dict[str, Any]:
         corpus=context.corpus,
         window=config.reading.window,
         frame=config.frame,
+        modality=config.modality,
         outputs=outputs,
         protocols=_protocols(context) if is_main else Protocols(),
         survey=None if audit is None else audit.survey,

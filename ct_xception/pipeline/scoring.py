@@ -21,7 +21,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from ct_xception.command_line import BAD_INPUT, DONE, SOME_REFUSED, Parser, run_
 from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.files import atomic_path, dump_json, read_json, sha256_file, write_json
+from ct_xception.imaging.modality import MODALITIES
 from ct_xception.imaging.source import FrameOf
 from ct_xception.text import RESEARCH_USE
 from ct_xception.training.distributed import join_processes
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from ct_xception.serving.classifier import Classifier, Prediction
 
 PLAN, KEY = "plan.json", b"ct_xception.scoring"
-OPTIONS = ("window", "frame", "batch_size", "shard_size")
+OPTIONS = ("window", "frame", "modality", "batch_size", "shard_size")
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +140,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frame", type=int, metavar="N", help="read this slice of files that hold several, from 0")
     help_ = "slices taken of a file that holds several, evenly spaced: a number, or all (default: all of volumes)"
     parser.add_argument("--slices_per_file", metavar="N|all", help=help_)
+    parser.add_argument("--modality", choices=MODALITIES, help="what the images are, where the checkpoint does not say")
     parser.add_argument("--batch_size", type=int, default=16, metavar="N", help="slices at a time (default: 16)")
     parser.add_argument("--shard_size", type=int, default=512, metavar="N", help="rows lost by a kill (default: 512)")
 
@@ -207,8 +209,8 @@ def _prepare(options: argparse.Namespace, device: str) -> tuple[Scoring, Classif
     if options.window is not None:
         parse_window(options.window)
     logging.disable_progress_bar()
-    classifier = Classifier.from_pretrained(options.model, device=device)
-    work = _list_folder(options) if options.folder else _list_corpus(options)
+    classifier = Classifier.from_pretrained(options.model, device=device, modality=options.modality)
+    work = _list_folder(options) if options.folder else _list_corpus(options, classifier.contract.modality)
     decisive = {name: getattr(options, name) for name in OPTIONS}
     return Scoring(work, _identity(classifier), output, decisive), classifier
 
@@ -254,14 +256,14 @@ def _status(path: Path) -> os.stat_result:
     return path.stat() if path.exists() else path.lstat()
 
 
-def _list_corpus(options: argparse.Namespace) -> Work:
+def _list_corpus(options: argparse.Namespace, modality: str) -> Work:
     """Every split of a corpus, one after the other, with its labels and groups."""
     from datasets import concatenate_datasets
 
     from ct_xception.corpus.load import load_corpus
     from ct_xception.corpus.summary import left_out
 
-    corpus = load_corpus(options.corpus, _reading_of(options))
+    corpus = load_corpus(options.corpus, replace(_reading_of(options), modality=modality))
     dataset = concatenate_datasets(list(corpus.dataset.values()))
     names = dataset.features["label"].names
     columns = {

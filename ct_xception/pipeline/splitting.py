@@ -102,6 +102,7 @@ def look_across(context: Context) -> Context:
     if context.audit is None or not context.old:
         return context
     reading: dict[str, Any] = {"window": context.config.reading.window, "frame": context.config.frame}
+    reading["modality"] = context.config.modality
     overlaps = find_overlaps(context.corpora, cache=context.run / "cache", **reading)
     findings = overlap_findings(overlaps)
     audit = context.audit.with_findings(findings)

@@ -20,6 +20,7 @@ from ct_xception import __version__
 from ct_xception.checkpoint import GATE, ONNX_INT8, WEIGHTS
 from ct_xception.errors import InputError, printable
 from ct_xception.files import dump_json, read_json, sha256_file
+from ct_xception.imaging.modality import ONE
 from ct_xception.imaging.preprocessing import Preprocessing
 from ct_xception.publish.clearance import Content
 from ct_xception.publish.space import package_folder
@@ -27,7 +28,7 @@ from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint
 from ct_xception.serving.decisions import Decisions
 from ct_xception.serving.runtimes import EXPORTED
 from ct_xception.serving.runtimes.onnx import OnnxNetwork
-from ct_xception.text import RESEARCH_USE
+from ct_xception.text import RESEARCH_USE, a
 
 RECORD = "checkpoint.json"
 FILTERS = ("median",)  # those that the page can do, too
@@ -60,7 +61,7 @@ colorTo: green
 sdk: static
 app_file: index.html
 license: apache-2.0
-short_description: A CT slice classified in the browser; none leaves it
+short_description: A slice classified in the browser; none leaves it
 models:
 - {model}
 tags:
@@ -77,7 +78,7 @@ custom_headers:
 
 # ct-xception in the browser
 
-Drop a CT slice (8-bit PNG or JPEG): the network runs in this browser and shows the probability of each class, and its
+Drop a slice (8-bit PNG or JPEG): the network runs in this browser and shows the probability of each class, and its
 class activation map over the slice. No image leaves the visitor's machine.
 
 {notice}
@@ -154,7 +155,7 @@ def site_files(
     files |= {path.name: path for path in sorted(_page().glob("*")) if path.suffix in (".js", ".css")}
     record = {"name": name or _name(checkpoint), **_record(checkpoint, runtime, found)}
     files[RECORD] = (dump_json(record) + "\n").encode()
-    return files | {"index.html": _index(record, found, examples, storage).encode()}
+    return files | {"index.html": _index(record, found, examples, storage, checkpoint.contract.modality).encode()}
 
 
 def _opened(source: str | Path) -> tuple[Checkpoint, str]:
@@ -328,7 +329,9 @@ def _gate(checkpoint: Checkpoint) -> dict[str, Any] | None:
 # What the visitor is told
 
 
-def _index(record: Mapping[str, Any], ort: _Runtime, examples: list[Path], storage: Sequence[str]) -> str:
+def _index(
+    record: Mapping[str, Any], ort: _Runtime, examples: list[Path], storage: Sequence[str], modality: str
+) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -337,6 +340,7 @@ def _index(record: Mapping[str, Any], ort: _Runtime, examples: list[Path], stora
     return template.render(
         policy=ort.policy(storage),
         model=record["name"],
+        one_of=a(ONE[modality]),
         notice=RESEARCH_USE,
         reach=own if ort.is_local else f"{own} and those of onnxruntime-web on {ORT_CDN.split('/')[2]}",
         examples=[{"file": f"examples/{path.name}", "title": _title(path)} for path in examples],

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.checkpoint import CARD, METRICS, evaluated
 from ct_xception.errors import InputError
 from ct_xception.files import write_atomically
+from ct_xception.imaging.modality import ONE
 from ct_xception.model.configuration import HUB_WEIGHTS
 from ct_xception.publish.endpoint import HANDLER
 from ct_xception.publish.markdown import code, fill_template, packaged_template, plain
-from ct_xception.publish.sections import card_values, corpus_name
+from ct_xception.publish.sections import card_values, corpus_name, modality_of
 from ct_xception.publish.verify import Evidence, read_evidence
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ INDEXED = {
     "macro_precision": ("Macro precision", "precision"),
     "macro_auroc": ("Macro AUROC", "roc_auc"),
 }
+_TAGS = {"ct": ("ct",), "mr": ("mri",), "xray": ("x-ray",), "any": ()}  # of the Hub's search
 _PATHS = {"predictor": "ct-xception predictor", "stock_pipeline": "stock pipeline()"}
 PLACEHOLDER_REPO = "USER/REPO"
 LICENSE = "apache-2.0"
@@ -175,7 +177,7 @@ def card_data(evidence: Evidence, *, repo_id: str, license: str) -> ModelCardDat
         pipeline_tag="image-classification",
         library_name="transformers",
         license=license,
-        tags=["ct", "medical-imaging", "xception", "timm", "ct-xception", "research-only"],
+        tags=[*_TAGS[modality_of(evidence)], "medical-imaging", "xception", "timm", "ct-xception", "research-only"],
         base_model=_base_model(evidence),
         datasets=_hub_dataset(evidence),
         metrics=sorted({metric for _, metric in INDEXED.values()}),
@@ -205,7 +207,7 @@ def eval_results(evidence: Evidence) -> list[EvalResult]:
     return [
         EvalResult(
             task_type="image-classification",
-            task_name="CT slice classification",
+            task_name=f"{ONE[modality_of(evidence)]} classification",
             metric_type=metric,
             metric_name=f"{title}, {_PATHS[path]}",
             metric_value=_rounded(block[name]["value"]),

@@ -21,6 +21,7 @@ from ct_xception.evaluation.continuity import WITHOUT_TWINS
 from ct_xception.evaluation.explanations import NEAR
 from ct_xception.explain.budget import COMPARED, RANDOMISED_BELOW
 from ct_xception.explain.methods import METHODS
+from ct_xception.imaging.modality import CT, ONE
 from ct_xception.publish.verify import Evidence
 from ct_xception.serving.runtimes import EXPORTED
 from ct_xception.statistics.class_groups import partition_classes
@@ -42,6 +43,12 @@ class Network:
     weights: str
     crops: bool
     filters: tuple[str, ...]
+    modality: str = CT
+
+    @property
+    def one(self) -> str:
+        """What it takes: `CT slice`."""
+        return ONE[self.modality]
 
 
 @dataclass(frozen=True)
@@ -260,7 +267,13 @@ def _network(evidence: Evidence) -> Network:
         evidence.metrics["weights_sha256"],
         bool(stated.get("body_crop", True)),
         tuple(stated.get("filters", ())),
+        modality_of(evidence),
     )
+
+
+def modality_of(evidence: Evidence) -> str:
+    """What the images are, one of MODALITIES: CT where the checkpoint does not say."""
+    return str(evidence.side.get("input", {}).get("modality") or CT)
 
 
 def corpus_name(corpus: Mapping[str, Any]) -> str:

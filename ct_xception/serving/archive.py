@@ -146,7 +146,7 @@ def _check_sizes(entries: Sequence[zipfile.ZipInfo], name: str) -> None:
     if unpacked > MAX_UNPACKED:
         raise SliceError(name, f"a zip of {unpacked >> 20} MiB", f"give at most {MAX_UNPACKED >> 20} MiB of slices")
     if not entries:
-        raise SliceError(name, "a zip without a CT slice in it", "zip DICOM files or pictures")
+        raise SliceError(name, "a zip without a slice in it", "zip DICOM files or pictures")
 
 
 def _check_entries(entries: Sequence[zipfile.ZipInfo], name: str) -> None:

@@ -8,7 +8,7 @@ refuses a truncated file, but loads most single-bit flips without a word).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ct_xception.checkpoint_files import Side, read_config, read_side
 from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.files import sha256_file
 from ct_xception.hub_download import HubError, HubId, fetch
+from ct_xception.imaging.modality import CT, NAMES
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.decisions import Decisions
 from ct_xception.serving.gate import Gate
@@ -27,12 +28,26 @@ class InputContract:
     """What the network expects of a slice before its eval transform; stock config cannot say it.
 
     `filters` run first, then the body crop. `window` is the one to show 16-bit and DICOM input through when
-    the caller names none.
+    the caller names none. `stated` is the modality of its images, one of MODALITIES, or None where nobody said.
     """
 
     body_crop: bool = True
     filters: tuple[str, ...] = ()
     window: Window | None = None
+    stated: str | None = None
+
+    @property
+    def modality(self) -> str:
+        """What its images are taken for: CT where nobody said."""
+        return self.stated or CT
+
+    def told(self, modality: str | None, name: str) -> InputContract:
+        """The contract with a modality that the user named. Raises InputError where the checkpoint says another."""
+        if modality is None:
+            return self
+        if self.stated not in (None, modality):
+            raise InputError(f"--modality {modality}: {name} was trained on {NAMES[self.stated]} images; leave it out.")
+        return replace(self, stated=modality)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +160,7 @@ def _contract(side: Side, name: str) -> InputContract:
         unknown = printable(", ".join(sorted(steps.model_extra)))[:200]
         raise CheckpointError(f"{name}: unknown input steps in {SIDE_FILE} ({unknown}); update ct-xception.")
     window = None if steps.window is None else Window(steps.window.centre, steps.window.width)
-    return InputContract(steps.body_crop, steps.filters, window)
+    return InputContract(steps.body_crop, steps.filters, window, steps.modality)
 
 
 def _decisions(side: Side, label_names: Sequence[str], name: str) -> Decisions:

@@ -151,20 +151,23 @@ class Classifier:
         threads: int | None = None,
         gate: bool = True,
         overrule_gate: bool = False,
+        modality: str | None = None,
     ) -> Classifier:
         """Load a checkpoint folder or a Hub id (`user/repo`, `user/repo@revision`).
 
         `runtime` is one of RUNTIMES: "torch", or one of EXPORTED, "onnx", for a file that `ct-xception export` wrote,
         which answers on the CPU, with `threads` of it, without importing torch. `gate` False leaves the checkpoint's
-        input gate out; `overrule_gate` asks it, and answers what it refuses too. Raises CheckpointError, one sentence,
-        when there is no such thing, it is damaged, or it is of another kind.
+        input gate out; `overrule_gate` asks it, and answers what it refuses too. `modality` says what its images are
+        where the checkpoint does not. Raises CheckpointError, one sentence, when there is no such thing, it is damaged,
+        or it is of another kind.
         """
         chosen = find_runtime(runtime)
         found = open_checkpoint(checkpoint, chosen.files)
         network = chosen.open(found, device=device, threads=threads)
         own = found.gate if gate else None
+        contract = found.contract.told(modality, found.name)
         return cls(
-            network, found.contract, checkpoint=found, decisions=found.decisions, gate=own, overrule_gate=overrule_gate
+            network, contract, checkpoint=found, decisions=found.decisions, gate=own, overrule_gate=overrule_gate
         )
 
     @property
@@ -250,7 +253,8 @@ class Classifier:
         """Read one slice as this checkpoint wants it shown; `window` overrides its choice. Raises SliceError."""
         if isinstance(source, Slice):
             return source
-        return read_slice(source, window=window or self.contract.window, frame=frame, name=name)
+        asked = window or self.contract.window
+        return read_slice(source, window=asked, frame=frame, name=name, modality=self.contract.modality)
 
     def prepare(self, slice_: Slice) -> PreparedSlice:
         """Filters, body crop and eval transform, as this checkpoint's input contract asks."""

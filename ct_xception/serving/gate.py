@@ -87,9 +87,10 @@ class Sign:
 class Signs:
     """What training slices look like without a network; None or empty where training tells nothing.
 
-    `modalities` are those that DICOM training files had. `body` is the least share of the picture that a body's box
-    fills, `sides` the shortest and the longest side in pixels, `aspects` the extreme ratios of width to height.
-    `windows` are those of training slices in HU. `lungs` is the weight of showing none; 0 where training has such.
+    `modalities` are those that DICOM files may state, any where it is empty. `body` is the least share of the picture
+    that a body's box fills, `sides` the shortest and the longest side in pixels, `aspects` the extreme ratios of width
+    to height. `windows` are those of training slices in HU. `lungs` is the weight of showing none; 0 where training has
+    such.
     """
 
     modalities: tuple[str, ...] = ("CT",)
@@ -125,7 +126,7 @@ class Signs:
         if slice_.is_localizer:
             return [Sign("the file says that it is a scout view (localizer), not a slice", REFUSES)]
         modality = slice_.modality
-        if modality is None or modality in self.modalities:
+        if modality is None or not self.modalities or modality in self.modalities:
             return []
         if modality in UNSTATED:
             return [Sign("the file does not say with which modality it was made", DOUBTS)]
@@ -169,7 +170,7 @@ def _colour(slice_: Slice) -> list[Sign]:
     if slice_.coloured < doubtful:
         return []
     weight = REFUSES if slice_.coloured >= refused else DOUBTS
-    return [Sign(f"{_share(slice_.coloured)} of its pixels are coloured, and CT is grey", weight)]
+    return [Sign(f"{_share(slice_.coloured)} of its pixels are coloured, where all should be grey", weight)]
 
 
 def has_lungs(crop: BodyCrop) -> bool:

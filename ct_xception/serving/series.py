@@ -92,7 +92,7 @@ def gather(paths: Sequence[Path], *, names: Sequence[str] | None = None) -> tupl
         else:
             found.append(Member(name, path))
     if not found:
-        raise InputError("no slice was given; give a CT slice, several, or a zip of a series.")
+        raise InputError("no slice was given; give one, several, or a zip of a series.")
     if len(found) > MAX_ENTRIES:
         raise InputError(f"{len(found)} files, more than {MAX_ENTRIES}; give one series at a time.")
     with hold_all(member.archive for member in found):

@@ -20,6 +20,7 @@ from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import CorpusError, SliceError
 from ct_xception.imaging.body import body_of
 from ct_xception.imaging.decoded import decoding_version
+from ct_xception.imaging.modality import CT
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.transforms import apply_filters
 from ct_xception.imaging.windows import Window
@@ -35,6 +36,7 @@ class Reading:
     frame: int | None = None
     filters: tuple[str, ...] = ()
     body_crop: bool = True
+    modality: str = CT
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +125,8 @@ def _features(split: datasets.Dataset) -> datasets.Features:
 
 def _decode(row: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
     try:
-        slice_ = read_slice(slice_source(row), window=reading.window, frame=reading.frame, name=row["source"])
+        how: dict[str, Any] = {"window": reading.window, "frame": reading.frame, "modality": reading.modality}
+        slice_ = read_slice(slice_source(row), name=row["source"], **how)
     except SliceError as error:
         return {"pixels": b"", "mask": b"", "height": 0, "width": 0, "refused": str(error)}
     filtered = apply_filters(slice_, reading.filters)

@@ -47,6 +47,7 @@ def write_model_folder(
     window = config.reading.window
     side = {
         "input": {
+            "modality": config.modality,
             "body_crop": config.body_crop,
             "filters": list(config.filters),
             "window": None if window is None else dataclasses.asdict(window),

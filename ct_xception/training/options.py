@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ct_xception.command_line import Parser
 from ct_xception.errors import InputError, printable
+from ct_xception.imaging.modality import CT, MODALITIES
 from ct_xception.text import RESEARCH_USE, did_you_mean
 from ct_xception.training.losses import LOSSES
 from ct_xception.training.start import settle_start
@@ -70,6 +71,7 @@ class TrainConfig:
     group_pattern: str | None = option(None, "regular expression whose first group in a path is the patient", "corpus")
     valid_fraction: float = option(0.15, "share of groups for validation where the corpus has none", "corpus")
     test_fraction: float = option(0.15, "share of groups for test where the corpus has none", "corpus")
+    modality: str = option(CT, "what the images are: ct, mr, xray, or any of these", "corpus", MODALITIES)
     window: str | None = option(
         None, "lung, mediastinal, bone or --window=CENTRE/WIDTH in HU (default: the file's)", "corpus"
     )
@@ -79,7 +81,7 @@ class TrainConfig:
         "slices taken of a file that holds several, evenly spaced: a number, or all (default: all of volumes)",
         "corpus",
     )
-    body_crop: bool = option(True, "crop each slice to the body", "corpus")
+    body_crop: bool | None = option(None, "crop each slice to the body (default: of CT alone)", "corpus")
     filters: list[str] = option([], "filters on each slice, in order: median, clahe", "corpus")
 
     backbone: str = option("legacy_xception", "legacy_xception or xception41, 65, 71, 41p, 65p", "network")
@@ -154,6 +156,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_choice(field, getattr(self, field.name))
+        if self.body_crop is None:  # the outline finder knows what air around a patient in CT looks like, and no other
+            object.__setattr__(self, "body_crop", self.modality == CT)
         _check_ranges(self)
         _check_names(self)
 
@@ -164,7 +168,7 @@ class TrainConfig:
         from ct_xception.training.cache import Reading
 
         window = None if self.window is None else parse_window(self.window)
-        return Reading(window, self.frame, tuple(self.filters), self.body_crop)
+        return Reading(window, self.frame, tuple(self.filters), bool(self.body_crop), self.modality)
 
     @property
     def corpus_options(self) -> CorpusOptions:
@@ -182,6 +186,7 @@ class TrainConfig:
             group_pattern=self.group_pattern,
             window=self.reading.window,
             frame=self.frame,
+            modality=self.modality,
             slices_per_file=self.slices_per_file,
             **columns,
         )
@@ -330,8 +335,8 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="accelerate launch train_hf.py",
         usage="accelerate launch train_hf.py --corpus SOURCE [OPTION …]",
-        description="Fine-tune a timm Xception on a labelled CT corpus, evaluate it and write a Hub-ready checkpoint. "
-        + RESEARCH_USE,
+        description="Fine-tune a timm Xception on labelled CT, MR or X-rays, evaluate it and write a Hub-ready "
+        f"checkpoint. {RESEARCH_USE}",
         epilog=f"examples:\n{EXAMPLES}",
     )
     add_options(parser)

@@ -75,6 +75,7 @@ def _inherited(given: dict[str, Any]) -> dict[str, Any]:
     own: dict[str, Any] = {
         "backbone": str(checkpoint.config["architecture"]),
         "image_size": int(config["input_size"][-1]),
+        "modality": contract.modality,
         "body_crop": contract.body_crop,
         "filters": list(contract.filters),
         "window": None if window is None else f"{window.centre:g}/{window.width:g}",

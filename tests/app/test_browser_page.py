@@ -534,7 +534,7 @@ def test_examples_refusals_and_the_gate(page: playwright.Page, show: Show, slice
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (120, 120, 3), dtype=np.uint8)).save(photo)
     upload(page, photo, ".refusal")
     assert "does not look like a slice" in page.inner_text("#answer strong")
-    assert "of its pixels are coloured, and CT is grey" in page.inner_text("#answer")
+    assert "of its pixels are coloured, where all should be grey" in page.inner_text("#answer")
     assert not page.query_selector(".verdict") and not page.is_visible("#heat") and page.is_visible("#slice")
     page.screenshot(path=SCREENSHOTS / "browser-gate.png")
     deep = tmp_path / "deep.png"

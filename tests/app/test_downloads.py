@@ -65,7 +65,7 @@ def test_json_is_the_answer_with_its_origin(findings: Findings) -> None:
     value = json.loads(as_json(findings))
     assert value["answer"] == json.loads(json.dumps(findings.prediction.to_dict()))
     assert value["notice"] == RESEARCH_USE and value["weights_sha256"] == findings.origin.weights_sha256
-    assert value["window"] == "8-bit picture, no HU" and value["explanation"]["method"] == "gradcam"
+    assert value["window"] == "8-bit picture" and value["explanation"]["method"] == "gradcam"
     assert value["answer"]["operating"]["cancer"]["threshold"] == 0.25 and "series" not in value
 
 
@@ -92,7 +92,7 @@ def test_the_report_says_all_of_it_and_escapes_names(findings: Findings) -> None
         "threshold 0.2500",
         "temperature 1.25",
         "40 % of the evidence lies in the body.",
-        "8-bit picture, no HU",
+        "8-bit picture",
         "cropped to the body",
         findings.origin.model,
         str(findings.origin.weights_sha256),

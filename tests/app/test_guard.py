@@ -206,3 +206,13 @@ def test_every_answer_says_what_a_browser_may_do_with_it(address: str) -> None:
         assert "default-src 'self'" in found.headers["content-security-policy"]
     file = httpx.get(f"http://{address}/file=x.svg")
     assert file.headers["content-security-policy"].endswith("sandbox")
+
+
+def test_an_upload_whose_time_is_up_is_not_asked_to_go_again(address: str, limits: pytest.MonkeyPatch) -> None:
+    limits.setattr(guard, "UPLOADS", 4)
+    limits.setattr(guard, "GRACE_SECONDS", 0.05)
+    with ExitStack() as stack:
+        for _ in range(20):  # they end and are followed by others at the same time
+            for _ in range(6):
+                stack.enter_context(slow_body(address))
+            assert ask(address)[0] == 200

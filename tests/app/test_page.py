@@ -93,7 +93,7 @@ def test_an_answer_is_the_classifier_s_own(page: Page, classifier: Classifier, s
     assert case.view.prediction.probabilities == expected.probabilities
     assert f"<span>{expected.label}</span>" in shown[out.answer] and shown[out.answer].count("<tr>") == 4
     assert all(percent(value).replace("<", "&lt;") in shown[out.answer] for value in expected.probabilities.values())
-    assert shown[out.slice]["label"] == "Slice, 8-bit picture, no HU"
+    assert shown[out.slice]["label"] == "Slice, 8-bit picture"
     assert shown[out.slice]["value"].size == shown[out.heat].size == (112, 96)
     assert shown[out.target] == expected.label and expected.label in shown[out.legend]
     assert "cropped to the body" in shown[out.notes] and "Burnt-in" not in shown[out.notes]

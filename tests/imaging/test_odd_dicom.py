@@ -229,7 +229,7 @@ def test_a_refusal_prints_whatever_the_file_says() -> None:
 @pytest.mark.parametrize(
     "tags, kind",
     [
-        ({}, "CT slice"),
+        ({}, "slice"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localizer"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "secondary capture"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7.2", "Modality": "OT"}, "secondary capture"),

@@ -108,7 +108,9 @@ class TestVerdict:
     def test_a_sign_that_refuses_comes_first_and_lifts_the_score(self) -> None:
         found = judge(make_gate(), make_slice(coloured=0.63), features=[3])
         assert found.verdict == "refused" and found.score == pytest.approx(1 + 3 / 4)
-        assert found.reasons[0] == "63 % of its pixels are coloured, and CT is grey" and len(found.reasons) == 2
+        assert (
+            found.reasons[0] == "63 % of its pixels are coloured, where all should be grey" and len(found.reasons) == 2
+        )
 
     @pytest.mark.parametrize("features", [[np.nan, 0], [np.inf, 0], [3e38, 3e38]])
     def test_what_is_no_number_is_refused_and_stays_json(self, features: list[float]) -> None:
@@ -120,7 +122,7 @@ class TestVerdict:
         record = judge(make_gate(), make_slice(coloured=0.1)).to_dict()
         assert record == {
             "verdict": "doubtful",
-            "reasons": ["10 % of its pixels are coloured, and CT is grey"],
+            "reasons": ["10 % of its pixels are coloured, where all should be grey"],
             "score": 0.5,
         }
 

@@ -41,7 +41,9 @@ RULES = Decisions.of(
 )
 
 
-REFUSED = GateVerdict("refused", ("63 % of its pixels are coloured, and CT is grey", "no lungs stand out in it"), 2.1)
+REFUSED = GateVerdict(
+    "refused", ("63 % of its pixels are coloured, where all should be grey", "no lungs stand out in it"), 2.1
+)
 DOUBTFUL = GateVerdict("doubtful", ("no lungs stand out in it",), 0.7)
 
 
@@ -125,13 +127,13 @@ def test_what_the_gate_refused_has_reasons_and_no_figure() -> None:
     assert list(bars([prediction("a.dcm", 0.99, RULES, REFUSED)])) == [
         "a.dcm (window -600/1500 HU)",
         "  refused: this is no slice such as the model was trained on",
-        "  - 63 % of its pixels are coloured, and CT is grey",
+        "  - 63 % of its pixels are coloured, where all should be grey",
         "  - no lungs stand out in it",
         "  (--no-gate answers all the same)",
     ]
     answers = [prediction("a.dcm", 0.99, RULES, REFUSED), prediction("b.dcm", 0.9, gate=GateVerdict("accepted"))]
     rows = list(table(answers, ["a.dcm", "b.dcm"], LABELS, 60, gated=True))
-    assert rows[1] == "a.dcm  refused  63 % of its pixels are coloured, and CT is …" and max(map(len, rows)) <= 60
+    assert rows[1] == "a.dcm  refused  63 % of its pixels are coloured, where all …" and max(map(len, rows)) <= 60
     assert rows[2].split() == ["b.dcm", "cancer", "90.0", "%", "normal", "10.0", "%"]
     assert list(tab_separated(answers, LABELS, gated=True)) == [
         "source\tgate\tlabel\tcancer\tnormal\tgate_reasons",

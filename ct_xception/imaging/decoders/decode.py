@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ct_xception.imaging.decoded import decoded_once
 from ct_xception.imaging.decoders.nifti import is_nifti
+from ct_xception.imaging.modality import CT
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import Source, is_dicom, name_of, open_source
 from ct_xception.imaging.windows import Window
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def decode_slice(
-    source: Source, *, window: Window | None = None, frame: int | None = None, name: str | None = None
+    source: Source,
+    *,
+    window: Window | None = None,
+    frame: int | None = None,
+    name: str | None = None,
+    modality: str = CT,
 ) -> Slice:
     """`reader.read_slice` in this process."""
     from PIL import Image
@@ -25,24 +31,24 @@ def decode_slice(
 
     label = name if name is not None else name_of(source)
     if isinstance(source, Image.Image):
-        return slice_from_picture(source, label, window=window, frame=frame)
+        return slice_from_picture(source, label, window=window, frame=frame, modality=modality)
     with open_source(source, label) as stream:
-        reading = partial(_decode, stream, label, window=window, frame=frame)
-        return decoded_once(stream, label, (window, frame), reading)
+        reading = partial(_decode, stream, label, window=window, frame=frame, modality=modality)
+        return decoded_once(stream, label, (window, frame, modality), reading)
 
 
-def _decode(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None) -> Slice:
+def _decode(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None, modality: str) -> Slice:
     from ct_xception.imaging.decoders.pictures import read_picture
 
     if is_dicom(stream):
         from ct_xception.imaging.decoders.dicom import read_dicom
 
-        return read_dicom(stream, label, window=window, frame=frame)
+        return read_dicom(stream, label, window=window, frame=frame, modality=modality)
     if is_nifti(stream):
         from ct_xception.imaging.decoders.nifti import read_nifti
 
-        return read_nifti(stream, label, window=window, frame=frame)
-    return read_picture(stream, label, window=window, frame=frame)
+        return read_nifti(stream, label, window=window, frame=frame, modality=modality)
+    return read_picture(stream, label, window=window, frame=frame, modality=modality)
 
 
 def decode_place(source: Source, *, name: str | None = None) -> Place:

@@ -20,7 +20,16 @@ from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.imaging.decoders.dicom_frames import find_frames, read_frame
 from ct_xception.imaging.decoders.elements import REMEDY, Elements, walk_elements
 from ct_xception.imaging.decoders.orientation import turn_of
-from ct_xception.imaging.decoders.pictures import is_flat, refusing, slice_from_picture, span, whole_range
+from ct_xception.imaging.decoders.pictures import (
+    describe_middle,
+    is_flat,
+    middle,
+    refusing,
+    slice_from_picture,
+    span,
+    whole_range,
+)
+from ct_xception.imaging.modality import CT, NAMES, RADIOGRAPHS, is_of
 from ct_xception.imaging.outline import outline_in_hu
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.slice import Slice, blank_rows, check_pixels, choose_frame
@@ -52,10 +61,8 @@ BEYOND_METAL = 20_000  # HU: gold fillings stay below, two's complement read as 
 TISSUE = (-900, 3000)  # HU: a padding value in here would punch holes into the body
 _RESCALING = "PixelValueTransformationSequence"
 SECONDARY_CAPTURE, ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.2.1"
-RADIOGRAPHS = frozenset({"CR", "DX", "MG", "XA", "RF", "PX", "IO"})
 WINDOWLESS = RADIOGRAPHS | {"MR", "PT", "NM", "US"}  # whose values have no unit that a preset could be in
-MIDDLE = (0.5, 99.5)  # percentiles that such an image is shown between where it has no window
-KINDS = ("CT slice", "localizer", "secondary capture", "no image", "other modality")
+KINDS = ("slice", "localizer", "secondary capture", "no image", "other modality")
 # Of HU: air is -1000 and dense bone 1,500. A share of a whole slice beyond these is none of a patient.
 DENSE, DENSE_SHARE, BEYOND_BONE, LEAST_JUDGED = 700, 0.15, 2500, 1024
 TISSUELESS = -500
@@ -80,8 +87,8 @@ class DicomHeader:
     sop_instance: str = ""
 
 
-def classify_dicom(header: DicomHeader) -> str:
-    """One of KINDS: what a file of a DICOM tree is, by its header alone.
+def classify_dicom(header: DicomHeader, modality: str = CT) -> str:
+    """One of KINDS: what a file of a DICOM tree is, by its header alone, where slices of `modality` are wanted.
 
     "no image" are structured reports, dose sheets, plans, presentation states and directories; "secondary capture"
     are screen saves, pictures in DICOM's clothes.
@@ -93,7 +100,7 @@ def classify_dicom(header: DicomHeader) -> str:
     captured = header.sop_class == SECONDARY_CAPTURE or header.sop_class.startswith(f"{SECONDARY_CAPTURE}.")
     if captured or "SCREEN SAVE" in header.image_type:
         return "secondary capture"
-    return "CT slice" if header.modality in ("CT", "") else "other modality"
+    return "slice" if not header.modality or is_of(header.modality, modality) else "other modality"
 
 
 def read_header(source: str | os.PathLike[str] | bytes) -> DicomHeader:
@@ -190,10 +197,11 @@ def _rounded(normal: np.ndarray) -> tuple[float, float, float]:
     return x, y, z
 
 
-def read_dicom(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None) -> Slice:
+def read_dicom(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None, modality: str = CT) -> Slice:
     """A slice from an open DICOM file. Raises SliceError.
 
-    The window is the option's, or the file's first, or for HU without any the lung preset; always LINEAR.
+    The window is the option's, or the file's first, or for HU without any the lung preset; always LINEAR. `modality`
+    is what the file is taken for, one of MODALITIES.
     """
     with refusing(label, REMEDY):
         elements, dataset = _read(stream, label, PIXEL_TAGS)
@@ -202,8 +210,8 @@ def read_dicom(stream: BinaryIO, label: str, *, window: Window | None, frame: in
         index = choose_frame(frames.count, frame, label)
         stored = read_frame(elements, dataset, frames, index, label)
         if stored.ndim == 3:
-            return _colour_slice(stored, dataset, label, window)
-        return _grey_slice(stored, _Tags(dataset, index), label, window)
+            return _colour_slice(stored, dataset, label, window, modality)
+        return _grey_slice(stored, _Tags(dataset, index, modality), label, window)
 
 
 def _read(stream: BinaryIO, label: str, tags: list[str]) -> tuple[Elements, Dataset]:
@@ -225,36 +233,37 @@ def _check_image(dataset: Dataset, elements: Elements, label: str) -> None:
     if elements.pixels is None or elements.pixels.number != 0x10:
         floating = elements.pixels is not None
         found = f"DICOM with {'floating-point pixels' if floating else 'no image'} (modality {modality})"
-        raise SliceError(label, found, "give a CT image")
+        raise SliceError(label, found, "give the image itself")
     missing = [tag for tag in NEEDED_TAGS if not isinstance(_value(dataset, tag), int)]
     if missing:
-        raise SliceError(label, f"DICOM without {', '.join(missing)}", "give the original CT image")
+        raise SliceError(label, f"DICOM without {', '.join(missing)}", "give the original image")
     check_pixels(dataset.Rows, dataset.Columns, label)
     photometric, samples = _text(dataset, "PhotometricInterpretation"), dataset.SamplesPerPixel
     grey = samples == 1 and photometric in ("MONOCHROME1", "MONOCHROME2") and dataset.BitsAllocated > 1
     colour = samples == 3 and photometric.startswith(("RGB", "YBR")) and dataset.BitsAllocated == 8
     if not grey and not colour:
         found = f"DICOM pixels of kind {photometric or 'unknown'}, {samples} x {dataset.BitsAllocated} bits"
-        raise SliceError(label, f"{found} (modality {modality})", "give a CT image in grey")
+        raise SliceError(label, f"{found} (modality {modality})", "give one in grey")
     if grey and dataset.HighBit != dataset.BitsStored - 1:
         found = f"DICOM with HighBit {dataset.HighBit} for {dataset.BitsStored} bits stored, something else beside them"
         raise SliceError(label, found, REMEDY)
 
 
-def _colour_slice(rgb: np.ndarray, dataset: Dataset, label: str, window: Window | None) -> Slice:
+def _colour_slice(rgb: np.ndarray, dataset: Dataset, label: str, window: Window | None, wanted: str) -> Slice:
     """A secondary capture: a picture in DICOM's clothes."""
     from PIL import Image
 
-    slice_ = slice_from_picture(Image.fromarray(rgb), label, window=window, frame=None)
+    slice_ = slice_from_picture(Image.fromarray(rgb), label, window=window, frame=None, modality=wanted)
     modality, localizer = _text(dataset, "Modality"), _is_localizer(dataset)
-    return replace(slice_, notes=(*_kind_notes(dataset), *slice_.notes), modality=modality, is_localizer=localizer)
+    notes = (*_kind_notes(dataset, wanted), *slice_.notes)
+    return replace(slice_, notes=notes, modality=modality, is_localizer=localizer)
 
 
 def _grey_slice(stored: np.ndarray, tags: _Tags, label: str, option: Window | None) -> Slice:
     stored, turned = _upright(stored, tags)
     values, is_hu, notes = _rescale(stored, tags, label)
     padding, more = _padding(stored, values, tags, is_hu)
-    notes = [*_kind_notes(tags.dataset), *turned, *notes, *more, *blank_rows(stored)]
+    notes = [*_kind_notes(tags.dataset, tags.wanted), *turned, *notes, *more, *blank_rows(stored)]
     shown = values[~padding] if padding.any() else values
     _check_hu(shown, tags, is_hu, label)
     notes += _doubts(values) if is_hu else []
@@ -286,7 +295,7 @@ def _body_in(values: np.ndarray, padding: np.ndarray) -> np.ndarray | None:
 def _upright(stored: np.ndarray, tags: _Tags) -> tuple[np.ndarray, list[str]]:
     """The stored values as a reader of CT expects them, and notes on orientation, position and shape of pixels."""
     turn = turn_of(_numbers(tags.get("ImageOrientationPatient", "PlaneOrientationSequence"), 6))
-    notes = turn.notes()
+    notes = turn.notes(axial=tags.of_ct)
     position = _text(tags.dataset, "PatientPosition").upper()
     if position.endswith("P"):
         notes.append("the patient lies prone: the table is at the top")
@@ -300,10 +309,19 @@ def _upright(stored: np.ndarray, tags: _Tags) -> tuple[np.ndarray, list[str]]:
 
 @dataclass(frozen=True)
 class _Tags:
-    """One frame's view of the tags: an enhanced CT keeps them in functional groups (PS3.3 C.7.6.16)."""
+    """One frame's view of the tags: an enhanced CT keeps them in functional groups (PS3.3 C.7.6.16).
+
+    `wanted` is the modality that the file is taken for.
+    """
 
     dataset: Dataset
     frame: int
+    wanted: str = CT
+
+    @property
+    def of_ct(self) -> bool:
+        """Whether what CT has is to be expected, and its lack worth a word."""
+        return self.wanted == CT or _text(self.dataset, "Modality") == "CT"
 
     def get(self, keyword: str, group: str) -> Any:
         """The value at the root, else the frame's own, else the shared one; None where absent or empty."""
@@ -319,20 +337,24 @@ class _Tags:
 
 def _rescale(stored: np.ndarray, tags: _Tags, label: str) -> tuple[np.ndarray, bool, list[str]]:
     """Values in HU where the file says so (PS3.3 C.11.1), else stored values as they are; whether HU; notes."""
+    if _value(tags.dataset, "ModalityLUTSequence") and not tags.of_ct:
+        from pydicom.pixels import apply_modality_lut
+
+        return apply_modality_lut(stored, tags.dataset), False, ["the file's modality lookup table applied"]
     if _value(tags.dataset, "ModalityLUTSequence"):
         raise SliceError(label, "a modality lookup table, which CT images do not have", "give the original CT image")
     slope, intercept = _rescaling(tags)
     if slope is None or intercept is None:
-        return stored, False, ["no rescale slope and intercept: stored values, not HU"]
+        return stored, False, ["no rescale slope and intercept: stored values, not HU"] * tags.of_ct
     if not SLOPES[0] <= slope <= SLOPES[1]:  # NaN fails too
         raise SliceError(label, f"a rescale slope of {slope:g}", "give the original image")
     if not abs(intercept) <= MAX_INTERCEPT:
         raise SliceError(label, f"a rescale intercept of {intercept:g}", "give the original image")
     if tags.dataset.BitsStored <= 8:
-        return stored, False, ["8-bit export: its grey levels are not HU, whatever its rescale says"]
+        return stored, False, ["8-bit export: its grey levels are not HU, whatever its rescale says"] * tags.of_ct
     unit = str(tags.get("RescaleType", _RESCALING) or "HU").strip().upper()
     is_hu = unit == "HU" and _text(tags.dataset, "Modality") == "CT"
-    return _rescaled(stored, slope, intercept), is_hu, [] if is_hu else ["rescaled, but not to HU"]
+    return _rescaled(stored, slope, intercept), is_hu, ["rescaled, but not to HU"] * (tags.of_ct and not is_hu)
 
 
 def _rescaled(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
@@ -416,8 +438,9 @@ def _choose_window(
     """The option, else the file's first usable window, else a preset for HU, percentiles for MR and X-rays."""
     bits = tags.dataset.BitsStored
     if option is not None and (is_hu or bits > 8):
-        return option, [] if is_hu else [f"window {option} applied to values that are not HU"]
-    notes = [] if option is None else ["window ignored: an 8-bit picture holds no HU"]
+        return option, [f"window {option} applied to values that are not HU"] * (tags.of_ct and not is_hu)
+    ignored = f"window ignored: an 8-bit picture {'holds no HU' if tags.of_ct else 'was shown already'}"
+    notes = [] if option is None else [ignored]
     window, more = _file_window(tags)
     notes += more
     if bits <= 8:
@@ -429,8 +452,9 @@ def _choose_window(
         return window, notes
     if is_hu:
         return WINDOWS["lung"], [*notes, f"no window in the file: lung {WINDOWS['lung']} shown"]
-    if _text(tags.dataset, "Modality") in WINDOWLESS and not is_flat(shown):
-        return _middle(shown, notes)
+    if (_text(tags.dataset, "Modality") in WINDOWLESS or not tags.of_ct) and not is_flat(shown):
+        window = middle(shown)
+        return window, [*notes, f"no window in the file: {describe_middle(window)}"]
     whole = whole_range(stored, bits, tags.dataset.PixelRepresentation == 1, label)
     slope, intercept = _rescaling(tags)  # the window is of the values, which may be rescaled without being HU
     if slope is not None and intercept is not None:
@@ -442,16 +466,6 @@ def _hides_all(values: np.ndarray, window: Window) -> bool:
     """Whether all that varies lies on one side of a window."""
     low, high = values.min(), values.max()
     return bool(low < high and (high <= window.low or low > window.high))
-
-
-def _middle(values: np.ndarray, notes: list[str]) -> tuple[Window, list[str]]:
-    """From percentile to percentile, of every n-th value: for images that no window was written for."""
-    sample = values.ravel()[:: max(1, values.size // 2**18)]
-    low, high = (float(value) for value in np.percentile(sample, MIDDLE))
-    if high <= low:
-        low, high = float(values.min()), float(values.max())
-    window = Window((low + high) / 2 + 0.5, max(1.0, high - low + 1))
-    return window, [*notes, f"no window in the file: percentiles {MIDDLE[0]:g} to {MIDDLE[1]:g}, {window}, shown"]
 
 
 def _file_window(tags: _Tags) -> tuple[Window | None, list[str]]:
@@ -476,10 +490,10 @@ def _file_window(tags: _Tags) -> tuple[Window | None, list[str]]:
     return window, notes
 
 
-def _kind_notes(dataset: Dataset) -> list[str]:
+def _kind_notes(dataset: Dataset, wanted: str) -> list[str]:
     """What about this image should make a reader of its prediction pause."""
     modality = _text(dataset, "Modality")
-    notes = [] if modality == "CT" else [f"modality {modality or 'unknown'}, not CT"]
+    notes = [] if is_of(modality, wanted) else [f"modality {modality or 'unknown'}, not {NAMES[wanted]}"]
     if _is_localizer(dataset):
         notes.append("a localizer (scout view), not a slice")
     if _text(dataset, "LossyImageCompression") == "01":

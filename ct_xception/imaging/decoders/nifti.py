@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from ct_xception.errors import SliceError
-from ct_xception.imaging.decoders.pictures import is_flat, refusing, span
+from ct_xception.imaging.decoders.pictures import MIDDLE, describe_middle, is_flat, refusing, span
 from ct_xception.imaging.decoders.tiff import MAX_PAGES
+from ct_xception.imaging.modality import CT
 from ct_xception.imaging.outline import outline_in_hu
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.slice import Slice, check_pixels, choose_frame
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 GZIP = b"\x1f\x8b"
 MAX_VOLUME = 640 * 2**20  # bytes inflated: 1,200 slices of 512 x 512 in 16 bits; they lie on disk, not in memory
 AIR, MOST_HU = -500, 20_000
-MIDDLE = (0.5, 99.5)
 OBLIQUE = 0.95  # cosine between a stored axis and the patient's own
 REMEDY = "convert it again to .nii or .nii.gz"
 KEPT = 2  # inflated copies: threads that read in turn stand at the end of one volume and the start of the next
@@ -78,7 +78,7 @@ class _Volume:
         return self.shape[self.axes[1]], self.shape[self.axes[0]]
 
 
-def read_nifti(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None) -> Slice:
+def read_nifti(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None, modality: str = CT) -> Slice:
     """An axial slice of an open NIfTI file. Raises SliceError."""
     with refusing(label, REMEDY), _inflating:
         content = _plain(stream, label)
@@ -88,8 +88,8 @@ def read_nifti(stream: BinaryIO, label: str, *, window: Window | None, frame: in
         index = choose_frame(volume.frames, frame, label)
         values = _scaled(_upright(_plane(content, volume, index), volume), volume)
     with refusing(label, REMEDY):
-        is_hu = _is_hu(values)
-        window, notes = _choose_window(values, is_hu, window, label)
+        is_hu = modality in (CT, "any") and _is_hu(values)
+        window, notes = _choose_window(values, is_hu, window, label, modality)
         exact = values.dtype.kind == "f" and not is_hu
         pixels = apply_window(values, window, exact=exact)
         if is_flat(pixels) and not is_flat(values) and not is_hu:
@@ -243,15 +243,19 @@ def _is_hu(values: np.ndarray) -> bool:
     return bool(sample.size and np.percentile(sample, 1) <= AIR and sample.max() <= MOST_HU and sample.min() > -1e5)
 
 
-def _choose_window(values: np.ndarray, is_hu: bool, option: Window | None, label: str) -> tuple[Window, list[str]]:
-    told = "values taken for HU: they hold air as HU do" if is_hu else "values are not HU: no air among them"
+def _choose_window(
+    values: np.ndarray, is_hu: bool, option: Window | None, label: str, modality: str
+) -> tuple[Window, list[str]]:
+    told = ["values taken for HU: they hold air as HU do"] if is_hu else []
+    if modality == CT and not is_hu:
+        told = ["values are not HU: no air among them"]
     if option is not None:
-        return option, [told]
+        return option, told
     if is_hu:
-        return WINDOWS["lung"], [told, f"no window in the file: lung {WINDOWS['lung']} shown"]
+        return WINDOWS["lung"], [*told, f"no window in the file: lung {WINDOWS['lung']} shown"]
     finite = values[np.isfinite(values)]
     if not finite.size:
         raise SliceError(label, "no finite values", REMEDY)
     low, high = (float(value) for value in np.percentile(finite, MIDDLE))
     window = Window((low + high) / 2, max(1e-3, high - low))
-    return window, [told, f"no window in the file: percentiles {MIDDLE[0]:g} to {MIDDLE[1]:g}, {window}, shown"]
+    return window, [*told, f"no window in the file: {describe_middle(window)}"]

@@ -36,10 +36,12 @@ class Turn:
             values = values[::-1]
         return values[:, ::-1] if self.flip_columns else values
 
-    def notes(self) -> list[str]:
-        """What a reader should know of it."""
+    def notes(self, *, axial: bool = True) -> list[str]:
+        """What a reader should know of it; `axial` is whether any other plane is unusual, as it is in CT."""
         notes = []
-        if self.plane not in (None, "axial"):
+        if not axial:
+            pass
+        elif self.plane not in (None, "axial"):
             notes.append(f"a {self.plane} slice, not an axial one")
         elif self.oblique:
             notes.append("an oblique slice, not an axial one")

@@ -25,11 +25,12 @@ from ct_xception.imaging.decoders.codestreams import MAX_J2K_SAMPLES, check_jpeg
 from ct_xception.imaging.decoders.jpeg import check_complete, count_pictures, walk_jpeg
 from ct_xception.imaging.decoders.png import walk_png
 from ct_xception.imaging.decoders.tiff import MAX_PAGES, walk_tiff
+from ct_xception.imaging.modality import CT
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.silence import muted_descriptor, silence_libraries
 from ct_xception.imaging.slice import MAX_PIXELS, Slice, blank_rows, check_pixels, choose_frame
 from ct_xception.imaging.source import picture_kind
-from ct_xception.imaging.windows import Window, apply_window
+from ct_xception.imaging.windows import LEAST_WIDTH, Window, apply_window
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -65,6 +66,9 @@ def refusing(label: str, remedy: str = "export it again as PNG") -> Iterator[Non
         raise SliceError(label, f"cannot be decoded ({reason})", remedy) from error
 
 
+MIDDLE = (0.5, 99.5)  # percentiles that images without a unit are shown between where they have no window
+
+
 @dataclass(frozen=True)
 class _Told:
     """What a file's own structure tells: how many pictures it holds, and its EXIF orientation, 1 to 8."""
@@ -73,7 +77,9 @@ class _Told:
     orientation: int = 1
 
 
-def read_picture(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None) -> Slice:
+def read_picture(
+    stream: BinaryIO, label: str, *, window: Window | None, frame: int | None, modality: str = CT
+) -> Slice:
     """A slice from an open picture file of one of FORMATS. Raises SliceError."""
     with refusing(label):
         kind = _kind(stream)
@@ -83,7 +89,7 @@ def read_picture(stream: BinaryIO, label: str, *, window: Window | None, frame: 
         enough = None if frame is None or frame < 0 else frame + 1
         told = _inspect(stream, kind, label, whole=True, enough=enough)
         image = _open(stream, kind, label)
-        return _slice_of(image, label, window=window, frame=frame, told=told)
+        return _slice_of(image, label, window=window, frame=frame, told=told, modality=modality)
 
 
 def read_picture_place(stream: BinaryIO, label: str) -> Place:
@@ -166,13 +172,17 @@ def _inspect_jpeg2000(content: bytes, label: str) -> None:
     check_jpeg2000(content)
 
 
-def slice_from_picture(image: Image.Image, label: str, *, window: Window | None, frame: int | None) -> Slice:
+def slice_from_picture(
+    image: Image.Image, label: str, *, window: Window | None, frame: int | None, modality: str = CT
+) -> Slice:
     """A slice from a Pillow picture, decoded or not, which is left at the page it was. Raises SliceError."""
     with refusing(label):
-        return _slice_of(image, label, window=window, frame=frame, told=None)
+        return _slice_of(image, label, window=window, frame=frame, told=None, modality=modality)
 
 
-def _slice_of(image: Image.Image, label: str, *, window: Window | None, frame: int | None, told: _Told | None) -> Slice:
+def _slice_of(
+    image: Image.Image, label: str, *, window: Window | None, frame: int | None, told: _Told | None, modality: str
+) -> Slice:
     _check_size(image, label)
     page = image.tell()
     try:
@@ -187,9 +197,9 @@ def _slice_of(image: Image.Image, label: str, *, window: Window | None, frame: i
         raise SliceError(label, "signed 8-bit pixels, which have no agreed black", "export it again unsigned")
     if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
         coloured = 0.0
-        pixels, window, more = _grey_of_deep(upright, stored, window, label)
+        pixels, window, more = _grey_of_deep(upright, stored, window, label, modality)
     else:
-        pixels, coloured, more = _grey_of_8bit(upright, stored, window, label)
+        pixels, coloured, more = _grey_of_8bit(upright, stored, window, label, modality)
         window = None
     more += blank_rows(pixels) if unchecked else []
     return Slice(pixels, label, stored.bits, False, window, notes=(*notes, *more), coloured=coloured)
@@ -362,7 +372,7 @@ def _aspect_notes(image: Image.Image) -> list[str]:
 
 
 def _grey_of_deep(
-    image: Image.Image, stored: _Stored, window: Window | None, label: str
+    image: Image.Image, stored: _Stored, window: Window | None, label: str, modality: str
 ) -> tuple[np.ndarray, Window, list[str]]:
     """Window a 16-bit, 32-bit or float picture: (H, W) uint8, the window used, and notes."""
     values, notes = np.asarray(image), []
@@ -372,6 +382,9 @@ def _grey_of_deep(
         notes.append(f"{np.count_nonzero(~finite)} pixels without a finite value set to black")
         # Black is the highest value where the lowest is white: the inversion below turns the window's top to 0.
         values = np.where(finite, values, values.dtype.type(np.inf if stored.min_is_white else -np.inf))
+    if window is None and modality != CT and not is_flat(values):
+        window = middle(values, exact=image.mode == "F")
+        notes.append(f"no window given: {describe_middle(window)}")
     if window is None:
         window = whole_range(values, stored.bits, stored.signed or image.mode == "F", label)
         notes.append(f"no window given: the whole {stored.bits}-bit range shown")
@@ -388,6 +401,27 @@ def _grey_of_deep(
         pixels[clear] = 0
         notes.append("alpha composited on black")
     return pixels, window, notes
+
+
+def middle(values: np.ndarray, *, exact: bool = False) -> Window:
+    """From percentile to percentile of every n-th value, for images that no window was written for.
+
+    `exact` is as in `apply_window`.
+    """
+    sample = values.ravel()[:: max(1, values.size // 2**18)]
+    sample = sample[np.isfinite(sample)]
+    low, high = (float(value) for value in np.percentile(sample, MIDDLE)) if sample.size else (0.0, 0.0)
+    if high <= low:
+        finite = values[np.isfinite(values)]
+        low, high = float(finite.min()), float(finite.max())
+    if exact:
+        return Window((low + high) / 2, max(LEAST_WIDTH, high - low))
+    return Window((low + high) / 2 + 0.5, max(1.0, high - low + 1))
+
+
+def describe_middle(window: Window) -> str:
+    """The note that goes with it."""
+    return f"percentiles {MIDDLE[0]:g} to {MIDDLE[1]:g}, {window}, shown"
 
 
 def whole_range(values: np.ndarray, bits: int, signed: bool, label: str) -> Window:
@@ -415,12 +449,12 @@ def span(values: np.ndarray) -> str:
 
 
 def _grey_of_8bit(
-    image: Image.Image, stored: _Stored, window: Window | None, label: str
+    image: Image.Image, stored: _Stored, window: Window | None, label: str, modality: str
 ) -> tuple[np.ndarray, float, list[str]]:
     """Luminance (ITU-R 601) of an 8-bit picture of any mode, (H, W) uint8, its share of coloured pixels, and notes."""
-    notes = ["8-bit picture: its grey levels are not HU"]
+    notes = ["8-bit picture: its grey levels are not HU"] if modality == CT else []
     if window is not None:
-        notes.append("window ignored: an 8-bit picture holds no HU")
+        notes.append(f"window ignored: an 8-bit picture {'holds no HU' if modality == CT else 'was shown already'}")
     if image.mode == "CMYK":
         notes.append("CMYK converted without its colour profile")
     grey, coloured, clear = _grey_by_bands(image)
