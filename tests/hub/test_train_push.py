@@ -21,9 +21,10 @@ def config() -> TrainConfig:
 
 @pytest.mark.usefixtures("log_in")
 def test_it_is_asked_before_anything_slow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()  # refused as soon as it is read
     options = [
         "--corpus",
-        "no/such/corpus",
+        str(tmp_path / "empty"),
         "--weights",
         "none",
         "--threads",

@@ -60,7 +60,7 @@ MAX_INTERCEPT = 1e6
 BEYOND_METAL = 20_000  # HU: gold fillings stay below, two's complement read as unsigned does not
 TISSUE = (-900, 3000)  # HU: a padding value in here would punch holes into the body
 _RESCALING = "PixelValueTransformationSequence"
-SECONDARY_CAPTURE, ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.2.1"
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 WINDOWLESS = RADIOGRAPHS | {"MR", "PT", "NM", "US"}  # whose values have no unit that a preset could be in
 KINDS = ("slice", "localizer", "secondary capture", "no image", "other modality")
 # Of HU: air is -1000 and dense bone 1,500. A share of a whole slice beyond these is none of a patient.
