@@ -10,7 +10,8 @@ from ct_xception.corpus.columns import find_column
 from ct_xception.corpus.labels import words
 from ct_xception.corpus.listing import Item, Listing
 from ct_xception.corpus.row_labels import MISSING, MOST_CLASSES, label_column
-from ct_xception.corpus.rows import Rows, key_column
+from ct_xception.corpus.rows import key_column
+from ct_xception.corpus.table_cells import Rows
 from ct_xception.errors import printable
 
 SHOWN = 3

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ct_xception.corpus.columns import SPLIT_FLAGS, named, one_hot, plain
 from ct_xception.corpus.listing import Listing
+from ct_xception.corpus.table_cells import Rows
 from ct_xception.errors import printable
-
-if TYPE_CHECKING:
-    from ct_xception.corpus.rows import Rows
 
 # Columns that hold labels by their very name; the others, such as `finding`, may describe something else, too.
 _PLAINLY = frozenset("label labels class classname labelname classlabel target groundtruth y".split())

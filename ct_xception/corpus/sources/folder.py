@@ -17,8 +17,9 @@ from ct_xception.corpus.contradictions import check_against_folders, names_image
 from ct_xception.corpus.labels import split_in
 from ct_xception.corpus.layout import drop_without_images, grow_tree, list_folders, prune, unwrap
 from ct_xception.corpus.listing import CorpusOptions, Item, Listing
-from ct_xception.corpus.rows import Rows, list_rows
+from ct_xception.corpus.rows import list_rows
 from ct_xception.corpus.sources import Source
+from ct_xception.corpus.table_cells import Rows
 from ct_xception.corpus.tables import SHEET_SUFFIXES, TABLE_SUFFIXES, read_table
 from ct_xception.errors import CorpusError, printable
 from ct_xception.imaging.source import FoundFiles, find_files, stem_of
