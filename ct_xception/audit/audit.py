@@ -56,6 +56,10 @@ SHORTCUT, GIVEAWAY = 0.8, 0.9  # lower ends of an AUC's interval: worth a warnin
 MOST = 0.5  # of the images: no body found, or tissue that the window hides
 SINGULAR = {"are": "is", "have": "has", "hold": "holds", "look": "looks", "show": "shows"}
 FEW, RATIO = 10, 10.0  # images of a class in a split; the largest class over the smallest
+UNCROPPED = (
+    "The body crop leaves these as they are: table, clothes and border, and how a picture was cut, stay and may "
+    "tell their class or their origin."
+)
 FOREIGN_SEVERITY: Mapping[str, Severity] = {
     "not_grey": "warning", "ink": "warning", "boxes": "warning", "strokes": "warning", "overlay": "warning",
     "unlike": "warning", "misnamed": "note", "mixed_formats": "note", "sizes": "note", "frame": "note",
@@ -235,7 +239,7 @@ def _foreign(survey: Survey, oddity: Oddity) -> Finding:
     verb, rest = oddity.said.split(" ", 1)
     title = f"{n:,} of {total:,} images {SINGULAR[verb] if n == 1 else verb} {rest}: {name_classes(counts)}."
     if oddity.kind == "no_body" and n > MOST * total:
-        severity, title = "warning", f"{title} The body crop leaves these whole, with table, clothes and border if any."
+        severity, title = "warning", f"{title} {UNCROPPED}"
     return Finding(f"foreign_{oddity.kind}", severity, title, n, total, sources(survey, oddity.items), oddity.detail)
 
 

@@ -46,8 +46,13 @@ class Finding:
 
 
 def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Findings by severity; those of one severity as they came."""
-    return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
+    """Findings by severity: critical ones as they came, others by the share of images that they are about."""
+
+    def rank(finding: Finding) -> tuple[int, float]:
+        share = finding.n / max(finding.total, 1)
+        return SEVERITIES.index(finding.severity), 0.0 if finding.severity == "critical" else -share
+
+    return tuple(sorted(findings, key=rank))
 
 
 def sources(survey: Survey, indices: NDArray[np.intp] | Sequence[int]) -> tuple[str, ...]:

@@ -33,6 +33,8 @@ OUTLIER_RANGES = 4.0  # interquartile ranges below the lower quartile
 LONELY = 0.8  # a nearest neighbour above this correlation is a relative, whatever the quartiles
 FEWEST = 30  # images from which a corpus has a rest to differ from
 SIZE_FACTOR = 3.0  # of the median number of pixels, either way
+# By imaging.outline.REASONS.
+NO_BODY = ("cut inside the body", "of which only a part stands out", "of which nothing stands out")
 SUFFIXES = {
     "is_png": (".png",),
     "is_jpeg": (".jpg", ".jpeg"),
@@ -71,9 +73,16 @@ def _drawn(survey: Survey) -> list[Oddity]:
         ("strokes", traits["stroke_length"] > 0, traits["stroke_length"], "hold a thin pure white or black stroke"),
         ("overlay", traits["letters"] >= LETTERS, traits["letters"], "hold what looks like letters or a watermark"),
         ("frame", traits["frame_share"] >= FRAME, traits["frame_share"], "have a white edge all round"),
-        ("no_body", bodiless, share, "show no body that stands out from the air"),
+        ("no_body", bodiless, share, f"show no whole body with air around it ({_why(traits['no_body'])})"),
     ]
     return [Oddity(kind, _strongest(hit, by), said, _by_class(survey, hit)) for kind, hit, by, said in rules]
+
+
+def _why(reasons: NDArray[np.float64]) -> str:
+    """Why no body was found in images, and in how many of them, the most first."""
+    counts = {said: int((reasons == 1 + index).sum()) for index, said in enumerate(NO_BODY)}
+    ordered = sorted(counts.items(), key=lambda one: -one[1])
+    return ", ".join(f"{number:,} {said}" for said, number in ordered if number)
 
 
 def _strongest(hit: NDArray[np.bool_], by: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from ct_xception.corpus.cells import digest_of, file_of, frame_of, slice_source
 from ct_xception.corpus.labels import SPLITS
 from ct_xception.errors import SliceError
-from ct_xception.imaging.body import body_of, mask_box
+from ct_xception.imaging.body import mask_box, outline_of
 from ct_xception.imaging.decoders.dicom import read_acquisition
 from ct_xception.imaging.modality import CT
+from ct_xception.imaging.outline import REASONS, Outline
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import is_dicom, name_of, open_source
@@ -153,7 +154,8 @@ def _describe(content: bytes | str, digest: str, slice_: Slice, one: bool, modal
 
     pixels = slice_.pixels
     # Only of CT is it sure that air lies around the patient.
-    mask = body_of(slice_) if modality == CT else np.ones(pixels.shape, dtype=bool)
+    outline = outline_of(slice_) if modality == CT else Outline(np.ones(pixels.shape, dtype=bool))
+    mask = np.ones(pixels.shape, dtype=bool) if outline.mask is None else outline.mask
     box = mask_box(mask)
     inside = (slice(box.top, box.bottom), slice(box.left, box.right))
     body = np.where(mask[inside], pixels[inside], np.uint8(0))
@@ -162,7 +164,8 @@ def _describe(content: bytes | str, digest: str, slice_: Slice, one: bool, modal
         "attributes": traits.file_attributes(content, slice_),
         "statistics": traits.grey_statistics(pixels),
         "border": traits.border_statistics(pixels, mask),
-        "foreign": traits.foreign_traits(content, pixels, mask, coloured=coloured, ct=modality == CT),
+        "foreign": traits.foreign_traits(content, pixels, mask, coloured=coloured, ct=modality == CT)
+        | {"no_body": float(1 + REASONS.index(outline.reason)) if outline.mask is None else 0.0},
     }
     if not one:
         columns["foreign"]["coloured_share"] = slice_.coloured

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 # Names of each role without case and punctuation, ranked: the first one present is it, unless an option names another.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -18,7 +18,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "group": (),  # PATIENTS below
     "series": tuple("seriesuid seriesinstanceuid seriesid series".split()),
-    "split": tuple("split splits subset set partition splitname datasplit traintest phase foldname fold".split()),
+    "split": tuple(
+        "split splits subset set partition splitname datasplit traintest phase foldname fold "
+        "kfold cvfold foldid foldno foldindex".split()
+    ),
     "mask": tuple("mask maskpath maskfile lesionmask".split()),
 }
 _NUMBER = "(id|ids|no|nr|num|number|uid|code|key|index|name|hash|identifier|ref)?"
@@ -33,6 +36,13 @@ PATIENTS = tuple(
         "(study|studies|exam|examination)(id|no|nr|uid|instanceuid|number)?|accession(no|number|id)?",
     )
 )
+# Columns of zeros and ones that say for one split whether an image is in it.
+SPLIT_FLAGS = {
+    f"{before}{word}{after}": split
+    for split, words in {"train": ("train", "training"), "test": ("test", "testing", "holdout"),
+                         "validation": ("val", "valid", "validation")}.items()
+    for word in words for before in ("", "is", "in") for after in ("", "set", "split")
+}  # fmt: skip
 _PERSON = re.compile("patient|subject|participant|person|volunteer|mrn")
 _TRAITS = re.compile(
     "age|sex|gender|weight|size|height|birth|dob|position|orient|ethnic|race|history|smok|count|status|type|class|label|"
@@ -71,18 +81,23 @@ def patient_like(columns: Iterable[object]) -> list[str]:
     ]  # fmt: skip
 
 
-def one_hot(
-    columns: Sequence[str], values: Callable[[str], Sequence[str]]
-) -> tuple[list[str], Mapping[int, Sequence[str]]]:
-    """The columns of zeros and ones, where there are two or more, and {row: classes} of rows that have not just one."""
+def one_hot(columns: Sequence[str], values: Callable[[str], Sequence[str]]) -> tuple[list[str], list[str]]:
+    """The columns of zeros and ones, where there are two or more, and of each row the names of those that are 1.
+
+    Blanks are zeros and -1 is uncertain, as in CheXpert. A row's names have bars between them; one without any is none.
+    """
     flags = {name: [_flag(value) for value in values(name)] for name in columns}
-    hot = [name for name, told in flags.items() if told and None not in told]
+    hot = [
+        name for name, told in flags.items() if None not in told and {"1", "-1"} & set(told) and {"0", ""} & set(told)
+    ]
     if len(hot) < 2:
-        return [], {}
+        return [], []
+    told = {"1": "{}", "-1": "uncertain {}"}
     rows = zip(*(flags[name] for name in hot), strict=True)
-    classes = ([name for name, flag in zip(hot, row, strict=True) if flag] for row in rows)
-    return hot, {row: several for row, several in enumerate(classes) if len(several) != 1}
+    named_ = ([told[flag].format(name) for name, flag in zip(hot, row, strict=True) if flag in told] for row in rows)
+    return hot, ["|".join(names) or "none" for names in named_]
 
 
-def _flag(value: str) -> bool | None:
-    return {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}.get(value.casefold())
+def _flag(value: str) -> str | None:
+    known = {"": "", "1": "1", "1.0": "1", "true": "1", "0": "0", "0.0": "0", "false": "0", "-1": "-1", "-1.0": "-1"}
+    return known.get(value.casefold())

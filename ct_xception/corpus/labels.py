@@ -55,6 +55,12 @@ def split_of(name: str, split_map: Mapping[str, str]) -> str | None:
     return _SPLIT_WORDS.get(glued[1] if glued else told[0])
 
 
+def split_in(name: str, split_map: Mapping[str, str]) -> str | None:
+    """The split that the name of a list means: as `split_of`, or by its only word that is a split's."""
+    told = {part: split for part in words(name) if (split := split_of(part, {}))}
+    return split_of(name, split_map) or (next(iter(told.values())) if len(told) == 1 else None)
+
+
 def is_fold(name: str) -> bool:
     """Whether a name is that of a part of a cross-validation, such as `fold1`."""
     return _FOLD.fullmatch(name.strip()) is not None

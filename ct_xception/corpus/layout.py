@@ -15,7 +15,7 @@ from pathlib import Path
 from ct_xception.corpus.labels import IGNORED_SPLIT, SPLITS, is_fold, split_of, words
 from ct_xception.corpus.listing import CorpusOptions, Item, Listing
 from ct_xception.errors import printable
-from ct_xception.imaging.source import FoundFiles
+from ct_xception.imaging.source import FoundFiles, stem_of
 
 # Folders that say how the files in them are kept, not what is on them.
 _STRUCTURE = frozenset(
@@ -32,6 +32,10 @@ _MASK_FILE = re.compile(
     r"(?:mask|seg|segmentation|annotation|groundtruth|gt|roi|label|contour)s?[\s_-]*\d*",
     re.IGNORECASE,
 )
+_THUMBNAILS = frozenset("thumb thumbs thumbnail thumbnails preview previews".split())
+_THUMBNAIL_FILE = re.compile(r"(?P<image>.+?)[\s_.-]*(?:thumb(?:nail)?|preview)", re.IGNORECASE)
+# Folders that rather hold what nobody has sorted than a class.
+_UNSORTED = frozenset("unlabeled unlabelled unannotated unsorted unclassified unknown".split())
 _MASK_FIRST = re.compile(r"(?:mask|seg|segmentation|label|gt)s?[\s_-]+(?P<image>.+)", re.IGNORECASE)
 # Names of people's files: a word for a patient with a number, a long number, or a UID.
 _PATIENT = re.compile(
@@ -98,22 +102,39 @@ def prune(folder: Folder, options: CorpusOptions, listing: Listing) -> None:
     folder.files = kept
     for inner in folder.folders.values():
         prune(inner, options, listing)
-    _drop_masks(folder, options, listing)
+    _drop_beside(folder, "masks", _is_mask, (_MASK_FILE, _MASK_FIRST), options, listing)
+    _drop_beside(folder, "thumbnails", _is_thumbnails, (_THUMBNAIL_FILE,), options, listing)
 
 
-def _drop_masks(folder: Folder, options: CorpusOptions, listing: Listing) -> None:
+def _drop_beside(
+    folder: Folder, kind: str, is_one: Callable[[str, Folder], bool], names: Sequence[re.Pattern[str]],
+    options: CorpusOptions, listing: Listing,
+) -> None:  # fmt: skip
+    """Take out folders and files of a kind that goes with images, where there are images beside them."""
     known = {*options.class_map, *options.split_map}
-    masks = [name for name in folder.folders if _is_mask(name, folder.folders[name]) and name not in known]
-    images = folder.count() - sum(folder.folders[name].count() for name in masks)
-    for name in masks if images else ():
-        listing.passed_over["masks"] += folder.folders[name].count()
+    found = [name for name in folder.folders if is_one(name, folder.folders[name]) and name not in known]
+    images = folder.count() - sum(folder.folders[name].count() for name in found)
+    for name in found if images else ():
+        listing.passed_over[kind] += folder.folders[name].count()
         if folder.folders[name].count():
             listing.ignored_folders += [name] if name not in listing.ignored_folders else []
         del folder.folders[name]
-    files = _mask_files(folder.files)
+    files = _files_beside(folder.files, names)
     if files:
-        listing.passed_over["masks"] += len(files)
+        listing.passed_over[kind] += len(files)
     folder.files = [path for path in folder.files if path not in files]
+
+
+def drop_without_images(folder: Folder, listing: Listing, options: CorpusOptions) -> None:
+    """Take out folders of folders in which no image lies, such as those of lists; a class folder may yet be empty."""
+    for name, inner in list(folder.folders.items()):
+        if not inner.count() and inner.folders and folder.count() and not split_of(name, options.split_map):
+            listing.ignored_folders.append(name)
+            del folder.folders[name]
+
+
+def _is_thumbnails(name: str, folder: Folder) -> bool:
+    return bool(_THUMBNAILS & set(words(name)))
 
 
 def _is_mask(name: str, folder: Folder) -> bool:
@@ -130,10 +151,10 @@ def _named_images(folder: Folder) -> bool:
     )
 
 
-def _mask_files(files: Sequence[Path]) -> set[Path]:
-    """Pictures named as the mask of another that lies beside them: `x_mask.png` beside `x.png`."""
-    stems = {path.stem.casefold() for path in files}
-    matches = {path: _MASK_FILE.fullmatch(path.stem) or _MASK_FIRST.fullmatch(path.stem) for path in files}
+def _files_beside(files: Sequence[Path], names: Sequence[re.Pattern[str]]) -> set[Path]:
+    """Pictures named as something of another that lies beside them: `x_mask.png` beside `x.png`."""
+    stems = {stem_of(path).casefold() for path in files}
+    matches = {path: next(filter(None, (name.fullmatch(stem_of(path)) for name in names)), None) for path in files}
     return {path for path, match in matches.items() if match and match["image"].casefold() in stems}
 
 
@@ -162,11 +183,47 @@ def list_folders(inner: Folder, top: Path, options: CorpusOptions, listing: List
             listing.items.append(_item(route, at, top))
     held = {(item.split, item.found) for item in listing.items}
     empty = {(route.split or "train", route.levels[at][1]) for route in routes if (at := place(route)) is not None}
-    listing.empty_classes += sorted(empty - held)
+    _name_empty(sorted(empty - held), {split for split, _ in held}, listing)
+    _ask_about_unsorted(options, listing)
+    _name_splits_in_names(listing)
     if not listing.items and not listing.empty_classes and not listing.problems:
         listing.problems.append(
             f"{printable(top)} holds no class folders with images; make one folder a class, "
             "or give a CSV of paths and labels"
+        )
+
+
+def _name_empty(empty: Sequence[tuple[str, str]], held: set[str], listing: Listing) -> None:
+    """Class folders without images are a problem, but in a split without any they are a note."""
+    listing.empty_classes += [(split, name) for split, name in empty if split in held or not held]
+    told = {split: name for name, split in listing.split_names.items() if split not in held}
+    if held:
+        listing.notes += [f"the folder {printable(name)} of {split} holds no images" for split, name in told.items()]
+
+
+def _ask_about_unsorted(options: CorpusOptions, listing: Listing) -> None:
+    """A folder of what nobody has sorted is no class."""
+    for name in sorted({item.found for item in listing.items}):
+        if "".join(words(name)) in _UNSORTED and name not in options.class_map:
+            said = f"the folder {printable(name)!r} seems to hold what has no label"
+            quoted = _quoted(name)
+            remedy = f"leave it out with --exclude {quoted}, or make it a class with --class_map {quoted}=CLASS"
+            listing.problems.append(f"{said}; {remedy}")
+
+
+def _name_splits_in_names(listing: Listing) -> None:
+    """Names of files that end or begin with a split are pointed at, and not used."""
+    if listing.split_names:
+        return
+    told: Counter[str] = Counter()
+    for item in listing.items:
+        parts = words(Path(item.source).stem)
+        told.update({split for part in (parts[0], parts[-1]) if len(parts) > 1 and (split := split_of(part, {}))})
+    if len(told) > 1 and 2 * sum(told.values()) > len(listing.items):
+        shown = ", ".join(f"{number} {split}" for split, number in sorted(told.items()))
+        listing.untaken.append(
+            f"the names of files tell splits ({shown}), which are not used; sort them into folders of these names, or "
+            "give a table with a column split"
         )
 
 
@@ -303,7 +360,7 @@ def _first_place(images: Sequence[Route]) -> int:
         below = {name for route in images if (name := route.name(at + 1))}
         one_each = all(len(names) == 1 and None not in names for names in here.values())
         whole = all(route.name(at + 1) for route in images)
-        if not images or not one_each or not whole or len(below) < 2 or _like_patients(below):
+        if not images or not one_each or not whole or len(below) < 2 or like_patients(below):
             return at
         at += 1
 
@@ -311,25 +368,27 @@ def _first_place(images: Sequence[Route]) -> int:
 def _question(images: Sequence[Route], at: int, names: Sequence[Sequence[str]]) -> str:
     """What has to be asked of folders that could be classes at two levels, or that are rather patients."""
     here, below = names
-    if _like_patients(here) and len(here) > 1:
+    if like_patients(here) and len(here) > 1:
         said = f"the folders {_listed(here)} look like patients, not classes"
-        deeper = f"say where the classes are with --class_level {_depth(images, at + 1)}" if below else ""
+        inner = bool(below) and not like_patients(below)
+        deeper = f"say where the classes are with --class_level {_depth(images, at + 1)}" if inner else ""
         here_too = f"--class_level {_depth(images, at)} takes them for classes"
         table = "give a table that says the class of each folder"
         return f"{said}; {deeper or table} ({here_too})"
     told = [name for name in below if not _is_structure(name)]
-    if not told or _like_patients(told):
+    if not told or like_patients(told):
         return ""
     levels = [_depth(images, at), _depth(images, at + 1)]
     said = f"the classes could be {_listed(here)}, or the folders in them, {_listed(told)}"
-    return f"{said}; settle it with --class_level {levels[0]} or --class_level {levels[1]}"
+    remedy = f"--class_level {levels[0]} or --class_level {levels[1]} (--exclude NAME leaves folders out)"
+    return f"{said}; settle it with {remedy}"
 
 
 def _depth(images: Sequence[Route], at: int) -> int:
     return min(route.levels[at][0] for route in images if len(route.levels) > at)
 
 
-def _like_patients(names: Sequence[str] | set[str]) -> bool:
+def like_patients(names: Sequence[str] | set[str]) -> bool:
     """Whether four of five names look like those of patients, studies or series."""
     told = [name for name in names if looks_like_patient(name)]
     counted = len(names) > MOST_GRADES and all(name.isdigit() for name in names)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,9 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.corpus.cells import ONLY
-from ct_xception.corpus.columns import COLUMNS, find_column, named, one_hot, patient_like, plain
+from ct_xception.corpus.columns import COLUMNS, SPLIT_FLAGS, find_column, named, patient_like, plain
 from ct_xception.corpus.labels import IGNORED_SPLIT, SPLITS, is_fold, split_of
+from ct_xception.corpus.layout import like_patients
 from ct_xception.corpus.listing import CorpusOptions, Item, Listing
+from ct_xception.corpus.places import find_elsewhere
+from ct_xception.corpus.row_labels import MISSING, check_label_columns, label_column, parts_of, read_labels
+from ct_xception.corpus.table_cells import SAMPLE, Rows
 from ct_xception.corpus.tables import text_of
 from ct_xception.errors import printable
 from ct_xception.imaging.source import DICOM_SUFFIXES, IMAGE_SUFFIXES, VOLUME_SUFFIXES, find_files
@@ -20,54 +26,16 @@ if TYPE_CHECKING:
     import pandas
 
 MOST_SPLITS = 12
-SAMPLE = 200  # cells looked at to tell what a column holds
 
 
-class Rows:
-    """A table with the columns that were found in it, and their cells as text."""
+def list_rows(
+    table: pandas.DataFrame, path: Path, options: CorpusOptions, kind: str, split: str = "", corpus: Path | None = None
+) -> Listing:
+    """List a table's rows; `split` is that of its folder, where a folder says it and no column does.
 
-    def __init__(self, table: pandas.DataFrame, path: Path, options: CorpusOptions) -> None:
-        self.table, self.path, self.options = table, path, options
-        self.columns = [str(name) for name in table.columns]
-        self.root = _image_root(path, options)
-        self._texts: dict[str, list[str]] = {}
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    @property
-    def name(self) -> str:
-        """The table's own name."""
-        return printable(self.path.name)
-
-    def text(self, column: str) -> list[str]:
-        """A column's cells as text."""
-        if column not in self._texts:
-            self._texts[column] = [text_of(value) for value in self.table.iloc[:, self.columns.index(column)]]
-        return self._texts[column]
-
-    def cells(self, column: str) -> list[Any]:
-        """A column's cells as they are."""
-        return self.table.iloc[:, self.columns.index(column)].tolist()
-
-    def file(self, name: str) -> Path | None:
-        """The file that a cell names; None for an empty one."""
-        if not name:
-            return None
-        path = self.root / name
-        return self.root / name.replace("\\", "/") if "\\" in name and not path.exists() else path
-
-
-def _image_root(path: Path, options: CorpusOptions) -> Path:
-    if options.image_root is None:
-        return path.parent
-    given = Path(options.image_root).expanduser()
-    return given if given.is_dir() or not (path.parent / given).is_dir() else path.parent / given
-
-
-def list_rows(table: pandas.DataFrame, path: Path, options: CorpusOptions, kind: str, split: str = "") -> Listing:
-    """List a table's rows; `split` is that of its folder, where a folder says it and no column does."""
-    listing, rows = Listing(kind, exact_labels=True), Rows(table, path, options)
+    Files that are not where the table says are looked for below `corpus`, by default the table's own folder.
+    """
+    listing, rows = Listing(kind, exact_labels=True), Rows(table, path, options, corpus)
     if not rows.root.is_dir():
         listing.problems.append(f"--image_root {printable(options.image_root or '')}: no such folder; name another")
         return listing
@@ -76,7 +44,7 @@ def list_rows(table: pandas.DataFrame, path: Path, options: CorpusOptions, kind:
             shown = ", ".join(map(printable, rows.columns))
             listing.problems.append(f"--image_template: {rows.name} has no column {printable(name)!r}; it has {shown}")
     roles = find_roles(rows, listing)
-    labels = _labels(rows, roles.get("label"), listing)
+    labels = read_labels(rows, roles.get("label"), listing)
     if listing.problems:
         return listing
     listing.items = _items(rows, roles, labels, split)
@@ -84,14 +52,13 @@ def list_rows(table: pandas.DataFrame, path: Path, options: CorpusOptions, kind:
         listing.group_origin = f"column {roles['group']}"
     if "split" not in roles and not split:
         _split_by_paths(listing, rows)
+    if not listing.group_origin:
+        _patients_by_paths(listing)
     _check_rows(listing, rows, roles)
-    if "image" not in roles or not _holds_bytes(rows, roles["image"]):
-        _find_elsewhere(listing, rows)
+    by_template = options.image_template is not None
+    if not by_template and not rows.holds_bytes(roles["image"]):
+        find_elsewhere(listing, rows.places)
     return listing
-
-
-def _holds_bytes(rows: Rows, column: str) -> bool:
-    return any(isinstance(cell, (bytes, Mapping)) for cell in rows.cells(column)[:SAMPLE])
 
 
 def find_roles(rows: Rows, listing: Listing) -> dict[str, str]:
@@ -103,13 +70,14 @@ def find_roles(rows: Rows, listing: Listing) -> dict[str, str]:
         column = _ROLES[role](rows) if given is None and role in _ROLES else find_column(rows.columns, role, given)
         if column is not None and (column not in found.values() or given is not None):
             found[role] = column
-        elif given is not None and not (role == "label" and _parts(given, rows.columns)):
+        elif given is not None and not (role == "label" and parts_of(given, rows.columns)):
             listing.problems.append(f"{rows.name} has no column {printable(given)!r} (--{role}_column); it has {shown}")
         elif role == "image" and rows.options.image_template is None:
             listing.problems.append(
                 f"{rows.name} has no column known to hold the image; name one with --image_column: {shown}"
             )
     _check_splits(rows, found, listing)
+    check_label_columns(rows, found.get("label"), listing)
     return found
 
 
@@ -119,8 +87,21 @@ def _image_column(rows: Rows) -> str | None:
     for column in [*known, *(name for name in rows.columns if name not in known)]:
         if _looks_like_files(rows, column):
             return column
-    folders = [name for name in patient_like(rows.columns) if _names_folders(rows, name)]
-    return next(iter([*folders, *known]), None)
+    if rows.options.image_template is not None or any(rows.places.by_name(name) for name in _sample(rows, known[:1])):
+        return next(iter(known), None)
+    return key_column(rows) or next(iter(known), None)
+
+
+def key_column(rows: Rows) -> str | None:
+    """A column that names series, patients, or something else once a row, which are folders or ids in the files."""
+    keys = [*named(rows.columns, "series"), *patient_like(rows.columns)]
+    said = {name for role in ("label", "split", "mask") for name in named(rows.columns, role)}
+    keys += [name for name in rows.columns if name not in said and len(set(rows.text(name))) == len(rows) > 1]
+    return next((name for name in dict.fromkeys(keys) if rows.places.knows(rows.text(name))), None)
+
+
+def _sample(rows: Rows, columns: Sequence[str]) -> list[str]:
+    return [name for column in columns for name in rows.text(column)[:SAMPLE] if name]
 
 
 def _looks_like_files(rows: Rows, column: str) -> bool:
@@ -130,24 +111,6 @@ def _looks_like_files(rows: Rows, column: str) -> bool:
     names = [text_of(cell).lower() for cell in cells if text_of(cell)]
     known = tuple(IMAGE_SUFFIXES | DICOM_SUFFIXES | VOLUME_SUFFIXES)
     return bool(names) and sum(name.endswith(known) for name in names) * 2 > len(names)
-
-
-def _names_folders(rows: Rows, column: str) -> bool:
-    names = [name for name in rows.text(column)[:SAMPLE] if name]
-    return bool(names) and sum((rows.root / name).is_dir() for name in names) * 2 > len(names)
-
-
-def _label_column(rows: Rows) -> str | None:
-    """The first column of labels by name; one of names stands for one of numbers that says the same."""
-    known = named(rows.columns, "label")
-    if not known or not all(value.lstrip("-").isdigit() for value in rows.text(known[0]) if value):
-        return next(iter(known), None)
-    numbers = rows.text(known[0])
-    for column in known[1:]:
-        pairs = set(zip(numbers, rows.text(column), strict=True))
-        if len(pairs) == len({one for one, _ in pairs}) == len({one for _, one in pairs}) and "" not in dict(pairs):
-            return column
-    return known[0]
 
 
 def _split_column(rows: Rows) -> str | None:
@@ -164,7 +127,7 @@ def _numbers(rows: Rows, column: str) -> bool:
 
 def _split_like(rows: Rows) -> list[str]:
     """Columns of text all of whose values are names of splits."""
-    texts = [name for name in rows.columns if not _holds_bytes(rows, name)]
+    texts = [name for name in rows.columns if not rows.holds_bytes(name)]
     return [
         name for name in texts
         if (values := set(rows.text(name))) and len(values) <= MOST_SPLITS
@@ -172,7 +135,7 @@ def _split_like(rows: Rows) -> list[str]:
     ]  # fmt: skip
 
 
-_ROLES = {"image": _image_column, "label": _label_column, "split": _split_column}
+_ROLES = {"image": _image_column, "label": label_column, "split": _split_column}
 
 
 def _check_splits(rows: Rows, found: Mapping[str, str], listing: Listing) -> None:
@@ -183,6 +146,7 @@ def _check_splits(rows: Rows, found: Mapping[str, str], listing: Listing) -> Non
             both = " and ".join(printable(name) for name in [found["split"], *several])
             listing.problems.append(f"{rows.name} has several columns of splits, {both}; name one with --split_column")
         _name_half_splits(rows, found, listing)
+        _name_flags(rows, found, listing)
         folds = [name for name in named(rows.columns, "split") if name != found.get("split") and _numbers(rows, name)]
         for name in folds:
             values = sorted({value for value in rows.text(name) if value}, key=lambda value: (len(value), value))[:12]
@@ -192,10 +156,24 @@ def _check_splits(rows: Rows, found: Mapping[str, str], listing: Listing) -> Non
             )
 
 
+def _name_flags(rows: Rows, found: Mapping[str, str], listing: Listing) -> None:
+    """Columns that say with zeros and ones whether an image is in a split."""
+    for name in rows.columns if "split" not in found else ():
+        values = set(rows.text(name)) if plain(name) in SPLIT_FLAGS else set()
+        if values and values <= {"0", "1", "True", "False", "true", "false"}:
+            split = SPLIT_FLAGS[plain(name)]
+            other = "test" if split == "train" else "train"
+            told = " ".join(f"{one}={split if one in ('1', 'True', 'true') else other}" for one in sorted(values))
+            listing.untaken.append(
+                f"the column {printable(name)} looks like splits ({', '.join(sorted(values))}) and is not used; use it "
+                f"with --split_column {printable(name)} --split_map {told}"
+            )
+
+
 def _name_half_splits(rows: Rows, found: Mapping[str, str], listing: Listing) -> None:
     """Columns some of whose few values are names of splits."""
     for name in rows.columns:
-        values = sorted(set(rows.text(name))) if name not in found.values() and not _holds_bytes(rows, name) else []
+        values = sorted(set(rows.text(name))) if name not in found.values() and not rows.holds_bytes(name) else []
         told = [value for value in values if split_of(value, rows.options.split_map)]
         if told and len(told) < len(values) <= MOST_SPLITS:
             other = next(value for value in values if value not in told)
@@ -203,46 +181,6 @@ def _name_half_splits(rows: Rows, found: Mapping[str, str], listing: Listing) ->
                 f"the column {printable(name)} looks like splits ({', '.join(map(printable, values))}) and is not "
                 f"used; use it with --split_column {printable(name)} --split_map '{printable(other)}=test' and so on"
             )
-
-
-def _labels(rows: Rows, column: str | None, listing: Listing) -> list[str]:
-    """Each row's label: of the one column, or the name of the one column of zeros and ones that is 1."""
-    given = rows.options.label_column
-    if column is not None:
-        return rows.text(column)
-    hot, wrong = _hot_columns(rows, _parts(given, rows.columns))
-    shown = ", ".join(printable(name) for name in rows.columns)
-    if not hot:
-        said = f"{rows.name} has no column known to hold the label; name one with --label_column: {shown}"
-        listing.problems += [] if any("--label_column" in one for one in listing.problems) else [said]
-        return [""] * len(rows)
-    if wrong:
-        row, several = next(iter(wrong.items()))
-        held = ", ".join(printable(name) for name in several) or "none"
-        listing.problems.append(
-            f"{rows.name}: {len(wrong)} rows have not just one 1 in the columns {', '.join(map(printable, hot))} (row "
-            f"{row + 1}: {held}); name the columns of the classes with --label_column A,B,C, or leave those rows out"
-        )
-        return [""] * len(rows)
-    listing.notes.append(f"labels are the columns of zeros and ones: {', '.join(map(printable, hot))}")
-    return _hot_labels(rows, hot)
-
-
-def _parts(given: str | None, columns: Sequence[str]) -> list[str]:
-    parts = [part.strip() for part in (given or "").split(",")]
-    return parts if len(parts) > 1 and set(parts) <= set(columns) else []
-
-
-def _hot_columns(rows: Rows, given: list[str]) -> tuple[list[str], Mapping[int, Sequence[str]]]:
-    free = [name for name in rows.columns if not _holds_bytes(rows, name)]
-    taken = {name for role in ("image", "group", "series", "split", "mask") for name in named(rows.columns, role)}
-    return one_hot(given or [name for name in free if name not in taken], rows.text)
-
-
-def _hot_labels(rows: Rows, hot: Sequence[str]) -> list[str]:
-    flags = zip(*(rows.text(name) for name in hot), strict=True)
-    return [next(name for name, flag in zip(hot, row, strict=True) if flag.casefold() in ("1", "1.0", "true"))
-            for row in flags]  # fmt: skip
 
 
 def _items(rows: Rows, roles: Mapping[str, str], labels: Sequence[str], split: str) -> list[Item]:
@@ -286,6 +224,17 @@ def _split_by_paths(listing: Listing, rows: Rows) -> None:
             f"{len(told)} of {len(listing.items)} paths of {rows.name} lie in folders called as splits are, which are "
             "not used; add a column split"
         )
+
+
+def _patients_by_paths(listing: Listing) -> None:
+    """The outermost folders of all paths that look like patients': `data/patient00001/study1/view.jpg`."""
+    ways = {item: item.source.replace("\\", "/").split("/")[:-1] for item in listing.items}
+    for depth in range(min(map(len, ways.values()), default=0)):
+        names = {way[depth] for way in ways.values()}
+        if len(names) > 1 and like_patients(names) and not any(split_of(name, {}) for name in names):
+            for item, way in ways.items():
+                item.folder = item.folder or "/".join(way[: depth + 1])
+            return
 
 
 def _images_in(item: Item) -> list[Item]:
@@ -332,51 +281,60 @@ def _check_rows(listing: Listing, rows: Rows, roles: Mapping[str, str]) -> None:
             continue
         if split is None:
             unknown[item.split] += 1
-        if not item.found:
+        if MISSING.fullmatch(item.found) and item.found not in rows.options.class_map:
             faults.setdefault(f"no value in {label}", []).append(item.row)
         if not item.source:
             faults.setdefault(f"no value in {image}", []).append(item.row)
-        elif split != IGNORED_SPLIT and kept.setdefault((item.source, item.frame), item) is not item:
-            faults.setdefault("an image that an earlier row has named", []).append(item.row)
-        if split in SPLITS:
+            continue
+        if split != IGNORED_SPLIT and (fault := _said_before(item, kept, rows.options)) is not None:
+            faults.setdefault(fault, []).append(item.row)
+        elif split in SPLITS:
             listing.split_names[item.split] = str(split)
             item.split = str(split)
             used.append(item)
         elif split == IGNORED_SPLIT:
             listing.passed_over["in a split to be ignored"] += 1
     listing.items = used
-    _say_faults(listing, rows, faults, unknown)
+    if repeated := faults.pop(REPEATED, None):
+        listing.notes.append(f"{len(repeated)} rows of {rows.name} repeat an earlier one, and are read once")
+    _say_faults(listing, rows, faults, unknown, roles.get("label"))
 
 
-def _say_faults(listing: Listing, rows: Rows, faults: Mapping[str, list[int]], unknown: Counter[str]) -> None:
+REPEATED = "an earlier row's words"
+
+
+def _said_before(item: Item, kept: dict[tuple[str, int], Item], options: CorpusOptions) -> str | None:
+    """What is wrong with a row whose image an earlier one has named: REPEATED where it says the same; None if new."""
+    place = item.source if item.path is None else os.path.normpath(item.path)
+    other = kept.setdefault((place, item.frame), item)
+    if other is item:
+        return None
+    said = {(one.found, one.group, split_of(one.split, options.split_map)) for one in (item, other)}
+    return REPEATED if len(said) == 1 else "an image that an earlier row has named otherwise"
+
+
+def _leave_out(rows: Rows, found: Sequence[int], column: str) -> str:
+    values = dict.fromkeys(rows.text(column)[row] for row in found)
+    return " (--exclude " + " ".join(f"'{glob.escape(printable(value))}'" for value in values) + " leaves them out)"
+
+
+def _say_faults(
+    listing: Listing, rows: Rows, faults: Mapping[str, list[int]], unknown: Counter[str], label: str | None
+) -> None:
     for fault, found in faults.items():
         shown = ", ".join(str(row + 1) for row in found[:5]) + (", …" if len(found) > 5 else "")
-        listing.problems.append(f"{rows.name} has {fault} in {len(found)} rows (row {shown}); mend or remove them")
-    for value, times in unknown.items():
+        remedy = "mend or remove them" + (_leave_out(rows, found, label) if label and label in fault else "")
+        listing.problems.append(f"{rows.name} has {fault} in {len(found)} rows (row {shown}); {remedy}")
+    folds = [value for value in unknown if is_fold(value)]
+    if len(folds) > 1:
+        example = " ".join(f"{printable(name)}={split}" for name, split in zip(folds, ("test", "train"), strict=False))
+        listing.problems.append(
+            f"the splits {', '.join(map(printable, folds))} of {rows.name} are parts of a cross-validation; say what "
+            f"each is with --split_map {example} and so on (or ignore)"
+        )
+    for value, times in unknown.items() if len(folds) < 2 else ():
         listing.problems.append(
             f"{rows.name} has the split {printable(value)!r} in {times} rows, which is no known name of one; "
             f"settle it with --split_map {printable(value) or 'NAME'}={'test' if is_fold(value) else 'train'} "
             "(or validation, test, ignore)"
-        )
-
-
-def _find_elsewhere(listing: Listing, rows: Rows) -> None:
-    """Files that are not where the table says, found by their names below its folder where each name is one file's."""
-    missing = [item for item in listing.items if item.path is not None and not item.path.exists()]
-    if not missing or len(missing) < len(listing.items) or rows.options.image_template is not None:
-        return
-    below = find_files(rows.root).files
-    known: dict[str, list[Path]] = {}
-    for path in below:
-        for name in {path.name, path.stem}:
-            known.setdefault(name, []).append(path)
-    found = {item: known.get(Path(item.source.replace("\\", "/")).name, []) for item in missing}
-    if all(len(paths) == 1 for paths in found.values()):
-        for item, paths in found.items():
-            item.path = paths[0]
-        listing.notes.append(f"the files of {rows.name} were found by their names below its folder")
-    elif most := sum(len(paths) > 1 for paths in found.values()):
-        said = f"{rows.name} names files that are not there, and {most} of them by names that several files have"
-        listing.problems.append(
-            f"{said}; say where they are with --image_root DIR or --image_template 'DIR/{{id}}.png'"
         )

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,8 @@ from ct_xception.imaging.source import DICOM_SUFFIXES, IMAGE_SUFFIXES
 if TYPE_CHECKING:
     import pandas
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".txt")
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json", ".txt")
+SHEET_SUFFIXES = (".xlsx", ".xls", ".ods")
 SEPARATORS = (",", ";", "\t", "|")
 LFS = b"version https://git-lfs"  # what a clone without `git lfs pull` holds in place of a file
 MOST_BYTES = 2**30
@@ -34,8 +36,8 @@ def read_table(path: Path) -> pandas.DataFrame:
         if path.suffix.lower() == ".parquet":
             return _read_parquet(path)
         text = _decode(path.read_bytes())
-        if path.suffix.lower() == ".jsonl":
-            return _read_lines(text)
+        if path.suffix.lower() in (".jsonl", ".json"):
+            return _read_json(text)
         return _read_list(text) if path.suffix.lower() == ".txt" else _read_csv(text)
     except CorpusError:
         raise
@@ -72,7 +74,47 @@ def _read_csv(text: str) -> pandas.DataFrame:
     if lines and lines[0].lower().startswith("sep="):  # spreadsheets say so
         text = "\n".join(lines[1:])
     separator = _separator(text)
-    return pandas.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, skipinitialspace=True)
+    text = _without_title(text, separator)
+    names = _names_of(text, separator)
+    _check_width(text, separator)
+    told = {"dtype": str, "keep_default_na": False, "skipinitialspace": True, "index_col": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pandas.errors.ParserWarning)  # empty cells beyond the heading: checked above
+        table = pandas.read_csv(io.StringIO(text), sep=separator, names=names, **told).rename(columns=str.strip)
+    return table[(table != "").any(axis=1)].reset_index(drop=True)  # spreadsheets leave empty rows at the end
+
+
+def _check_width(text: str, separator: str) -> None:
+    """A row with more cells than the heading would be read shifted; empty ones at its end are none."""
+    rows = csv.reader(io.StringIO(text), delimiter=separator)
+    width = len(next(rows, []))
+    for number, row in enumerate(rows, 1):
+        if len(row) > width and any(row[width:]):
+            raise ValueError(f"row {number} has more cells than the heading has names")
+
+
+def _without_title(text: str, separator: str) -> str:
+    """A table without the lines of one cell above its heading, such as a title."""
+    lines = text.splitlines(keepends=True)
+    told = [index for index, line in enumerate(lines[:20]) if line.strip()]
+    first = next((index for index in told if separator in lines[index]), 0)
+    return (
+        "".join(lines[first:])
+        if told and all(separator not in lines[index] for index in told if index < first)
+        else text
+    )
+
+
+def _names_of(text: str, separator: str) -> list[str] | None:
+    """The columns of a table that has no heading but begins with a file and its label; None for any other."""
+    heading = next(csv.reader(io.StringIO(text), delimiter=separator), [])
+    files = [cell for cell in heading if _FILE.fullmatch(cell.strip())]
+    if not files:
+        return None
+    if len(heading) > 2:
+        raise ValueError("its first line names a file and is no heading")
+    names = ["file" if cell in files else "label" for cell in heading]
+    return names if len(set(names)) == len(names) else None
 
 
 def _separator(text: str) -> str:
@@ -89,12 +131,22 @@ def _separator(text: str) -> str:
     return max(SEPARATORS, key=lambda separator: start[0].count(separator) if start else 0)
 
 
-def _read_lines(text: str) -> pandas.DataFrame:
+def _read_json(text: str) -> pandas.DataFrame:
+    """JSON lines, a list of objects, or one object of {file: label} or of {file: object}."""
     import pandas
 
-    rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-    if not all(isinstance(row, dict) for row in rows):
-        raise ValueError("its lines are not JSON objects")
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        whole = [json.loads(line) for line in text.splitlines() if line.strip()]
+    if isinstance(whole, dict) and len(whole) > 1 and all(isinstance(one, dict) for one in whole.values()):
+        whole = [{"file": name, **row} for name, row in whole.items()]
+    elif isinstance(whole, dict) and whole and all(_FILE.fullmatch(name) for name in whole):
+        whole = [{"file": name, "label": label} for name, label in whole.items()]
+    nested = isinstance(whole, dict) and any(isinstance(one, (dict, list)) for one in whole.values())
+    rows = [whole] if isinstance(whole, dict) and not nested else whole
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("it is neither JSON lines nor a list of JSON objects")
     return pandas.DataFrame(rows, dtype=object)
 
 
@@ -126,19 +178,27 @@ def _named(value: Any, names: list[str]) -> str | None:
 
 _FILE = re.compile(rf"(.+?({'|'.join(map(re.escape, sorted(IMAGE_SUFFIXES | DICOM_SUFFIXES)))}))(?=[\s,;]|$)", re.I)
 
+_NUMBERS_AFTER = re.compile(r"(?<=\S)([\s,;]+-?\d+(\.\d+)?){2,}$")  # a box, or coordinates
+
 
 def _read_list(text: str) -> pandas.DataFrame:
-    """A list of files, one a line, each perhaps with its label: `path label`. A path may hold spaces."""
+    """A list of files, one a line, each perhaps with its label: `path label`. A path may hold spaces.
+
+    Numbers after the label, such as those of a box, are none of it; a first line without a file is a heading.
+    """
     import pandas
 
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if lines and not _FILE.match(lines[0]) and _separator(text) in lines[0]:
         return _read_csv(text)
+    if len(lines) > 1 and not _FILE.match(lines[0]) and all(map(_FILE.match, lines[1:])):
+        lines = lines[1:]
     rows = []
     for line in lines:
         match = _FILE.match(line)
         name, rest = (match[1], line[match.end() :]) if match else (line, "")
-        rows.append({"file": name.strip("'\""), "label": rest.strip(" \t,;'\"")})
+        label = _NUMBERS_AFTER.sub("", rest.strip(" \t,;'\""))
+        rows.append({"file": name.strip("'\""), "label": label})
     labelled = any(row["label"] for row in rows)
     return pandas.DataFrame(rows, columns=["file", "label"] if labelled else ["file"], dtype=object)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ct_xception.imaging.outline import find_outline, otsu_threshold
+from ct_xception.imaging.outline import Outline, find_outline, otsu_threshold
 from ct_xception.imaging.slice import Slice
 
 __all__ = ["MIN_THRESHOLD", "BodyCrop", "Box", "body_mask", "body_of", "crop_body", "mask_box", "otsu_threshold"]
@@ -56,17 +56,21 @@ def body_mask(pixels: np.ndarray) -> np.ndarray:
     return np.ones(pixels.shape, dtype=bool) if mask is None else mask
 
 
+def outline_of(slice_: Slice) -> Outline:
+    """The outline of a slice's body: found in HU where it has one, else in its picture."""
+    return find_outline(slice_.pixels) if slice_.body is None else Outline(slice_.body)
+
+
 def body_of(slice_: Slice) -> np.ndarray:
     """Where a slice's body is: the mask found in HU where it has one, else what its picture shows."""
-    return body_mask(slice_.pixels) if slice_.body is None else slice_.body
+    mask = outline_of(slice_).mask
+    return np.ones(slice_.pixels.shape, dtype=bool) if mask is None else mask
 
 
 def crop_body(slice_: Slice) -> BodyCrop:
     """Zero what lies outside the body and crop to its box; a slice without a body is left as it is."""
-    mask, reason = slice_.body, ""
-    if mask is None:
-        outline = find_outline(slice_.pixels)
-        mask, reason = outline.mask, outline.reason
+    outline = outline_of(slice_)
+    mask, reason = outline.mask, outline.reason
     if mask is None:
         box = Box(0, 0, *slice_.pixels.shape)
         left = slice_.replace_pixels(slice_.pixels, f"no body found, not cropped: {reason}")

@@ -58,6 +58,8 @@ CUT_INSIDE = "no air lies around it: the picture is cut inside the body"
 NOTHING = "nothing stands out from the background"
 A_PART = "what stands out is a part (bones, muscle, a table), and the skin around it is not seen in this window"
 
+REASONS = (CUT_INSIDE, A_PART, NOTHING)
+
 
 @dataclass(frozen=True, eq=False)
 class Outline:

@@ -69,6 +69,11 @@ def is_readable_name(path: str | os.PathLike[str]) -> bool:
         return False
 
 
+def stem_of(path: Path) -> str:
+    """A file's name without its suffix, or both of `.nii.gz`."""
+    return Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
+
+
 def picture_kind(head: bytes) -> str | None:
     """Pillow's name of the picture format that a file's first 16 bytes tell; None for none that is read here."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":

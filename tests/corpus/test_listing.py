@@ -123,7 +123,7 @@ def test_columns_by_option(tmp_path: Path):
         ("path,label\n1,2\n", {"group_column": "who"}, "no column 'who' .--group_column.; it has path, label"),
         ("path,label\n1.png,\n2.png,x\n", {}, "no value in label in 1 rows .row 1."),
         ("path,label\n,y\n2.png,x\n", {}, "no value in path in 1 rows .row 1."),
-        ("path,label\n1.png,y\n2.png,x\n1.png,y\n", {}, "an image that an earlier row has named in 1 rows .row 3."),
+        ("path,label\n1.png,y\n2.png,x\n1.png,x\n", {}, "an earlier row has named otherwise in 1 rows .row 3."),
         ("path,label,split\n1.png,y,fold1\n2.png,x,train\n", {}, "'fold1' in 1 rows.*--split_map fold1=test"),
     ],
 )

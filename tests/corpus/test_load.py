@@ -122,7 +122,9 @@ def test_a_source_that_is_none(name: str, words: str):
 
 def test_a_file_that_is_no_table(tmp_path: Path):
     (tmp_path / "x.png").write_bytes(b"")
-    with pytest.raises(InputError, match="is a file but no table .\\.csv, \\.tsv, \\.parquet, \\.jsonl, \\.txt"):
+    with pytest.raises(
+        InputError, match="is a file but no table .\\.csv, \\.tsv, \\.parquet, \\.jsonl, \\.json, \\.txt"
+    ):
         load_corpus(tmp_path / "x.png")
 
 

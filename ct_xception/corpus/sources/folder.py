@@ -7,25 +7,28 @@ images are, and, with a column of labels, what they are. Another table at the to
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ct_xception.corpus.columns import find_column, patient_like
-from ct_xception.corpus.labels import split_of
-from ct_xception.corpus.layout import grow_tree, list_folders, prune, unwrap
+from ct_xception.corpus.contradictions import check_against_folders, names_images, rows_of
+from ct_xception.corpus.labels import split_in
+from ct_xception.corpus.layout import drop_without_images, grow_tree, list_folders, prune, unwrap
 from ct_xception.corpus.listing import CorpusOptions, Item, Listing
-from ct_xception.corpus.rows import Rows, list_rows
+from ct_xception.corpus.rows import list_rows
 from ct_xception.corpus.sources import Source
-from ct_xception.corpus.tables import TABLE_SUFFIXES, read_table
+from ct_xception.corpus.table_cells import Rows
+from ct_xception.corpus.tables import SHEET_SUFFIXES, TABLE_SUFFIXES, read_table
 from ct_xception.errors import CorpusError, printable
-from ct_xception.imaging.source import FoundFiles, find_files
+from ct_xception.imaging.source import FoundFiles, find_files, stem_of
 
 if TYPE_CHECKING:
     import pandas
 
 MASK_FOLDERS = ("masks", "mask")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".rar", ".7z")
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
@@ -35,15 +38,21 @@ def list_folder(name: str | Path, options: CorpusOptions) -> Listing:
     listing = Listing(SOURCE.kind)
     tree = grow_tree(found)
     prune(tree, options, listing)
-    tables = _metadata(found)
+    drop_without_images(tree, listing, options)
+    tables = _metadata(found, options)
     inner = tree if found.root in {path.parent for path in tables} else unwrap(tree, options)
     top = found.root.joinpath(*inner.parts)
     labelled = {path: table for path, table in tables.items() if _has_labels(table, options)}
     if not labelled or set(labelled) != set(tables):
         before = listing.passed_over.copy()
         list_folders(inner, top, options, listing)
-        labelled = {} if listing.items else _labelled_beside(found, top, options)
+        classes = {item.found for item in listing.items}
+        labelled = {} if len(classes) > 1 else _labelled_beside(found, top, options)
+        if len(labelled) > 1 and not _one_a_split(labelled, options):
+            listing.problems, listing.items = [_which_table(labelled)], []
+            return listing
         listing = Listing(SOURCE.kind, passed_over=before) if labelled else listing
+        _name_sheets(found, listing)
     if labelled:
         _list_labelled(labelled, found, options, listing)
         used = list(labelled)
@@ -58,13 +67,19 @@ def list_folder(name: str | Path, options: CorpusOptions) -> Listing:
     return listing
 
 
-def _metadata(found: FoundFiles) -> dict[Path, pandas.DataFrame]:
-    """The metadata table of every folder that has one, the outermost first."""
+def _metadata(found: FoundFiles, options: CorpusOptions) -> dict[Path, pandas.DataFrame]:
+    """The metadata table of every folder that has one with a column of images, the outermost first."""
     paths = [path for paths in found.passed_over.values() for path in paths if path.name in METADATA and path.is_file()]
     first: dict[Path, Path] = {}
     for path in sorted(paths, key=lambda path: (len(path.parts), path)):
-        first.setdefault(path.parent, path)
-    return {path: read_table(path) for path in first.values()}
+        if not _is_excluded(path, options):
+            first.setdefault(path.parent, path)
+    tables = {path: read_table(path) for path in first.values()}
+    return {path: table for path, table in tables.items() if find_column(table.columns, "image", options.image_column)}
+
+
+def _is_excluded(path: Path, options: CorpusOptions) -> bool:
+    return options.excludes(path.name)
 
 
 def _has_labels(table: pandas.DataFrame, options: CorpusOptions) -> bool:
@@ -72,14 +87,40 @@ def _has_labels(table: pandas.DataFrame, options: CorpusOptions) -> bool:
 
 
 def _labelled_beside(found: FoundFiles, top: Path, options: CorpusOptions) -> dict[Path, pandas.DataFrame]:
-    """Tables beside images that lie in no class folders, which say what they are: one, or one for each split."""
+    """Tables beside images that lie in no class folders, which name them and say what they are."""
     tables = {}
-    for path in _tables_beside(found, top):
+    for path in _tables_beside(found, top, options):
         with contextlib.suppress(CorpusError):  # no table after all
             tables[path] = read_table(path)
-    told = {path: table for path, table in tables.items() if _has_labels(table, options)}
-    splits = [split_of(path.stem, options.split_map) for path in told]
-    return told if len(told) == 1 or (None not in splits and len(set(splits)) == len(splits)) else {}
+    told = {
+        path: table for path, table in tables.items()
+        if _has_labels(table, options) and names_images(Rows(table, path, options, found.root))
+    }  # fmt: skip
+    return {path: table for path, table in told.items() if len(told) == 1 or not _SAMPLE.search(path.stem)}
+
+
+_SAMPLE = re.compile("sample|submission|example", re.IGNORECASE)  # of answers to a competition
+
+
+def _one_a_split(tables: Mapping[Path, pandas.DataFrame], options: CorpusOptions) -> bool:
+    splits = [split_in(path.stem, options.split_map) for path in tables]
+    return None not in splits and len(set(splits)) == len(splits)
+
+
+def _which_table(tables: Mapping[Path, pandas.DataFrame]) -> str:
+    names = [printable(path.name) for path in tables]
+    said = f"the labels could be those of {' or of '.join(names)}"
+    return f"{said}; leave the others out with --exclude {' '.join(names[1:])}, or give one of them as the corpus"
+
+
+def _name_sheets(found: FoundFiles, listing: Listing) -> None:
+    """A spreadsheet or an archive in a folder without classes probably holds them."""
+    remedies = dict.fromkeys(SHEET_SUFFIXES, "a spreadsheet, which is not read; save it as CSV in UTF-8")
+    remedies |= dict.fromkeys(ARCHIVE_SUFFIXES, "an archive, which is not read here; unpack it")
+    if len({item.found for item in listing.items}) < 2:
+        for kind in found.passed_over.keys() & remedies.keys():
+            name = printable(found.passed_over[kind][0].name)
+            listing.problems.append(f"{name} is {remedies[kind]}")
 
 
 def _count_masks(listing: Listing) -> None:
@@ -98,8 +139,8 @@ def _list_labelled(
     for path, table in tables.items():
         above = path.parent.relative_to(found.root)
         parts = above.parts if path.name in METADATA else (*above.parts, path.stem)
-        told = [split for part in parts if (split := split_of(part, options.split_map))]
-        rows = list_rows(table, path, options, SOURCE.kind, split=told[-1] if told else "")
+        told = [split for part in parts if (split := split_in(part, options.split_map))]
+        rows = list_rows(table, path, options, SOURCE.kind, split=told[-1] if told else "", corpus=found.root)
         for item in rows.items:
             item.source = (above / item.source).as_posix()
         for name in ("items", "problems", "notes", "untaken"):
@@ -121,27 +162,38 @@ def _join_tables(
     """Give images their patients, masks and splits from the tables that name them; gives those that were used."""
     if metadata:
         _check_given(metadata, options, listing)
-        return [path for path, table in metadata.items() if _join(Rows(table, path, options), True, options, listing)]
+        return [
+            path
+            for path, table in metadata.items()
+            if _join(Rows(table, path, options, found.root), True, options, listing)
+        ]
     used: list[Path] = []
-    for path in _tables_beside(found, top):
+    for path in _tables_beside(found, top, options):
         try:
             table = read_table(path)
         except CorpusError:
             continue  # whatever it is, it is counted with the files that were passed over
+        check_against_folders(Rows(table, path, options, found.root), listing)
         if path.suffix.lower() == ".txt":
-            used += [path] * _join_list(Rows(table, path, options), path, options, listing)
+            used += [path] * _join_list(Rows(table, path, options, found.root), path, options, listing)
         elif not listing.group_origin:
-            used += [path] * _join(Rows(table, path, options), False, options, listing)
+            used += [path] * _join(Rows(table, path, options, found.root), False, options, listing)
         else:
-            _name_untaken(Rows(table, path, options), listing)
+            _name_untaken(Rows(table, path, options, found.root), listing)
     return used
 
 
-def _tables_beside(found: FoundFiles, top: Path) -> list[Path]:
-    """Tables at the top of a corpus, and one folder below for lists of splits."""
+def _tables_beside(found: FoundFiles, top: Path, options: CorpusOptions) -> list[Path]:
+    """Tables at the top of a corpus, and one folder below for lists of splits; no image's own `.json` or `.txt`."""
     paths = [path for paths in found.passed_over.values() for path in paths if path.suffix.lower() in TABLE_SUFFIXES]
-    near = [path for path in paths if path.parent in (found.root, top) or path.parent.parent in (found.root, top)]
-    return [path for path in near if path.suffix.lower() != ".txt" or split_of(path.stem, {})]
+    own = {(path.parent, stem_of(path)) for path in found.files}
+    near = [
+        path for path in paths
+        if (path.parent in (found.root, top) or path.parent.parent in (found.root, top))
+        and (path.parent, path.stem) not in own and not _is_excluded(path, options)
+    ]  # fmt: skip
+    at_top = [path for path in near if path.suffix.lower() != ".json" or path.parent in (found.root, top)]
+    return [path for path in at_top if path.suffix.lower() != ".txt" or split_in(path.stem, {})]
 
 
 def _check_given(metadata: Mapping[Path, pandas.DataFrame], options: CorpusOptions, listing: Listing) -> None:
@@ -164,7 +216,7 @@ def _join(rows: Rows, metadata: bool, options: CorpusOptions, listing: Listing) 
         if metadata:
             listing.notes.append(f"{rows.name} has no columns of images and groups and is left out")
         return False
-    named = _rows_of(rows, image, listing.items)
+    named = rows_of(rows, image, listing.items)
     if not named:
         _say_nothing_named(rows, image, metadata, options, listing)
         return False
@@ -201,25 +253,10 @@ def _say_nothing_named(rows: Rows, image: str, metadata: bool, options: CorpusOp
         listing.details.append(f"{detail} and is left out")
 
 
-def _rows_of(rows: Rows, image: str, items: Sequence[Item]) -> dict[Item, int]:
-    """{image: row} of those that a table names by path, or, where it so names none, by unique file names or stems."""
-    names = rows.text(image)
-    paths = {rows.file(name): row for row, name in enumerate(names) if name}
-    found = {item: paths[item.path] for item in items if item.path in paths}
-    if found or len(set(names)) < len(names):
-        return found
-    for part in ("name", "stem"):
-        files = Counter(getattr(item.path, part) for item in items)
-        bare = {getattr(Path(name), part): row for row, name in enumerate(names)}
-        if all(times == 1 for times in files.values()) and set(files) & set(bare):
-            return {item: bare[own] for item in items if (own := getattr(item.path, part)) in bare}
-    return {}
-
-
 def _join_list(rows: Rows, path: Path, options: CorpusOptions, listing: Listing) -> bool:
     """The split of the images that a list such as `train.txt` names, where no folder says another."""
-    split = split_of(path.stem, options.split_map)
-    named = _rows_of(rows, rows.columns[0], listing.items)
+    split = split_in(path.stem, options.split_map)
+    named = rows_of(rows, rows.columns[0], listing.items)
     if not named or split is None:
         return False
     for item in named:

@@ -49,7 +49,8 @@ PIXEL_TAGS = [
     "VOILUTSequence", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ExtendedOffsetTable",
 ]  # fmt: skip
 HEADER_TAGS = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "SOPClassUID", "InstanceNumber",
-               "Rows", "Columns", "NumberOfFrames", "ImageType", "ImageOrientationPatient"]  # fmt: skip
+               "Rows", "Columns", "NumberOfFrames", "ImageType", "ImageOrientationPatient",
+               "SOPInstanceUID"]  # fmt: skip
 ACQUISITION_TAGS = ["PatientSex", "PatientAge", "Manufacturer", "ManufacturerModelName", "SliceThickness",
                     "ConvolutionKernel"]  # fmt: skip
 PLACE_TAGS = ["ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "NumberOfFrames", "Rows", "Columns",
@@ -85,6 +86,7 @@ class DicomHeader:
     sop_class: str = ""
     image_type: str = ""
     has_pixels: bool = True
+    sop_instance: str = ""
 
 
 def classify_dicom(header: DicomHeader, modality: str = CT) -> str:
@@ -124,6 +126,7 @@ def read_header(source: str | os.PathLike[str] | bytes) -> DicomHeader:
                 sop_class=sop_class,
                 image_type=printable(str(_value(dataset, "ImageType") or "")).upper(),
                 has_pixels=elements.pixels is not None,
+                sop_instance=_text(dataset, "SOPInstanceUID"),
             )
 
 
