@@ -16,6 +16,7 @@ from ct_xception.imaging.modality import CT
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.windows import WINDOWS
 from ct_xception.serving.pooling import AGGREGATIONS
+from ct_xception.serving.series import gather
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = sorted(path for path in (HERE / "examples").glob("*") if path.suffix in {".png", ".dcm", ".zip"})
@@ -137,8 +138,6 @@ def example_name(path: Path) -> str:
 def _thumbnail(path: Path) -> object:
     if path.suffix != ".zip":
         return read_slice(path).to_pil()
-    from ct_xception.serving.series import gather
-
     members = gather([path])[0].members
     return read_slice(members[len(members) // 2].source(), name=path.name).to_pil()
 

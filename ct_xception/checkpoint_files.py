@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ct_xception.checkpoint import BACKBONES, CONFIG, SIDE_FILE, SIDE_FORMAT, SIDE_FORMATS
+from ct_xception.checkpoint import BACKBONES, CONFIG, METRICS_FORMAT, SIDE_FILE, SIDE_FORMAT, SIDE_FORMATS
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.files import dump_json, parse_json, sha256_file, write_atomically
 
@@ -169,6 +169,54 @@ class Side(Stated):
     manifest: dict[Text, Text] = {}
     refused: Text | None = None
     seal: Text | None = None
+
+
+class MeasuredCorpus(Stated):
+    """What a metrics.json is the figures of: where it came from, of what kind, and its hash."""
+
+    source: Text | None = None
+    kind: Text | None = None
+    hash: Text | None = None
+
+
+class Intervals(Stated):
+    """How the 95 % intervals of a metrics.json were drawn."""
+
+    confidence: Share
+    resamples: Count
+    seed: int
+
+
+class Headline(Stated):
+    """The most pessimistic protocol that ran, and the path whose figures it is judged by."""
+
+    protocol: Text
+    path: Text
+
+
+class Metrics(Stated):
+    """metrics.json, as far as others act on it. The blocks of figures keep the form that their makers give them.
+
+    `paths` {path: figures} are of the own test split, whose protocol is `protocol`; `protocols` are the further ones,
+    each with its own `paths`; `figures` names the pictures beside it.
+    """
+
+    format: Literal[METRICS_FORMAT]  # type: ignore[valid-type]
+    protocol: Text
+    split: Text
+    split_hash: Text | None
+    weights_sha256: Text | None
+    corpus: MeasuredCorpus = MeasuredCorpus()
+    split_sizes: dict[Text, Count] = {}
+    best_epoch: Count | None = None
+    n: Count
+    n_groups: Count
+    label_names: Classes
+    intervals: Intervals
+    headline: Headline | None = None
+    paths: dict[Text, dict[str, Any]] = {}
+    protocols: dict[Text, dict[str, Any]] = {}
+    figures: tuple[Text, ...] = ()
 
 
 class PretrainedCfg(Stated):

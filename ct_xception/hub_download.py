@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ct_xception.errors import InputError, printable
 
@@ -63,9 +62,12 @@ def fetch(source: HubId, files: Sequence[str]) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    options: dict[str, Any] = {"revision": source.revision, "etag_timeout": ANSWER_SECONDS}
     with hub_errors(source):
-        return Path(snapshot_download(source.repo, allow_patterns=list(files), **options))
+        return Path(
+            snapshot_download(
+                source.repo, revision=source.revision, etag_timeout=ANSWER_SECONDS, allow_patterns=list(files)
+            )
+        )
 
 
 def fetch_file(source: HubId, file: str) -> Path:

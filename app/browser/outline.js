@@ -15,19 +15,27 @@ const CUT = [0.55, 0.63];
 const AROUND = 0.15;
 const BEYOND = [0.15, 0.35];
 const WHITE = 245;
-const [SURROUNDED, GRAIN] = [0.55, 0.03];
+const [SURROUNDED, GRAIN] = [0.55, 0.05];
+const RINGED = 0.9;
 const LAYERS = 1.25;
 const [WALL, SOLID_WALL, LIT] = [0.56, 0.7, 0.6];
 const [THIN_WALL, THIN] = [0.35, 0.45];
 const FULL = 0.97;
 const CLOTHED = 0.78;
-const UNEVEN = 0.24;
+const BLACK = 3;
+const [DIM, DARKER] = [100, 0.65];
+const [UNEVEN, GRAINLESS] = [0.24, 0.16];
+const [FAT_STEP, FAT_SPREAD] = [4, 1.5];
+const ALL_SIDES = 0.8;
+const NOISY = 1.3;
 const [SMOOTH, LINE] = [0.965, 0.77];
 const GROWN = [1.11, 10];
 const FRAME_REACH = 0.06;
 const [FRAME_EVEN, FRAME_STEP] = [16, 12];
 const PADDING = 4;
 const ROUND = 0.012;
+const LEAST_ARC = 0.1;
+const CIRCLES = [0.3, 0.998];
 const SMALLEST_CIRCLE = 0.35;
 const [EVEN_AIR, BODY_STEP, SMALLEST_BODY] = [30, 12, 0.05];
 const AIR_SPREAD = 24;
@@ -72,11 +80,23 @@ export function shrink({ pixels, width: full, height: tall }, step) {
 function withSkin(scene, shape) {
   const beyond = around(scene, shape.mask);
   const fat = fatOf(scene, shape, beyond);
-  if (fat === "lit") return shape;
+  if (fat === "lit") return beyond > AROUND && blackLungs(scene, shape.mask) ? withNoise(scene, shape) : shape;
   const lowest = shapes(scene, above(scene, scene.threshold), scene.threshold, [[0, 0, 8]]).next().value;
   if (lowest && fatOf(scene, lowest, around(scene, lowest.mask)) === "lit") return lowest;
   const closed = beyond > AROUND ? outerShape(scene, shape) : null;
   return closed === null && fat === "even" && beyond <= CLOTHED ? shape : closed;
+}
+
+function withNoise(scene, shape) {
+  const lit = without(above(scene, scene.threshold), below(scene, shape.mask));
+  const least = Math.max(SOLID[1], shape.solid - 0.01);
+  for (const whole of shapes(scene, lit, scene.threshold, [[0, 0, 8], [0, 1, 8]])) {
+    const added = without(whole.mask, shape.mask);
+    const small = count(whole.mask) <= NOISY * count(shape.mask);
+    const fat = small && count(both(lit, added)) >= LIT * count(added);
+    if (fat && whole.solid >= least && around(scene, whole.mask) <= AROUND) return whole;
+  }
+  return shape;
 }
 
 function innerShape(scene) {
@@ -164,23 +184,42 @@ function aboveFoot(mask) {
 }
 
 function fatOf(scene, shape, beyond) {
+  if (!blackLungs(scene, shape.mask)) return "lit";
   const width = widthOf(shape.mask);
-  const levels = select(scene.pixels, wither(shape.mask, Math.max(2, Math.floor(width / 33)))).sort();
-  if (!levels.length || scene.air > 3 || levels[Math.floor(levels.length / 50)] > scene.air + 3) return "lit";
   const lit = above(scene, scene.threshold);
   const rim = band(shape.mask, 2, Math.max(4, Math.floor(width / 25)));
   const wall = band(shape.mask, Math.floor(width / 20), Math.floor(width / 8));
   const [fat, muscle] = [rim, wall].map((place) => median(select(scene.pixels, both(place, lit))));
-  const [wallLit, whole] = [share(lit, wall), share(lit, shape.mask)];
+  const [walled, whole] = [share(lit, wall), share(lit, shape.mask)];
   if (fat >= WHITE) {
-    const thin = wallLit < THIN_WALL || whole < THIN;
-    return thin || (beyond > SURROUNDED && shape.beyond > GRAIN) ? "black" : "lit";
+    const grain = beyond > RINGED || (beyond > SURROUNDED && shape.beyond > GRAIN);
+    return walled < THIN_WALL || whole < THIN || grain ? "black" : "lit";
   }
   const spread = Math.max(1, deviation(select(scene.pixels, rim)));
-  if (muscle - fat > LAYERS * spread && wallLit > WALL) return "lit";
-  if (beyond <= AROUND && wallLit > SOLID_WALL && whole > LIT) return "lit";
-  if (beyond <= CLOTHED && whole > FULL) return "lit";
-  return spread <= UNEVEN * fat ? "even" : "black";
+  const deeper = fat <= Math.max(DIM, DARKER * muscle) && muscle - fat > LAYERS * spread && walled > WALL;
+  const grainless = quartiles(select(scene.pixels, band(shape.mask, 1, 4))) <= GRAINLESS * fat;
+  const firm = (grainless || fat <= DARKER * muscle) && beyond <= AROUND && walled > SOLID_WALL && whole > LIT;
+  if (deeper || firm || (beyond <= CLOTHED && whole > FULL) || isLayered(scene, shape.mask)) return "lit";
+  return spread <= UNEVEN * fat && (grainless || muscle >= WHITE) ? "even" : "black";
+}
+
+function blackLungs(scene, mask) {
+  const deep = wither(mask, Math.max(2, Math.floor(widthOf(mask) / 33)));
+  const levels = select(scene.pixels, deep).sort();
+  return levels.length > 0 && levels[Math.floor(levels.length / 50)] <= BLACK;
+}
+
+function isLayered(scene, mask) {
+  const layers = [];
+  for (let depth = 1; depth < Math.max(10, Math.floor(widthOf(mask) / 8)); depth += 1) {
+    const layer = select(scene.pixels, band(mask, depth, depth + 1)).sort();
+    if (layer.length) layers.push(layer);
+  }
+  if (layers.length < 5) return false;
+  const fat = layers.slice(0, 3).reduce((best, layer) => (median(layer) < median(best) ? layer : best));
+  if (fat[Math.floor(fat.length / 20)] <= scene.threshold) return false;
+  const limit = median(fat) + Math.max(FAT_STEP, FAT_SPREAD * quartiles(fat));
+  return layers.slice(2).some((layer) => layer.filter((level) => level > limit).length / layer.length >= ALL_SIDES);
 }
 
 function objection(scene, shape) {
@@ -323,7 +362,7 @@ function fillCircle(picture) {
   const inside = largest(cleared(inverse(padding(picture)), 2));
   if (!inside) return picture;
   const [size, area] = [pixels.length, count(inside)];
-  if (!(0.3 * size < area && area < 0.985 * size) || !isCircle(inside)) return picture;
+  if (!(CIRCLES[0] * size < area && area < CIRCLES[1] * size) || !isCircle(inside)) return picture;
   const deep = wither(inside, 4);
   const rim = without(inside, deep);
   const levels = select(pixels, rim).sort();
@@ -354,7 +393,7 @@ function padding({ pixels, height, width }) {
 
 function isCircle(mask) {
   let points = outlinePoints(mask);
-  if (points.length < 0.3 * (mask.height + mask.width)) return false;
+  if (points.length < LEAST_ARC * (mask.height + mask.width)) return false;
   const strays = (circle) => points.map(([x, y]) => Math.hypot(x - circle[0], y - circle[1]) - circle[2]);
   const first = strays(fitCircle(points)).map(Math.abs);
   const limit = Math.max(1.5, [...first].sort((a, b) => a - b)[Math.floor((first.length * 4) / 5)]);
@@ -415,6 +454,11 @@ const count = ({ on }) => on.reduce((sum, value) => sum + value, 0);
 const select = (pixels, mask) => pixels.filter((_, i) => mask.on[i]);
 const share = (mask, place) => count(both(mask, place)) / count(place);
 const median = (levels) => (levels.length ? levels.sort()[Math.floor(levels.length / 2)] : 0);
+
+function quartiles(levels) {
+  const [ordered, total] = [levels.sort(), levels.length];
+  return total ? ordered[Math.floor((total * 3) / 4)] - ordered[Math.floor(total / 4)] : 0;
+}
 
 function deviation(levels) {
   const mean = levels.reduce((sum, level) => sum + level, 0) / levels.length;

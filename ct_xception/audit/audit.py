@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.audit import cache as audit_cache
 from ct_xception.audit.findings import (
     MOST_NAMED,
     Finding,
@@ -33,8 +34,11 @@ from ct_xception.audit.findings import (
 )
 from ct_xception.audit.foreign import Oddity, WindowTable, find_foreign, shown_windows, window_table
 from ct_xception.audit.leaks import find_conflicts, find_copies, find_leaks
+from ct_xception.audit.page import audit_page
 from ct_xception.audit.report import Audit
 from ct_xception.audit.shortcuts import FAMILIES, Shift, Shortcut, find_shifts, find_shortcuts, surely
+from ct_xception.audit.survey import survey_corpus
+from ct_xception.audit.twins import find_twins
 from ct_xception.checkpoint import AUDIT
 from ct_xception.corpus.summary import left_out
 from ct_xception.files import write_atomically, write_json
@@ -87,10 +91,6 @@ def look_over(
     keep: bool = False,
 ) -> tuple[Survey, Twins]:
     """The slow half of an audit, taken from `cache` where it lies there; `keep` leaves it there."""
-    from ct_xception.audit import cache as audit_cache
-    from ct_xception.audit.survey import survey_corpus
-    from ct_xception.audit.twins import find_twins
-
     known = corpus.report["groups"]["origin"] is not None
     folder = None if cache is None else cache / audit_cache.cache_name(corpus, window, frame)
     found = None if folder is None else audit_cache.load(folder)
@@ -349,8 +349,6 @@ def _plural(severity: str, number: int) -> str:
 
 def keep_audit(audit: Audit, cache: Path) -> None:
     """Leave survey and twins under `cache`, a folder, for the next audit of this corpus; once is enough."""
-    from ct_xception.audit import cache as audit_cache
-
     folder = cache / audit_cache.cache_name(audit.corpus, audit.window, audit.frame)
     if audit_cache.load(folder) is None:
         audit_cache.store(folder, audit.survey, audit.twins)
@@ -358,8 +356,6 @@ def keep_audit(audit: Audit, cache: Path) -> None:
 
 def write_audit(audit: Audit, folder: str | Path) -> None:
     """Write audit.json and audit.html into a folder, which is made where it is not there."""
-    from ct_xception.audit.page import audit_page
-
     folder = Path(folder)
     write_json(folder / AUDIT, audit.to_dict())
     write_atomically(folder / "audit.html", audit_page(audit))

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ct_xception.audit.survey import COLUMN_GROUPS, Survey
+from ct_xception.audit.twins import TwinPair, Twins
 from ct_xception.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -64,9 +66,6 @@ def store(folder: Path, survey: Survey, twins: Twins) -> None:
 
 def load(folder: Path) -> tuple[Survey, Twins] | None:
     """What `store` kept; None where there is nothing, or nothing whole."""
-    from ct_xception.audit.survey import COLUMN_GROUPS, Survey
-    from ct_xception.audit.twins import TwinPair, Twins
-
     try:
         record: dict[str, Any] = read_json(folder / RECORD)
         with np.load(folder / COLUMNS, allow_pickle=False) as kept:
@@ -86,15 +85,11 @@ def load(folder: Path) -> tuple[Survey, Twins] | None:
 
 
 def _arrays(survey: Survey, twins: Twins) -> dict[str, Any]:
-    from ct_xception.audit.survey import COLUMN_GROUPS
-
     columns = {f"{group}/{name}": values for group in COLUMN_GROUPS for name, values in getattr(survey, group).items()}
     return columns | {"labels": survey.labels, "boxes": survey.boxes, "clusters": twins.clusters}
 
 
 def _record(survey: Survey, twins: Twins) -> dict[str, Any]:
-    from ct_xception.audit.survey import COLUMN_GROUPS
-
     apart = {*THUMBNAILS, *COLUMN_GROUPS, "labels", "boxes"}
     return {
         "survey": {one.name: getattr(survey, one.name) for one in fields(survey) if one.name not in apart},

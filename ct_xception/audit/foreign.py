@@ -33,7 +33,6 @@ OUTLIER_RANGES = 4.0  # interquartile ranges below the lower quartile
 LONELY = 0.8  # a nearest neighbour above this correlation is a relative, whatever the quartiles
 FEWEST = 30  # images from which a corpus has a rest to differ from
 SIZE_FACTOR = 3.0  # of the median number of pixels, either way
-WINDOW_GAP = 0.5  # between the share of a window kind in a class and in the rest
 SUFFIXES = {
     "is_png": (".png",),
     "is_jpeg": (".jpg", ".jpeg"),

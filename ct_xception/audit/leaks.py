@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 CHANCE = 0.01  # of a split: as many near copies may be mistaken neighbours, and alone do not make it worthless
 SURE_PATIENT = 0.9  # correlation of body crops, beside the lower one that `twins` links by
-SPLIT_WORDS = {"train": "training", "validation": "validation", "test": "test"}
 LEAKS = ("leak_exact", "leak_near", "leak_patient", "leak_group", "leak_series", "leak_across")
 
 Hit = NDArray[np.bool_]

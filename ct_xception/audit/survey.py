@@ -22,11 +22,14 @@ from numpy.typing import NDArray
 from ct_xception.corpus.cells import digest_of, file_of, frame_of, slice_source
 from ct_xception.corpus.labels import SPLITS
 from ct_xception.errors import SliceError
+from ct_xception.imaging.body import body_of, mask_box
+from ct_xception.imaging.decoders.dicom import read_acquisition
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import is_dicom, name_of, open_source
 from ct_xception.imaging.windows import Window
+from ct_xception.text import describe_window
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -147,8 +150,6 @@ def _columns(split: Dataset) -> list[str]:
 def _describe(content: bytes | str, digest: str, slice_: Slice, one: bool, modality: str) -> Look:
     """`one` is whether the file is one slice; a volume is given by its path, and what it holds in colour is dropped."""
     from ct_xception.audit import traits
-    from ct_xception.imaging.body import body_of, mask_box
-    from ct_xception.text import describe_window
 
     pixels = slice_.pixels
     # Only of CT is it sure that air lies around the patient.
@@ -197,7 +198,6 @@ def thumbnail(pixels: Pixels, side: int) -> Pixels:
 
 def _acquisition(content: bytes | str) -> dict[str, str]:
     """Who and what was scanned, where a DICOM file says so."""
-    from ct_xception.imaging.decoders.dicom import read_acquisition
 
     try:
         with open_source(content, name_of(content)) as stream:

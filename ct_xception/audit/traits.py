@@ -28,6 +28,7 @@ PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 DICOM_BITS = 16.0  # Bits Allocated of the CT Image IOD (DICOM PS3.3 C.8.2.1.1.4)
 WHITE, BLACK = 250, 4  # at and beyond these a drawing tool's pure white and black, a JPEG's ringing allowed
 MIN_STROKE = 0.12  # of the side: a shorter thin thing may be an airway or a rib's edge
+STRAIGHT = 0.028  # of its length that a straight line strays; a sliver of lung along the ribs strays more
 RING, CONTRAST = 3, 20  # pixels around a stroke that must differ from it by as many grey levels
 BOX_COVERAGE = 0.85  # of its bounding rectangle's sides that a drawn box must follow
 BOX_FILL = 0.5  # of its bounding rectangle that a drawn box may fill
@@ -180,7 +181,7 @@ def foreign_traits(
     return {
         "coloured_share": float(colour.mean()) if colour is not None else 0.0,
         "box_score": _best_box(pixels, flesh, colour),
-        "stroke_length": _longest_stroke(pixels, mask, colour, flesh),
+        "stroke_length": _longest_stroke(pixels, mask, colour, flesh, straight=shown.hides_lung),
         "letters": _letters(pixels, mask) if found else 0.0,
         "frame_share": float((edge >= WHITE).mean()),
         "body_found": float(found),
@@ -238,18 +239,27 @@ def _best_box(pixels: Pixels, mask: Mask, colour: Mask | None) -> float:
     return max((_box_score(shape) for shape in shapes), default=0.0)
 
 
-def _longest_stroke(pixels: Pixels, mask: Mask, colour: Mask | None, flesh: Mask) -> float:
-    """In colour, pure white in the air, or pure black through what is not black: what is as pure and thin is drawn."""
+def _longest_stroke(pixels: Pixels, mask: Mask, colour: Mask | None, flesh: Mask, *, straight: bool) -> float:
+    """In colour, pure white in the air, or pure black through what is not black: what is as pure and thin is drawn.
+
+    `straight`: black lines that bend do not count, as where lung is black: its edge along the ribs is as thin.
+    """
     width = _stroke_width(pixels)
     _, below = _before_and_after(mask)  # where a scanner's table draws lines of its own
     white, black = (pixels >= WHITE) & ~mask & ~below, (pixels <= BLACK) & flesh
     longest = 0.0
-    for layer in (colour, _thin(white, width), _thin(black, width)):
+    for layer, bent in ((colour, True), (_thin(white, width), True), (_thin(black, width), not straight)):
         for shape, box in _shapes(layer):
             length = float(np.hypot(*shape.shape))
-            drawn = shape.sum() <= width * length and (layer is colour or _stands_alone(pixels, shape, box))
+            drawn = shape.sum() <= width * length and (bent or _bend(shape) <= STRAIGHT * length)
+            drawn = drawn and (layer is colour or _stands_alone(pixels, shape, box))
             longest = max(longest, length / min(pixels.shape) if drawn else 0.0)
     return longest if longest >= MIN_STROKE else 0.0
+
+
+def _bend(shape: Mask) -> float:
+    """How far, in pixels, a shape strays from the straight line through it: the smaller standard deviation."""
+    return float(np.sqrt(max(0.0, np.linalg.eigvalsh(np.cov(np.argwhere(shape).T))[0])))
 
 
 def _stands_alone(pixels: Pixels, shape: Mask, box: tuple[slice, slice]) -> bool:

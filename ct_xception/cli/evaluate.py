@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from ct_xception.checkpoint import SOURCES, WEIGHTS
+    from ct_xception.checkpoint import SOURCES
     from ct_xception.evaluation.evaluation import Evaluation, Outputs
     from ct_xception.evaluation.figures import evaluation_summary
     from ct_xception.evaluation.measure import evaluate
@@ -71,13 +71,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     window, checkpoint = window_of(arguments), open_checkpoint(checkpoint_of(arguments.checkpoint))
     folder, modality = checkpoint.folder, checkpoint.contract.told(arguments.modality, checkpoint.name).modality
     output = Path(arguments.output)
-    if output.exists() and not output.is_dir():
-        raise InputError(f"--output: {printable(output)} is a file; name a folder.")
-    if any((parent / WEIGHTS).is_file() for parent in (output.absolute(), *output.absolute().parents)):
-        raise InputError(
-            f"--output: {printable(output)} lies in a checkpoint, whose files are sealed and published; name another "
-            "folder (errors.html shows images)."
-        )
+    _check_output(output)
     found = _load_split(arguments, corpus_options(arguments, window, modality), read_provenance(folder))
     evaluation = Evaluation(
         folder,
@@ -102,6 +96,19 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     print(f"written to {printable(output)}/ (errors.html shows images of the corpus: keep it to yourself)")
     print(RESEARCH_USE, file=sys.stderr)
     return DONE
+
+
+def _check_output(output: Path) -> None:
+    """Raise InputError where figures and pictures must not go."""
+    from ct_xception.checkpoint import WEIGHTS
+
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output: {printable(output)} is a file; name a folder.")
+    if any((parent / WEIGHTS).is_file() for parent in (output.absolute(), *output.absolute().parents)):
+        raise InputError(
+            f"--output: {printable(output)} lies in a checkpoint, whose files are sealed and published; name another "
+            "folder (errors.html shows images)."
+        )
 
 
 class _Measured(NamedTuple):

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ct_xception.corpus.cells import ONLY, frame_of
 from ct_xception.corpus.listing import CorpusOptions, Item, Listing
 from ct_xception.errors import SliceError, printable
+from ct_xception.imaging.decoders.dicom import classify_dicom, read_header
 from ct_xception.imaging.frames import ALL, frames_taken
 from ct_xception.imaging.modality import NAMES, modality_for
 from ct_xception.imaging.reader import read_slice
@@ -140,8 +141,6 @@ def _identify(content: Path | bytes, name: str, modality: str) -> Inspected:
         stream.seek(0)
         if not is_dicom(stream):
             return Inspected(digest.hexdigest())
-    from ct_xception.imaging.decoders.dicom import classify_dicom, read_header
-
     try:
         header = read_header(content)
     except SliceError:  # whether it can be read is told by decoding it

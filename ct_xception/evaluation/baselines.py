@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ct_xception.audit.registration import standardise
 from ct_xception.files import atomic_path
+from ct_xception.statistics.comparison import compare
 from ct_xception.statistics.intervals import describe_figure, group_indices
 from ct_xception.statistics.metrics import classification_metrics
 
@@ -224,8 +225,6 @@ def baseline_figures(
     model's accuracy less the best one's on the same items, paired, by group), `beats_best` (the whole interval is above
     0), `mcnemar` and `skipped` {name: reason}. Items that the model refused (NaN) count for neither side.
     """
-    from ct_xception.statistics.comparison import compare
-
     kept: NDArray[np.bool_] = np.all(np.isfinite(model), axis=1)
     truth = np.asarray(labels)[kept]
     members = None if groups is None else [group for group, keep in zip(groups, kept, strict=True) if keep]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import SliceError
 from ct_xception.html import image_uri
+from ct_xception.text import describe_window
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -105,8 +106,6 @@ def draw_cases(
 
     `probabilities` (N, K) are the answers to all of the split. A file that can no longer be read is left out.
     """
-    from ct_xception.text import describe_window
-
     names = classifier.label_names
     for one in chosen:
         item, answer = dataset[one.row], probabilities[one.row]

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.audit.survey import survey_corpus
 from ct_xception.checkpoint import ERRORS, WEIGHTS
+from ct_xception.corpus.labels import SPLITS
 from ct_xception.errors import InputError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.baselines import nearest_neighbours
@@ -151,9 +153,6 @@ def _check(answers: Answers, items: Items, names: Sequence[str]) -> None:
 
 def _survey(given: Evaluation) -> Survey:
     from datasets import DatasetDict
-
-    from ct_xception.audit.survey import survey_corpus
-    from ct_xception.corpus.labels import SPLITS
 
     # A corpus taken whole is no split, and a survey passes over what is none.
     named = {name if name in SPLITS else "test": part for name, part in given.splits.items()}

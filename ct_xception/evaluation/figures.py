@@ -18,6 +18,8 @@ from ct_xception.evaluation import plots as report
 from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
 from ct_xception.evaluation.baselines import describe_baselines
 from ct_xception.evaluation.evaluation import Evaluation
+from ct_xception.imaging.modality import CT
+from ct_xception.imaging.reader import read_slice
 from ct_xception.statistics.intervals import describe_figure
 
 if TYPE_CHECKING:
@@ -105,9 +107,6 @@ def _draw_answers(items: Items, answers: Answers, metrics: Mapping[str, Any]) ->
 
 def _draw_examples(evaluation: Evaluation, items: Items, answers: Answers, metrics: Mapping[str, Any]) -> Figure | None:
     """A figure of chosen items as the reader shows them; None when none can be read."""
-    from ct_xception.imaging.modality import CT
-    from ct_xception.imaging.reader import read_slice
-
     names, examples = metrics["label_names"], []
     for row in choose_examples(answers.probabilities, items.labels, seed=metrics["intervals"]["seed"]):
         probabilities = answers.probabilities[row]

@@ -27,7 +27,7 @@ from ct_xception.checkpoint import (
     PREDICTIONS_GROUPED,
     WEIGHTS,
 )
-from ct_xception.checkpoint_files import read_side
+from ct_xception.checkpoint_files import Metrics, read_side
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.evaluation.answers import (
     ALONE,
@@ -40,6 +40,8 @@ from ct_xception.evaluation.answers import (
     predictor_answers,
     stock_answers,
 )
+from ct_xception.evaluation.baselines import baseline_figures, write_baselines
+from ct_xception.evaluation.error_page import write_error_page
 from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.explanations import Checked, check_heat_maps, describe, explanation_figures
 from ct_xception.evaluation.figures import draw_evaluation, is_phantom
@@ -75,8 +77,6 @@ def evaluate(evaluation: Evaluation, share: Share = ALONE) -> dict[str, Any]:
         return {}
     metrics = write_evaluation(evaluation, answers, checked)
     if evaluation.outputs.errors is not None:
-        from ct_xception.evaluation.error_page import write_error_page
-
         write_error_page(evaluation, classifier, answers[PREDICTOR])
     return metrics
 
@@ -202,8 +202,6 @@ def _headline(paths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def _baseline_blocks(given: Given) -> dict[str, Any]:
     """The simple rules of every protocol beside the predictor."""
-    from ct_xception.evaluation.baselines import baseline_figures
-
     blocks = {
         name: baseline_figures(
             part.baselines,
@@ -224,8 +222,6 @@ def _write_answers(
     folder: Path, parts: Mapping[str, Part], protocols: Protocols, label_names: Sequence[str], names: Names
 ) -> None:
     """The parquet files; those of an older evaluation that this one has not are removed."""
-    from ct_xception.evaluation.baselines import write_baselines
-
     own, grouped = next(iter(parts.values())), protocols.out_of_fold
     twins = {} if protocols.has_twin is None else {"has_twin": protocols.has_twin}
     for name in (PREDICTIONS_GROUPED, BASELINES, AUDIT, EXPLANATIONS):
@@ -282,7 +278,7 @@ def _describe(evaluation: Evaluation, items: Items) -> dict[str, Any]:
     if not weights.is_file():
         raise CheckpointError(f"{checkpoint}: {WEIGHTS} is missing; give a checkpoint folder.")
     split, corpus = evaluation.split or {}, evaluation.corpus or {}
-    return {
+    head = {
         "format": METRICS_FORMAT,
         "protocol": split.get("protocol", "unstated"),
         "split": evaluation.split_name,
@@ -296,6 +292,7 @@ def _describe(evaluation: Evaluation, items: Items) -> dict[str, Any]:
         "label_names": evaluation.label_names,
         "intervals": {"confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": evaluation.seed},
     }
+    return Metrics.of(head, METRICS).to_json()
 
 
 def _side_file(checkpoint: Path) -> dict[str, Any]:

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.audit.twins import twin_of_other_split
 from ct_xception.checkpoint import FOLD_PLAN, PREDICTIONS
 from ct_xception.corpus.split import deduplicated_test
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
+from ct_xception.evaluation.baselines import out_of_fold_baselines, run_baselines
 from ct_xception.files import read_json
 
 if TYPE_CHECKING:
@@ -121,8 +123,6 @@ def twin_mask(audit: Audit, splits: DatasetDict) -> NDArray[np.bool_]:
 
     The audit saw the splits that the corpus came with; a split that was carved since is told to it here.
     """
-    from ct_xception.audit.twins import twin_of_other_split
-
     split_of = {source: split for split, part in splits.items() for source in part["source"]}
     survey = dataclasses.replace(audit.survey, splits=[split_of[source] for source in audit.survey.sources])
     found = twin_of_other_split(audit.twins, survey, wanted="test", others=("train", "validation"))
@@ -142,8 +142,6 @@ def _patients(audit: Audit) -> list[str]:
 
 def _own_baselines(audit: Audit, splits: DatasetDict, features: NDArray | None, seed: int) -> dict[str, Floats]:
     """The simple rules, fitted on train and asked about test (M,)."""
-    from ct_xception.evaluation.baselines import run_baselines
-
     train, test = (_rows(audit, list(splits[name]["source"])) for name in ("train", "test"))
     return run_baselines(audit.survey, train, test, groups=_patients(audit), seed=seed, features=features)
 
@@ -154,8 +152,6 @@ def _with_baselines(
     """The cross-validation with the simple rules beside it, each image answered by rules that saw none of its fold."""
     if out_of_fold is None:
         return None
-    from ct_xception.evaluation.baselines import out_of_fold_baselines
-
     rows, fold = _rows(audit, out_of_fold.part.items.sources), out_of_fold.fold
     pairs = [(rows[fold != number], rows[fold == number]) for number in np.unique(fold)]
     found = out_of_fold_baselines(audit.survey, pairs, groups=_patients(audit), seed=seed, features=features)

@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -103,8 +103,15 @@ class Explanation:
     def again(self, model: Network, pixel_values: torch.Tensor, method: str | None = None) -> np.ndarray:
         """The map (S, S) of another network, picture or method, at the least budget."""
         how = find_method(method or self.attribution.method)
-        options: dict[str, Any] = {"method": how, "budget": COMPARISON, "cancelled": self.cancelled, "checked": False}
-        values, _ = compute_map(model, pixel_values, self.target, **options)
+        values, _ = compute_map(
+            model,
+            pixel_values,
+            self.target,
+            method=how,
+            budget=COMPARISON,
+            cancelled=self.cancelled,
+            checked=False,
+        )
         return spread_over_input(_scaled(values)[0], pixel_values.shape[-1], _architecture(model))
 
 

@@ -32,13 +32,19 @@ CUT = (0.55, 0.63)  # of the picture's edge: a body that covers more is cut on a
 AROUND = 0.15  # of the directions: two arms may lie beyond a body; a skin around muscle fills more
 BEYOND = (0.15, 0.35)  # of the body's area that may lie lit beside it: anywhere, and as arms
 WHITE = 245  # grey level of a rim whose window is white from fat on
-SURROUNDED, GRAIN = 0.55, 0.03  # of the directions, of the body's area, lit beyond a white rim: fat as grain
+SURROUNDED, GRAIN = 0.55, 0.05  # of the directions, of the body's area, lit beyond a white rim: fat as grain
+RINGED = 0.9  # of the directions: a skin, however little of it is lit
 LAYERS = 1.25  # times the rim's spread that what lies deeper is brighter: muscle under fat
 WALL, SOLID_WALL, LIT = 0.56, 0.70, 0.60  # of the wall, of the whole, lit in a body whose fat is lit
 THIN_WALL, THIN = 0.35, 0.45  # of the wall, of the whole, lit where the window is white from muscle on only
 FULL = 0.97  # of the whole lit: no black flesh anywhere
 CLOTHED = 0.78  # of the directions that clothes and a blanket fill
-UNEVEN = 0.24  # spread of the rim over its level: less is no grain
+BLACK = 3  # grey levels
+DIM, DARKER = 100, 0.65  # grey level, share of the muscle's: a darker rim is fat
+UNEVEN, GRAINLESS = 0.24, 0.16  # over its level, the rim's spread and its outermost quartiles': less is no grain
+FAT_STEP, FAT_SPREAD = 4, 1.5  # grey levels, and times the quartiles' distance, that muscle is brighter than fat
+ALL_SIDES = 0.8  # of the best layer that is so bright
+NOISY = 1.3  # times a shape that faint fat may add to it
 SMOOTH, LINE = 0.965, 0.77  # of the hull, of a closed skin's pixels that are lit: less is muscle and grain
 GROWN = (1.11, 10.0)  # times what stood out without it: less is no skin, more was closed from nothing
 
@@ -194,7 +200,7 @@ def _with_skin(scene: Scene, shape: _Shape) -> _Shape | None:
     around = _around(scene, shape.mask)
     fat = _fat(scene, shape, around)
     if fat == "lit":
-        return shape
+        return _with_noise(scene, shape) if around > AROUND and _black_lungs(scene, shape.mask) else shape
     lowest = next(_shapes(scene, scene.pixels > scene.threshold, scene.threshold, [(0, 0, 8)]), None)
     if lowest is not None and _fat(scene, lowest, _around(scene, lowest.mask)) == "lit":
         return lowest  # the level that gave the shape was above faint fat
@@ -202,27 +208,61 @@ def _with_skin(scene: Scene, shape: _Shape) -> _Shape | None:
     return shape if closed is None and fat == "even" and around <= CLOTHED else closed
 
 
+def _with_noise(scene: Scene, shape: _Shape) -> _Shape:
+    """The shape with the faint, noisy fat that its level cut off; itself where a table, arms or clothes would come."""
+    lit = (scene.pixels > scene.threshold) & ~_below(scene, shape.mask)
+    least = max(SOLID[1], shape.solid - 0.01)
+    for whole in _shapes(scene, lit, scene.threshold, [(0, 0, 8), (0, 1, 8)]):
+        added = whole.mask & ~shape.mask
+        fat = whole.mask.sum() <= NOISY * shape.mask.sum() and (lit & added).sum() >= LIT * added.sum()
+        if fat and whole.solid >= least and _around(scene, whole.mask) <= AROUND:
+            return whole
+    return shape
+
+
 def _fat(scene: Scene, shape: _Shape, around: float) -> str:
     """Whether a shape's rim is fat: "lit", "black" (it is muscle or grain), or "even", which may be either."""
-    width = _width(shape.mask)
-    levels = np.sort(scene.pixels[wither(shape.mask, max(2, width // 33))])
-    if not len(levels) or scene.air > 3 or levels[len(levels) // 50] > scene.air + 3:
-        return "lit"  # as air or lung is
-    lit = scene.pixels > scene.threshold
+    if not _black_lungs(scene, shape.mask):
+        return "lit"
+    width, lit = _width(shape.mask), scene.pixels > scene.threshold
     rim, wall = _band(shape.mask, 2, max(4, width // 25)), _band(shape.mask, width // 20, width // 8)
     fat, muscle = _median(scene.pixels[rim & lit]), _median(scene.pixels[wall & lit])
+    share, walled = lit[shape.mask].mean(), lit[wall].mean()
     if fat >= WHITE:  # all tissue is white, or fat is grain
-        thin = lit[wall].mean() < THIN_WALL or lit[shape.mask].mean() < THIN
-        return "black" if thin or (around > SURROUNDED and shape.beyond > GRAIN) else "lit"
+        grain = around > RINGED or (around > SURROUNDED and shape.beyond > GRAIN)
+        return "black" if walled < THIN_WALL or share < THIN or grain else "lit"
     spread = max(1.0, float(scene.pixels[rim].std()))
-    if muscle - fat > LAYERS * spread and lit[wall].mean() > WALL:
+    deeper = fat <= max(DIM, DARKER * muscle) and muscle - fat > LAYERS * spread and walled > WALL
+    grainless = _quartiles(scene.pixels[_band(shape.mask, 1, 4)]) <= GRAINLESS * fat
+    firm = (grainless or fat <= DARKER * muscle) and around <= AROUND and walled > SOLID_WALL and share > LIT
+    if deeper or firm or (around <= CLOTHED and share > FULL) or _layered(scene, shape.mask):
         return "lit"
-    share = lit[shape.mask].mean()
-    if around <= AROUND and lit[wall].mean() > SOLID_WALL and share > LIT:
-        return "lit"
-    if around <= CLOTHED and share > FULL:
-        return "lit"
-    return "even" if spread <= UNEVEN * fat else "black"
+    return "even" if spread <= UNEVEN * fat and (grainless or muscle >= WHITE) else "black"
+
+
+def _black_lungs(scene: Scene, mask: Mask) -> bool:
+    """Whether the darkest of what lies deep in a mask is black: where lung is, fat may be black too."""
+    levels = np.sort(scene.pixels[wither(mask, max(2, _width(mask) // 33))])
+    return bool(len(levels)) and int(levels[len(levels) // 50]) <= BLACK
+
+
+def _layered(scene: Scene, mask: Mask) -> bool:
+    """Whether an even layer of fat lies all around brighter muscle; ribs are brighter too, but not on all sides."""
+    depths = range(1, max(10, _width(mask) // 8))
+    layers = [layer for layer in (scene.pixels[_band(mask, depth, depth + 1)] for depth in depths) if len(layer)]
+    if len(layers) < 5:
+        return False
+    fat = min(layers[:3], key=_median)
+    if np.sort(fat)[len(fat) // 20] <= scene.threshold:
+        return False
+    limit = _median(fat) + max(FAT_STEP, FAT_SPREAD * _quartiles(fat))
+    return max(float((layer > limit).mean()) for layer in layers[2:]) >= ALL_SIDES
+
+
+def _quartiles(levels: Pixels) -> int:
+    """From the lower to the upper quartile of grey levels; 0 of none."""
+    ordered = np.sort(levels).astype(int)
+    return int(ordered[len(ordered) * 3 // 4] - ordered[len(ordered) // 4]) if len(ordered) else 0
 
 
 def _objection(scene: Scene, shape: _Shape) -> str:

@@ -13,6 +13,7 @@ class Place:
     the patient coordinate system's origin along `normal`, the plane's unit normal (DICOM PS3.3 C.7.6.2.1.1): for an
     axial slice larger values lie nearer to the head. `number` is its InstanceNumber. `size` is (rows, columns), None
     where there is no image; `thickness` is in mm. `series` is its SeriesInstanceUID, to be compared and never shown.
+    `positions` are those of each frame of a volume, which may be stored in any order; empty where they are not told.
     """
 
     frames: int = 1
@@ -22,3 +23,4 @@ class Place:
     size: tuple[int, int] | None = None
     thickness: float | None = None
     series: str | None = None
+    positions: tuple[float, ...] = ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ct_xception.imaging.decoder_process import Decoder
 from ct_xception.imaging.decoders.decode import decode_place, decode_slice
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.slice import Slice
@@ -26,8 +27,6 @@ def isolate_decoding(processes: int = 1) -> None:
     global _decoder
     if _decoder is None:
         import atexit
-
-        from ct_xception.imaging.decoder_process import Decoder
 
         _decoder = Decoder(processes)
         atexit.register(share_decoding)

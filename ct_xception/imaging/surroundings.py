@@ -19,6 +19,8 @@ FRAME_REACH = 0.06  # of the side within which a frame is looked for
 FRAME_EVEN, FRAME_STEP = 16, 12  # grey levels: a frame's line varies by less, and is that much brighter than within
 PADDING = 4  # grey levels above the darkest corner that are padding still
 ROUND = 0.012  # of its radius: a circle's outline strays less, a body's more
+LEAST_ARC = 0.1  # of height and width together: points that a circle's outline must have
+CIRCLES = (0.3, 0.998)  # of the picture that a circle fills
 SMALLEST_CIRCLE = 0.35  # of the longer side: its radius
 EVEN_AIR, BODY_STEP, SMALLEST_BODY = 30, 12, 0.05  # grey levels; grey levels; of the circle that a body must fill
 AIR_SPREAD = 24  # grey levels: what of the edge lies as close above its darkest twentieth is air
@@ -76,7 +78,7 @@ def _fill_circle(pixels: Pixels) -> Pixels:
     inside = largest(opened(~padding, 2))  # a JPEG's ringing frays the circle
     if inside is None:
         return pixels
-    if not 0.3 * inside.size < inside.sum() < 0.985 * inside.size or not _is_circle(inside):
+    if not CIRCLES[0] * inside.size < inside.sum() < CIRCLES[1] * inside.size or not _is_circle(inside):
         return pixels
     deep = wither(inside, 4)
     rim = inside & ~deep
@@ -102,7 +104,7 @@ def _padding(pixels: Pixels) -> Mask:
 def _is_circle(mask: Mask) -> bool:
     """Whether a mask's outline, where the picture does not cut it, follows a circle (Kasa's fit, 1976, twice)."""
     points = _outline(mask)
-    if len(points) < 0.3 * sum(mask.shape):
+    if len(points) < LEAST_ARC * sum(mask.shape):
         return False
     x, y, radius = _fit_circle(points)
     strays = np.abs(np.hypot(points[:, 0] - x, points[:, 1] - y) - radius)

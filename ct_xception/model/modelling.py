@@ -136,12 +136,6 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
             self.timm_model.head.drop.p = rate
         self.timm_model.drop_rate = rate
 
-    def set_relus_in_place(self, in_place: bool) -> None:
-        """In place saves memory and a tenth of a training step; gradient attributions need the values kept."""
-        for module in self.modules():
-            if isinstance(module, nn.ReLU):
-                module.inplace = in_place
-
     def _parts(self) -> tuple[list[nn.Module], int]:
         """Stem, blocks and what follows, in the order in which they are run, and which of them strides last."""
         parts = [

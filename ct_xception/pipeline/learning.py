@@ -10,6 +10,7 @@ from ct_xception.checkpoint import MODEL
 from ct_xception.checkpoint_files import need_side
 from ct_xception.pipeline.answers import ask, predictor
 from ct_xception.pipeline.context import Context
+from ct_xception.training.distributed import main_first
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -25,15 +26,22 @@ def make_checkpoint(context: Context) -> None:
     from ct_xception.training.model_folder import reopen_model_folder, write_model_folder
 
     config, run, folder, accelerator = context.config, context.run, context.folder, context.accelerator
-    records: dict[str, Any] = {"corpus": context.corpus, "split": context.split}
     if (run / MODEL).exists():
         if accelerator.is_main_process:
-            reopen_model_folder(run / MODEL, folder, **records)
+            reopen_model_folder(run / MODEL, folder, corpus=context.corpus, split=context.split)
     else:
         trained = train(context)
         if accelerator.is_main_process:
             shutil.rmtree(folder, ignore_errors=True)
-            write_model_folder(folder, config, context.label_names, trained, command=context.command, **records)
+            write_model_folder(
+                folder,
+                config,
+                context.label_names,
+                trained,
+                corpus=context.corpus,
+                split=context.split,
+                command=context.command,
+            )
     accelerator.wait_for_everyone()
     calibrate(context, folder, context.splits)
     fit_gate(context, folder)
@@ -61,7 +69,6 @@ def train(context: Context) -> Trained:
 
 def _slices(context: Context, name: str) -> CachedSlices:
     from ct_xception.training.cache import prepare_slices
-    from ct_xception.training.distributed import main_first
     from ct_xception.training.replay import mix_in
 
     cache, config = context.run / "cache", context.config

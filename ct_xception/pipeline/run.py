@@ -16,11 +16,16 @@ from ct_xception.checkpoint import CARD, EVALUATION, MODEL
 from ct_xception.checkpoint_files import seal
 from ct_xception.command_line import run_program
 from ct_xception.errors import InputError, WorkError, printable
+from ct_xception.evaluation.figures import evaluation_summary
+from ct_xception.imaging.decoded import keep_decoded
 from ct_xception.pipeline.learning import cross_validate, make_checkpoint
 from ct_xception.pipeline.lock import LOCK, refuse_if_held, run_lock
 from ct_xception.pipeline.measuring import compare_with_start, measure_test
 from ct_xception.pipeline.splitting import load_and_split, look_across
+from ct_xception.publish.hub import check_access, push_checkpoint
 from ct_xception.text import RESEARCH_USE
+from ct_xception.training.distributed import join_processes
+from ct_xception.training.memory import keep_freed_memory
 from ct_xception.training.options import TrainConfig, parse_config
 
 REMEDY = "; every whole epoch is kept, and the same --output_dir with --resume auto goes on from the last one."
@@ -46,8 +51,6 @@ def train(words: Sequence[str]) -> None:
 
 def build(config: TrainConfig, command: str) -> None:
     """The stages, in order, on one process or many. Raises `InputError` where another run is in the run folder."""
-    from ct_xception.imaging.decoded import keep_decoded
-
     set_up_process(config)
     with contextlib.ExitStack() as held, keep_decoded():
         _build(config, _open_run(config, held), command)
@@ -56,7 +59,6 @@ def build(config: TrainConfig, command: str) -> None:
 def set_up_process(config: TrainConfig) -> None:
     """Settle threads, memory and the libraries' words of this process, before anything is loaded."""
     from ct_xception.training.loop import share_cores
-    from ct_xception.training.memory import keep_freed_memory
 
     _quieten()
     share_cores(config)
@@ -64,7 +66,6 @@ def set_up_process(config: TrainConfig) -> None:
 
 
 def _build(config: TrainConfig, run: Path, command: str) -> None:
-    from ct_xception.publish.hub import check_access
     from ct_xception.training.loop import make_accelerator
     from ct_xception.training.preflight import check_before_reading, is_complete
 
@@ -96,7 +97,6 @@ def _build(config: TrainConfig, run: Path, command: str) -> None:
 
 def publish(run: Path, metrics: dict[str, Any]) -> None:
     """Write the card, seal the folder, put it in place, and say what came out."""
-    from ct_xception.evaluation.figures import evaluation_summary
     from ct_xception.publish.card import write_card
     from ct_xception.training.model_folder import replace_model_folder
 
@@ -112,8 +112,6 @@ def publish(run: Path, metrics: dict[str, Any]) -> None:
 
 def push(config: TrainConfig, run: Path) -> None:
     """Publish the finished checkpoint where --push_to_hub asks for it; --resume auto makes a failed push again."""
-    from ct_xception.publish.hub import push_checkpoint
-
     if config.push_to_hub:
         pushed = push_checkpoint(run / MODEL, config.push_to_hub, private=config.private)
         print(f"published:  {pushed.url}   (commit {pushed.commit[:12]})")
@@ -122,8 +120,6 @@ def push(config: TrainConfig, run: Path) -> None:
 def _open_run(config: TrainConfig, held: contextlib.ExitStack) -> Path:
     """The run folder, the same on every process, and `held` by the main one."""
     from accelerate.utils import broadcast_object_list
-
-    from ct_xception.training.distributed import join_processes
 
     state = join_processes()
     name = re.sub(r"[^\w.-]+", "-", Path(config.corpus.partition(":")[0]).name or "corpus").strip("-.")

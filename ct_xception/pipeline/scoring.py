@@ -26,6 +26,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.checkpoint import CONFIG, SIDE_FILE, WEIGHTS
 from ct_xception.command_line import BAD_INPUT, DONE, SOME_REFUSED, Parser, run_program
 from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import InputError, SliceError, printable
@@ -217,8 +218,6 @@ def _prepare(options: argparse.Namespace, device: str) -> tuple[Scoring, Classif
 
 def _identity(classifier: Classifier) -> str:
     """What decides a checkpoint's answers: its weights, config and side file."""
-    from ct_xception.checkpoint import CONFIG, SIDE_FILE, WEIGHTS
-
     assert classifier.checkpoint is not None
     folder = classifier.checkpoint.folder
     files = [folder / name for name in (CONFIG, WEIGHTS, SIDE_FILE) if (folder / name).is_file()]

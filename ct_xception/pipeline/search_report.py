@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ct_xception.files import write_atomically, write_json
 from ct_xception.statistics.intervals import describe_figure
+from ct_xception.training.options import option_defaults
 from ct_xception.training.search import EPOCHS, REASON, REFERENCE, counted, finished, pareto_front
 from ct_xception.training.search_space import apply_options
 
@@ -132,8 +133,6 @@ def _short(value: Any) -> str:
 def _best_yaml(options: dict[str, Any], record: dict[str, Any]) -> str:
     """The winner's options as --config takes them: those that are not the defaults."""
     import yaml
-
-    from ct_xception.training.options import option_defaults
 
     defaults = option_defaults()
     kept = {

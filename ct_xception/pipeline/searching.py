@@ -19,11 +19,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.corpus.split import grouped_folds
 from ct_xception.errors import InputError, WorkError, printable
-from ct_xception.files import atomic_path, read_json, write_json
+from ct_xception.files import atomic_path, write_json
 from ct_xception.pipeline.context import Context
+from ct_xception.pipeline.run import build, set_up_process
 from ct_xception.pipeline.search_report import report_search, write_trials
-from ct_xception.training.options import METRICS, TrainConfig
+from ct_xception.pipeline.splitting import load_and_split
+from ct_xception.statistics.calibration import calibration_figures
+from ct_xception.training.distributed import join_processes, main_first
+from ct_xception.training.options import METRICS, TrainConfig, augment_config, config_from_mapping
 from ct_xception.training.search import (
     EPOCHS,
     REFERENCE,
@@ -40,6 +45,7 @@ from ct_xception.training.search import (
     take_up_again,
 )
 from ct_xception.training.search_space import apply_options
+from ct_xception.training.validation import validation_figures
 
 if TYPE_CHECKING:
     import optuna
@@ -57,9 +63,6 @@ def search_corpus(search: Search, command: str, *, resume: bool = False, finish:
 
     Any number of processes may do the same with one folder and storage at once. Raises InputError.
     """
-    from ct_xception.pipeline.run import set_up_process
-    from ct_xception.pipeline.splitting import load_and_split
-    from ct_xception.training.distributed import join_processes
     from ct_xception.training.loop import make_accelerator
 
     _refuse_what_is_not_searched(search.recipe)
@@ -115,8 +118,6 @@ def _asked(config: TrainConfig, when: Mapping[str, tuple[Any, ...]]) -> bool:
 
 
 def _own_value(config: TrainConfig, name: str) -> Any:
-    from ct_xception.training.options import augment_config
-
     return getattr(augment_config(config), name.partition(".")[2]) if "." in name else getattr(config, name)
 
 
@@ -178,7 +179,6 @@ class Trainer:
 
     def _slices(self, config: TrainConfig, sources: Sequence[str]) -> CachedSlices:
         from ct_xception.training.cache import CachedSlices, prepare_slices
-        from ct_xception.training.distributed import main_first
 
         cache = self.search.folder / "cache"
         with main_first(self.context.accelerator):
@@ -221,8 +221,6 @@ def _parts(context: Context, folds: int) -> Iterator[_Part]:
         return
     from datasets import DatasetDict
 
-    from ct_xception.corpus.split import grouped_folds
-
     together = DatasetDict({name: context.splits[name] for name in own})
     drawn, described = grouped_folds(together, folds, seed=context.config.seed)
     for fold, record in zip(drawn, described["folds"], strict=True):
@@ -237,9 +235,6 @@ def score(logits: NDArray, labels: NDArray, config: TrainConfig, objectives: Seq
     The calibration error is that of the raw answers, before a temperature is fitted.
     """
     from scipy.special import softmax
-
-    from ct_xception.statistics.calibration import calibration_figures
-    from ct_xception.training.validation import validation_figures
 
     figures = validation_figures(logits, labels)
     values = []
@@ -328,9 +323,13 @@ def judge(search: Search, study: optuna.Study) -> tuple[Selection, list[Any]] | 
     alike = [(trial, found[0]) for trial, found in held if np.array_equal(found[1], labels)]
     trials = [trial for trial, _ in alike]
     reference = next((i for i, trial in enumerate(trials) if trial.user_attrs.get(REFERENCE)), None)
-    options: dict[str, Any] = {"reference": reference, "seed": search.options.seed}
     judged = judge_selection(
-        [own for _, own in alike], labels, groups.tolist(), search.options.objectives[0], **options
+        [own for _, own in alike],
+        labels,
+        groups.tolist(),
+        search.options.objectives[0],
+        reference=reference,
+        seed=search.options.seed,
     )
     return judged, trials
 
@@ -353,9 +352,6 @@ def _finish(search: Search, study: optuna.Study, command: str | None) -> None:
 
 def _train_winner(search: Search, record: Mapping[str, Any], winner: Path, command: str) -> None:
     """The whole run of the winner, which takes its trial's own weights where trials were trainings in full."""
-    from ct_xception.pipeline.run import build
-    from ct_xception.training.options import config_from_mapping
-
     config = replace(config_from_mapping(record["winner"]["options"]), output_dir=str(winner), resume="auto")
     own = search.folder / record["winner"]["folder"]
     winner.mkdir(parents=True, exist_ok=True)
@@ -370,8 +366,3 @@ def _train_winner(search: Search, record: Mapping[str, Any], winner: Path, comma
     write_json(winner / SEARCH, {name: value for name, value in record.items() if name != "trials"})
     print(f"\nwinner: trial {record['winner']['number']}, now measured on the test split, once, in {winner}")
     build(config, command)
-
-
-def read_record(run: Path) -> dict[str, Any] | None:
-    """What a run folder says of the search that it won; None where it won none."""
-    return read_json(run / SEARCH) if (run / SEARCH).is_file() else None

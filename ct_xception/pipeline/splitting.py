@@ -11,6 +11,7 @@ from ct_xception.checkpoint import CORPUS, OPTIONS, SPLIT
 from ct_xception.errors import CorpusError, InputError, printable
 from ct_xception.files import write_json
 from ct_xception.pipeline.context import Context
+from ct_xception.training.distributed import main_first
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -25,7 +26,6 @@ def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, com
     from ct_xception.corpus.load import corpus_summary, load_corpus, public_report
     from ct_xception.corpus.split import split_corpus
     from ct_xception.statistics.class_groups import partition_classes
-    from ct_xception.training.distributed import main_first
     from ct_xception.training.preflight import check_corpus
     from ct_xception.training.replay import load_old
 
@@ -61,8 +61,9 @@ def _audit_once(
     if accelerator.is_main_process:
         from ct_xception.audit.audit import audit_corpus
 
-        reading: dict[str, Any] = {"window": config.reading.window, "frame": config.frame}
-        audit = audit_corpus(corpus, seed=config.seed, cache=run / "cache", **reading)
+        audit = audit_corpus(
+            corpus, window=config.reading.window, frame=config.frame, seed=config.seed, cache=run / "cache"
+        )
     told = (None, []) if audit is None else (dict(audit.patients), _problems(corpus, audit))
     patients, problems = broadcast_object_list([told])[0]
     if problems:
@@ -101,9 +102,14 @@ def look_across(context: Context) -> Context:
 
     if context.audit is None or not context.old:
         return context
-    reading: dict[str, Any] = {"window": context.config.reading.window, "frame": context.config.frame}
-    reading["modality"] = context.config.modality
-    overlaps = find_overlaps(context.corpora, cache=context.run / "cache", **reading)
+    reading = context.config.reading
+    overlaps = find_overlaps(
+        context.corpora,
+        cache=context.run / "cache",
+        window=reading.window,
+        frame=reading.frame,
+        modality=context.config.modality,
+    )
     findings = overlap_findings(overlaps)
     audit = context.audit.with_findings(findings)
     if findings:

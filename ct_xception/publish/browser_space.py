@@ -19,6 +19,7 @@ from typing import Any
 from ct_xception import __version__
 from ct_xception.checkpoint import GATE, ONNX_INT8, WEIGHTS
 from ct_xception.errors import InputError, printable
+from ct_xception.explain.placement import FIRST_CENTRE
 from ct_xception.files import dump_json, read_json, sha256_file
 from ct_xception.imaging.modality import ONE
 from ct_xception.imaging.preprocessing import Preprocessing
@@ -271,8 +272,6 @@ def _name(checkpoint: Checkpoint) -> str:
 
 
 def _preprocessing(checkpoint: Checkpoint, pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
-    from ct_xception.explain.placement import FIRST_CENTRE
-
     wanted, contract = Preprocessing.of(pretrained_cfg), checkpoint.contract
     if unknown := [name for name in contract.filters if name not in FILTERS]:
         raise InputError(

@@ -48,10 +48,10 @@ BANNED_WORDS = (
 )  # fmt: skip
 
 
-def write_card(model_dir: str | Path, **options: Any) -> Path:
-    """Render the card into the checkpoint's README.md; the options are `render_card`'s. Returns the file."""
+def write_card(model_dir: str | Path, *, repo_id: str = PLACEHOLDER_REPO, license: str = LICENSE) -> Path:
+    """Render the card into the checkpoint's README.md, as `render_card` does. Returns the file."""
     path = Path(model_dir) / CARD
-    write_atomically(path, render_card(model_dir, **options))
+    write_atomically(path, render_card(model_dir, repo_id=repo_id, license=license))
     return path
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import AUDIT, CORPUS, MODEL, OPTIONS, SPLIT, evaluated
+from ct_xception.corpus.load import load_corpus
+from ct_xception.corpus.split import PSEUDO_PATIENTS, settle_groups
 from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import InputError, printable
 from ct_xception.files import read_json, write_atomically, write_json
@@ -23,6 +25,7 @@ from ct_xception.publish.clearance import Content, check_no_dicom
 from ct_xception.publish.markdown import fill_template, packaged_template
 from ct_xception.publish.sections import corpus_name
 from ct_xception.text import RESEARCH_USE
+from ct_xception.training.options import config_from_mapping
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -72,10 +75,6 @@ def write_corpus_record(run: str | Path, folder: Path, *, images: bool = False) 
 
 def _load(run: Path, corpus: Mapping[str, Any]) -> DatasetDict:
     """The corpus of a run, read again as the run read it, found to be the same, with the groups that the run used."""
-    from ct_xception.corpus.load import load_corpus
-    from ct_xception.corpus.split import PSEUDO_PATIENTS, settle_groups
-    from ct_xception.training.options import config_from_mapping
-
     config = config_from_mapping(read_json(run / OPTIONS))
     loaded = load_corpus(config.corpus, config.corpus_options)
     if loaded.report["hash"] != corpus["hash"]:

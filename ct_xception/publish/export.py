@@ -24,7 +24,10 @@ from numpy.typing import NDArray
 
 from ct_xception.checkpoint import CARD, EXPORT_FORMAT, PREDICTIONS, SIDE_FILE, WEIGHTS, evaluated
 from ct_xception.checkpoint_files import check_seal, seal
+from ct_xception.corpus.cells import slice_source
+from ct_xception.corpus.load import CorpusOptions
 from ct_xception.errors import CheckpointError, SliceError, printable
+from ct_xception.evaluation.predictions import Names
 from ct_xception.files import atomic_path, read_json, sha256_file, write_json
 from ct_xception.formats.onnx import describe, write_onnx
 from ct_xception.formats.source import ExportSource, write_export
@@ -35,7 +38,7 @@ from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint, read_pro
 from ct_xception.serving.classifier import Classifier, softmax
 from ct_xception.serving.network import Network
 from ct_xception.serving.runtimes import DEFAULT_RUNTIME, EXPORTED, RUNTIMES
-from ct_xception.statistics.intervals import describe_figure
+from ct_xception.statistics.intervals import describe_figure, group_indices
 
 if TYPE_CHECKING:
     import pandas
@@ -64,8 +67,6 @@ def export_checkpoint(
     not. Card and manifest are brought up to date. Raises CheckpointError where the folder is not as it was sealed,
     InputError where slices or a package are missing; nothing has been written then.
     """
-    from ct_xception.corpus.load import CorpusOptions
-
     checkpoint = _opened(Path(folder))
     wanted = read_provenance(checkpoint.folder), list(checkpoint.config["label_names"])
     slices = find_slices(*wanted, corpus, options or CorpusOptions(), calibrate=_approximate(runtimes))
@@ -152,12 +153,11 @@ def _batches(classifier: Classifier, slices: ExportSlices, items: Dataset, title
 def _prepared(
     classifier: Classifier, items: Iterable[Mapping[str, Any]], options: CorpusOptions
 ) -> Iterator[tuple[int, np.ndarray]]:
-    from ct_xception.corpus.cells import slice_source
-
-    asked: dict[str, Any] = {"window": options.window, "frame": options.frame}
     for row, item in enumerate(items):
         try:
-            slice_ = classifier.read(slice_source(item), **asked, name=str(item["source"]))
+            slice_ = classifier.read(
+                slice_source(item), window=options.window, frame=options.frame, name=str(item["source"])
+            )
         except SliceError:
             continue
         yield row, classifier.prepare(slice_).values
@@ -264,8 +264,6 @@ def _int8_answers(measured: _Measured, slices: ExportSlices, checkpoint: Checkpo
     """
     import pandas
 
-    from ct_xception.evaluation.predictions import Names
-
     kept = [place for place, row in enumerate(measured.rows) if row < slices.tested]
     items = slices.checked.select([measured.rows[place] for place in kept]).select_columns(["source", "group", "label"])
     names, columns = Names(slices.sources, anonymous=slices.anonymous), items[:]
@@ -284,8 +282,6 @@ def _int8_answers(measured: _Measured, slices: ExportSlices, checkpoint: Checkpo
 def _groups(folder: Path, sources: Sequence[str], groups: Sequence[str]) -> list[str]:
     """The groups of the checkpoint's own evaluation, or numbers for the corpus's."""
     import pandas
-
-    from ct_xception.statistics.intervals import group_indices
 
     path = folder / evaluated(PREDICTIONS)
     if path.is_file():

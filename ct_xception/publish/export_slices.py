@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ct_xception.audit.audit import audit_corpus
+from ct_xception.corpus.load import load_corpus
+from ct_xception.corpus.split import PSEUDO_PATIENTS, split_corpus
 from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import InputError, printable
 
@@ -57,8 +60,6 @@ def find_slices(
 
     Raises InputError where `calibrate` asks for training slices and the corpus at hand has none of the checkpoint's.
     """
-    from ct_xception.corpus.load import load_corpus
-
     trained = provenance.get("corpus", {})
     drawn = is_generated(trained)
     if corpus is None and calibrate and not drawn:
@@ -102,16 +103,13 @@ def _split_as_training_did(
     corpus: Corpus, provenance: Mapping[str, Any], options: CorpusOptions
 ) -> tuple[DatasetDict, dict[str, Any]]:
     """The splits with the name that the checkpoint states; an audit is run only where they cannot be had without."""
-    from ct_xception.audit.audit import audit_corpus
-    from ct_xception.corpus.split import PSEUDO_PATIENTS, split_corpus
-
     stated = provenance.get("split", {})
-    how: dict[str, Any] = {"fractions": stated.get("fractions", (0.7, 0.15, 0.15)), "seed": stated.get("seed", 0)}
-    splits, split, _ = split_corpus(corpus, None, **how)
+    fractions, seed = stated.get("fractions", (0.7, 0.15, 0.15)), stated.get("seed", 0)
+    splits, split, _ = split_corpus(corpus, None, fractions=fractions, seed=seed)
     wanted = stated.get("name", split["name"])
     if split["name"] != wanted and stated.get("groups_origin") == PSEUDO_PATIENTS:
         audit = audit_corpus(corpus, window=options.window, frame=options.frame)
-        splits, split, _ = split_corpus(corpus, audit.patients, **how)
+        splits, split, _ = split_corpus(corpus, audit.patients, fractions=fractions, seed=seed)
     if split["name"] != wanted:
         raise InputError(
             "--corpus: its split cannot be made again as training made it, so its test slices may have been trained "

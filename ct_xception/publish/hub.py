@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.checkpoint import SIDE_FILE
 from ct_xception.errors import InputError, printable
 from ct_xception.files import sha256_file
+from ct_xception.publish.browser_space import browser_space_files
 from ct_xception.publish.clearance import Content, check_secrets
+from ct_xception.publish.space import space_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -93,8 +95,6 @@ def push_checkpoint(
 
 def push_space(model_id: str, repo_id: str, *, private: bool = False, tag: str | None = None) -> Pushed:
     """Publish the demo page as a Space that answers from `model_id` ("user/repo" or "user/repo@revision")."""
-    from ct_xception.publish.space import space_files
-
     check_name(repo_id)
     check_name(model_id.partition("@")[0])
     variables = {MODEL_VARIABLE: model_id}
@@ -118,8 +118,6 @@ def push_browser_space(
     `source` is the checkpoint, with its exported network: a folder, or a Hub id; `model_id` is where it is on the Hub.
     `ort` is a folder with onnxruntime-web's files, which go into the Space; without it the page loads them elsewhere.
     """
-    from ct_xception.publish.browser_space import browser_space_files
-
     check_name(repo_id)
     check_name(model_id.partition("@")[0])
     files = browser_space_files(source, model_id, ort=ort)

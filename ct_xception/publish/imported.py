@@ -20,6 +20,7 @@ from ct_xception.checkpoint import CARD, WEIGHTS
 from ct_xception.checkpoint_files import Side, seal, write_side
 from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.files import sha256_file, write_atomically
+from ct_xception.formats.keras.padding import padding_statement
 from ct_xception.publish.card import check_words
 from ct_xception.publish.markdown import fill_template, packaged_template
 from ct_xception.text import RESEARCH_USE
@@ -84,8 +85,6 @@ def _side_file(folder: Path, imported: Imported, padding: Mapping[str, Any]) -> 
 
 def _card(imported: Imported, side: Mapping[str, Any]) -> str:
     from huggingface_hub import ModelCard, ModelCardData
-
-    from ct_xception.formats.keras.padding import padding_statement
 
     config, origin = imported.model.config, side["provenance"]["imported"]
     data = ModelCardData(

@@ -22,6 +22,7 @@ from ct_xception.evaluation.continuity import (
     summarise_judgement,
     write_judgement,
 )
+from ct_xception.serving.checkpoint import read_provenance
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,8 +102,6 @@ def refuse_unfit(name: object, side: Mapping[str, Any]) -> None:
 
 
 def _provenance(folder: Path) -> dict[str, Any]:
-    from ct_xception.serving.checkpoint import read_provenance
-
     return read_provenance(folder)
 
 

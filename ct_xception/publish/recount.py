@@ -18,6 +18,10 @@ from numpy.typing import NDArray
 
 from ct_xception.checkpoint import BASELINES, EVALUATION, EXPLANATIONS, METRICS, PREDICTIONS, PREDICTIONS_GROUPED
 from ct_xception.errors import CheckpointError
+from ct_xception.evaluation.answers import Answers, Items
+from ct_xception.evaluation.measure import Given, measure
+from ct_xception.evaluation.predictions import Names
+from ct_xception.evaluation.protocols import Part
 from ct_xception.files import read_json
 
 if TYPE_CHECKING:
@@ -81,9 +85,6 @@ class Recount:
 
     def _measure(self) -> Figures:
         """Every figure once more, by what writes them."""
-        from ct_xception.evaluation.measure import Given, measure
-        from ct_xception.evaluation.predictions import Names
-
         parts = {name: self._part(name, rows) for name, rows in self.answers.items()}
         names = Names([source for part in parts.values() for source in part.items.sources], anonymous=False)
         skipped: Mapping[str, str] = next(
@@ -94,9 +95,6 @@ class Recount:
 
     def _part(self, protocol: str, rows: pandas.DataFrame) -> Part:
         """The published answers of a protocol, as the evaluator had them."""
-        from ct_xception.evaluation.answers import Answers, Items
-        from ct_xception.evaluation.protocols import Part
-
         if "refused" in self.metrics.get("gate", {}) and "gate" not in rows and protocol == self.metrics["protocol"]:
             raise self._refusal(f"{EVALUATION}/{PREDICTIONS} holds no verdict of the input gate (column gate)")
         names, paths, items = self.metrics["label_names"], dict[str, Answers](), None

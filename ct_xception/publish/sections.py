@@ -225,7 +225,7 @@ class Versions:
 def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool) -> dict[str, Any]:
     """Everything that the card's templates may name."""
     metrics, protocols = evidence.metrics, _protocols(evidence)
-    own = next(one for one in protocols if one.name == metrics["protocol"])
+    own = next(one for one in protocols if one.name == evidence.head.protocol)
     return {
         "research_use": RESEARCH_USE,
         "repo_id": repo_id,
@@ -252,7 +252,7 @@ def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool
         "mistakes": _mistakes(evidence),
         "versions": _versions(evidence.provenance),
         **_exports(evidence),
-        "figures": metrics["figures"],
+        "figures": evidence.head.figures,
     }
 
 
@@ -264,7 +264,7 @@ def _network(evidence: Evidence) -> Network:
         config["pretrained_cfg"]["input_size"][-1],
         tuple(config["label_names"]),
         "" if begun in ("random", "none") else begun,
-        evidence.metrics["weights_sha256"],
+        evidence.head.weights_sha256 or "",
         bool(stated.get("body_crop", True)),
         tuple(stated.get("filters", ())),
         modality_of(evidence),
@@ -291,7 +291,7 @@ def _corpus(evidence: Evidence) -> Corpus:
         corpus_name(corpus),
         str(corpus.get("kind", "")),
         tuple(str(note).rstrip(".") for note in corpus.get("notes", ())),
-        evidence.metrics.get("split_sizes", {}),
+        evidence.head.split_sizes,
         str(known),
         bool(known) and not str(known).startswith(PSEUDO_PATIENTS),
         split.get("crossing_groups", 0),

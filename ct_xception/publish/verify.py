@@ -6,6 +6,7 @@ gets a refusal instead of a card.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from ct_xception.checkpoint import (
     evaluated,
 )
 from ct_xception.checkpoint import EXPORT as EXPORT_NAME
-from ct_xception.checkpoint_files import need_side
+from ct_xception.checkpoint_files import Metrics, need_side
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.evaluation.continuity import NO_WORSE, judge_table, summarise_judgement
 from ct_xception.files import read_json, sha256_file
@@ -77,6 +78,11 @@ class Evidence:
         """Every protocol that ran, the network's own test split first: {name: its block of metrics.json}."""
         return protocols_of(self.metrics)
 
+    @functools.cached_property
+    def head(self) -> Metrics:
+        """What metrics.json says of itself, as types."""
+        return Metrics.of(self.metrics, _METRICS)
+
     @property
     def headline(self) -> str:
         """The name of the most pessimistic protocol that ran."""
@@ -113,7 +119,10 @@ def read_evidence(model_dir: str | Path) -> Evidence:
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
     try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
+        found = json.loads((folder / name).read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
+        return found
     except FileNotFoundError:
         raise CheckpointError(f"{folder}: {name} is missing; {REMEDY}.") from None
     except (OSError, ValueError) as error:
@@ -125,7 +134,7 @@ def _check_weights(folder: Path, evidence: Evidence) -> None:
         raise CheckpointError(f"{folder}: {WEIGHTS} is missing; give a whole checkpoint folder.")
     weights = sha256_file(folder / WEIGHTS)
     for name, stated in (
-        (_METRICS, evidence.metrics.get("weights_sha256")),
+        (_METRICS, evidence.head.weights_sha256),
         (SIDE_FILE, evidence.provenance.get("weights_sha256")),
     ):
         if stated != weights:
@@ -135,23 +144,23 @@ def _check_weights(folder: Path, evidence: Evidence) -> None:
 
 
 def _check_split(folder: Path, evidence: Evidence) -> None:
-    trained, metrics = evidence.provenance.get("split", {}), evidence.metrics
-    found, wanted = metrics.get("split_hash"), trained.get("name")
+    trained, head = evidence.provenance.get("split", {}), evidence.head
+    found, wanted = head.split_hash, trained.get("name")
     if found is None or found != wanted:
         raise CheckpointError(
             f"{folder}: the figures are of split {_short(found)}, but the network was trained by split "
             f"{_short(wanted)}; {REMEDY}."
         )
-    if metrics.get("split") != "test":
-        raise CheckpointError(f"{folder}: the figures are of the {metrics.get('split')} split, not of test; {REMEDY}.")
-    if metrics.get("protocol") != trained.get("protocol") or metrics["label_names"] != evidence.config["label_names"]:
+    if head.split != "test":
+        raise CheckpointError(f"{folder}: the figures are of the {head.split} split, not of test; {REMEDY}.")
+    if head.protocol != trained.get("protocol") or list(head.label_names) != evidence.config["label_names"]:
         raise CheckpointError(f"{folder}: the figures' protocol or classes are not the checkpoint's; {REMEDY}.")
 
 
 def _check_corpus(folder: Path, evidence: Evidence) -> None:
     """Figures and audit are of the corpus that the network was trained on, where both say which."""
     trained = evidence.provenance.get("corpus", {}).get("hash")
-    told = {METRICS: evidence.metrics.get("corpus", {}).get("hash")}
+    told = {METRICS: evidence.head.corpus.hash}
     if evidence.audit is not None:
         told[AUDIT] = evidence.audit.get("corpus_hash", evidence.audit.get("corpus"))
     for name, found in told.items():

@@ -9,6 +9,7 @@ byte is inflated.
 
 from __future__ import annotations
 
+import io
 import lzma
 import threading
 import zipfile
@@ -19,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ct_xception.errors import SliceError, printable
-from ct_xception.imaging.source import DICOM_SUFFIXES, IMAGE_SUFFIXES
+from ct_xception.imaging.decoders.nifti import is_nifti
+from ct_xception.imaging.source import DICOM_SUFFIXES, IMAGE_SUFFIXES, VOLUME_SUFFIXES, is_dicom
 
 MAX_ENTRIES = 2_000  # of one archive, folders and other files counted
 MAX_DIRECTORY = 4 * 2**20  # bytes of its list of entries, which is read before any of them can be counted
@@ -162,16 +164,17 @@ def _check_entries(entries: Sequence[zipfile.ZipInfo], name: str) -> None:
 
 
 def _may_be_slice(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bool:
-    """By its name, or where that says nothing by DICOM's magic; links, folders and clutter are none."""
+    """By its name, or where that says nothing by what it begins with; links, folders and clutter are none."""
     place = PurePosixPath(entry.filename)
     is_link = (entry.external_attr >> 16) & 0o170000 == 0o120000
     if entry.is_dir() or is_link or entry.file_size == 0 or place.name.startswith(_CLUTTER[1]):
         return False
     if entry.filename.startswith(_CLUTTER[0]) or place.name.upper() == "DICOMDIR":
         return False
-    if place.suffix.lower() in IMAGE_SUFFIXES | DICOM_SUFFIXES:
+    if place.name.lower().endswith(tuple(IMAGE_SUFFIXES | DICOM_SUFFIXES | VOLUME_SUFFIXES)):
         return True
     if place.suffix and not place.suffix[1:].isdigit():  # a UID's last number looks like a suffix
         return False
     with archive.open(entry) as stream:
-        return stream.read(132)[128:] == b"DICM"
+        head = stream.read(600)
+    return is_dicom(io.BytesIO(head)) or is_nifti(io.BytesIO(head))

@@ -125,6 +125,12 @@ def _frames_of(member: Member) -> list[Member]:
     return [_frame_of(member, frame) for frame in range(frames)] if 1 < frames <= MAX_FRAMES else [member]
 
 
+def _head_first(place: Place) -> Sequence[int]:
+    """A file's frames in the order of their positions, the highest first, where it tells them; else as stored."""
+    frames = range(max(1, place.frames))
+    return sorted(frames, key=lambda frame: -place.positions[frame]) if len(place.positions) == len(frames) else frames
+
+
 def _look_into(path: Path, name: str) -> tuple[list[Member], list[str]]:
     """The entries of an archive that may be slices, and a clause on the others. Raises SliceError."""
     archive = Archive(path, name)
@@ -151,7 +157,7 @@ def _arrange(placed: Sequence[Placed], unreadable: Sequence[Member], name: str, 
     """One series in order, a member for each frame answered, and what holds no image behind. Raises InputError."""
     keys, order = _order([place for _, place in placed], [member.name for member, _ in placed])
     if len(placed) + len(unreadable) == 1:
-        order = "as stored in the file"
+        order = "by position" if placed and placed[0][1].positions else "as stored in the file"
     ranked = [placed[index] for index in sorted(range(len(placed)), key=lambda index: keys[index])]
     members, count = _members_of(ranked)
     facts = _describe(count, [place for _, place in ranked])
@@ -175,7 +181,7 @@ def _members_of(ranked: Sequence[Placed]) -> tuple[list[Member], int]:
     members, before = list[Member](), 0
     for member, place in ranked:
         frames = max(1, place.frames)
-        chosen = range(-before % step, frames, step)
+        chosen = _head_first(place)[-before % step :: step]
         members += [member for _ in chosen] if frames == 1 else [_frame_of(member, frame) for frame in chosen]
         before += frames
     return members, count
@@ -200,12 +206,16 @@ def _describe(count: int, places: Sequence[Place]) -> str:
     sizes, thick = {place.size for place in places}, {place.thickness for place in places}
     if len(sizes) == 1 and (size := next(iter(sizes))) is not None:
         said += f" of {size[1]} \u00d7 {size[0]} pixels"
-    gaps = np.abs(np.diff([place.position for place in places if place.position is not None]))
+    gaps = np.abs(np.diff([position for place in places for position in _positions_of(place)]))
     if len(gaps) and len({place.normal for place in places}) == 1 and np.median(gaps) > 0:
         said += f", {np.median(gaps):.3g} mm apart"
     if len(thick) == 1 and (thickness := next(iter(thick))):
         said += f", {thickness:.3g} mm thick"
     return said
+
+
+def _positions_of(place: Place) -> Sequence[float]:
+    return sorted(place.positions) or ([] if place.position is None else [place.position])
 
 
 def _place_of(member: Member) -> Place:

@@ -15,8 +15,9 @@ from ct_xception.checkpoint import CARD, EVALUATION, ONNX_FOLDER, OPENVINO_FOLDE
 from ct_xception.checkpoint_files import Side, need_side, write_side
 from ct_xception.errors import CheckpointError
 from ct_xception.files import sha256_file
+from ct_xception.model.configuration import HUB_WEIGHTS
 from ct_xception.model.modelling import CTXceptionForImageClassification
-from ct_xception.model.weights import load_backbone_weights
+from ct_xception.model.weights import is_hub_id, load_backbone_weights
 from ct_xception.training.loop import Trained
 from ct_xception.training.options import TrainConfig
 
@@ -116,9 +117,6 @@ def _without_sources(split: Mapping[str, Any]) -> dict[str, Any]:
 
 def initial_weights(config: TrainConfig) -> str:
     """What the record calls the weights that a run began with: a Hub id, a file's or folder's name, or random."""
-    from ct_xception.model.configuration import HUB_WEIGHTS
-    from ct_xception.model.weights import is_hub_id
-
     if config.weights == "hub":
         return HUB_WEIGHTS[config.backbone]
     if is_hub_id(config.weights):

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.command_line import Parser
+from ct_xception.corpus.listing import COLUMNS, CorpusOptions
 from ct_xception.errors import InputError, printable
 from ct_xception.imaging.modality import CT, MODALITIES
+from ct_xception.imaging.transforms import FILTERS, AugmentConfig
+from ct_xception.imaging.windows import parse_window
 from ct_xception.text import RESEARCH_USE, did_you_mean
 from ct_xception.training.losses import LOSSES
 from ct_xception.training.start import settle_start
@@ -164,7 +167,6 @@ class TrainConfig:
     @property
     def reading(self) -> Reading:
         """How this run's files become slices."""
-        from ct_xception.imaging.windows import parse_window
         from ct_xception.training.cache import Reading
 
         window = None if self.window is None else parse_window(self.window)
@@ -173,8 +175,6 @@ class TrainConfig:
     @property
     def corpus_options(self) -> CorpusOptions:
         """How this run's corpus is to be read."""
-        from ct_xception.corpus.listing import COLUMNS, CorpusOptions
-
         columns = {f"{name}_column": getattr(self, f"{name}_column") for name in COLUMNS}
         return CorpusOptions(
             class_map=self.class_map,
@@ -264,9 +264,6 @@ def _check_ranges(config: TrainConfig) -> None:
 
 
 def _check_names(config: TrainConfig) -> None:
-    from ct_xception.imaging.transforms import FILTERS
-    from ct_xception.imaging.windows import parse_window
-
     if config.resume == "auto" and not config.output_dir:
         raise InputError("--resume auto: needs --output_dir, the folder of the run to go on with.")
     if config.push_to_hub and config.only_fold is not None:
@@ -316,8 +313,6 @@ def _check_continuity(config: TrainConfig) -> None:
 
 def augment_config(config: TrainConfig) -> Any:
     """The `AugmentConfig` that `--augment` asks for. Raises `InputError` for an unknown name or value."""
-    from ct_xception.imaging.transforms import AugmentConfig
-
     known = {field.name for field in dataclasses.fields(AugmentConfig)}
     values = {}
     for name, text in config.augment.items():

@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ct_xception.audit.audit import look_over
 from ct_xception.audit.overlap import SplitCorpus
+from ct_xception.corpus.load import load_corpus, public_report
+from ct_xception.corpus.split import PSEUDO_PATIENTS, split_corpus
 from ct_xception.errors import InputError, printable
+from ct_xception.serving.checkpoint import open_checkpoint, read_provenance
 from ct_xception.training.cache import CachedSlices, prepare_slices
 
 if TYPE_CHECKING:
@@ -41,8 +45,6 @@ def load_old(config: TrainConfig, label_names: Sequence[str], cache: Path) -> tu
     """
     if not config.replay:
         return ()
-    from ct_xception.serving.checkpoint import open_checkpoint, read_provenance
-
     assert config.init is not None  # --replay is refused without it
     past = known_splits(read_provenance(open_checkpoint(config.init).folder))
     return tuple(_load(config, source, label_names, past, cache) for source in config.replay)
@@ -58,9 +60,6 @@ def known_splits(provenance: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def _load(
     config: TrainConfig, source: str, label_names: Sequence[str], past: Mapping[str, Mapping[str, Any]], cache: Path
 ) -> OldCorpus:
-    from ct_xception.corpus.load import load_corpus, public_report
-    from ct_xception.corpus.split import split_corpus
-
     # The names of classes and splits that the options settle are the new corpus's.
     own = replace(config.corpus_options, class_map={}, split_map={}, exclude=(), class_level=None)
     corpus = load_corpus(source, own)
@@ -89,9 +88,6 @@ def _pseudo_patients(
     config: TrainConfig, corpus: Corpus, stated: Mapping[str, Any], cache: Path
 ) -> tuple[Survey | None, Mapping[str, str] | None]:
     """The survey and the pseudo-patients by which the split was drawn; neither where it was drawn otherwise."""
-    from ct_xception.audit.audit import look_over
-    from ct_xception.corpus.split import PSEUDO_PATIENTS
-
     if stated.get("groups_origin") != PSEUDO_PATIENTS:
         return None, None
     survey, twins = look_over(corpus, window=config.reading.window, frame=config.frame, cache=cache, keep=True)

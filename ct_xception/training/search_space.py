@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ct_xception.errors import InputError, printable
 from ct_xception.files import dump_json
+from ct_xception.imaging.transforms import AugmentConfig
 from ct_xception.training.options import TrainConfig, read_yaml
 
 if TYPE_CHECKING:
@@ -182,8 +183,6 @@ def parse_proxy(texts: Sequence[str]) -> dict[str, Any]:
 
 def _kind(name: str, source: str) -> type:
     """The type of a searched option: float of an augmentation."""
-    from ct_xception.imaging.transforms import AugmentConfig
-
     fields = {one.name: one for one in dataclasses.fields(TrainConfig)}
     if name.startswith("augment."):
         known = sorted(f"augment.{one.name}" for one in dataclasses.fields(AugmentConfig))

@@ -94,7 +94,10 @@ def captum_on_the_last_map(net: CTXceptionForImageClassification, pixels: torch.
 @pytest.mark.parametrize("architecture", ["legacy_xception", "xception41", "xception41p"])
 def test_captum_equals_the_closed_form_on_a_network_with_in_place_relus(architecture: str) -> None:
     net = CTXceptionForImageClassification.from_backbone(architecture, ["a", "b", "c", "d"], 96, seed=5).eval()
-    net.set_relus_in_place(True)
+    relus = [module for module in net.modules() if isinstance(module, nn.ReLU)]
+    assert relus
+    for relu in relus:
+        relu.inplace = True
     nn.init.normal_(net.head.weight, generator=torch.Generator().manual_seed(1))
     pixels = torch.randn(1, 3, 96, 96, generator=torch.Generator().manual_seed(1))
     before = net(pixels).logits

@@ -219,7 +219,7 @@ class TestOneCommitOrNone:
 class TestThisMachine:
     def test_no_network(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-        monkeypatch.setattr("ct_xception.publish.space.space_files", lambda _: FILES)
+        monkeypatch.setattr("ct_xception.publish.hub.space_files", lambda _: FILES)
         assert main(["push", "alice/ct", "alice/new", "--space"]) == 1
         assert re.fullmatch(
             r"ct-xception: spaces/alice/new: the Hub does not answer \(.*\); push again when the network is back\.\n",

@@ -10,7 +10,7 @@ import pytest
 
 from ct_xception.errors import SliceError
 from ct_xception.imaging.decoded import decoding_version, keep_decoded
-from ct_xception.imaging.decoders import pictures
+from ct_xception.imaging.decoders import decode
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.windows import Window
 
@@ -18,13 +18,13 @@ from ct_xception.imaging.windows import Window
 @pytest.fixture
 def decodes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
-    read = pictures.read_picture
+    read = decode.read_picture
 
     def counted(stream, label, **options):
         names.append(label)
         return read(stream, label, **options)
 
-    monkeypatch.setattr(pictures, "read_picture", counted)
+    monkeypatch.setattr(decode, "read_picture", counted)
     return names
 
 

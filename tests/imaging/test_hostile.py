@@ -26,7 +26,7 @@ REFUSED = {
     "03c_": "more than 8 million", "04b_": "more than 8 million",
 }  # fmt: skip
 ANSWERED = {
-    "bottom_up": "stored bottom-up", "voilut": "VOI lookup table is not applied", "g16trns": "alpha composited",
+    "bottom_up": "stored bottom-up", "voilut": "VOI lookup table", "g16trns": "alpha composited",
     "wwb": "the file's window -2000/10 shows nothing",
 }  # fmt: skip
 

@@ -139,8 +139,30 @@ def test_a_window_that_hides_everything_gives_way() -> None:
         assert slice_.window == Window(-600, 1500) and noted(slice_, f"window {centre}/10 shows nothing")
 
 
-def test_a_voi_table_is_named() -> None:
-    table = item(LUTDescriptor=[4, 0, 8], LUTData=b"\0\0\1\0\2\0\3\0")
+def voi_table(levels: np.ndarray, first: int, bits: int = 16) -> Any:
+    return item(LUTDescriptor=[len(levels), first, bits], LUTData=levels.astype("<u2").tobytes())
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_voi_table_that_is_the_only_window_is_applied(signed: bool) -> None:
+    curve = np.rint(65535 / (1 + np.exp(-(np.arange(-600, 601) / 100)))).astype(np.int64)
+    dataset = ct_dataset(BODY.astype(np.int16 if signed else np.uint16))
+    dataset.VOILUTSequence = voi_table(curve, -600 if signed else 2**16 - 600)
+    slice_ = read_slice(dicom_bytes(dataset))
+    hu = np.clip(BODY.astype(int) - 1024, -600, 600)
+    expected = (curve[hu + 600] - curve[0]) / (curve[-1] - curve[0]) * 255
+    assert np.abs(slice_.pixels - expected).max() <= 0.51 and noted(
+        slice_, "VOI lookup table applied, from -600 to 600"
+    )
+    assert slice_.is_hu and slice_.window is not None and slice_.window.low == -600 and slice_.window.high == 600
+    assert read_slice(dicom_bytes(dataset), window=Window(40, 400)).window == Window(40, 400)
+    dataset.WindowCenter, dataset.WindowWidth = 40, 400
+    assert read_slice(dicom_bytes(dataset)).window == Window(40, 400)
+
+
+@pytest.mark.parametrize("levels", [[3, 2, 1, 0], [5, 5, 5, 5], [0, 1]])
+def test_a_voi_table_that_falls_or_is_cut_is_named(levels: list[int]) -> None:
+    table = item(LUTDescriptor=[4, 0, 16], LUTData=np.array(levels, "<u2").tobytes())
     assert noted(read_slice(ct(BODY, VOILUTSequence=table)), "VOI lookup table is not applied")
 
 

@@ -51,5 +51,6 @@ def test_dicom_is_turned_and_says_so() -> None:
     assert flipped.pixels[0, 0] > flipped.pixels[1, 0] and "bottom-up" in flipped.notes[0]
     prone = read_slice(ct(stored, PatientPosition="HFP", PixelSpacing=[1, 2]))
     assert any("prone" in note for note in prone.notes) and any("not square (1 x 2)" in note for note in prone.notes)
+    assert prone.pixels.shape == (2, 4) and prone.spacing_mm == (1, 1)
     turned = read_slice(ct(stored, ImageOrientationPatient=[0, 1, 0, 1, 0, 0], PixelSpacing=[1, 2]))
-    assert turned.spacing_mm == (2, 1)
+    assert turned.spacing_mm == (1, 1) and turned.pixels.shape == (4, 2)  # stored columns, 2 mm apart, lie as rows

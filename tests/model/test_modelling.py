@@ -205,14 +205,6 @@ def test_first_blocks_hold_the_network_up_to_there(backbone: str, blocks: int) -
         model.first_blocks(blocks + 1)
 
 
-def test_relus_out_of_place_do_not_change_the_answer(pixel_values: torch.Tensor) -> None:
-    model = make()
-    before = logits(model, pixel_values)
-    model.set_relus_in_place(False)
-    assert not any(module.inplace for module in model.modules() if isinstance(module, torch.nn.ReLU))
-    assert torch.equal(logits(model, pixel_values), before)
-
-
 def test_the_seed_governs_random_weights() -> None:
     build = CTXceptionForImageClassification.from_backbone
     first, same, other = (build("legacy_xception", NAMES, SIZE, seed=seed) for seed in (1, 1, 2))

@@ -49,7 +49,7 @@ CASES = [
     "--corpus {table} --image_column file --label_column diagnosis --group_column who --series_column of "
     "--split_column part --mask_column lesion --class_map x={0} y={1} --split_map dev=validation --frame 0 "
     "--explained 2",
-    "--corpus {plain} --group_pattern ^([^_]+)_ --valid_fraction 0.3 --test_fraction 0.3",
+    "--corpus {plain} --group_pattern ^([^_]+)_ --valid_fraction 0.3 --test_fraction 0.3 --slices_per_file 3",
 ]
 
 

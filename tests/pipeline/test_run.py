@@ -16,7 +16,7 @@ def test_training_keeps_freed_memory_and_shares_the_cores_before_anything_is_loa
 ) -> None:
     """What the benchmark of training measures is what a user gets: both call `set_up_process`."""
     done: list[str] = []
-    monkeypatch.setattr("ct_xception.training.memory.keep_freed_memory", lambda: done.append("memory"))
+    monkeypatch.setattr("ct_xception.pipeline.run.keep_freed_memory", lambda: done.append("memory"))
     monkeypatch.setattr(
         "ct_xception.training.loop.share_cores", lambda config: done.append(f"{config.threads} threads")
     )

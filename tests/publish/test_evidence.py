@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
@@ -188,6 +189,31 @@ class TestFullFolder:
             "deduplicated": 68,
             "grouped": 80,
         }
+
+    def test_the_head_of_the_metrics_is_typed_and_keeps_every_block(self, full_folder: Folder) -> None:
+        evidence = read_evidence(full_folder.write())
+        assert evidence.head.headline is not None and evidence.head.headline.protocol == "grouped"
+        assert evidence.head.n == 40 and evidence.head.to_json() == evidence.metrics
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (lambda m: m.update(n="eighty"), r"evaluation/metrics\.json.*\(n: Input should be a valid integer"),
+            (lambda m: m.pop("label_names"), r"evaluation/metrics\.json.*\(label_names: Field required"),
+            (lambda m: m["headline"].pop("path"), r"evaluation/metrics\.json.*\(headline\.path: Field required"),
+        ],
+    )
+    def test_a_head_of_other_types_is_one_sentence(self, full_folder: Folder, change: Any, said: str) -> None:
+        folder = full_folder.write()
+        edit_json(folder / "evaluation/metrics.json", change)
+        with pytest.raises(CheckpointError, match=said):
+            read_evidence(folder)
+
+    def test_metrics_that_are_no_object(self, full_folder: Folder) -> None:
+        folder = full_folder.write()
+        (folder / "evaluation/metrics.json").write_text("[]")
+        with pytest.raises(CheckpointError, match=r"metrics\.json cannot be read \(no JSON object\)"):
+            read_evidence(folder)
 
     @pytest.mark.parametrize("what", TAMPERED)
     def test_a_figure_typed_by_hand(self, full_folder: Folder, what: str) -> None:

@@ -337,7 +337,7 @@ class TestReading:
             asked.update(options)
             raise InputError("that is enough")
 
-        monkeypatch.setattr("ct_xception.audit.audit.audit_corpus", audit)
+        monkeypatch.setattr("ct_xception.publish.export_slices.audit_corpus", audit)
         trained = {"split": {"name": "another", "groups_origin": PSEUDO_PATIENTS}}
         options = CorpusOptions(window=Window(40, 400), frame=0)
         with pytest.raises(InputError, match="that is enough"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import math
 import stat
@@ -11,7 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
@@ -112,6 +115,44 @@ def test_frames_of_one_file_are_slices(tmp_path: Path, classifier: Classifier) -
     assert series.order == "as stored in the file"
     second = series.members[1].read(classifier)
     assert np.array_equal(second.pixels, classifier.read(tmp_path / "many.dcm", frame=1).pixels)
+
+
+def test_frames_of_an_enhanced_file_come_by_their_own_positions(tmp_path: Path) -> None:
+    def group(**tags: object) -> pydicom.Sequence:
+        dataset = pydicom.Dataset()
+        for keyword, value in tags.items():
+            setattr(dataset, keyword, value)
+        return pydicom.Sequence([dataset])
+
+    frames = np.stack([disc(96, 40, level) for level in (60, 120, 200)]).astype(np.uint16) * 8
+    planes = [group(PlanePositionSequence=group(ImagePositionPatient=[0, 0, z]))[0] for z in (5.0, -2.5, 12.5)]
+    shared = group(PlaneOrientationSequence=group(ImageOrientationPatient=AXIAL),
+                   PixelMeasuresSequence=group(SliceThickness=2.5, PixelSpacing=[1, 1]))  # fmt: skip
+    path = tmp_path / "enhanced.dcm"
+    path.write_bytes(
+        ct(frames, PerFrameFunctionalGroupsSequence=pydicom.Sequence(planes), SharedFunctionalGroupsSequence=shared)
+    )
+    (series,) = gather([path])
+    assert [member.frame for member in series.members] == [2, 0, 1] and series.order == "by position"
+    assert "7.5 mm apart, 2.5 mm thick" in series.facts
+    planes[1].PlanePositionSequence[0].ImagePositionPatient = [0, 0, 5.0]  # two at one place tell no order
+    path.write_bytes(
+        ct(frames, PerFrameFunctionalGroupsSequence=pydicom.Sequence(planes), SharedFunctionalGroupsSequence=shared)
+    )
+    assert [member.frame for member in gather([path])[0].members] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "1.2.3.4", "scan"])
+def test_a_volume_in_a_zip_is_its_axial_slices(tmp_path: Path, classifier: Classifier, name: str) -> None:
+    hu = np.full((24, 24, 3), -1000, np.int16)
+    hu[6:-6, 5:-5] = np.arange(3) * 50
+    plain = nibabel.Nifti1Image(hu, np.diag([-1.0, -1, 5, 1])).to_bytes()
+    content = gzip.compress(plain) if name.endswith(("gz", "scan")) else plain
+    (series,) = gather([zipped(tmp_path / "a.zip", {f"deep/{name}": content, "notes.txt": b"x"})])
+    assert [member.frame for member in series.members] == [2, 1, 0] and "5 mm apart" in series.facts
+    pixels = [member.read(classifier).pixels for member in series.members]
+    expected = [classifier.read(content, frame=frame).pixels for frame in (2, 1, 0)]
+    assert all(np.array_equal(a, b) for a, b in zip(pixels, expected, strict=True))
 
 
 def test_what_is_no_slice_in_a_zip_is_passed_over_and_counted(tmp_path: Path) -> None:
@@ -317,7 +358,8 @@ def test_pools_by_hand() -> None:
 def test_refused_and_unreadable_slices_have_no_vote() -> None:
     def said(a: float, verdict: str | None = None) -> SliceAnswer:
         gate = {} if verdict is None else {"gate": {"verdict": verdict, "reasons": ["a photograph"], "score": 9.0}}
-        return SliceAnswer("s", {"label": "a", "probabilities": {"a": a, "b": 1 - a}, **gate})
+        known = {} if verdict == "refused" else {"label": "a", "probabilities": {"a": a, "b": 1 - a}}
+        return SliceAnswer("s", known | gate)
 
     answers = [said(0.6), SliceAnswer("x", error="broken"), said(0.001, "refused"), said(0.8, "doubtful"), said(0.3)]
     together = answer_together(answers, "mean")

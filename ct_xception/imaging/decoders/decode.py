@@ -6,7 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 from ct_xception.imaging.decoded import decoded_once
-from ct_xception.imaging.decoders.nifti import is_nifti
+from ct_xception.imaging.decoders.dicom import read_dicom, read_dicom_place
+from ct_xception.imaging.decoders.nifti import is_nifti, read_nifti, read_nifti_place
+from ct_xception.imaging.decoders.pictures import read_picture, read_picture_place, slice_from_picture
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import Source, is_dicom, name_of, open_source
@@ -27,8 +29,6 @@ def decode_slice(
     """`reader.read_slice` in this process."""
     from PIL import Image
 
-    from ct_xception.imaging.decoders.pictures import slice_from_picture
-
     label = name if name is not None else name_of(source)
     if isinstance(source, Image.Image):
         return slice_from_picture(source, label, window=window, frame=frame, modality=modality)
@@ -38,31 +38,19 @@ def decode_slice(
 
 
 def _decode(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None, modality: str) -> Slice:
-    from ct_xception.imaging.decoders.pictures import read_picture
-
     if is_dicom(stream):
-        from ct_xception.imaging.decoders.dicom import read_dicom
-
         return read_dicom(stream, label, window=window, frame=frame, modality=modality)
     if is_nifti(stream):
-        from ct_xception.imaging.decoders.nifti import read_nifti
-
         return read_nifti(stream, label, window=window, frame=frame, modality=modality)
     return read_picture(stream, label, window=window, frame=frame, modality=modality)
 
 
 def decode_place(source: Source, *, name: str | None = None) -> Place:
     """`reader.read_place` in this process."""
-    from ct_xception.imaging.decoders.pictures import read_picture_place
-
     label = name if name is not None else name_of(source)
     with open_source(source, label) as stream:
         if is_dicom(stream):
-            from ct_xception.imaging.decoders.dicom import read_dicom_place
-
             return read_dicom_place(stream, label)
         if is_nifti(stream):
-            from ct_xception.imaging.decoders.nifti import read_nifti_place
-
             return read_nifti_place(stream, label)
         return read_picture_place(stream, label)

@@ -34,6 +34,7 @@ from ct_xception.imaging.outline import outline_in_hu
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.slice import Slice, blank_rows, check_pixels, choose_frame
 from ct_xception.imaging.source import is_dicom, name_of, open_source
+from ct_xception.imaging.square import squared
 from ct_xception.imaging.windows import WINDOWS, Window, apply_window
 
 if TYPE_CHECKING:
@@ -52,14 +53,15 @@ HEADER_TAGS = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality",
 ACQUISITION_TAGS = ["PatientSex", "PatientAge", "Manufacturer", "ManufacturerModelName", "SliceThickness",
                     "ConvolutionKernel"]  # fmt: skip
 PLACE_TAGS = ["ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "NumberOfFrames", "Rows", "Columns",
-              "SliceThickness", "SeriesInstanceUID"]  # fmt: skip
+              "SliceThickness", "SeriesInstanceUID", "SharedFunctionalGroupsSequence",
+              "PerFrameFunctionalGroupsSequence"]  # fmt: skip
 NEEDED_TAGS = ["Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"]
 SLOPES = (1e-6, 1e4)  # of rescale: CT has 1, PET a small fraction
 MAX_INTERCEPT = 1e6
 BEYOND_METAL = 20_000  # HU: gold fillings stay below, two's complement read as unsigned does not
 TISSUE = (-900, 3000)  # HU: a padding value in here would punch holes into the body
 _RESCALING = "PixelValueTransformationSequence"
-SECONDARY_CAPTURE, ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.2.1"
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 WINDOWLESS = RADIOGRAPHS | {"MR", "PT", "NM", "US"}  # whose values have no unit that a preset could be in
 KINDS = ("slice", "localizer", "secondary capture", "no image", "other modality")
 # Of HU: air is -1000 and dense bone 1,500. A share of a whole slice beyond these is none of a patient.
@@ -157,20 +159,36 @@ def read_dicom_place(stream: BinaryIO, label: str) -> Place:
     """Where an open DICOM file stands in its series; of its tags only PLACE_TAGS are read. Raises SliceError."""
     with refusing(label, REMEDY):
         _, dataset = _read(stream, label, PLACE_TAGS)
-        normal = _normal(_numbers(_value(dataset, "ImageOrientationPatient"), 6))
-        position, corner = None, _numbers(_value(dataset, "ImagePositionPatient"), 3)
-        if normal is not None and corner is not None:
-            position = float(np.dot(normal, corner))
-        told = position is not None and math.isfinite(position)
+        position, normal = _plane_of(_Tags(dataset, 0))
         return Place(
             frames=_frames(dataset),
-            position=position if told else None,
-            normal=_rounded(normal) if told and normal is not None else None,
+            position=position,
+            normal=normal,
             number=_whole(_value(dataset, "InstanceNumber")),
             size=_size(dataset),
-            thickness=_finite(_value(dataset, "SliceThickness")),
+            thickness=_finite(_Tags(dataset, 0).get("SliceThickness", "PixelMeasuresSequence")),
             series=_text(dataset, "SeriesInstanceUID") or None,
+            positions=_positions(dataset, normal),
         )
+
+
+def _plane_of(tags: _Tags) -> tuple[float | None, tuple[float, float, float] | None]:
+    """Where a frame's plane lies along its normal, in mm, and that normal; neither where one is not told."""
+    normal = _normal(_numbers(tags.get("ImageOrientationPatient", "PlaneOrientationSequence"), 6))
+    corner = _numbers(tags.get("ImagePositionPatient", "PlanePositionSequence"), 3)
+    if normal is None or corner is None or not math.isfinite(position := float(np.dot(normal, corner))):
+        return None, None
+    return position, _rounded(normal)
+
+
+def _positions(dataset: Dataset, normal: tuple[float, float, float] | None) -> tuple[float, ...]:
+    """Each frame's position in an enhanced file; empty where one is not told, two are the same, or the planes turn."""
+    groups = _value(dataset, "PerFrameFunctionalGroupsSequence") or []
+    if normal is None or len(groups) != _frames(dataset) or len(groups) < 2:
+        return ()
+    planes = [_plane_of(_Tags(dataset, frame)) for frame in range(len(groups))]
+    found = [position for position, own in planes if position is not None and own == normal]
+    return tuple(found) if len(found) == len(set(found)) == len(planes) else ()
 
 
 def _size(dataset: Dataset) -> tuple[int, int] | None:
@@ -266,6 +284,8 @@ def _grey_slice(stored: np.ndarray, tags: _Tags, label: str, option: Window | No
     notes += _doubts(values) if is_hu else []
     window, more = _choose_window(stored, shown, tags, is_hu, option, label)
     pixels = apply_window(values, window)
+    if option is None and (table := _voi_table(tags)) is not None and table.window == window:
+        pixels = table.apply(values)
     if not is_hu and is_flat(pixels) and not is_flat(values):
         found = f"the window {window} leaves nothing of its values, {span(values)}"
         raise SliceError(label, found, "give a window in the stored units")
@@ -277,7 +297,9 @@ def _grey_slice(stored: np.ndarray, tags: _Tags, label: str, option: Window | No
     read: dict[str, Any] = {"modality": modality, "is_localizer": _is_localizer(tags.dataset)}
     if is_hu and not read["is_localizer"]:
         read["body"] = _body_in(values, padding)
-    return Slice(pixels, label, bits, is_hu, window, _spacing(tags), (*notes, *more), **read)
+    spacing = _spacing(tags)
+    slice_ = Slice(pixels, label, bits, is_hu, window, spacing, (*notes, *more), **read)
+    return squared(slice_, spacing or _turned(_pair(_value(tags.dataset, "PixelAspectRatio")), tags))
 
 
 def _body_in(values: np.ndarray, padding: np.ndarray) -> np.ndarray | None:
@@ -290,7 +312,7 @@ def _body_in(values: np.ndarray, padding: np.ndarray) -> np.ndarray | None:
 
 
 def _upright(stored: np.ndarray, tags: _Tags) -> tuple[np.ndarray, list[str]]:
-    """The stored values as a reader of CT expects them, and notes on orientation, position and shape of pixels."""
+    """The stored values as a reader of CT expects them, and notes on orientation and position."""
     turn = turn_of(_numbers(tags.get("ImageOrientationPatient", "PlaneOrientationSequence"), 6))
     notes = turn.notes(axial=tags.of_ct)
     position = _text(tags.dataset, "PatientPosition").upper()
@@ -298,9 +320,6 @@ def _upright(stored: np.ndarray, tags: _Tags) -> tuple[np.ndarray, list[str]]:
         notes.append("the patient lies prone: the table is at the top")
     elif position[2:3] == "D":
         notes.append("the patient lies on one side: the table is at a side")
-    spacing = _spacing(tags) or _pair(_value(tags.dataset, "PixelAspectRatio"))
-    if spacing is not None and abs(spacing[0] / spacing[1] - 1) > 0.01:
-        notes.append(f"pixels are not square ({spacing[0]:g} x {spacing[1]:g}), shown as stored")
     return turn.apply(stored), notes
 
 
@@ -470,8 +489,12 @@ def _file_window(tags: _Tags) -> tuple[Window | None, list[str]]:
     centre, width = (tags.get(key, group) for key in ("WindowCenter", "WindowWidth"))
     first_centre, first_width = _number(centre), _number(width)
     if first_centre is None or first_width is None:
-        tables = _value(tags.dataset, "VOILUTSequence") or []
-        return None, ["the file's VOI lookup table is not applied"] * bool(tables)
+        table = _voi_table(tags)
+        if table is not None:
+            return table.window, [f"the file's VOI lookup table applied, from {table.window.low:g} to "
+                                  f"{table.window.high:g}"]  # fmt: skip
+        tables = tags.get("VOILUTSequence", "FrameVOILUTSequence") or []
+        return None, ["the file's VOI lookup table is not applied: it does not rise, or is damaged"] * bool(tables)
     try:
         if not first_width >= 1:
             raise InputError("below a whole step")
@@ -485,6 +508,47 @@ def _file_window(tags: _Tags) -> tuple[Window | None, list[str]]:
     if function != "LINEAR":
         notes.append(f"shown by the LINEAR function, where the file asks for {printable(function)}")
     return window, notes
+
+
+@dataclass(frozen=True)
+class _VoiTable:
+    """A file's own grey levels (PS3.3 C.11.2.1.1): `levels` uint8 of the values from `first` on, and their window."""
+
+    first: int
+    levels: np.ndarray
+    window: Window
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """Values (H, W) as grey levels (H, W) uint8; those beyond the table take its ends."""
+        places = (np.rint(values) if values.dtype.kind == "f" else values).astype(np.int32)
+        places -= self.first
+        return self.levels[np.clip(places, 0, len(self.levels) - 1, out=places)]
+
+
+def _voi_table(tags: _Tags) -> _VoiTable | None:
+    """The first table, where the file has no window; None where there is none that rises and can be told."""
+    tables = tags.get("VOILUTSequence", "FrameVOILUTSequence") or []
+    if not tables or _number(tags.get("WindowCenter", "FrameVOILUTSequence")) is not None:
+        return None
+    described, data = _numbers(_value(tables[0], "LUTDescriptor"), 3), _value(tables[0], "LUTData")
+    if described is None or data is None:
+        return None
+    count, bits = int(described[0]) % 65536 or 65536, int(described[2])
+    first = int(described[1])
+    if first >= 2**15 and (tags.dataset.PixelRepresentation == 1 or (_rescaling(tags)[1] or 0) < 0):
+        first -= 2**16  # it is read unsigned, where values may be below 0
+    if isinstance(data, bytes):
+        data = np.frombuffer(data, np.uint8 if len(data) < 2 * count else "<u2")
+    stored = np.asarray(data).ravel()[:count]
+    if len(stored) < count or count < 2 or not 8 <= bits <= 16 or (np.diff(stored.astype(np.int64)) < 0).any():
+        return None
+    low, high = (int(value) for value in (stored[0], stored[-1]))
+    if low == high:
+        return None
+    levels = np.rint((stored.astype(np.float64) - low) / (high - low) * 255).astype(np.uint8)
+    black, white = int((stored == low).sum()) - 1, int((stored < high).sum())
+    width = float(max(1, white - black)) + 1
+    return _VoiTable(first, levels, Window(first + (black + white) / 2 + 0.5, width))
 
 
 def _kind_notes(dataset: Dataset, wanted: str) -> list[str]:
@@ -504,9 +568,12 @@ def _is_localizer(dataset: Dataset) -> bool:
 
 def _spacing(tags: _Tags) -> tuple[float, float] | None:
     """Row and column distance in mm of the picture as it is shown, where the file gives two positive numbers."""
-    spacing = _pair(tags.get("PixelSpacing", "PixelMeasuresSequence"))
+    return _turned(_pair(tags.get("PixelSpacing", "PixelMeasuresSequence")), tags)
+
+
+def _turned(distances: tuple[float, float] | None, tags: _Tags) -> tuple[float, float] | None:
     turn = turn_of(_numbers(tags.get("ImageOrientationPatient", "PlaneOrientationSequence"), 6))
-    return spacing[::-1] if spacing is not None and turn.swap else spacing
+    return distances[::-1] if distances is not None and turn.swap else distances
 
 
 def _pair(value: Any) -> tuple[float, float] | None:

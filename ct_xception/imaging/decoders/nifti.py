@@ -6,6 +6,7 @@ Frames count from the feet to the head. https://nifti.nimh.nih.gov/nifti-1
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 import tempfile
@@ -25,6 +26,7 @@ from ct_xception.imaging.outline import outline_in_hu
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.slice import Slice, check_pixels, choose_frame
 from ct_xception.imaging.source import identity_of
+from ct_xception.imaging.square import squared
 from ct_xception.imaging.windows import WINDOWS, Window, apply_window
 
 if TYPE_CHECKING:
@@ -96,11 +98,9 @@ def read_nifti(stream: BinaryIO, label: str, *, window: Window | None, frame: in
             raise SliceError(label, f"the window {window} leaves nothing of its values, {span(values)}", "give another")
         row, column = volume.zooms[volume.axes[1]], volume.zooms[volume.axes[0]]
         spacing = (row, column) if 0 < row < 1e6 and 0 < column < 1e6 else None
-        if spacing is not None and abs(row / column - 1) > 0.01:
-            notes.append(f"pixels are not square ({row:g} x {column:g}), shown as stored")
         body = outline_in_hu(np.asarray(values)) if is_hu else None
         bits, told = 8 * volume.dtype.itemsize, (*volume.notes, *notes)
-        return Slice(pixels, label, bits, is_hu, window, spacing, told, body=body)
+        return squared(Slice(pixels, label, bits, is_hu, window, spacing, told, body=body), spacing)
 
 
 def read_nifti_place(stream: BinaryIO, label: str) -> Place:
@@ -109,7 +109,10 @@ def read_nifti_place(stream: BinaryIO, label: str) -> Place:
         head = stream.read(4096)
         content = io.BytesIO(zlib.decompressobj(31).decompress(head, 4096) if head[:2] == GZIP else head)
         volume = _read_header(content, label)
-        return Place(volume.frames, size=volume.size)
+        step = volume.zooms[volume.axes[2]]
+        told = 0 < step < 1e6
+        positions = tuple(step * frame for frame in range(volume.frames)) if told and volume.frames > 1 else ()
+        return Place(volume.frames, size=volume.size, positions=positions)
 
 
 def _plain(stream: BinaryIO, label: str) -> BinaryIO:
@@ -117,7 +120,8 @@ def _plain(stream: BinaryIO, label: str) -> BinaryIO:
     stream.seek(0)
     if stream.read(2) != GZIP:
         return stream
-    key = identity_of(stream)
+    stream.seek(0)
+    key = identity_of(stream) or (int.from_bytes(hashlib.sha256(stream.read()).digest()),)  # of bytes in memory
     if key in _inflated:
         _inflated.move_to_end(key)
         return _inflated[key]
@@ -129,8 +133,7 @@ def _plain(stream: BinaryIO, label: str) -> BinaryIO:
         total += copy.write(inflater.decompress(pending, 2**20))
         if total > MAX_VOLUME:
             raise SliceError(label, f"a volume that inflates to more than {MAX_VOLUME // 2**20} MiB", "split it")
-    if key:
-        _inflated[key] = copy
+    _inflated[key] = copy
     while len(_inflated) > KEPT:
         _inflated.popitem(last=False)  # an unnamed file goes with its last reference
     return copy

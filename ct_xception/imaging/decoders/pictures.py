@@ -40,7 +40,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
 MAX_PICTURE_BYTES = 128 * 2**20  # of all but TIFF, whose stacks may be longer
 COLOUR_TOLERANCE = 16  # grey levels between channels: JPEG's chroma noise stays below
 MAX_PLAYED = 100_000_000  # pixels of an animation up to the frame that is asked for
-MAX_WEBP_PIXELS = MAX_DEEP_PIXELS = MAX_PIXELS // 2  # of WebP's decoder and of four bytes a sample
+MAX_DEEP_PIXELS = MAX_PIXELS // 2  # of four bytes a sample
 MAX_RUN_LENGTH_BYTES = 4 * 2**20  # of a BMP, whose runs Pillow counts in Python
 MAX_STRIPS = 20_000
 FILLED = 0.25  # of the declared range that a deep picture without a window must span
