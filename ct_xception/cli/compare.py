@@ -14,7 +14,6 @@ import argparse
 
 from ct_xception.command_line import DONE, Parser
 from ct_xception.errors import printable
-from ct_xception.files import dump_json
 
 
 def add_arguments(parser: Parser) -> None:
@@ -28,6 +27,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from ct_xception.files import dump_json
     from ct_xception.statistics.comparison import compare_evaluations, describe_comparison
 
     options = {"path": arguments.path, "without_twins": arguments.without_twins, "seed": arguments.seed}

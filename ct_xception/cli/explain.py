@@ -25,7 +25,6 @@ from ct_xception.cli.arguments import (
 )
 from ct_xception.command_line import DONE, Parser
 from ct_xception.errors import InputError, printable
-from ct_xception.files import dump_json
 from ct_xception.text import RESEARCH_USE, percent
 
 if TYPE_CHECKING:
@@ -103,6 +102,7 @@ def _print_explanation(
     from ct_xception.explain.faithfulness import evidence
     from ct_xception.explain.methods import METHODS
     from ct_xception.explain.summary import explanation_record, explanation_sentences
+    from ct_xception.files import dump_json
     from ct_xception.serving.text import answer_record, describe_gate
 
     found = None

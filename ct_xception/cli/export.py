@@ -26,12 +26,13 @@ from ct_xception.cli.arguments import (
 )
 from ct_xception.command_line import DONE, FAILED, Parser
 from ct_xception.errors import printable
-from ct_xception.serving.runtimes import EXPORTED
 
 
 def add_arguments(parser: Parser) -> None:
     """The options of this command."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder, such as runs/NAME/model")
+    from ct_xception.serving.runtimes import EXPORTED
+
     for name, runtime in EXPORTED.items():
         help_ = f"{' and '.join(runtime.files)}: {runtime.sentence}"
         parser.add_argument(f"--{runtime.flag}", dest=name, action="store_true", help=help_)
@@ -48,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_goes_with(arguments, "ort", "browser")
     arguments.checkpoint = checkpoint_of(arguments.checkpoint)
+    from ct_xception.serving.runtimes import EXPORTED
+
     runtimes, folder = [name for name in EXPORTED if getattr(arguments, name)], Path(arguments.checkpoint)
     exported = not folder.is_dir() or any((folder / name).is_file() for name in (ONNX, ONNX_INT8))
     if not runtimes and not (arguments.browser and exported):

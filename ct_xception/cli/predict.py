@@ -17,7 +17,6 @@ import itertools
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,12 +71,11 @@ def run(arguments: argparse.Namespace) -> int:
     return DONE if not tally.refused else BAD_INPUT if tally.refused == tally.total else SOME_REFUSED
 
 
-@dataclass
 class _Tally:
     """How many inputs there were, and how many of them the reader or the input gate refused."""
 
-    total: int = 0
-    refused: int = 0
+    def __init__(self) -> None:
+        self.total, self.refused = 0, 0
 
     def refuse(self, error: SliceError) -> None:
         """Count a refused input, and say so."""
