@@ -22,7 +22,7 @@ from ct_xception.explain.faithfulness import evidence
 from ct_xception.explain.location import find_ink
 from ct_xception.explain.overlay import draw_figure, draw_overlay
 from ct_xception.explain.summary import explanation_record, explanation_sentences
-from ct_xception.imaging.body import body_of
+from ct_xception.imaging.body.crop import body_of
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.classifier import Classifier, Prediction

@@ -26,7 +26,7 @@ from PIL import Image
 from scipy import ndimage
 
 from benchmarks.results import store
-from ct_xception.imaging.body import crop_body
+from ct_xception.imaging.body.crop import crop_body
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import WINDOWS, Window, apply_window

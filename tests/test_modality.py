@@ -21,7 +21,7 @@ from ct_xception.checkpoint_files import InputSteps
 from ct_xception.corpus.load import CorpusOptions, load_corpus
 from ct_xception.errors import CorpusError, InputError
 from ct_xception.evaluation.gate_fit import Seen, fit_signs
-from ct_xception.imaging.body import crop_body
+from ct_xception.imaging.body.crop import crop_body
 from ct_xception.imaging.modality import MODALITIES
 from ct_xception.imaging.reader import read_slice
 from ct_xception.serving.checkpoint import InputContract

@@ -11,7 +11,7 @@ const [SHORT, LONG, ASPECT] = [0.5, 3.0, 1.5];
 const FARTHEST = 1000;
 const [REFUSES, DOUBTS] = [1, 0.5];
 const MIN_THRESHOLD = 8;
-const [MIN_SHARE, BLACK_SHARE, RIM] = [0.015, 0.1, 0.025]; // of ct_xception/imaging/lungs.py
+const [MIN_SHARE, BLACK_SHARE, RIM] = [0.015, 0.1, 0.025]; // of ct_xception/imaging/body/lungs.py
 
 /** The arrays of a safetensors file: {name: {shape, values: Float32Array}}. */
 export function readArrays(buffer) {

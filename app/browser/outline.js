@@ -1,5 +1,5 @@
 // The outline of the body in a picture, whatever its window, step for step as Python finds it:
-// ct_xception/imaging/outline.py, imaging/surroundings.py and imaging/morphology.py, whose words explain the numbers.
+// ct_xception/imaging/body/outline.py, imaging/body/surroundings.py and imaging/body/morphology.py, whose words explain the numbers.
 //
 // A picture is {pixels: Uint8Array, row after row, height, width}; a mask is {on: Uint8Array of 0 and 1, height, width}.
 

@@ -1,4 +1,4 @@
-// From slice to the network's input, number for number as Python does it: ct_xception/imaging/body.py (the body crop),
+// From slice to the network's input, number for number as Python does it: ct_xception/imaging/body/crop.py (the body crop),
 // imaging/preprocessing.py (resize, crop or pad, normalise) and Pillow's resampling in 22-bit fixed point.
 //
 // A picture here is {pixels: Uint8Array, row after row, height, width}; a mask is {on: Uint8Array of 0 and 1, ...}.

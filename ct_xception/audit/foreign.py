@@ -33,7 +33,7 @@ OUTLIER_RANGES = 4.0  # interquartile ranges below the lower quartile
 LONELY = 0.8  # a nearest neighbour above this correlation is a relative, whatever the quartiles
 FEWEST = 30  # images from which a corpus has a rest to differ from
 SIZE_FACTOR = 3.0  # of the median number of pixels, either way
-# By imaging.outline.REASONS.
+# By imaging.body.outline.REASONS.
 NO_BODY = ("cut inside the body", "of which only a part stands out", "of which nothing stands out")
 SUFFIXES = {
     "is_png": (".png",),

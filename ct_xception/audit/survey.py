@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from ct_xception.corpus.cells import digest_of, file_of, frame_of, slice_source
 from ct_xception.corpus.labels import SPLITS
 from ct_xception.errors import SliceError
-from ct_xception.imaging.body import mask_box, outline_of
+from ct_xception.imaging.body.crop import mask_box, outline_of
+from ct_xception.imaging.body.outline import REASONS, Outline
 from ct_xception.imaging.decoders.dicom import read_acquisition
 from ct_xception.imaging.modality import CT
-from ct_xception.imaging.outline import REASONS, Outline
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import is_dicom, name_of, open_source

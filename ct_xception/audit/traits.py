@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.imaging.body import MIN_THRESHOLD, mask_box, otsu_threshold
+from ct_xception.imaging.body.crop import MIN_THRESHOLD, mask_box, otsu_threshold
 from ct_xception.imaging.decoders.nifti import is_nifti
 from ct_xception.imaging.decoders.pictures import FORMATS, coloured_pixels
 from ct_xception.imaging.shown import FAT_LOW, ShownWindow, judge_window

@@ -54,7 +54,7 @@ from ct_xception.serving.gate import (
 from ct_xception.statistics.intervals import group_indices, proportion_figure
 
 if TYPE_CHECKING:
-    from ct_xception.imaging.body import BodyCrop
+    from ct_xception.imaging.body.crop import BodyCrop
     from ct_xception.imaging.slice import Slice
     from ct_xception.imaging.windows import Window
     from ct_xception.serving.classifier import Classifier

@@ -35,7 +35,7 @@ from ct_xception.explain.methods.base import Method
 from ct_xception.explain.network_copies import private_copy
 from ct_xception.explain.placement import cell_grid, place_in_slice, seen_region, spread_over_input
 from ct_xception.explain.scoring import Question, Scorer
-from ct_xception.imaging.body import Box
+from ct_xception.imaging.body.crop import Box
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.slice import Slice
 from ct_xception.text import unknown

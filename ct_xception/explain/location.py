@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ct_xception.explain.placement import Region
-from ct_xception.imaging.body import MIN_THRESHOLD, Box, body_mask, otsu_threshold
-from ct_xception.imaging.lungs import lung_mask
+from ct_xception.imaging.body.crop import MIN_THRESHOLD, Box, body_mask, otsu_threshold
+from ct_xception.imaging.body.lungs import lung_mask
 
 FOREIGN = ("table", "border", "ink", "outside")
 WARN_ABOVE = 0.25  # of the positive attribution on foreign ground

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ct_xception.imaging.body import Box
+from ct_xception.imaging.body.crop import Box
 
 # The input pixel that the first cell's receptive field is centred on: its two unpadded convolutions move that of
 # legacy_xception; where every layer is padded alike it is 0. A test measures them.

@@ -101,7 +101,7 @@ def _digest(stream: BinaryIO, kept: _Decoded) -> bytes:
 @cache
 def decoding_version() -> str:
     """Of the code that decodes, as hexadecimal digits: what is kept on disk is no longer good where this changes."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    files = sorted(Path(__file__).parent.rglob("*.py"))
     told = [ct_xception.__version__.encode(), *(file.read_bytes() for file in files)]
     return hashlib.sha256(b"\0".join(told)).hexdigest()[:16]
 

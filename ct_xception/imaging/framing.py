@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ct_xception.imaging.body import Box, mask_box
+from ct_xception.imaging.body.crop import Box, mask_box
 
 OWN_SURROUNDINGS = 0.3  # of the uncropped samples keep the picture as it is, which is what a stock pipeline sees
 TABLE, BLANKET, FRAME = 0.9, 0.4, 0.08  # of the other uncropped samples that show one

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.imaging.morphology import Mask, wither
-from ct_xception.imaging.outline import GRID, otsu_threshold, shrink
+from ct_xception.imaging.body.morphology import Mask, wither
+from ct_xception.imaging.body.outline import GRID, otsu_threshold, shrink
 
 Pixels = NDArray[np.uint8]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ct_xception.errors import InputError, printable
-from ct_xception.imaging.body import Box
+from ct_xception.imaging.body.crop import Box
 from ct_xception.imaging.framing import cropped_scene, uncropped_scene
 from ct_xception.imaging.preprocessing import Preprocessing, pillow_resampling
 from ct_xception.imaging.slice import Slice

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ct_xception.errors import CheckpointError, InputError, SliceError
-from ct_xception.imaging.body import BodyCrop, Box, crop_body
+from ct_xception.imaging.body.crop import BodyCrop, Box, crop_body
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import FrameOf

@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from ct_xception.checkpoint import GATE, WEIGHTS
 from ct_xception.checkpoint_files import GateRule, Side, SignsRule, check_safetensors
 from ct_xception.errors import CheckpointError, printable
-from ct_xception.imaging.body import BodyCrop
-from ct_xception.imaging.lungs import lung_mask
-from ct_xception.imaging.outline import shrink
+from ct_xception.imaging.body.crop import BodyCrop
+from ct_xception.imaging.body.lungs import lung_mask
+from ct_xception.imaging.body.outline import shrink
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 

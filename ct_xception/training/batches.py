@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ct_xception.imaging.body import mask_box
+from ct_xception.imaging.body.crop import mask_box
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.transforms import EvalTransform, TrainTransform
 from ct_xception.training.cache import CachedSlices

@@ -18,7 +18,7 @@ import numpy as np
 
 from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import CorpusError, SliceError
-from ct_xception.imaging.body import body_of
+from ct_xception.imaging.body.crop import body_of
 from ct_xception.imaging.decoded import decoding_version
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.reader import read_slice

@@ -25,7 +25,7 @@ from PIL import Image, PngImagePlugin
 from ct_xception.cli import main
 from ct_xception.errors import InputError
 from ct_xception.files import write_json
-from ct_xception.imaging.body import crop_body, otsu_threshold
+from ct_xception.imaging.body.crop import crop_body, otsu_threshold
 from ct_xception.imaging.preprocessing import INTERPOLATIONS, Preprocessing
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice

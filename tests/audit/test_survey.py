@@ -15,7 +15,7 @@ from ct_xception.audit import survey as module
 from ct_xception.audit.survey import Survey, pixel_digest, survey_corpus, thumbnail
 from ct_xception.audit.traits import grey_statistics
 from ct_xception.corpus.load import load_corpus
-from ct_xception.imaging.body import crop_body
+from ct_xception.imaging.body.crop import crop_body
 from ct_xception.imaging.reader import read_slice
 from ct_xception.phantom.corpus import generate_phantom
 

@@ -17,7 +17,7 @@ from ct_xception.audit.traits import (
     foreign_traits,
     grey_statistics,
 )
-from ct_xception.imaging.body import body_mask
+from ct_xception.imaging.body.crop import body_mask
 from ct_xception.imaging.decoders.dicom import write_dicom
 from ct_xception.imaging.windows import WINDOWS
 

@@ -247,7 +247,7 @@ def test_nearest_neighbours_score_on_the_reference_corpus_what_is_known(referenc
     """1-NN on the 315 test images: 44.4 % on raw 64 px, at least 300 right after the body crop at 96 px."""
     from ct_xception.audit.survey import ALIGNED_SIDE, RAW_SIDE, thumbnail
     from ct_xception.corpus.load import load_corpus
-    from ct_xception.imaging.body import crop_body
+    from ct_xception.imaging.body.crop import crop_body
     from ct_xception.imaging.reader import read_slice
 
     splits = load_corpus(str(reference_corpus)).dataset

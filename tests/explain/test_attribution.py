@@ -19,7 +19,7 @@ from ct_xception.explain.methods import METHODS
 from ct_xception.explain.methods.gradcam import class_activation_map
 from ct_xception.explain.network_copies import finer_copy
 from ct_xception.explain.placement import Region, place_in_slice, seen_region
-from ct_xception.imaging.body import Box
+from ct_xception.imaging.body.crop import Box
 from ct_xception.model.modelling import CTXceptionForImageClassification
 from tests.closeness import assert_near
 from tests.networks import enliven

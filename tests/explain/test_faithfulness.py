@@ -30,7 +30,7 @@ from ct_xception.explain.faithfulness import (
 )
 from ct_xception.explain.network_copies import random_networks
 from ct_xception.explain.summary import explanation_record, explanation_sentences
-from ct_xception.imaging.body import Box
+from ct_xception.imaging.body.crop import Box
 from ct_xception.imaging.slice import Slice
 from ct_xception.model.modelling import CTXceptionForImageClassification as Network
 from tests.closeness import ROUNDING

@@ -7,8 +7,8 @@ import pytest
 
 from ct_xception.explain.location import find_grounds, ground_shares, ground_warning, seen_mask
 from ct_xception.explain.placement import Region
-from ct_xception.imaging.body import Box, body_mask
-from ct_xception.imaging.lungs import lung_mask
+from ct_xception.imaging.body.crop import Box, body_mask
+from ct_xception.imaging.body.lungs import lung_mask
 
 
 def drawn_slice() -> np.ndarray:

@@ -19,7 +19,7 @@ from ct_xception.explain.methods.gradcam import class_activation_map
 from ct_xception.explain.methods.superpixels import superpixels
 from ct_xception.explain.network_copies import private_copy, random_networks
 from ct_xception.explain.scoring import Scorer
-from ct_xception.imaging.body import Box
+from ct_xception.imaging.body.crop import Box
 from ct_xception.model.modelling import CTXceptionForImageClassification as Network
 from tests.closeness import assert_near
 from tests.networks import enliven

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ct_xception.explain.placement import Region, cell_grid, place_in_slice
-from ct_xception.imaging.body import Box
+from ct_xception.imaging.body.crop import Box
 from ct_xception.model.modelling import CTXceptionForImageClassification
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ct_xception.imaging.body import crop_body
+from ct_xception.imaging.body.crop import crop_body
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.source import is_readable_name
 

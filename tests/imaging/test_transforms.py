@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ct_xception.errors import InputError
 from ct_xception.imaging import framing, transforms
-from ct_xception.imaging.body import Box, body_mask, crop_body
+from ct_xception.imaging.body.crop import Box, body_mask, crop_body
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.transforms import FILTERS, AugmentConfig, EvalTransform, TrainTransform, apply_filters
 from tests.imaging.builders import disc

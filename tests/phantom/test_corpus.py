@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ct_xception.errors import InputError
-from ct_xception.imaging.body import body_mask
+from ct_xception.imaging.body.crop import body_mask
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.windows import WINDOWS, apply_window
 from ct_xception.phantom.corpus import REFERENCE_CLASSES, PhantomOptions, class_names, generate_phantom, phantom_slice

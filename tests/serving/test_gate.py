@@ -14,7 +14,7 @@ from sklearn.decomposition import PCA
 from ct_xception.checkpoint import GATE
 from ct_xception.checkpoint_files import Side, SignsRule
 from ct_xception.errors import CheckpointError
-from ct_xception.imaging.body import BodyCrop, Box, crop_body
+from ct_xception.imaging.body.crop import BodyCrop, Box, crop_body
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window

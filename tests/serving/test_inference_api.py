@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ct_xception.errors import InputError, SliceError
-from ct_xception.imaging.body import BodyCrop
+from ct_xception.imaging.body.crop import BodyCrop
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.classifier import Classifier

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ct_xception.errors import CorpusError
-from ct_xception.imaging.body import crop_body
+from ct_xception.imaging.body.crop import crop_body
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.transforms import AugmentConfig, EvalTransform, TrainTransform
 from ct_xception.model.configuration import input_contract

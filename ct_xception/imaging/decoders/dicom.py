@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from ct_xception.errors import InputError, SliceError, printable
+from ct_xception.imaging.body.outline import outline_in_hu
 from ct_xception.imaging.decoders.dicom_frames import find_frames, read_frame
 from ct_xception.imaging.decoders.elements import REMEDY, Elements, walk_elements
 from ct_xception.imaging.decoders.orientation import turn_of
@@ -30,7 +31,6 @@ from ct_xception.imaging.decoders.pictures import (
     whole_range,
 )
 from ct_xception.imaging.modality import CT, NAMES, RADIOGRAPHS, is_of
-from ct_xception.imaging.outline import outline_in_hu
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.slice import Slice, blank_rows, check_pixels, choose_frame
 from ct_xception.imaging.source import is_dicom, name_of, open_source

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from ct_xception.errors import SliceError
+from ct_xception.imaging.body.outline import outline_in_hu
 from ct_xception.imaging.decoders.pictures import MIDDLE, describe_middle, is_flat, refusing, span
 from ct_xception.imaging.decoders.tiff import MAX_PAGES
 from ct_xception.imaging.modality import CT
-from ct_xception.imaging.outline import outline_in_hu
 from ct_xception.imaging.position import Place
 from ct_xception.imaging.slice import Slice, check_pixels, choose_frame
 from ct_xception.imaging.source import identity_of

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.imaging.morphology import Mask, convex_area, enclosed, fill_between, grow, largest, opened, wither
-from ct_xception.imaging.surroundings import Scene, clear_surroundings
+from ct_xception.imaging.body.morphology import Mask, convex_area, enclosed, fill_between, grow, largest, opened, wither
+from ct_xception.imaging.body.surroundings import Scene, clear_surroundings
 
 Pixels = NDArray[np.uint8]
 

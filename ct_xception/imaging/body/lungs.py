@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ct_xception.imaging.body import MIN_THRESHOLD, otsu_threshold
+from ct_xception.imaging.body.crop import MIN_THRESHOLD, otsu_threshold
 
 MIN_SHARE = 0.015  # of the body: a smaller dark place is airway, bowel or stomach
 BLACK_SHARE = 0.1  # of the body: where so much is black, the window cuts the lungs off, and fat would pass for dark too

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ct_xception.imaging.body import Box, body_mask, crop_body, mask_box, otsu_threshold
+from ct_xception.imaging.body.crop import Box, body_mask, crop_body, mask_box, otsu_threshold
 from ct_xception.imaging.slice import Slice
 from tests.imaging.builders import disc
 

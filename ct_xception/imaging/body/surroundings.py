@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.imaging.morphology import Mask, largest, opened, wither
+from ct_xception.imaging.body.morphology import Mask, largest, opened, wither
 
 Pixels = NDArray[np.uint8]
 

@@ -10,12 +10,12 @@ from PIL import Image
 from scipy import ndimage
 from skimage.morphology import convex_hull_image
 
-from ct_xception.imaging.body import crop_body
-from ct_xception.imaging.morphology import convex_area, enclosed, fill_between, grow, largest, opened, wither
-from ct_xception.imaging.outline import CUT_INSIDE, NOTHING, find_outline, outline_in_hu
+from ct_xception.imaging.body.crop import crop_body
+from ct_xception.imaging.body.morphology import convex_area, enclosed, fill_between, grow, largest, opened, wither
+from ct_xception.imaging.body.outline import CUT_INSIDE, NOTHING, find_outline, outline_in_hu
+from ct_xception.imaging.body.surroundings import clear_surroundings
 from ct_xception.imaging.shown import judge_window
 from ct_xception.imaging.slice import Slice
-from ct_xception.imaging.surroundings import clear_surroundings
 from ct_xception.imaging.windows import WINDOWS, Window, apply_window
 from ct_xception.phantom.corpus import phantom_slice
 

@@ -1,0 +1,1 @@
+"""Where the patient is on a slice: the outline, the lungs, and the crop to the body."""
