@@ -256,7 +256,7 @@ def test_a_zip_and_a_volume_are_answered_slice_by_slice(
     told = capsys.readouterr()
     sources = [record["source"] for record in json.loads(told.out)]
     inside = [f"series.zip/a/{path.name}" for path in sample_slices[:2]]
-    frames = [f"volume.nii.gz, frame {frame}" for frame in range(3)]
+    frames = [f"volume.nii.gz#{frame}" for frame in range(3)]
     assert [source.removeprefix(f"{tmp_path}/") for source in sources] == [*inside, *frames]
     assert "series.zip/a/broken.png: " in told.err and "one other file in" in told.err
     assert "1 of 6 inputs refused." in told.err

@@ -188,7 +188,7 @@ def _members_of(ranked: Sequence[Placed]) -> tuple[list[Member], int]:
 
 
 def _frame_of(member: Member, frame: int) -> Member:
-    name = f"{member.name}, frame {frame}"  # from 0, as on the command line
+    name = f"{member.name}#{frame}"  # from 0, as a corpus names the slices of a file
     return Member(name, member.path, member.entry, frame, archive=member.archive)
 
 

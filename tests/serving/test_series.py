@@ -111,7 +111,7 @@ def test_frames_of_one_file_are_slices(tmp_path: Path, classifier: Classifier) -
     frames = np.stack([disc(96, 40, level) for level in (60, 120, 200)]).astype(np.uint16) * 8
     (tmp_path / "many.dcm").write_bytes(ct(frames))
     (series,) = gather([tmp_path / "many.dcm"])
-    assert names(series) == [f"many.dcm, frame {frame}" for frame in range(3)]
+    assert names(series) == [f"many.dcm#{frame}" for frame in range(3)]
     assert series.order == "as stored in the file"
     second = series.members[1].read(classifier)
     assert np.array_equal(second.pixels, classifier.read(tmp_path / "many.dcm", frame=1).pixels)
@@ -212,7 +212,7 @@ def test_frames_are_thinned_before_members_are_made(tmp_path: Path, monkeypatch:
     # Of slices 0 to 16, 8 alone in its file, one in 3: 0, 3 | 6 | - | 9, 12 | 15.
     kept = [(member.entry, member.frame) for member in series.members]
     assert kept == [(0, 0), (0, 3), (1, 2), (3, 0), (3, 3), (4, 2)]
-    assert names(series)[2] == "1.dcm, frame 2" and series.facts.startswith("17 slices of 96")
+    assert names(series)[2] == "1.dcm#2" and series.facts.startswith("17 slices of 96")
     assert series.notes == ("one slice in 3 is answered, 6 of 17: a series is thinned to 6",)
     assert len(made) == 5 + 6
 
