@@ -12,8 +12,8 @@ from skimage.morphology import convex_hull_image
 
 from ct_xception.imaging.body.crop import crop_body
 from ct_xception.imaging.body.morphology import convex_area, enclosed, fill_between, grow, largest, opened, wither
-from ct_xception.imaging.body.outline import CUT_INSIDE, NOTHING, find_outline, outline_in_hu
-from ct_xception.imaging.body.surroundings import clear_surroundings
+from ct_xception.imaging.body.outline import CUT_INSIDE, NOTHING, _lacks_air, find_outline, outline_in_hu
+from ct_xception.imaging.body.surroundings import Scene, clear_surroundings
 from ct_xception.imaging.shown import judge_window
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import WINDOWS, Window, apply_window
@@ -146,3 +146,19 @@ def test_shapes_are_what_scipy_and_skimage_make_of_them() -> None:
         assert part is not None
         assert convex_area(part) == pytest.approx(convex_hull_image(part).sum(), rel=0.06)  # of corners, not middles
     assert largest(np.zeros((4, 4), dtype=bool)) is None
+
+
+def test_lung_or_flesh_at_the_edge_is_no_air() -> None:
+    """What stands out of lung looks whole; but it is cut at three edges, or something is darker than its air."""
+    pixels = np.full((100, 100), 60, dtype=np.uint8)
+    scene = Scene(pixels, 60, 68.0)
+    box = np.zeros((100, 100), dtype=bool)
+    box[20:80, 10:90] = True
+    three, one = box.copy(), box.copy()
+    three[:, :70] = True  # a chest that ends where its right lung begins
+    one[:50] = True  # a liver below the upper edge, half a picture above the lower
+    darker = Scene(np.where(np.arange(100) < 4, np.uint8(40), pixels), 60, 68.0)
+    assert not _lacks_air(scene, box)
+    assert _lacks_air(scene, three & ~(np.arange(100) >= 70))
+    assert _lacks_air(scene, one & (np.arange(100)[:, None] < 50))
+    assert _lacks_air(darker, box)
