@@ -85,7 +85,11 @@ metrics = classification_metrics(scores, labels, names, resamples=60)
 areas = {name: found["auroc"] for name, found in metrics["per_class"].items()}
 save_figure(confusion_figure(metrics["confusion_matrix"], names), f"{folder}/confusion.png", dpi=200)
 save_figure(roc_figure(scores, labels, names, areas), f"{folder}/roc.png", dpi=200)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+try:  # this process alone: ru_maxrss begins at what the process held that started it
+    with open("/proc/self/status") as status:
+        print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
+except OSError:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
