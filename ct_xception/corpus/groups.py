@@ -26,6 +26,8 @@ _FILE_PATIENT = re.compile(
     r"((?:p|pat|pt|patient|subject|subj|sub|case|person|participant)[\s_.-]*\d+|[a-z]{0,4}[_-]?\d{3,})[_-]+\D*\d+.*",
     re.IGNORECASE,
 )
+# A series' number, which begins anew with every patient; a UID or any other name stands for one series everywhere.
+_SERIES_NUMBER = re.compile(r"(s|se|ser|series)?[\s_.-]*\d{1,4}(\.0)?", re.IGNORECASE)
 _NO_PATIENT = re.compile("(img|image|im|slice|scan|frame|file|pic|train|test|val|copy|ct|dcm|mask)", re.IGNORECASE)
 
 
@@ -44,7 +46,7 @@ def settle_groups(listing: Listing, inspected: Sequence[Inspected]) -> None:
         ("DICOM PatientID", lambda item: told[item].patient),
         ("folders like patients'", lambda item: item.folder),
         ("DICOM StudyInstanceUID", lambda item: told[item].study),
-        ("series", lambda item: item.series),
+        ("series", lambda item: "" if _SERIES_NUMBER.fullmatch(item.series) else item.series),
     )
     for origin, way in ways:
         _take(listing, origin, way)
@@ -53,8 +55,12 @@ def settle_groups(listing: Listing, inspected: Sequence[Inspected]) -> None:
     if alone:
         listing.notes.append(f"nothing says whose image it is for {len(alone)} of {len(items)}; each stands alone")
         _hint_at_names(listing, alone)
+    if any(_SERIES_NUMBER.fullmatch(item.series) for item in alone):
+        listing.untaken.append("series are numbers, which begin anew with every patient, and tell no patients apart")
     for item in items:
         item.group = item.group or item.source
+        if _SERIES_NUMBER.fullmatch(item.series):
+            item.series = f"{item.group}/{item.series}"
 
 
 def _other(name: str, item: Item) -> str:

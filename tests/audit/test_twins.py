@@ -91,14 +91,17 @@ def test_relatives_correlate_and_are_no_twins(survey: Survey, twins: Twins):
         assert twins.clusters[first] != twins.clusters[second]
 
 
-@pytest.mark.skip(reason="relatives are merged too since the body finder changed: to be looked into")
-def test_known_groups_are_merged_across_twins_alone(survey: Survey, twins: Twins):
+def test_known_groups_are_merged_across_twins_and_series_alone(survey: Survey, twins: Twins):
     groups = [f"g{index}" for index in range(len(survey))]
-    known = module._patients(replace(survey, groups=groups, groups_known=True), twins.clusters, twins.related)
+    apart = replace(survey, groups=groups, groups_known=True, series=[""] * len(survey))
+    known = module._patients(apart, twins.clusters, twins.related)
     assert len(set(known)) == len(set(twins.clusters.tolist()))
     assert set(known) <= set(groups)
     pair = twins.pairs[0]
     assert known[pair.first] == known[pair.second] and known[0] == "g0"
+    joined = module._patients(replace(apart, series=survey.series), twins.clusters, twins.related)
+    assert all(len({joined[i] for i, own in enumerate(survey.series) if own == one}) == 1 for one in survey.series)
+    assert len(set(joined)) < len(set(known))
 
 
 def test_an_index_finds_the_same_twins_and_most_relatives(

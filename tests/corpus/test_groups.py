@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pandas
 import pydicom
 import pytest
+from PIL import Image
 
 from ct_xception.audit.audit import audit_corpus
 from ct_xception.corpus.load import CorpusOptions, corpus_summary, load_corpus, public_report
@@ -159,3 +161,43 @@ def test_what_goes_to_the_world_names_no_file_and_no_folder_of_this_machine(grow
     assert "P0000" in str(report) and str(root) in str(report)
     public = str(public_report(report))
     assert "P0000" not in public and str(root.parent) not in public and "x.png" not in public
+
+
+def numbered(folder: Path, columns: dict[str, list[str]]) -> Path:
+    """A table of six pictures in two splits, of two classes, with these columns beside them."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(6):
+        Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / f"{index}.png")
+    own = {
+        "image": [f"{index}.png" for index in range(6)],
+        "label": list("ababab"),
+        "split": ["train"] * 4 + ["test"] * 2,
+    }
+    pandas.DataFrame(own | columns).to_csv(folder / "table.csv", index=False)
+    return folder / "table.csv"
+
+
+@pytest.mark.parametrize("named", [["1", "2"], ["S1", "S2"], ["series 01", "series 02"]], ids=str)
+def test_a_series_number_is_one_of_its_patient_alone(tmp_path: Path, named: list[str]):
+    """Series 1 of every patient is another one: it joins no patients, and crosses no split."""
+    patients = {"patient": ["p1", "p1", "p2", "p2", "p3", "p3"], "series": named * 3}
+    corpus = load_corpus(numbered(tmp_path / "with", patients))
+    assert corpus.dataset["train"]["series"][:2] == [f"p1/{one}" for one in named]
+    audit = audit_corpus(corpus, progress=False)
+    assert len(set(audit.twins.patients)) == 3
+    assert not [finding for finding in audit.findings if finding.kind == "leak_series"]
+    alone = load_corpus(numbered(tmp_path / "without", {"series": named * 3}))
+    assert alone.report["groups"]["count"] == 6
+    assert any("series are numbers" in said for said in alone.report["untaken"])
+
+
+@pytest.mark.parametrize("named", ["1.2.840.113619.{}", "CT_2021_{}_a"], ids=str)
+def test_any_other_series_name_is_one_series_everywhere(tmp_path: Path, named: str):
+    columns = {
+        "patient": [f"p{index}" for index in range(6)],
+        "series": [named.format(index % 4) for index in range(6)],
+    }
+    audit = audit_corpus(load_corpus(numbered(tmp_path / "t", columns)), progress=False)
+    assert len(set(audit.twins.patients)) == 4
+    assert [finding for finding in audit.findings if finding.kind == "leak_series"]

@@ -49,7 +49,11 @@ CASES = [
     "--corpus {table} --image_column file --label_column diagnosis --group_column who --series_column of "
     "--split_column part --mask_column lesion --class_map x={0} y={1} --split_map dev=validation --frame 0 "
     "--explained 2",
-    "--corpus {plain} --group_pattern ^([^_]+)_ --valid_fraction 0.3 --test_fraction 0.3 --slices_per_file 3",
+    "--corpus {plain} --group_pattern ^([^_]+)_ --valid_fraction 0.3 --test_fraction 0.3 --slices_per_file 3 "
+    "--modality ct",
+    "--corpus {plain} --class_level 1 --exclude P0001_* --modality mr --group_pattern ^([^_]+)_",
+    "--corpus {ids} --image_root {plain} --image_template {{kind}}/{{id}}.png --modality xray --body_crop",
+    "--corpus {plain} --modality any --group_pattern ^([^_]+)_",
 ]
 
 
@@ -73,8 +77,12 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     first, second = sorted(table["label"].unique())
     _write_plain(folder / "plain", corpus, table)
     _write_table(folder / "table.csv", corpus, table, {first: "x", second: "y"})
+    ids = pandas.DataFrame({"id": [path.stem for path in sorted((folder / "plain").rglob("*.png"))]})
+    ids["kind"] = [path.parent.name for path in sorted((folder / "plain").rglob("*.png"))]
+    ids.assign(label=ids["kind"], patient=ids["id"].str.split("_").str[0]).to_csv(folder / "ids.csv", index=False)
     (folder / "recipe.yaml").write_text("epochs: 1\nlabel_smoothing: 0.2\naugment: {gamma: 0.2}\n")
     return {"corpus": str(corpus), "plain": str(folder / "plain"), "table": str(folder / "table.csv")} | {
+        "ids": str(folder / "ids.csv"),
         "recipe": str(folder / "recipe.yaml"),
         "0": shlex.quote(first),
         "1": shlex.quote(second),
@@ -104,7 +112,6 @@ def trained(names: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
     return str(run / MODEL)
 
 
-@pytest.mark.skip(reason="--exclude, --class_level and their kin have no case yet")
 def test_no_option_or_choice_is_offered_untried() -> None:
     words = shlex.split(" ".join([BASE, "--corpus", *CASES]))
     for action in build_parser()._actions:
