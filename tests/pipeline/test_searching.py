@@ -70,7 +70,7 @@ def test_a_search_that_is_there_goes_on_only_when_asked(
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    start = ["tune", "--corpus", str(tmp_path / "none"), "--output_dir", str(tmp_path / "search")]
+    start = ["tune", "--corpus", "phantom", "--output_dir", str(tmp_path / "search")]
     for words, said in (
         (["--sampler", "bayes"], "--sampler: 'bayes' is not one of"),
         (["--proxy", "image_size"], "'image_size' is not NAME=VALUE"),
