@@ -42,6 +42,7 @@ OWNERS = {
         "ct_xception/imaging/decoders/dicom.py",
         "ct_xception/imaging/decoders/dicom_frames.py",
         "ct_xception/imaging/decoder_process.py",
+        "ct_xception/phantom/dicom.py",
     ),
     "gradio": ("app/",),
 }

@@ -36,18 +36,8 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         raise InputError(
             f"{checkpoint.name}: its input is {wanted.size[0]} x {wanted.size[1]}; only squares are exported."
         )
-    preprocessing = {
-        "size": wanted.size[0],
-        "mean": list(wanted.mean),
-        "std": list(wanted.std),
-        "interpolation": wanted.interpolation,
-        "crop_pct": wanted.crop_pct,
-        "crop_mode": wanted.crop_mode,
-        "body_crop": checkpoint.contract.body_crop,
-        "filters": list(checkpoint.contract.filters),
-    }
     return {
-        "preprocessing": dump_json(preprocessing),
+        "preprocessing": dump_json(checkpoint.contract.stated_with(checkpoint.config["pretrained_cfg"])),
         "label_names": dump_json(list(checkpoint.config["label_names"])),
         "weights_sha256": sha256_file(checkpoint.folder / WEIGHTS),
         "source": f"ct-xception {__version__}",

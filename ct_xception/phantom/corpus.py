@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from ct_xception.errors import InputError, printable
 from ct_xception.files import write_atomically, write_json
-from ct_xception.imaging.decoders.dicom import write_dicom
 from ct_xception.imaging.windows import WINDOWS, apply_window
 from ct_xception.phantom.anatomy import Build, paint_section, unevenness
 from ct_xception.phantom.lesions import RECIPES, Lesion, Recipe, assign_recipes, paint_lesion
@@ -300,6 +299,8 @@ def _lesion_box(mask: NDArray[np.bool_]) -> Row:
 
 def _write_dicom(path: Path, place: Place, image: PhantomSlice, seed: int) -> None:
     patient = place.patient.name
+    from ct_xception.phantom.dicom import write_dicom
+
     write_dicom(
         path,
         np.rint(image.hu).astype(np.int16),

@@ -22,7 +22,6 @@ from ct_xception.errors import InputError, printable
 from ct_xception.explain.placement import FIRST_CENTRE
 from ct_xception.files import dump_json, read_json, sha256_file
 from ct_xception.imaging.modality import ONE
-from ct_xception.imaging.preprocessing import Preprocessing
 from ct_xception.publish.clearance import Content
 from ct_xception.publish.space import package_folder
 from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint
@@ -272,21 +271,14 @@ def _name(checkpoint: Checkpoint) -> str:
 
 
 def _preprocessing(checkpoint: Checkpoint, pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
-    wanted, contract = Preprocessing.of(pretrained_cfg), checkpoint.contract
+    contract = checkpoint.contract
     if unknown := [name for name in contract.filters if name not in FILTERS]:
         raise InputError(
             f"{checkpoint.name}: its filter {unknown[0]} cannot be done by the page in the browser; use the demo page "
             "(ct-xception demo, push --space)."
         )
     return {
-        "size": wanted.size[0],
-        "mean": list(wanted.mean),
-        "std": list(wanted.std),
-        "interpolation": wanted.interpolation,
-        "crop_pct": wanted.crop_pct,
-        "crop_mode": wanted.crop_mode,
-        "body_crop": contract.body_crop,
-        "filters": list(contract.filters),
+        **contract.stated_with(pretrained_cfg),
         "first_centre": FIRST_CENTRE.get(checkpoint.config["architecture"], 0),
     }
 

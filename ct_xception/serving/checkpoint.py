@@ -18,6 +18,7 @@ from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.files import sha256_file
 from ct_xception.hub_download import HubError, HubId, fetch
 from ct_xception.imaging.modality import CT, NAMES
+from ct_xception.imaging.preprocessing import Preprocessing
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.decisions import Decisions
 from ct_xception.serving.gate import Gate
@@ -48,6 +49,20 @@ class InputContract:
         if self.stated not in (None, modality):
             raise InputError(f"--modality {modality}: {name} was trained on {NAMES[self.stated]} images; leave it out.")
         return replace(self, stated=modality)
+
+    def stated_with(self, pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
+        """What is done to a slice before a square network, as exported files and the browser's page state it."""
+        wanted = Preprocessing.of(pretrained_cfg)
+        return {
+            "size": wanted.size[0],
+            "mean": list(wanted.mean),
+            "std": list(wanted.std),
+            "interpolation": wanted.interpolation,
+            "crop_pct": wanted.crop_pct,
+            "crop_mode": wanted.crop_mode,
+            "body_crop": self.body_crop,
+            "filters": list(self.filters),
+        }
 
 
 @dataclass(frozen=True, eq=False)

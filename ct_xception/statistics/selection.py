@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax
 
 from ct_xception.errors import InputError
 from ct_xception.statistics.intervals import RESAMPLES, Figure, bootstrap_figure, bootstrap_weights, group_indices
@@ -51,13 +51,14 @@ class Selection:
 def weighted_scores(logits: NDArray, labels: NDArray[np.integer], score: str, weights: Floats) -> Floats:
     """One score, (R,), of logits (N, K) under item weights (R, N); NaN where a row of weights leaves none to score."""
     logits = np.asarray(logits, np.float64)
+    logarithms = log_softmax(logits, axis=1)
     if score == "loss":
-        return _weighted_mean(-log_softmax(logits, axis=1)[np.arange(labels.size), labels], weights)
+        return _weighted_mean(-logarithms[np.arange(labels.size), labels], weights)
     predicted = logits.argmax(axis=1)
     if score == "accuracy":
         return _weighted_mean((predicted == labels).astype(float), weights)
     if score == "auroc":
-        probabilities = softmax(logits, axis=1)
+        probabilities = np.exp(logarithms)
         areas = [rank_scores(probabilities[:, k], labels == k, weights)[0] for k in range(logits.shape[1])]
         return _mean_of_present(np.stack(areas, axis=1))
     if score not in SCORES:

@@ -14,7 +14,8 @@ from ct_xception_app.layout import EXAMPLES
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from tests.app.test_browser import CHROMIUM, FLAGS, PATIENCE
+from tests.app.conftest import CHROMIUM, FLAGS
+from tests.app.test_browser import PATIENCE
 
 WIDTH, PORT = 1400, 7873
 BELOW = 52  # pixels under the controls: the notice stands there

@@ -44,14 +44,13 @@ from ct_xception.serving.classifier import Classifier, Prediction
 from ct_xception.serving.gate import has_lungs
 from ct_xception.serving.text import describe_decision
 from ct_xception.text import RESEARCH_USE, percent
+from tests.app.conftest import CHROMIUM, FLAGS
 from tests.closeness import assert_near
 from tests.sealed import copy_checkpoint
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 pytestmark = pytest.mark.browser
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "screenshots"
 ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 BINARY = (".onnx", ".wasm", ".safetensors", ".png")
@@ -197,16 +196,6 @@ def server(exported: Path, ort: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 # The browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    if not CHROMIUM.is_file():
-        pytest.skip(f"there is no Chromium at {CHROMIUM} (set the variable CHROMIUM)")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

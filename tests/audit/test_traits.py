@@ -18,8 +18,8 @@ from ct_xception.audit.traits import (
     grey_statistics,
 )
 from ct_xception.imaging.body.crop import body_mask
-from ct_xception.imaging.decoders.dicom import write_dicom
 from ct_xception.imaging.windows import WINDOWS
+from ct_xception.phantom.dicom import write_dicom
 
 
 def encode(picture: Image.Image, form: str = "PNG", **options: object) -> bytes:

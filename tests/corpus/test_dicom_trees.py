@@ -10,6 +10,7 @@ import pytest
 from ct_xception.corpus.load import CorpusOptions, load_corpus
 from ct_xception.errors import CorpusError
 from ct_xception.phantom.corpus import generate_phantom
+from tests.imaging.builders import set_tags
 
 KINDS = {
     "DICOM files without an image": {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.22", "PixelData": None},
@@ -28,13 +29,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def change(path: Path, to: Path, tags: dict) -> None:
-    dataset = pydicom.dcmread(path)
-    for name, value in tags.items():
-        if value is None:
-            delattr(dataset, name)
-        else:
-            setattr(dataset, name, value)
-    dataset.save_as(to)
+    set_tags(pydicom.dcmread(path), tags).save_as(to)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -36,6 +36,16 @@ def tiff(pixels: np.ndarray, *, photometric: int = 1, sample_format: int = UNSIG
     return b"II*\0" + struct.pack("<L", 8 + pixels.nbytes) + pixels.tobytes() + directory
 
 
+def set_tags(dataset: pydicom.Dataset, tags: dict[str, Any]) -> pydicom.Dataset:
+    """The dataset with these elements; one that is None is taken away."""
+    for keyword, value in tags.items():
+        if value is None:
+            delattr(dataset, keyword)
+        else:
+            setattr(dataset, keyword, value)
+    return dataset
+
+
 def ct_dataset(stored: np.ndarray, **tags: Any) -> pydicom.Dataset:
     """A CT image of stored pixels (H, W) or (frames, H, W): slope 1, intercept -1024, MONOCHROME2.
 

@@ -29,7 +29,7 @@ from ct_xception.imaging.decoders.dicom import read_acquisition, read_header
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
-from tests.imaging.builders import ct, ct_dataset, dicom_bytes, encode
+from tests.imaging.builders import ct, ct_dataset, dicom_bytes, encode, set_tags
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 
@@ -250,12 +250,7 @@ def test_enhanced_ct_keeps_its_tags_in_functional_groups() -> None:
     ],
 )
 def test_refused_by_name(tags: dict[str, Any], words: str) -> None:
-    dataset = ct_dataset(STORED)
-    for keyword, value in tags.items():
-        if value is None:
-            delattr(dataset, keyword)
-        else:
-            setattr(dataset, keyword, value)
+    dataset = set_tags(ct_dataset(STORED), tags)
     with pytest.raises(SliceError, match=words):
         soft(dicom_bytes(dataset))
 

@@ -21,7 +21,7 @@ from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import is_readable_name
 from ct_xception.imaging.windows import Window
 from tests.conftest import SHARED
-from tests.imaging.builders import ct, ct_dataset, dicom_bytes, encode
+from tests.imaging.builders import ct, ct_dataset, dicom_bytes, encode, set_tags
 from tests.imaging.hostile import noise
 from tests.imaging.test_dicom import item
 
@@ -263,12 +263,7 @@ def test_a_refusal_prints_whatever_the_file_says() -> None:
     ],
 )
 def test_a_tree_is_sorted_by_headers(tags: dict[str, Any], kind: str) -> None:
-    dataset = ct_dataset(BODY)
-    for keyword, value in tags.items():
-        if value is None:
-            delattr(dataset, keyword)
-        else:
-            setattr(dataset, keyword, value)
+    dataset = set_tags(ct_dataset(BODY), tags)
     assert classify_dicom(read_header(dicom_bytes(dataset))) == kind
 
 
