@@ -275,7 +275,7 @@ def _hidden(survey: Survey) -> list[Finding]:
         rest = "fat black or muscle white: the body crop often cannot see the skin, and leaves them whole"
         found.append(_hides("soft_tissue", "critical", rest, survey, soft))
     if lung.sum() > MOST * total:
-        rest = "the lungs black: what lies in them cannot be learnt, whatever the crop"
+        rest = "the lungs black: what is fainter than soft tissue in them (ground glass, emphysema) does not show"
         found.append(_hides("lung", "warning", rest, survey, lung))
     return found
 
