@@ -215,7 +215,7 @@ def test_a_slider_moves_the_window_and_the_answer_follows(open_page: OpenPage, s
     assert page.input_value("#preset input") == "by the sliders"
     choose(page, "#preset", "bone")
     page.wait_for_function("document.querySelector('#viewer').innerText.includes('window 400/1800 HU')")
-    assert page.input_value("#width input[type=number]") == "1800"
+    page.wait_for_function("document.querySelector('#width input[type=number]').value === '1800'")
 
 
 def test_a_zipped_series_is_answered_scrolled_and_downloaded(

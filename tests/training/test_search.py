@@ -157,18 +157,23 @@ def test_options_are_checked(wrong: dict[str, Any], words: str) -> None:
 
 WORKER = """
     import os, signal, sys, time
+    from pathlib import Path
     from tests.training.test_search import ALONE, SPACE, bowl
     from ct_xception.training.search import SearchOptions, Worker, open_study
     storage, dies, done = sys.argv[1:]
+    killed = Path(done).with_name("killed")
     options = SearchOptions(sampler="random", trials=8, pruner="none", heartbeat=1)
     def run(proposal, report):
         if dies == "dies":
+            killed.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.2)
         with open(done, "a") as stream:
             stream.write(f"{proposal.options['learning_rate']!r}\\n")
         return bowl(proposal, report)
     study, _ = open_study(storage, options, SPACE)
+    while dies != "dies" and not killed.exists():  # the others could end the search before its first trial
+        time.sleep(0.05)
     Worker(study, SPACE, options, ALONE, run).work()
 """
 
