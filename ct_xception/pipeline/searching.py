@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint import SEARCH
 from ct_xception.corpus.split import grouped_folds
 from ct_xception.errors import InputError, WorkError, printable
 from ct_xception.files import atomic_path, write_json
 from ct_xception.pipeline.context import Context
 from ct_xception.pipeline.run import build, set_up_process
-from ct_xception.pipeline.search_report import report_search, write_trials
+from ct_xception.pipeline.search_report import report_search, told_search, write_trials
 from ct_xception.pipeline.splitting import load_and_split
 from ct_xception.statistics.calibration import calibration_figures
 from ct_xception.training.distributed import join_processes, main_first
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
 
 ANSWERS = "validation.npz"  # of a trial: the kept epoch's logits, the labels, and the patients
 LOGITS = "logits.npy"  # of one training
-SEARCH = "search.json"
 
 
 def search_corpus(search: Search, command: str, *, resume: bool = False, finish: bool = True) -> None:
@@ -363,6 +363,6 @@ def _train_winner(search: Search, record: Mapping[str, Any], winner: Path, comma
                 target.with_name(f"{name}.partial").rename(target)
             elif source.is_file():
                 shutil.copyfile(source, target)
-    write_json(winner / SEARCH, {name: value for name, value in record.items() if name != "trials"})
+    write_json(winner / SEARCH, told_search(search, record).to_json())
     print(f"\nwinner: trial {record['winner']['number']}, now measured on the test split, once, in {winner}")
     build(config, command)

@@ -57,6 +57,16 @@ def test_what_a_search_leaves_can_be_read(searched: Path) -> None:
     assert "no trial was better" in page or "beat the recipe" in page
 
 
+def test_the_card_tells_the_search(searched: Path) -> None:
+    card = (searched / "winner/model/README.md").read_text()
+    told = card.partition("### How the recipe was chosen")[2].partition("\n## ")[0]
+    assert "trained 2 configurations to their end and gave up 0, 2 epochs in all" in told
+    assert "| `learning_rate` | 0.0001 to 0.01, logarithmic |" in told
+    assert "| `label_smoothing` | 0 to 0.2 in steps of 0.1 |" in told
+    verdict = json.loads((searched / "search.json").read_text())["verdict"]
+    assert told.count("\n- ") == len(verdict) and "the choice flatters by" in told
+
+
 def test_a_search_that_is_there_goes_on_only_when_asked(
     searched: Path, tiny_corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
