@@ -105,7 +105,7 @@ def verdict(judged: tuple[Selection, list[Any]] | None) -> list[str]:
         f"best of {len(trials)}: trial {trials[found.best].number}, validation {found.score} "
         f"{describe_figure(found.apparent.to_dict())} as chosen;",
         f"such a choice is worth {describe_figure(found.corrected.to_dict())} on patients without a say in it "
-        f"(the choice flatters by {found.optimism:.4f}).",
+        f"(the choice flatters by {max(found.optimism, 0.0):.4f}).",
     ]
     if found.gain is None:
         return [*lines, "the recipe that the search began with was not among the trials: no gain over it is claimed."]

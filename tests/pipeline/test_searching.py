@@ -63,6 +63,7 @@ def test_the_card_tells_the_search(searched: Path) -> None:
     assert "trained 2 configurations to their end and gave up 0, 2 epochs in all" in told
     assert "| `learning_rate` | 0.0001 to 0.01, logarithmic |" in told
     assert "| `label_smoothing` | 0 to 0.2 in steps of 0.1 |" in told
+    assert "ct-xception tune --corpus " in card and str(searched.parent) not in card
     verdict = json.loads((searched / "search.json").read_text())["verdict"]
     assert told.count("\n- ") == len(verdict) and "the choice flatters by" in told
 
