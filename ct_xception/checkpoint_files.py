@@ -157,6 +157,25 @@ class GateRule(Stated):
     signs: SignsRule | None = None
 
 
+class SearchRecord(Stated):
+    """The search of hyperparameters that chose a recipe, told in the card.
+
+    `space` has a line for each searched option; `trials` are counted by how they ended; `verdict` are the sentences on
+    what the choice is worth. All figures are of validation.
+    """
+
+    space: dict[Text, Text]
+    proxy: dict[str, Any] = {}
+    objectives: tuple[Text, ...]
+    sampler: Text
+    pruner: Text
+    folds: Count = 0
+    trials: dict[Text, Count]
+    epochs: Count
+    winner: Count
+    verdict: tuple[Text, ...]
+
+
 class Provenance(Stated):
     """How the weights came about; a record for people, of which few parts are acted on."""
 
@@ -164,6 +183,7 @@ class Provenance(Stated):
     version: Annotated[int, Field(ge=1, le=10**6)] = 1
     corpus: dict[str, Any] = {}
     split: dict[str, Any] = {}
+    search: SearchRecord | None = None
     lineage: tuple[dict[str, Any], ...] = ()
 
 

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.checkpoint import MODEL
-from ct_xception.checkpoint_files import need_side
+from ct_xception.checkpoint import MODEL, SEARCH
+from ct_xception.checkpoint_files import SearchRecord, need_side
 from ct_xception.pipeline.answers import ask, predictor
 from ct_xception.pipeline.context import Context
 from ct_xception.training.distributed import main_first
@@ -41,10 +41,19 @@ def make_checkpoint(context: Context) -> None:
                 corpus=context.corpus,
                 split=context.split,
                 command=context.command,
+                search=search_of(run),
             )
     accelerator.wait_for_everyone()
     calibrate(context, folder, context.splits)
     fit_gate(context, folder)
+
+
+def search_of(run: Path) -> dict[str, Any] | None:
+    """The search whose winner this run trains; None where it is a run of its own."""
+    file = run / SEARCH
+    if not file.is_file():
+        return None
+    return SearchRecord.from_json(file.read_bytes(), file.name).to_json()
 
 
 def train(context: Context) -> Trained:

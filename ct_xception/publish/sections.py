@@ -234,6 +234,7 @@ def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool
         "network": _network(evidence),
         "corpus": _corpus(evidence),
         "training": evidence.provenance,
+        "search": evidence.provenance.get("search"),
         "window": evidence.side.get("input", {}).get("window"),
         "protocols": protocols,
         "headline": protocols[0],
