@@ -151,6 +151,8 @@ def external_lines(blocks: Mapping[str, Any]) -> list[str]:
         lines += ["", f"{name}, external validation: {asked}? n = {block['n']}, {block['n_groups']} {unit}"]
         lines += _path_lines(block["paths"])
         lines += [f"  left out: {clause}" for clause in left_out(block)]
+        if (whole := block.get("by_patient", {})).get("n"):
+            lines += _path_lines({"by patient": whole})
         if (own := block.get("own", {})).get("n"):
             lines += _path_lines({"the same at home": own})
         if "gate" in block:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +25,11 @@ from ct_xception.checkpoint import (
     PREDICTIONS,
     PREDICTIONS_GROUPED,
 )
+from ct_xception.corpus.listing import check_external_name
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import Answers, Items
 from ct_xception.evaluation.measure import Given, measure
+from ct_xception.evaluation.patients import BY_PATIENT, BY_SERIES, SLICE, knows_patients
 from ct_xception.evaluation.predictions import Names
 from ct_xception.evaluation.protocols import Part
 from ct_xception.evaluation.shift.questions import Question
@@ -50,6 +52,8 @@ def protocols_of(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 # The blocks of metrics.json, by what they are called when they are wrong: those with one for each protocol, and others.
 _BY_PROTOCOL = {
+    "by_patient": "the figures by patient",
+    "by_series": "the figures by series",
     "baselines": "the baselines",
     "questions": "the answers to the two questions",
     "conformal": "the prediction sets",
@@ -81,6 +85,8 @@ class Recount:
         again = self._measure()
         for name, block in protocols.items():
             self._check_paths(name, block, again.paths[name])
+        if missing := [key for key in (BY_PATIENT, BY_SERIES) if key in again.blocks and key not in self.metrics]:
+            raise self._refusal(f"{METRICS} has no figures {missing[0].replace('_', ' ')}, which its answers tell")
         self._check_headline(again.blocks)
         for key, what in _BY_PROTOCOL.items():
             for protocol, stated in self.metrics.get(key, {}).items():
@@ -103,12 +109,15 @@ class Recount:
         )
         stated, seed = self._explained(), self.metrics["intervals"]["seed"]
         elsewhere = {name: self._external(name, block) for name, block in self.metrics.get("external", {}).items()}
-        return measure(Given(parts, self.metrics["label_names"], self.side, names, skipped, stated, seed, elsewhere))
+        known = knows_patients(self.side.get("provenance", {}).get("corpus"))
+        labels = self.metrics["label_names"]
+        return measure(Given(parts, labels, self.side, names, skipped, stated, seed, known, elsewhere))
 
     def _external(self, name: str, block: Mapping[str, Any]) -> Validation:
         """The published answers on an external corpus, which may have been of other classes."""
+        check_external_name(name)
         alternatives = {one: tuple(members) for one, members in block["alternatives"].items()}
-        part = self._joined(f"external/{name}", self._read(f"{EXTERNAL}/{name}.parquet"), list(alternatives))
+        part, _ = self._joined(f"external/{name}", self._read(f"{EXTERNAL}/{name}.parquet"), list(alternatives))
         names = Names(part.items.sources, anonymous=False)
         record = {key: value for key, value in block.items() if key not in FIGURES}
         return Validation(part, Question(alternatives, {}), names, record)
@@ -126,19 +135,25 @@ class Recount:
         """The published answers of a protocol, as the evaluator had them."""
         if "refused" in self.metrics.get("gate", {}) and "gate" not in rows and protocol == self.metrics["protocol"]:
             raise self._refusal(f"{EVALUATION}/{PREDICTIONS} holds no verdict of the input gate (column gate)")
-        part = self._joined(protocol, rows, self.metrics["label_names"])
-        return replace(part, baselines=self._baselines(protocol, part.items))
+        part, fold = self._joined(protocol, rows, self.metrics["label_names"])
+        folds = self.metrics.get("protocols", {}).get(protocol, {}).get("folds", [])
+        pooling = {number: one.get("pooling") for number, one in enumerate(folds, 1)}
+        return Part(part.items, part.paths, self._baselines(protocol, part.items), fold, pooling)
 
-    def _joined(self, protocol: str, rows: pandas.DataFrame, names: Sequence[str]) -> Part:
-        """Rows of answers by several paths, which must be to the same items."""
-        paths, items = dict[str, Answers](), None
+    def _joined(
+        self, protocol: str, rows: pandas.DataFrame, names: Sequence[str]
+    ) -> tuple[Part, NDArray[np.intp] | None]:
+        """Rows of answers by several paths, which must be to the same items; and their folds."""
+        paths, items, fold = dict[str, Answers](), None, None
         for route, own in rows.groupby("path", sort=False):
             labels = np.array([names.index(label) for label in own["label"]], np.intp)
-            found = Items(labels, own["group"].tolist(), own["source"].tolist())
-            items = items or found
-            if (found.sources, found.groups, found.labels.tolist()) != (
+            series = own["series"].fillna("").tolist() if "series" in own else []
+            found = Items(labels, own["group"].tolist(), own["source"].tolist(), series)
+            items, fold = items or found, own["fold"].to_numpy(np.intp) if "fold" in own else None
+            if (found.sources, found.groups, found.series, found.labels.tolist()) != (
                 items.sources,
                 items.groups,
+                items.series,
                 items.labels.tolist(),
             ):
                 raise self._not_those(f"the {str(route).replace('_', ' ')} figures", protocol)
@@ -150,7 +165,7 @@ class Recount:
             paths[str(route)] = Answers(own[[f"p {name}" for name in names]].to_numpy(np.float64), refused, verdicts)
         if items is None:
             raise self._refusal(f"the answers of {protocol} are none")
-        return Part(items, paths)
+        return Part(items, paths), fold
 
     def _baselines(self, protocol: str, items: Items) -> dict[str, NDArray[np.float64]]:
         """The simple rules' answers to these very items; {} where metrics.json has no figures of them."""
@@ -236,7 +251,9 @@ class Recount:
         if "headline" not in again:
             raise self._refusal("the predictor answered no item, so there is nothing to say about it")
         stated, lowest = self.metrics.get("headline") or {}, again["headline"]["protocol"]
-        if stated != again["headline"]:
+        if stated.get("by", SLICE) != again["headline"]["by"]:
+            raise self._refusal(f"the headline is by {stated.get('by', SLICE)}, and not by {again['headline']['by']}")
+        if stated.get("protocol") != lowest or stated.get("path") != again["headline"]["path"]:
             raise self._refusal(
                 f"the headline is the {stated.get('protocol')} protocol, but the most pessimistic is {lowest}"
             )

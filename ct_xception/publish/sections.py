@@ -120,6 +120,7 @@ class External:
     own: Mapping[str, Any] | None
     refused: Metric | None
     passed: Mapping[str, Any] | None
+    by_patient: Mapping[str, Any] | None
     patients_known: bool
     compared: bool
     counted_alike: int
@@ -268,6 +269,7 @@ def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool
         "network": _network(evidence),
         "corpus": _corpus(evidence),
         "training": evidence.provenance,
+        "search": evidence.provenance.get("search"),
         "window": evidence.side.get("input", {}).get("window"),
         "protocols": protocols,
         "headline": protocols[0],
@@ -389,6 +391,7 @@ def _external(name: str, block: Mapping[str, Any]) -> External:
         block.get("own"),
         block.get("gate", {}).get("refused"),
         block.get("passed"),
+        block.get("by_patient"),
         not str(block["groups_origin"]).startswith(PSEUDO_PATIENTS),
         block["overlap"] is not None,
         (block["overlap"] or {}).get("counted_alike", 0),

@@ -74,7 +74,8 @@ class External:
         asked = whole.select(rows)
         labels = [alternatives.index(plan.question.answers[names[label]]) for label in asked["label"]]
         sources = list(asked["source"])
-        items = Items(np.asarray(labels, np.intp), [plan.groups[source] for source in sources], sources)
+        series = list(asked["series"]) if "series" in asked.column_names else []
+        items = Items(np.asarray(labels, np.intp), [plan.groups[source] for source in sources], sources, series)
         return cls(name, asked, items, plan.question, plan.record)
 
     def ask(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ct_xception.checkpoint import EXTERNAL
 from ct_xception.evaluation.answers import PREDICTOR
 from ct_xception.evaluation.gate_fit import gate_figures
+from ct_xception.evaluation.patients import BY_PATIENT, BY_SERIES, knows_patients, unit_figures
 from ct_xception.evaluation.predictions import Names, write_predictions
 from ct_xception.evaluation.protocols import Part
 from ct_xception.evaluation.shift.questions import Question
@@ -21,7 +22,15 @@ from ct_xception.serving.gate import REFUSED
 from ct_xception.statistics.conformal import conformal_figures
 from ct_xception.statistics.metrics import classification_metrics
 
-FIGURES = ("paths", "gate", "passed", "conformal", "own")  # of a block; what else stands there is the plan's record
+FIGURES = (
+    "paths",
+    "gate",
+    "passed",
+    "conformal",
+    "own",
+    BY_PATIENT,
+    BY_SERIES,
+)  # of a block; what else stands there is the plan's record
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +67,23 @@ def validation_figures(
         answers, labels, groups = part.answered()
         if len(labels):
             block["conformal"] = conformal_figures(side["conformal"], answers, labels, label_names, groups, seed=seed)
+    block |= _by_unit(one, side.get("pooling"), seed)
     if own is not None:
         block["own"] = own_figures(own, one, label_names, seed)
     return block
+
+
+def _by_unit(one: Validation, rule: Mapping[str, Any] | None, seed: int) -> dict[str, Any]:
+    """`by_patient` and `by_series`, where these are known; slices of a question between groups are pooled as such.
+
+    The rule of pooling is the checkpoint's; what it decides by is about its classes alone.
+    """
+    known = knows_patients({"groups": {"origin": one.record["groups_origin"]}})
+    if rule and not one.question.by_class:
+        rule = {key: value for key, value in rule.items() if key not in ("conformal", "operating_points", "abstention")}
+    names = list(one.question.alternatives)
+    found = unit_figures({"external": one.part}, rule, names, patients_known=known, seed=seed)
+    return {unit: figures["external"] for unit, figures in found.items()}
 
 
 def own_figures(own: Part, one: Validation, label_names: Sequence[str], seed: int) -> dict[str, Any]:
