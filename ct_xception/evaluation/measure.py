@@ -92,7 +92,7 @@ def evaluate(evaluation: Evaluation, share: Share = ALONE) -> dict[str, Any]:
         answers[path] = answer_share(evaluation.dataset, answer, share, batch_size=size, progress=title)
     checked = check_heat_maps(evaluation, classifier, answers[PREDICTOR], share)
     asking: dict[str, Any] = {"batch_size": evaluation.batch_size, "progress": evaluation.progress}
-    elsewhere = ask_elsewhere(evaluation.externals, answerers, classifier.label_names, share, **asking)
+    elsewhere = ask_elsewhere(evaluation.externals, answerers, evaluation.label_names, share, **asking)
     if not share.is_main:
         return {}
     metrics = write_evaluation(evaluation, answers, checked, elsewhere)
