@@ -147,12 +147,12 @@ def _hounsfield(values: np.ndarray, label: str, window: Window | None) -> Slice:
     if window is None:
         raise SliceError(label, f"values that look like HU, {span(values)}, and no window", NAME_WINDOW)
     notes = ["values taken for HU: they hold air as HU do"]
-    finite = np.isfinite(values) if values.dtype.kind == "f" else None
-    if finite is not None and not finite.all():
+    finite = np.isfinite(values)
+    if not finite.all():
         notes.append(f"{np.count_nonzero(~finite)} pixels without a finite value set to black")
-        values = np.where(finite, values, values[finite].min())
-    bits = 8 * values.dtype.itemsize
-    pixels, body = apply_window(values, window), outline_in_hu(values)
+    whole = np.where(finite, values, values[finite].min())
+    pixels, body, bits = apply_window(whole, window), outline_in_hu(whole), 8 * values.dtype.itemsize
+    pixels[~finite] = 0
     return Slice(pixels, label, bits, True, window, notes=tuple(notes), body=body)
 
 
