@@ -123,7 +123,7 @@ def _one_plane(values: np.ndarray, frame: int | None, label: str) -> np.ndarray:
         plane = plane[choose_frame(len(plane), frame, label)]
     if plane.ndim != 2:
         raise SliceError(label, f"an array of shape {shape}", "give one slice, (H, W)")
-    check_pixels(*plane.shape, label)
+    check_pixels(plane.shape[0], plane.shape[1], label)
     return np.ascontiguousarray(plane)
 
 
