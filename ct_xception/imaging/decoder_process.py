@@ -64,12 +64,15 @@ class Decoder:
         frame: int | None = None,
         name: str | None = None,
         modality: str = CT,
+        keep_values: bool = False,
     ) -> Slice:
         """A slice of a path, bytes or an open binary file; a Pillow picture is decoded already and read here."""
         if not isinstance(source, (str, bytes, bytearray, os.PathLike)) and not hasattr(source, "read"):
-            return decode_slice(source, window=window, frame=frame, name=name, modality=modality)
+            return decode_slice(
+                source, window=window, frame=frame, name=name, modality=modality, keep_values=keep_values
+            )
         stated = None if window is None else [window.centre, window.width]
-        asked = {"do": "slice", "window": stated, "frame": frame, "modality": modality}
+        asked = {"do": "slice", "window": stated, "frame": frame, "modality": modality, "keep_values": keep_values}
         header, body = self._ask(source, asked, name)
         return unpack_slice(header, body)
 
@@ -263,7 +266,7 @@ def _answer(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]
         if header["do"] == "place":
             return asdict(decode_place(source, name=header["label"])), b""
         window = None if header["window"] is None else Window(*header["window"])
-        told = {key: header[key] for key in ("frame", "modality")}
+        told = {key: header[key] for key in ("frame", "modality", "keep_values")}
         return pack_slice(decode_slice(source, window=window, name=header["label"], **told))
     except SliceError as error:
         return {"refused": [error.file, error.found, error.remedy]}, b""

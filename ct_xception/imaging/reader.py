@@ -47,19 +47,21 @@ def read_slice(
     frame: int | None = None,
     name: str | None = None,
     modality: str = CT,
+    keep_values: bool = False,
 ) -> Slice:
     """Read one slice from a path, bytes, an open binary file or a Pillow picture.
 
     `window` overrides the file's own; an 8-bit picture holds no HU and ignores it, with a note. `frame`, from 0,
     chooses a frame, a page or an axial slice of a volume, and must be given where there are several; a `FrameOf` has
     its own. `name` stands for the source in messages. `modality`, one of MODALITIES, is what the file is taken for: of
-    MR and X-rays nothing is said of HU, and what has no window is shown between percentiles of its values. Raises
-    SliceError, naming what was found and what to do, for every input that cannot be read right.
+    MR and X-rays nothing is said of HU, and what has no window is shown between percentiles of its values.
+    `keep_values` gives a slice of more than 8 bits its `values`. Raises SliceError, naming what was found and what to
+    do, for every input that cannot be read right.
     """
     if isinstance(source, FrameOf):
         name, frame, source = name or name_of(source), source.frame, source.file
     reading = decode_slice if _decoder is None else _decoder.read_slice
-    return reading(source, window=window, frame=frame, name=name, modality=modality)
+    return reading(source, window=window, frame=frame, name=name, modality=modality, keep_values=keep_values)
 
 
 def read_place(source: Source, *, name: str | None = None) -> Place:
