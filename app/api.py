@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar, cast, get_type_hints
 from weakref import WeakKeyDictionary
 
