@@ -53,9 +53,7 @@ def build_demo(checkpoint: str | Path, *, reviews: FeedbackFolder | None = None)
         gr.HTML(f'<p role="note">{RESEARCH_USE}</p>', elem_id="notice")
         Page(study, inputs, outputs, reviewing, reviews).connect()
         demo.load(None, js=NAME_EMPTY_PLACES)
-        demo.load(
-            show_examples, None, inputs.examples, api_visibility="private", show_progress="hidden", queue=False
-        )
+        demo.load(show_examples, None, inputs.examples, api_visibility="private", show_progress="hidden", queue=False)
     return demo
 
 

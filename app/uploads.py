@@ -29,7 +29,7 @@ def take_no_addresses(demo: gr.Blocks) -> None:
     """Have a running page refuse addresses in the place of files, and its MCP tools say what they take."""
     processing_utils.async_ssrf_protected_download = _refuse_address
     if demo.mcp_server_obj is not None:
-        demo.mcp_server_obj.convert_strings_to_filedata = take_tool_files
+        vars(demo.mcp_server_obj)["convert_strings_to_filedata"] = take_tool_files
 
 
 async def _refuse_address(*_: Any, **__: Any) -> str:

@@ -87,12 +87,12 @@ def read_json_request(body: bytes) -> tuple[bytes, Asked]:
 def decode_file(inputs: Any, name: str = '"inputs"') -> bytes:
     """The bytes of a file in base64, with or without `data:…;base64,` before them. Raises InputError."""
     if not isinstance(inputs, str):
-        raise InputError(f'{name} is {type(inputs).__name__}, not text; put the file there, in base64.')
+        raise InputError(f"{name} is {type(inputs).__name__}, not text; put the file there, in base64.")
     text = inputs.partition(",")[2] if inputs.startswith("data:") else inputs
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InputError(f'{name} is not base64; encode the file\'s bytes, not its name or address.') from error
+        raise InputError(f"{name} is not base64; encode the file's bytes, not its name or address.") from error
 
 
 def classify(classifier: Classifier, source: Source, asked: Asked, name: str = POSTED) -> list[dict[str, Any]]:
