@@ -277,11 +277,12 @@ def _answer(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]
 def _warm_up() -> None:
     """Load what reading loads, so that the first file neither waits for it nor spends its own time and memory on it."""
     import io
+    from importlib import import_module
 
-    import nibabel  # noqa: F401
-    import pydicom.pixels  # noqa: F401
     from PIL import Image
 
+    for library in ("nibabel.orientations", "pydicom.pixels"):
+        import_module(library)
     rows, columns = np.mgrid[:64, :64] - 31.5
     outline_in_hu(np.where(rows**2 + columns**2 < 500, 40, -1000))
 
