@@ -65,6 +65,8 @@ def search_corpus(search: Search, command: str, *, resume: bool = False, finish:
 
     Any number of processes may do the same with one folder and storage at once. Raises InputError.
     """
+    from accelerate.utils import broadcast_object_list
+
     from ct_xception.training.loop import make_accelerator
 
     _refuse_what_is_not_searched(search.recipe)
@@ -89,8 +91,10 @@ def search_corpus(search: Search, command: str, *, resume: bool = False, finish:
     trainer = Trainer(search, context)
     with _present(study):
         Worker(study, search.space, search.options, accelerator, trainer).work(print_trial)
-    if study is not None:
-        _finish(search, study, command if finish else None)
+    winner = None if study is None else _finish(search, study, finish)
+    # The winner is trained and measured by every process of the launch.
+    if winner := broadcast_object_list([winner])[0]:
+        build(config_from_mapping(winner), command)
 
 
 def _alone(study: optuna.Study, options: SearchOptions) -> bool:
@@ -356,25 +360,20 @@ def judge(search: Search, study: optuna.Study) -> tuple[Selection, list[Any]] | 
     return judged, trials
 
 
-def _finish(search: Search, study: optuna.Study, command: str | None) -> None:
-    """Say what came out; train and measure the winner unless another worker does."""
-    front = pareto_front(study)
-    if not front:
+def _finish(search: Search, study: optuna.Study, go_on: bool) -> dict[str, Any] | None:
+    """Say what came out; the options of the winner's run, where it is still to be trained and measured."""
+    if not pareto_front(study):
         raise WorkError("no trial came to its end; trials.csv says why each was given up.")
-    judged = judge(search, study)
-    record = report_search(study, search, judged)
-    if command is None:
-        return
+    record = report_search(study, search, judge(search, study))
     winner = search.folder / "winner"
-    if (winner / "model" / "README.md").is_file():
+    if go_on and (winner / "model" / "README.md").is_file():
         print(f"winner: {winner / 'model'} is complete already.")
-        return
-    _train_winner(search, record, winner, command)
+        return None
+    return _begin_winner(search, record, winner) if go_on else None
 
 
-def _train_winner(search: Search, record: Mapping[str, Any], winner: Path, command: str) -> None:
-    """The whole run of the winner, which takes its trial's own weights where trials were trainings in full."""
-    config = replace(config_from_mapping(record["winner"]["options"]), output_dir=str(winner), resume="auto")
+def _begin_winner(search: Search, record: Mapping[str, Any], winner: Path) -> dict[str, Any]:
+    """The winner's run folder, which takes its trial's own weights where trials were trainings in full; its options."""
     own = search.folder / record["winner"]["folder"]
     winner.mkdir(parents=True, exist_ok=True)
     if not search.proxy and not search.options.folds and not (winner / "checkpoints").exists():
@@ -386,5 +385,7 @@ def _train_winner(search: Search, record: Mapping[str, Any], winner: Path, comma
             elif source.is_file():
                 shutil.copyfile(source, target)
     write_json(winner / SEARCH, told_search(search, record).to_json())
-    print(f"\nwinner: trial {record['winner']['number']}, now measured on the test split, once, in {winner}")
-    build(config, command)
+    print(
+        f"\nwinner: trial {record['winner']['number']}, now measured on the test split, once, in {winner}", flush=True
+    )
+    return record["winner"]["options"] | {"output_dir": str(winner), "resume": "auto"}

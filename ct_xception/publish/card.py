@@ -9,12 +9,13 @@ refused. Nothing here asks the network.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import CARD, METRICS, evaluated
 from ct_xception.errors import InputError
+from ct_xception.evaluation.answers import PREDICTOR
 from ct_xception.files import write_atomically
 from ct_xception.imaging.modality import ONE
 from ct_xception.model.configuration import HUB_WEIGHTS
@@ -213,22 +214,27 @@ def eval_results(evidence: Evidence) -> list[EvalResult]:
     from huggingface_hub import EvalResult
 
     order = sorted(evidence.protocols, key=lambda name: name != evidence.headline)
-    tested = [(evidence.protocols[protocol]["paths"], _dataset(evidence, protocol)) for protocol in order]
+    blocks, by_patient = evidence.protocols, evidence.metrics.get("by_patient", {})
+    tested = [
+        (_indexed_blocks(blocks[protocol]["paths"], by_patient.get(protocol)), _dataset(evidence, protocol))
+        for protocol in order
+    ]
     tested += [
-        (block["paths"], _elsewhere(name, block)) for name, block in evidence.metrics.get("external", {}).items()
+        (_indexed_blocks(block["paths"], block.get("by_patient")), _elsewhere(name, block))
+        for name, block in evidence.metrics.get("external", {}).items()
     ]
     return [
         EvalResult(
             task_type="image-classification",
             task_name=f"{ONE[modality_of(evidence)]} classification",
             metric_type=metric,
-            metric_name=f"{title}, {_PATHS[path]}",
+            metric_name=f"{title}{counted}, {_PATHS[path]}",
             metric_value=_rounded(block[name]["value"]),
             metric_args={"path": path} | {key: _rounded(block[name][key]) for key in ("n", "low", "high", "method")},
             **dataset,
         )
-        for paths, dataset in tested
-        for path, block in paths.items()
+        for blocks, dataset in tested
+        for path, counted, block in blocks
         for name, (title, metric) in INDEXED.items()
         if block["n"] and block[name]["value"] is not None
     ]
@@ -248,6 +254,16 @@ def _elsewhere(name: str, block: Mapping[str, Any]) -> dict[str, Any]:
 
 def _slug(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-").lower() or "corpus"
+
+
+def _indexed_blocks(
+    paths: Mapping[str, Any], patients: Mapping[str, Any] | None
+) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(path, what is counted, figures) of one test, by patient first where that is another figure."""
+    if patients is not None and patients["several"]:
+        yield PREDICTOR, " by patient", patients
+    for path, block in paths.items():
+        yield path, "", block
 
 
 def _dataset(evidence: Evidence, protocol: str) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +23,7 @@ from ct_xception.training.options import parse_config
 from ct_xception.training.search import SearchOptions, open_study
 from ct_xception.training.search_space import parse_space
 
+ROOT, BIN = Path(__file__).resolve().parents[2], Path(sys.executable).parent
 SPACE = "learning_rate: {from: 1e-4, to: 1e-2, log: true}\nlabel_smoothing: {from: 0.0, to: 0.2, step: 0.1}\n"
 QUICK = "--weights none --image_size 64 --epochs 1 --batch_size 8 --threads 1 --workers 0 --no-audit --explained 0"
 
@@ -82,6 +85,25 @@ def test_a_search_that_is_there_goes_on_only_when_asked(
     assert "holds a search already" in capsys.readouterr().err
     assert main([*words, "--trials", "3", "--resume", "auto"]) == 0
     assert len(list(csv.DictReader((searched / "trials.csv").open()))) == 3
+
+
+def test_every_process_of_a_launch_trains_the_trials_and_the_winner(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    launch = [str(BIN / "accelerate"), "launch", "--quiet", "--multi_gpu", "--num_processes", "2"]
+    launch += [
+        "--main_process_port",
+        "0",
+        "-m",
+        "ct_xception.cli",
+        "tune",
+        "--corpus",
+        "phantom:patients=12,slices=2,size=64",
+    ]
+    launch += [*QUICK.split(), "--protocols", "published", "--space", str(tmp_path / "space.yaml"), "--trials", "1"]
+    done = subprocess.run([*launch, "--output_dir", str(tmp_path / "search")], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "search/winner/model/README.md").is_file()
+    assert len(list(csv.DictReader((tmp_path / "search/trials.csv").open()))) == 1
 
 
 def test_a_worker_between_two_trials_is_no_search_that_ended(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
@@ -122,6 +123,15 @@ def test_figures_by_patient_are_found_again_and_cannot_be_left_out(tmp_path: Pat
     assert set(metrics["by_patient"]) == {"published", "deduplicated", "grouped"}
     assert metrics["headline"]["by"] == "patient"
     assert read_evidence(folder).head.headline.by == "patient"  # type: ignore[union-attr]
+    text = render_card(folder)
+    lowest = min(metrics["by_patient"].values(), key=lambda found: found["accuracy"]["value"])["accuracy"]
+    assert f"**Right on {100 * lowest['value']:.1f} % of {lowest['n']} patients" in text
+    assert "## By slice, series and patient" in text and "read off the ROC curve" in text
+    assert "| Protocol | Patients | Accuracy by patient | n | Accuracy |" in text
+    listed = next(iter(yaml.safe_load(text.split("---")[1])["model-index"][0]["results"]))["metrics"][0]
+    assert (listed["name"], listed["value"]) == (
+        "Accuracy by patient, ct-xception predictor", round(lowest["value"], 4)
+    )  # fmt: skip
     path = folder / "evaluation/metrics.json"
     write_json(path, {key: value for key, value in metrics.items() if key != "by_patient"})
     with pytest.raises(CheckpointError, match="has no figures by patient, which its answers tell"):
