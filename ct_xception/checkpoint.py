@@ -27,6 +27,7 @@ OPTIONS, CORPUS, SPLIT = "config.json", "corpus.json", "split.json"
 STATE, BEST, PROGRESS = "state.safetensors", "best.safetensors", "progress.json"
 FOLD_PLAN, FOLD = "folds.json", "fold.json"
 SOURCES, ERRORS = "evaluation_sources.json", "errors.html"
+SEARCH = "search.json"  # of a search, and in the run folder of its winner
 
 SIDE_FORMATS = (1, 2)  # of SIDE_FILE: 1 had no seal of its own
 SIDE_FORMAT, METRICS_FORMAT, EXPORT_FORMAT, EXPLANATIONS_FORMAT = SIDE_FORMATS[-1], 2, 1, 1

@@ -51,22 +51,29 @@ _DEEP_MODES = ("I", "F")
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """The columns of a split that figures need, N each: labels as integers, groups and sources as text."""
+    """The columns of a split that figures need, N each: labels as integers, groups and sources as text.
+
+    `series` is empty where the corpus tells none, and has an empty text for an image that is in none.
+    """
 
     labels: NDArray[np.intp]
     groups: list[str]
     sources: list[str]
+    series: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, dataset: Dataset) -> Items:
         """Read the columns, not the images."""
-        columns = dataset.select_columns(["label", "group", "source"])[:]
-        return cls(np.asarray(columns["label"], np.intp), list(columns["group"]), list(columns["source"]))
+        told = ["series"] if "series" in dataset.column_names else []
+        columns = dataset.select_columns(["label", "group", "source", *told])[:]
+        series = list(columns["series"]) if told else []
+        return cls(np.asarray(columns["label"], np.intp), list(columns["group"]), list(columns["source"]), series)
 
     def select(self, mask: NDArray[np.bool_]) -> Items:
         """The items where `mask` (N,) is true."""
         kept = np.flatnonzero(mask)
-        return Items(self.labels[kept], [self.groups[row] for row in kept], [self.sources[row] for row in kept])
+        texts = ([column[row] for row in kept] if column else [] for column in (self.groups, self.sources, self.series))
+        return Items(self.labels[kept], *texts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,6 +45,14 @@ from ct_xception.evaluation.error_page import write_error_page
 from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.explanations import Checked, check_heat_maps, describe, explanation_figures
 from ct_xception.evaluation.figures import draw_evaluation, is_phantom
+from ct_xception.evaluation.patients import (
+    BY_PATIENT,
+    PATIENT,
+    SLICE,
+    describe_rule,
+    knows_patients,
+    unit_figures,
+)
 from ct_xception.evaluation.predictions import Names, write_predictions
 from ct_xception.evaluation.protocols import DEDUPLICATED, GROUPED, TITLES, Part, Protocols
 from ct_xception.evaluation.rules import rule_figures
@@ -99,7 +107,8 @@ def write_evaluation(
     parts = _parts(metrics["protocol"], Part(items, answers, protocols.baselines), protocols)
     stated = describe(checked, items, label_names, names) if checked.evidence else None
     side = _side_file(evaluation.checkpoint)
-    figures = measure(Given(parts, label_names, side, names, protocols.skipped, stated, evaluation.seed))
+    known = knows_patients(evaluation.corpus)
+    figures = measure(Given(parts, label_names, side, names, protocols.skipped, stated, evaluation.seed, known))
     metrics["paths"] = figures.paths[metrics["protocol"]]
     metrics |= _further_protocols(parts, figures.paths, protocols) | figures.blocks
     _write_answers(folder, parts, protocols, label_names, names)
@@ -122,6 +131,7 @@ class Given:
     `parts` are the answers by protocol, the own test split first. `side` is the checkpoint's ct_xception.json, whose
     rules are measured. `names` are those of published items. `skipped` {baseline: reason}; `explanations` is
     explanations.json, None where no heat map was checked.
+    `patients_known` says that groups are patients.
     """
 
     parts: Mapping[str, Part]
@@ -131,6 +141,7 @@ class Given:
     skipped: Mapping[str, str] = field(default_factory=dict)
     explanations: Mapping[str, Any] | None = None
     seed: int = 0
+    patients_known: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,7 +158,9 @@ def measure(given: Given) -> Figures:
     Raises InputError where answers and items do not fit.
     """
     paths = {name: _measure_paths(part, given) for name, part in given.parts.items()}
-    blocks = _headline(paths) | _baseline_blocks(given)
+    known, pooling = given.patients_known, given.side.get("pooling")
+    units = unit_figures(given.parts, pooling, given.label_names, patients_known=known, seed=given.seed)
+    blocks = _headline(paths, units.get(BY_PATIENT, {})) | units | _baseline_blocks(given)
     blocks |= rule_figures(given.side, given.parts, given.label_names, given.seed)
     if given.explanations is not None:
         blocks["explanations"] = explanation_figures(given.explanations, seed=given.seed)
@@ -189,15 +202,24 @@ def _heading(name: str, parts: Mapping[str, Part], protocols: Protocols) -> dict
     assert protocols.out_of_fold is not None
     record = protocols.out_of_fold.record
     folds = [{key: fold[key] for key in ("split_hash", "weights_sha256", "n")} for fold in record["folds"]]
+    for told, fold in zip(folds, record["folds"], strict=True):
+        told |= {"pooling": describe_rule(fold["pooling"])} if fold.get("pooling") else {}
     return heading | {"split_hash": record["name"], "folds": folds, "groups_origin": record.get("groups_origin")}
 
 
-def _headline(paths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The protocol under which the predictor is least accurate; {} where it read no file."""
-    reached = {name: block[PREDICTOR]["accuracy"]["value"] for name, block in paths.items() if block[PREDICTOR]["n"]}
-    if not reached:
+def _headline(paths: Mapping[str, Mapping[str, Any]], by_patient: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The protocol under which the predictor is least accurate; {} where it read no file.
+
+    Counted by patient where patients have an answer under every such protocol, and some of them several slices.
+    """
+    asked = {name: block[PREDICTOR] for name, block in paths.items() if block[PREDICTOR]["n"]}
+    if not asked:
         return {}
-    return {"headline": {"protocol": min(reached, key=lambda name: reached[name]), "path": PREDICTOR}}
+    patients = {name: by_patient[name] for name in asked if by_patient.get(name, {"n": 0})["n"]}
+    by = PATIENT if len(patients) == len(asked) and any(found["several"] for found in patients.values()) else SLICE
+    blocks = patients if by == PATIENT else asked
+    lowest = min(blocks, key=lambda name: blocks[name]["accuracy"]["value"])
+    return {"headline": {"protocol": lowest, "path": PREDICTOR, "by": by}}
 
 
 def _baseline_blocks(given: Given) -> dict[str, Any]:

@@ -9,12 +9,13 @@ refused. Nothing here asks the network.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import CARD, METRICS, evaluated
 from ct_xception.errors import InputError
+from ct_xception.evaluation.answers import PREDICTOR
 from ct_xception.files import write_atomically
 from ct_xception.imaging.modality import ONE
 from ct_xception.model.configuration import HUB_WEIGHTS
@@ -209,16 +210,25 @@ def eval_results(evidence: Evidence) -> list[EvalResult]:
             task_type="image-classification",
             task_name=f"{ONE[modality_of(evidence)]} classification",
             metric_type=metric,
-            metric_name=f"{title}, {_PATHS[path]}",
+            metric_name=f"{title}{counted}, {_PATHS[path]}",
             metric_value=_rounded(block[name]["value"]),
             metric_args={"path": path} | {key: _rounded(block[name][key]) for key in ("n", "low", "high", "method")},
             **_dataset(evidence, protocol),
         )
         for protocol in order
-        for path, block in evidence.protocols[protocol]["paths"].items()
+        for path, counted, block in _indexed_blocks(evidence, protocol)
         for name, (title, metric) in INDEXED.items()
         if block["n"] and block[name]["value"] is not None
     ]
+
+
+def _indexed_blocks(evidence: Evidence, protocol: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(path, what is counted, figures) of a protocol, the headline's way of counting first."""
+    patients = evidence.metrics.get("by_patient", {}).get(protocol)
+    if patients is not None and patients["several"]:
+        yield PREDICTOR, " by patient", patients
+    for path, block in evidence.protocols[protocol]["paths"].items():
+        yield path, "", block
 
 
 def _dataset(evidence: Evidence, protocol: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ct_xception.checkpoint import BASELINES, EVALUATION, EXPLANATIONS, METRICS,
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import Answers, Items
 from ct_xception.evaluation.measure import Given, measure
+from ct_xception.evaluation.patients import BY_PATIENT, BY_SERIES, SLICE, knows_patients
 from ct_xception.evaluation.predictions import Names
 from ct_xception.evaluation.protocols import Part
 from ct_xception.files import read_json
@@ -40,6 +41,8 @@ def protocols_of(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 # The blocks of metrics.json, by what they are called when they are wrong: those with one for each protocol, and others.
 _BY_PROTOCOL = {
+    "by_patient": "the figures by patient",
+    "by_series": "the figures by series",
     "baselines": "the baselines",
     "questions": "the answers to the two questions",
     "conformal": "the prediction sets",
@@ -71,6 +74,8 @@ class Recount:
         again = self._measure()
         for name, block in protocols.items():
             self._check_paths(name, block, again.paths[name])
+        if missing := [key for key in (BY_PATIENT, BY_SERIES) if key in again.blocks and key not in self.metrics]:
+            raise self._refusal(f"{METRICS} has no figures {missing[0].replace('_', ' ')}, which its answers tell")
         self._check_headline(again.blocks)
         for key, what in _BY_PROTOCOL.items():
             for protocol, stated in self.metrics.get(key, {}).items():
@@ -91,20 +96,23 @@ class Recount:
             (block.get("skipped", {}) for block in self.metrics.get("baselines", {}).values()), {}
         )
         stated, seed = self._explained(), self.metrics["intervals"]["seed"]
-        return measure(Given(parts, self.metrics["label_names"], self.side, names, skipped, stated, seed))
+        known = knows_patients(self.side.get("provenance", {}).get("corpus"))
+        return measure(Given(parts, self.metrics["label_names"], self.side, names, skipped, stated, seed, known))
 
     def _part(self, protocol: str, rows: pandas.DataFrame) -> Part:
         """The published answers of a protocol, as the evaluator had them."""
         if "refused" in self.metrics.get("gate", {}) and "gate" not in rows and protocol == self.metrics["protocol"]:
             raise self._refusal(f"{EVALUATION}/{PREDICTIONS} holds no verdict of the input gate (column gate)")
-        names, paths, items = self.metrics["label_names"], dict[str, Answers](), None
+        names, paths, items, fold = self.metrics["label_names"], dict[str, Answers](), None, None
         for route, own in rows.groupby("path", sort=False):
             labels = np.array([names.index(label) for label in own["label"]], np.intp)
-            found = Items(labels, own["group"].tolist(), own["source"].tolist())
-            items = items or found
-            if (found.sources, found.groups, found.labels.tolist()) != (
+            series = own["series"].fillna("").tolist() if "series" in own else []
+            found = Items(labels, own["group"].tolist(), own["source"].tolist(), series)
+            items, fold = items or found, own["fold"].to_numpy(np.intp) if "fold" in own else None
+            if (found.sources, found.groups, found.series, found.labels.tolist()) != (
                 items.sources,
                 items.groups,
+                items.series,
                 items.labels.tolist(),
             ):
                 raise self._not_those(f"the {str(route).replace('_', ' ')} figures", protocol)
@@ -115,7 +123,9 @@ class Recount:
             )
             paths[str(route)] = Answers(own[[f"p {name}" for name in names]].to_numpy(np.float64), refused, verdicts)
         assert items is not None
-        return Part(items, paths, self._baselines(protocol, items))
+        folds = self.metrics.get("protocols", {}).get(protocol, {}).get("folds", [])
+        pooling = {number: one.get("pooling") for number, one in enumerate(folds, 1)}
+        return Part(items, paths, self._baselines(protocol, items), fold, pooling)
 
     def _baselines(self, protocol: str, items: Items) -> dict[str, NDArray[np.float64]]:
         """The simple rules' answers to these very items; {} where metrics.json has no figures of them."""
@@ -201,7 +211,9 @@ class Recount:
         if "headline" not in again:
             raise self._refusal("the predictor answered no item, so there is nothing to say about it")
         stated, lowest = self.metrics.get("headline") or {}, again["headline"]["protocol"]
-        if stated != again["headline"]:
+        if stated.get("by", SLICE) != again["headline"]["by"]:
+            raise self._refusal(f"the headline is by {stated.get('by', SLICE)}, and not by {again['headline']['by']}")
+        if stated.get("protocol") != lowest or stated.get("path") != again["headline"]["path"]:
             raise self._refusal(
                 f"the headline is the {stated.get('protocol')} protocol, but the most pessimistic is {lowest}"
             )

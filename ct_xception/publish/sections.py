@@ -25,6 +25,7 @@ from ct_xception.imaging.modality import CT, ONE
 from ct_xception.publish.verify import Evidence
 from ct_xception.serving.runtimes import EXPORTED
 from ct_xception.statistics.class_groups import partition_classes
+from ct_xception.statistics.pooling import POOLS
 from ct_xception.text import RESEARCH_USE
 
 Metric = Mapping[str, Any]
@@ -87,7 +88,8 @@ class Rules:
 class Protocol:
     """A protocol that ran: the predictor's metrics, and the simple rules beside it.
 
-    `removed` images have a twin; `folds` counts those of cross-validation, whose groups are of `origin`.
+    `removed` images have a twin; `folds` counts those of cross-validation, whose groups are of `origin`. `patients` and
+    `series` are the predictor's metrics by these, None where the corpus does not tell them.
     """
 
     name: str
@@ -97,6 +99,14 @@ class Protocol:
     folds: int
     origin: str
     rules: Rules | None
+    patients: Mapping[str, Any] | None = None
+    series: Mapping[str, Any] | None = None
+
+    @property
+    def counted(self) -> dict[str, Mapping[str, Any]]:
+        """The metrics by what is counted, where that was answered: slices, and the series and patients known."""
+        found = {"slice": self.predictor, "series": self.series, "patient": self.patients}
+        return {unit: metrics for unit, metrics in found.items() if metrics is not None and metrics["n"]}
 
 
 @dataclass(frozen=True)
@@ -234,9 +244,12 @@ def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool
         "network": _network(evidence),
         "corpus": _corpus(evidence),
         "training": evidence.provenance,
+        "search": evidence.provenance.get("search"),
         "window": evidence.side.get("input", {}).get("window"),
         "protocols": protocols,
         "headline": protocols[0],
+        "headline_by": evidence.head.headline.by if evidence.head.headline else "slice",
+        "pools": {name: pool.title for name, pool in POOLS.items()},
         "own_protocol": own,
         "paths": _paths(metrics),
         "questions": _questions(evidence),
@@ -313,6 +326,8 @@ def _protocol(evidence: Evidence, name: str, block: Mapping[str, Any]) -> Protoc
         len(block.get("folds", ())),
         str(block.get("groups_origin") or "those of the corpus"),
         _rules(evidence.metrics.get("baselines", {}).get(name)),
+        evidence.metrics.get("by_patient", {}).get(name),
+        evidence.metrics.get("by_series", {}).get(name),
     )
 
 

@@ -1,7 +1,7 @@
 """One request and one answer in the words of the Hub's image-classification API, the same wherever it is asked.
 
 A request is a file's bytes, or JSON `{"inputs": BASE64, "parameters": {…}}`; an answer is `[{"label", "score"}, …]`,
-the most probable class first. https://huggingface.co/docs/inference-providers/tasks/image-classification
+the most probable class first, which bears what else must be said of it; the Hub's clients keep what they do not know. https://huggingface.co/docs/inference-providers/tasks/image-classification
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ct_xception.errors import InputError, printable
 from ct_xception.imaging.windows import Window, parse_window
 
 if TYPE_CHECKING:
-    from ct_xception.serving.classifier import Classifier, Source
+    from ct_xception.serving.classifier import Classifier, Prediction, Source
 
 PARAMETERS = ("top_k", "function_to_apply", "window", "frame")
 POSTED = "the posted file"  # what messages call a file that came without a name
@@ -84,20 +84,21 @@ def read_json_request(body: bytes) -> tuple[bytes, Asked]:
     return decode_file(request["inputs"]), Asked.of(parameters)
 
 
-def decode_file(inputs: Any) -> bytes:
+def decode_file(inputs: Any, name: str = '"inputs"') -> bytes:
     """The bytes of a file in base64, with or without `data:…;base64,` before them. Raises InputError."""
     if not isinstance(inputs, str):
-        raise InputError(f'"inputs" is {type(inputs).__name__}, not text; put the file there, in base64.')
+        raise InputError(f"{name} is {type(inputs).__name__}, not text; put the file there, in base64.")
     text = inputs.partition(",")[2] if inputs.startswith("data:") else inputs
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InputError('"inputs" is not base64; encode the file\'s bytes, not its name or address.') from error
+        raise InputError(f"{name} is not base64; encode the file's bytes, not its name or address.") from error
 
 
 def classify(classifier: Classifier, source: Source, asked: Asked, name: str = POSTED) -> list[dict[str, Any]]:
     """Read and answer one file: [{"label": class, "score": probability in [0, 1]}], the most probable first.
 
+    The first has more where there is more to say: `abstained` true, the gate's `doubtful` reasons, the `notes`.
     Raises SliceError, which calls the file `name`, where it cannot be read right, and NotAnswered where the
     checkpoint's gate refuses it.
     """
@@ -106,4 +107,16 @@ def classify(classifier: Classifier, source: Source, asked: Asked, name: str = P
     if prediction.refusal:
         raise NotAnswered(prediction.refusal)
     ranked = list(prediction.probabilities.items())[: asked.top_k]
-    return [{"label": label, "score": probability} for label, probability in ranked]
+    answer: list[dict[str, Any]] = [{"label": label, "score": probability} for label, probability in ranked]
+    answer[0] |= _remarks(prediction)
+    return answer
+
+
+def _remarks(prediction: Prediction) -> dict[str, Any]:
+    gate = prediction.gate
+    said = {
+        "abstained": prediction.abstained,
+        "doubtful": [] if gate is None else list(gate.reasons),
+        "notes": list(prediction.notes),
+    }
+    return {key: value for key, value in said.items() if value}
