@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.audit.audit import audit_corpus, audit_summary, write_audit
+from ct_xception.audit.repair import RepairedSplit, write_split
 from ct_xception.audit.report import Audit
 from ct_xception.corpus.load import Corpus, CorpusOptions, load_corpus
 from ct_xception.errors import InputError
@@ -54,6 +55,10 @@ class CorpusAudit(Audit):
         """Write audit.html, a page with the images that opens offline, and audit.json; the path of the page."""
         write_audit(self, folder)
         return Path(folder) / "audit.html"
+
+    def write_split(self, folder: str | Path, *, copy: bool = False, seed: int = 0) -> RepairedSplit:
+        """Write the leak-free split into a new folder: split.csv to train on, reasons.csv, and links to the images."""
+        return write_split(self, folder, copy=copy, seed=seed)
 
 
 def audit(
