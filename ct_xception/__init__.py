@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Classifier": "ct_xception.serving.classifier",
     "Prediction": "ct_xception.serving.classifier",
+    "predict_units": "ct_xception.serving.patients",
     "CTXceptionForImageClassification": "ct_xception.model.modelling",
     "Slice": "ct_xception.imaging.slice",
     "Window": "ct_xception.imaging.windows",
