@@ -137,10 +137,10 @@ def checkpoint_of(given: str | None) -> str:
 
 
 def _of_run(given: str) -> str:
-    inside = Path(given) / "model"
-    if (inside / "config.json").is_file() and not (Path(given) / "model.safetensors").is_file():
-        return _told(inside, "of the run folder named")
-    return given
+    from ct_xception.serving.checkpoint import checkpoint_in
+
+    found = checkpoint_in(given)
+    return given if found == given else _told(Path(found), "of the run folder named")
 
 
 def _told(folder: Path, why: str) -> str:

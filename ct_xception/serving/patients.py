@@ -96,11 +96,3 @@ def answer_units(
         slices = answer_series(classifier, Series(unit.members, "as given"), window=window)
         together = answer_together(slices, pooling=classifier.decisions.pooling)
         yield UnitAnswer(unit.name, unit.place, together, tuple(slices))
-
-
-def predict_units(
-    classifier: Classifier, paths: Sequence[str | Path] | str | Path, by: str = PATIENT, *, window: Window | None = None
-) -> list[UnitAnswer]:
-    """One answer for each series or patient in files, folders and zips. Raises as `find_units` does."""
-    given = [paths] if isinstance(paths, (str, Path)) else paths
-    return list(answer_units(classifier, find_units(given, by)[0], window=window))

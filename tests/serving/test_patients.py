@@ -18,7 +18,7 @@ from ct_xception.phantom.corpus import generate_phantom
 from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.decisions import Decisions, OperatingPoint, Pooling
 from ct_xception.serving.inference_api import Asked, NotAnswered, classify
-from ct_xception.serving.patients import UnitAnswer, find_units, predict_units
+from ct_xception.serving.patients import UnitAnswer, answer_units, find_units
 from ct_xception.serving.pooling import SliceAnswer, answer_together
 from ct_xception.serving.unit_text import describe_pooling, unit_bars, unit_columns, unit_table
 
@@ -40,6 +40,10 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, file in enumerate(sorted(corpus.glob("t*/*/*.dcm")) + sorted(corpus.glob("valid/*/*.dcm"))):
         shutil.copy(file, folder / f"{number * 7 % 18:03d}.dcm")  # in nobody's order
     return folder
+
+
+def predict_units(classifier: Classifier, *paths: Path) -> list[UnitAnswer]:
+    return list(answer_units(classifier, find_units(paths)[0]))
 
 
 def said(name: str, **probabilities: float) -> SliceAnswer:
@@ -142,6 +146,19 @@ def test_each_answer_is_the_pool_of_its_slices_alone(classifier: Classifier, sca
         assert {one["source"] for one in answer.carried_by} <= {one.name for one in answer.slices}
 
 
+def test_a_session_has_them_as_a_frame(tiny_checkpoint: Path, scans: Path, tmp_path: Path) -> None:
+    from ct_xception import Classifier as Handy
+
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    answers = Handy.from_pretrained(tiny_checkpoint).predict_by([scans, tmp_path])
+    frame = answers.to_frame()
+    assert frame["slices"].tolist() == [3] * 6 + [1] and frame["answered"].tolist() == [3] * 6 + [0]
+    assert frame["label"].isna().tolist() == [False] * 6 + [True]
+    assert frame.loc[0, f"p {frame.loc[0, 'label']}"] == answers[0].together.probabilities[frame.loc[0, "label"]]
+    assert repr(answers).startswith("UnitAnswers(7: ") and "1 refused" in repr(answers)
+    assert len(answers.notes) == 1 and "1 slice says no patient" in answers.notes[0]
+
+
 def test_the_command_answers_by_patient_and_counts_what_is_left_out(
     scans: Path, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,7 +212,7 @@ def test_the_api_answers_a_zip_of_one_patient(classifier: Classifier, scans: Pat
     files = [member.path for member in unit.members]
     asked = Asked.of({"by": "patient", "top_k": 2})
     found = classify(classifier, packed(files), asked)
-    wanted = predict_units(classifier, files)[0].together
+    wanted = predict_units(classifier, *files)[0].together
     assert wanted is not None and [one["label"] for one in found] == list(wanted.probabilities)[:2]
     assert found[0]["score"] == pytest.approx(wanted.probabilities[wanted.label])
     assert classify(classifier, io.BytesIO(packed(files)), asked)[0]["score"] == pytest.approx(found[0]["score"])

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # An open list lets 37 plug-ins, some of them programs, at hostile bytes.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
+ZIP = b"PK\x03\x04"
 MAX_PICTURE_BYTES = 128 * 2**20  # of all but TIFF, whose stacks may be longer
 COLOUR_TOLERANCE = 16  # grey levels between channels: JPEG's chroma noise stays below
 MAX_PLAYED = 100_000_000  # pixels of an animation up to the frame that is asked for
@@ -90,6 +91,8 @@ def read_picture(
     with refusing(label):
         kind = _kind(stream)
         if kind is None:
+            if stream.read(4) == ZIP:
+                raise SliceError(label, "a zip of files, not one slice", "unpack it, or let predict answer all in it")
             found = f"neither DICOM nor one of {', '.join(FORMATS)}, NIfTI, or damaged at its start"
             raise SliceError(label, found, "convert or download it again")
         enough = None if frame is None or frame < 0 else frame + 1
