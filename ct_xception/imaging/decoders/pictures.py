@@ -545,11 +545,11 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
     return image.convert("RGB"), None if opaque else np.asarray(alpha)
 
 
-def coloured_pixels(rgb: np.ndarray) -> np.ndarray:
-    """Where (H, W) bool the channels of pixels (H, W, 3) uint8 differ by more than COLOUR_TOLERANCE: ink, or colour."""
+def coloured_pixels(rgb: np.ndarray, tolerance: int = COLOUR_TOLERANCE) -> np.ndarray:
+    """Where (H, W) bool the channels of pixels (H, W, 3) uint8 differ by more than `tolerance`: ink, or colour."""
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    return spread > COLOUR_TOLERANCE
+    return spread > tolerance
 
 
 def _colour_note(coloured: float) -> list[str]:
