@@ -132,15 +132,24 @@ class Classifier(serving.Classifier):
         return answers
 
     def predict(
-        self, sources: Any, *, window: AnyWindow = None, frame: int | None = None, batch_size: int = 8
-    ) -> Answers:
+        self,
+        sources: Any,
+        *,
+        window: AnyWindow = None,
+        frame: int | None = None,
+        batch_size: int = 8,
+        by: str = "slice",
+    ) -> Any:
         """Answer every slice of a folder, a zip, a volume, a list or a single source; what cannot be read stays listed.
 
+        `by` patient or series is `predict_by`, whose `UnitAnswers` come in the place of `Answers`.
         The answers hold their slices: for thousands of files use `predict_many`, or `ct-xception score`.
 
         >>> c.predict(FOLDER).to_frame()["label"].isin(c.labels).all()
         np.True_
         """
+        if by != "slice":
+            return self.predict_by(sources, by, window=window)
         window = as_window(window)
         found = every_slice(sources, frame)
         with hold_all(archives_of(found.slices)):
@@ -174,11 +183,9 @@ class Classifier(serving.Classifier):
         except SliceError as error:
             return error
 
-    def read(
-        self, source: Any, *, window: AnyWindow = None, frame: int | None = None, name: str | None = None
-    ) -> Slice:
+    def read(self, source: Any, *, window: AnyWindow = None, **options: Any) -> Slice:
         """Read one slice as this checkpoint wants it shown; `window` overrides its choice. Raises SliceError."""
-        return super().read(source, window=as_window(window), frame=frame, name=name)
+        return super().read(source, window=as_window(window), **options)
 
     def explain(self, source: Any, target: str | int | None = None, method: str = "gradcam", **options: Any) -> HeatMap:
         """Map the evidence for a class, by default the answer, in one slice or in an answer to one.
