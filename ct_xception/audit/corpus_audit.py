@@ -74,9 +74,10 @@ def audit(
 
     The `options` are those of `CorpusOptions` (class_map, group_pattern, …). Raises InputError and CorpusError.
 
-    >>> found = audit("phantom:patients=12,size=64", progress=False)
-    >>> found.leaks, list(found.counts)
-    (False, ['critical', 'warning', 'note'])
+    Examples:
+        >>> found = audit("phantom:patients=12,size=64", progress=False)
+        >>> found.leaks, list(found.counts)
+        (False, ['critical', 'warning', 'note'])
     """
     window = as_window(window)
     if not isinstance(corpus, Corpus):

@@ -54,12 +54,13 @@ HINTS = {
 class Classifier(serving.Classifier):
     """A checkpoint that answers. Safe to call from several threads.
 
-    >>> c = Classifier.from_pretrained(CHECKPOINT)
-    >>> c.labels
-    ['adenocarcinoma', 'large cell carcinoma', 'normal', 'squamous cell carcinoma']
-    >>> answer = c(SLICE)
-    >>> sorted(answer.probabilities) == c.labels and answer.label in c.labels
-    True
+    Examples:
+        >>> c = Classifier.from_pretrained(CHECKPOINT)
+        >>> c.labels
+        ['adenocarcinoma', 'large cell carcinoma', 'normal', 'squamous cell carcinoma']
+        >>> answer = c(SLICE)
+        >>> sorted(answer.probabilities) == c.labels and answer.label in c.labels
+        True
     """
 
     def __init__(self, model: Any, *settings: Any, **options: Any) -> None:
@@ -117,8 +118,9 @@ class Classifier(serving.Classifier):
         a row of `datasets` gives a `Prediction`. A list, a folder or a zip gives `Answers`: of a list the first slice
         that cannot be read raises its SliceError, of the others it stands in its place, as in `predict`.
 
-        >>> Classifier.from_pretrained(CHECKPOINT)([SLICE, SLICE])[1].label == c(SLICE).label
-        True
+        Examples:
+            >>> c([SLICE, SLICE])[1].label == c(SLICE).label
+            True
         """
         if holds_many(source):
             return self.predict(source, window=window, frame=frame)
@@ -145,8 +147,9 @@ class Classifier(serving.Classifier):
         `by` patient or series is `predict_by`, whose `UnitAnswers` come in the place of `Answers`.
         The answers hold their slices: for thousands of files use `predict_many`, or `ct-xception score`.
 
-        >>> c.predict(FOLDER).to_frame()["label"].isin(c.labels).all()
-        np.True_
+        Examples:
+            >>> c.predict(FOLDER).to_frame()["label"].isin(c.labels).all()
+            np.True_
         """
         if by != "slice":
             return self.predict_by(sources, by, window=window)
@@ -161,8 +164,9 @@ class Classifier(serving.Classifier):
 
         DICOM's identifiers tell patients apart; where there are none, `notes` say that a folder was taken for one.
 
-        >>> [len(one.slices) for one in c.predict_by(SLICE)]
-        [1]
+        Examples:
+            >>> [len(one.slices) for one in c.predict_by(SLICE)]
+            [1]
         """
         paths = several(sources) or [sources]
         units, notes = find_units(paths, by)
@@ -193,9 +197,10 @@ class Classifier(serving.Classifier):
         `method` is a name or title of those in `ct_xception.explain.methods.METHODS`, however it is spelt; `budget`
         fast, balanced or thorough; `window`, `frame` and `seed` as elsewhere.
 
-        >>> heat_map = c.explain(SLICE, method="Grad-CAM")
-        >>> heat_map.map.shape == c.read(SLICE).pixels.shape
-        True
+        Examples:
+            >>> heat_map = c.explain(SLICE, method="Grad-CAM")
+            >>> heat_map.map.shape == c.read(SLICE).pixels.shape
+            True
         """
         from ct_xception.explain.heat_map import explain_source
 

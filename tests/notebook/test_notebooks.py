@@ -24,7 +24,8 @@ def test_it_runs(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     for name, value in {"CT_XCEPTION_SMALL": "1", "TQDM_DISABLE": "1", "TMPDIR": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
     book = nbformat.read(path, as_version=4)
-    ran = nbclient.NotebookClient(book, timeout=1200, kernel_name="python3", cwd=str(tmp_path)).execute()
+    here = {"metadata": {"path": str(tmp_path)}}
+    ran = nbclient.NotebookClient(book, timeout=1200, kernel_name="python3", resources=here).execute()
     cells = [cell for cell in ran.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in cells)
     shown = "".join(str(output.get("data", "")) for cell in cells for output in cell.outputs)
