@@ -5,8 +5,8 @@
 The page runs in a process of its own, as `ct-xception demo` starts it. Every request carries another slice, whose
 answer the predictor gave beforehand; an answer counts as right where no other slice's is as near. What the queue turns
 away (503) comes back after the time that it names, as a polite client does. The table goes into benchmarks/RESULTS.md.
-The last two rows are four clients of the HTTP route by turns while nobody else asks, and while `--attackers` connections of
-each kind send nothing, one byte of a header, or one byte of a body, and come back as soon as they are closed.
+The last two rows are four clients of the HTTP route, by turns while nobody else asks and while `--attackers`
+connections of each kind send nothing, one byte of a header, or one byte of a body, and come back when they are closed.
 """
 
 from __future__ import annotations
