@@ -121,7 +121,7 @@ def pack(slice_: Slice) -> bytes:
     """
     values = slice_.pixels if slice_.values is None else slice_.values
     small = _shrunk(values)
-    spacing = slice_.spacing_mm[0] * values.shape[0] / small.shape[0] if slice_.spacing_mm else None
+    spacing = slice_.spacing_mm[0] * (values.shape[0] / small.shape[0]) if slice_.spacing_mm else None
     window = slice_.window
     header: dict[str, Any] = {
         "height": small.shape[0],
