@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import gradio as gr
@@ -97,7 +98,6 @@ def build_inputs() -> Inputs:
             )
         gr.HTML("<h2>Examples</h2><p>Drawn by a program; no patient is shown.</p>", elem_id="examples-head")
         examples = gr.Gallery(
-            [(_thumbnail(path), example_name(path)) for path in EXAMPLES],
             label="Examples",
             show_label=False,
             columns=3,
@@ -111,6 +111,11 @@ def build_inputs() -> Inputs:
     return Inputs(consent, file, examples, gr.State(None, time_to_live=KEPT_SECONDS))
 
 
+def show_examples() -> list[tuple[object, str]]:
+    """The examples' pictures and names, given when a page loads: a page's settings would tell where they are kept."""
+    return [(_thumbnail(path), example_name(path)) for path in EXAMPLES]
+
+
 def example_name(path: Path) -> str:
     """What stands under an example: its class in short, and what it is where it is no picture."""
     if path.suffix == ".zip":
@@ -119,6 +124,7 @@ def example_name(path: Path) -> str:
     return f"{name} (DICOM)" if path.suffix == ".dcm" else name
 
 
+@cache
 def _thumbnail(path: Path) -> object:
     if path.suffix != ".zip":
         return read_slice(path).to_pil()

@@ -116,6 +116,23 @@ class Abstention(Stated):
     threshold: Share | None = None
 
 
+class PoolingRule(Stated):
+    """How slices become one answer a series or a patient, and how to decide on it, as `evaluation.patients` fits it.
+
+    Of another version or method it is a later one's, and passed over. `unit` is what it was fitted on.
+    """
+
+    version: Count
+    unit: Text
+    method: Text
+    temperature: Annotated[float, Field(gt=0, le=1e6)]
+    n_groups: Count = 0
+    losses: dict[Text, Annotated[float, Field(ge=0, le=1e3)]] | None = None
+    conformal: ConformalRule | None = None
+    operating_points: Annotated[tuple[PointRule, ...], Field(max_length=10_000)] = ()
+    abstention: Abstention | None = None
+
+
 class SignsRule(Stated):
     """What training slices look like without a network, as `serving.gate.Signs` has it."""
 
@@ -184,6 +201,7 @@ class Side(Stated):
     operating_points: Annotated[tuple[PointRule, ...], Field(max_length=10_000)] = ()
     class_groups: dict[Text, Classes] = {}
     abstention: Abstention | None = None
+    pooling: PoolingRule | None = None
     gate: GateRule | None = None
     provenance: Provenance = Provenance()
     manifest: dict[Text, Text] = {}
@@ -208,10 +226,11 @@ class Intervals(Stated):
 
 
 class Headline(Stated):
-    """The most pessimistic protocol that ran, and the path whose figures it is judged by."""
+    """The most pessimistic protocol that ran, the path whose figures it is judged by, and what is counted there."""
 
     protocol: Text
     path: Text
+    by: Literal["slice", "patient"] = "slice"
 
 
 class Metrics(Stated):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ct_xception.errors import InputError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.gate_fit import gate_figures
+from ct_xception.evaluation.patients import fit_unit_rules
 from ct_xception.evaluation.protocols import GROUPED, Part
 from ct_xception.statistics.calibration import apply_temperature, calibration_figures, fit_temperature
 from ct_xception.statistics.class_groups import question_figures
@@ -39,6 +40,8 @@ def fit_rules(
     class_groups: Mapping[str, Sequence[str]],
     calibrated: bool = False,
     crossing: bool = False,
+    patients_known: bool = False,
+    seed: int = 0,
 ) -> tuple[float, dict[str, Any]]:
     """The temperature, and the rules for probabilities that it has scaled, from the validation split.
 
@@ -46,8 +49,8 @@ def fit_rules(
     that groups of validation lie in other splits as well: these were drawn image by image then, and answers to
     validation foretell those to images drawn alike, but nothing about a new patient; so sets are not promised for one.
 
-    The rules are keys of ct_xception.json: `calibration`, `conformal`, `operating_points`, `abstention`, and
-    `class_groups` where there are any.
+    The rules are keys of ct_xception.json: `calibration`, `conformal`, `operating_points`, `abstention`, `pooling`
+    where patients or series are known, and `class_groups` where there are any.
     """
     kept = answers.answered
     if not kept.any():
@@ -61,6 +64,9 @@ def fit_rules(
         "operating_points": choose_operating_points(scaled, own.labels, label_names, class_groups or None, own.groups),
         "abstention": choose_abstention(scaled, own.labels, label_names, own.groups),
     }
+    known: dict[str, Any] = {"patients_known": patients_known, "crossing": crossing, "seed": seed}
+    pooling = fit_unit_rules(own, scaled, label_names, coverage=coverage, class_groups=class_groups, **known)
+    rules |= {} if pooling is None else {"pooling": pooling}
     return temperature, rules | ({"class_groups": dict(class_groups)} if class_groups else {})
 
 

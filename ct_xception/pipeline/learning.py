@@ -89,6 +89,7 @@ def _slices(context: Context, name: str) -> CachedSlices:
 def calibrate(context: Context, folder: Path, splits: DatasetDict) -> None:
     """Fold the temperature into the head, and settle how the checkpoint decides, by its answers to validation."""
     from ct_xception.evaluation.answers import Items
+    from ct_xception.evaluation.patients import knows_patients
     from ct_xception.evaluation.rules import fit_rules, groups_cross
     from ct_xception.training.model_folder import calibrate_model_folder
 
@@ -96,8 +97,15 @@ def calibrate(context: Context, folder: Path, splits: DatasetDict) -> None:
     side = need_side(folder).to_json()
     groups = config.class_group_lists or side.get("class_groups", {})
     calibrated = "calibration" in side
+    known = knows_patients(context.corpus)
+    pooled = "pooling" in side or not (known or "series" in splits["validation"].column_names)
     context.accelerator.wait_for_everyone()  # every process has read the side file before the main one changes it
-    if calibrated and side["conformal"]["coverage"] == config.coverage and side.get("class_groups", {}) == groups:
+    if (
+        calibrated
+        and pooled
+        and side["conformal"]["coverage"] == config.coverage
+        and side.get("class_groups", {}) == groups
+    ):
         return
     answers = ask(context, splits["validation"], predictor(context, folder), "validation")
     if context.accelerator.is_main_process:
@@ -109,6 +117,8 @@ def calibrate(context: Context, folder: Path, splits: DatasetDict) -> None:
             class_groups=groups,
             calibrated=calibrated,
             crossing=groups_cross(splits),
+            patients_known=known,
+            seed=config.seed,
         )
         calibrate_model_folder(folder, temperature, rules)
     context.accelerator.wait_for_everyone()

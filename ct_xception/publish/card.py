@@ -9,12 +9,13 @@ refused. Nothing here asks the network.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import CARD, METRICS, evaluated
 from ct_xception.errors import InputError
+from ct_xception.evaluation.answers import PREDICTOR
 from ct_xception.files import write_atomically
 from ct_xception.imaging.modality import ONE
 from ct_xception.model.configuration import HUB_WEIGHTS
@@ -159,10 +160,19 @@ def outside_texts(evidence: Evidence) -> list[str]:
         *(name.partition("@")[0] for name in names),
         str(own.get("groups", {}).get("origin") or ""),  # such as a column's name
         *(str(note).rstrip(".") for note in own.get("notes", [])),
+        *(
+            text
+            for name, block in evidence.metrics.get("external", {}).items()
+            for text in _external_texts(name, block)
+        ),
         *(str(finding["title"]) for finding in (evidence.audit or {}).get("findings", [])),
         str(provenance.get("initial_weights", "")),
         str(provenance.get("command", "")).replace("`", "'"),
     ]
+
+
+def _external_texts(name: str, block: Mapping[str, Any]) -> list[str]:
+    return [name, corpus_name(block["corpus"]), *block["alternatives"], *block["classes"]]
 
 
 def card_data(evidence: Evidence, *, repo_id: str, license: str) -> ModelCardData:
@@ -204,21 +214,56 @@ def eval_results(evidence: Evidence) -> list[EvalResult]:
     from huggingface_hub import EvalResult
 
     order = sorted(evidence.protocols, key=lambda name: name != evidence.headline)
+    blocks, by_patient = evidence.protocols, evidence.metrics.get("by_patient", {})
+    tested = [
+        (_indexed_blocks(blocks[protocol]["paths"], by_patient.get(protocol)), _dataset(evidence, protocol))
+        for protocol in order
+    ]
+    tested += [
+        (_indexed_blocks(block["paths"], block.get("by_patient")), _elsewhere(name, block))
+        for name, block in evidence.metrics.get("external", {}).items()
+    ]
     return [
         EvalResult(
             task_type="image-classification",
             task_name=f"{ONE[modality_of(evidence)]} classification",
             metric_type=metric,
-            metric_name=f"{title}, {_PATHS[path]}",
+            metric_name=f"{title}{counted}, {_PATHS[path]}",
             metric_value=_rounded(block[name]["value"]),
             metric_args={"path": path} | {key: _rounded(block[name][key]) for key in ("n", "low", "high", "method")},
-            **_dataset(evidence, protocol),
+            **dataset,
         )
-        for protocol in order
-        for path, block in evidence.protocols[protocol]["paths"].items()
+        for blocks, dataset in tested
+        for path, counted, block in blocks
         for name, (title, metric) in INDEXED.items()
         if block["n"] and block[name]["value"] is not None
     ]
+
+
+def _elsewhere(name: str, block: Mapping[str, Any]) -> dict[str, Any]:
+    """The dataset of an external corpus's results."""
+    digest, asked = str(block["corpus"].get("hash")), " or ".join(block["alternatives"])
+    return {
+        "dataset_type": _slug(name),
+        "dataset_name": f"{name}, external validation ({asked}), all of it {digest[:12]}",
+        "dataset_config": "external",
+        "dataset_split": "all",
+        "dataset_args": {"protocol": "external", "corpus_hash": digest, "n": block["n"], "question": asked},
+    }
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name).strip("-").lower() or "corpus"
+
+
+def _indexed_blocks(
+    paths: Mapping[str, Any], patients: Mapping[str, Any] | None
+) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(path, what is counted, figures) of one test, by patient first where that is another figure."""
+    if patients is not None and patients["several"]:
+        yield PREDICTOR, " by patient", patients
+    for path, block in paths.items():
+        yield path, "", block
 
 
 def _dataset(evidence: Evidence, protocol: str) -> dict[str, Any]:
@@ -226,7 +271,7 @@ def _dataset(evidence: Evidence, protocol: str) -> dict[str, Any]:
     digest = str(block["split_hash"])
     tested = f"{len(block['folds'])} folds" if "folds" in block else f"{evidence.metrics['split']} split"
     return {
-        "dataset_type": re.sub(r"[^\w.-]+", "-", name).strip("-").lower() or "corpus",
+        "dataset_type": _slug(name),
         "dataset_name": f"{name}, {protocol} protocol, {tested} {digest[:12]}",
         # The Hub's library puts results of one type, config and split under one name: without it protocols would mix.
         "dataset_config": protocol,

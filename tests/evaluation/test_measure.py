@@ -71,7 +71,7 @@ class TestWriteEvaluation:
         head = {key: value for key, value in metrics.items() if key not in ("paths", "figures")}
         assert head == {
             "format": 2,
-            "headline": {"protocol": "made", "path": "predictor"},
+            "headline": {"protocol": "made", "path": "predictor", "by": "slice"},
             "protocol": "made",
             "split": "test",
             "split_hash": "5f0c",
@@ -162,8 +162,8 @@ def in_folds(split: Dataset, right: list[bool]) -> OutOfFold:
     probabilities = np.where(np.arange(4) == said[:, None], 0.7, 0.1)
     folds = [{"split_hash": f"f{number}", "weights_sha256": f"w{number}", "n": 4, "seconds": 1} for number in (1, 2)]
     record = {"name": "folds", "k": 2, "seed": 0, "groups_origin": "column patient", "folds": folds}
-    part = Part(items, {PREDICTOR: Answers(probabilities)}, {"majority": np.tile([0.4, 0.2, 0.2, 0.2], (8, 1))})
-    return OutOfFold(part, np.repeat([1, 2], 4), record)
+    rules = {"majority": np.tile([0.4, 0.2, 0.2, 0.2], (8, 1))}
+    return OutOfFold(Part(items, {PREDICTOR: Answers(probabilities)}, rules, np.repeat([1, 2], 4)), record)
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ class TestProtocols:
         assert grouped["folds"] == [{"split_hash": f"f{k}", "weights_sha256": f"w{k}", "n": 4} for k in (1, 2)]
         assert (grouped["n"], grouped["split_hash"], grouped["groups_origin"]) == (8, "folds", "column patient")
         assert grouped["paths"][PREDICTOR]["accuracy"]["value"] == pytest.approx(5 / 8)
-        assert metrics["headline"] == {"protocol": "grouped", "path": PREDICTOR}
+        assert metrics["headline"] == {"protocol": "grouped", "path": PREDICTOR, "by": "slice"}
 
     def test_simple_rules_stand_beside_each(self, evaluated: tuple[dict, Path]) -> None:
         metrics, folder = evaluated
