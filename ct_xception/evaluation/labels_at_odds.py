@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint import LABELS_AT_ODDS
-from ct_xception.evaluation.answers import PREDICTOR, Items
+from ct_xception.evaluation.answers import Answers, Items
 from ct_xception.evaluation.baselines import linear_probabilities
 from ct_xception.files import write_json
 from ct_xception.statistics.label_issues import find_label_issues
 
 if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
-    from ct_xception.evaluation.protocols import OutOfFold
 
 FOLDS = 5
 BY_NETWORKS = "the networks of the cross-validation"
@@ -64,17 +63,19 @@ class LabelsAtOdds:
 
 
 def hold_answers(
-    out_of_fold: OutOfFold | None,
+    grouped: tuple[Items, Answers] | None,
     survey: Survey | None,
     patients: Mapping[str, str],
     features: NDArray | None,
     seed: int,
 ) -> Held | None:
-    """Answers to hold the labels against; None where there are neither folds nor features, or too few patients."""
-    if out_of_fold is not None:
-        answers = out_of_fold.part.paths[PREDICTOR]
-        kept = answers.answered
-        return Held(out_of_fold.part.items.select(kept), answers.probabilities[kept], BY_NETWORKS)
+    """Answers to hold the labels against; None where there are neither folds nor features, or too few patients.
+
+    `grouped` are those of a grouped cross-validation's networks, in place of any others.
+    """
+    if grouped is not None:
+        items, answers = grouped
+        return Held(items.select(answers.answered), answers.probabilities[answers.answered], BY_NETWORKS)
     if survey is None or features is None:
         return None
     rows = np.flatnonzero(survey.readable)

@@ -118,8 +118,9 @@ def find_protocols(
     `features` (N, C) of the frozen starting network, in the order of the audit's survey, and `skipped` why not.
     """
     out_of_fold = read_out_of_fold(folds, splits["test"].features["label"].names) if folds is not None else None
+    grouped = None if out_of_fold is None else (out_of_fold.part.items, out_of_fold.part.paths[PREDICTOR])
     if audit is None:
-        held = hold_answers(out_of_fold, None, {}, None, seed)
+        held = hold_answers(grouped, None, {}, None, seed)
         return Protocols(out_of_fold=out_of_fold, skipped={"all": NO_AUDIT}, held=held)
     has_twin = twin_mask(audit, splits) | (False if elsewhere is None else elsewhere)
     return Protocols(
@@ -129,7 +130,7 @@ def find_protocols(
         baselines=_own_baselines(audit, splits, features, seed),
         skipped=dict(skipped or {}),
         audit=audit.public(),
-        held=hold_answers(out_of_fold, audit.survey, audit.patients, features, seed),
+        held=hold_answers(grouped, audit.survey, audit.patients, features, seed),
     )
 
 

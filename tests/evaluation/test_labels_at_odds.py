@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
+from ct_xception.evaluation.answers import Answers, Items
 from ct_xception.evaluation.labels_at_odds import (
     BY_FEATURES,
     BY_NETWORKS,
@@ -18,7 +18,6 @@ from ct_xception.evaluation.labels_at_odds import (
     hold_answers,
     write_labels_at_odds,
 )
-from ct_xception.evaluation.protocols import OutOfFold, Part
 from ct_xception.statistics.label_issues import find_label_issues
 
 NAMES = ["a", "b", "c"]
@@ -75,9 +74,7 @@ def test_whose_answers_they_are() -> None:
     items, _, _ = clusters(4, 2)
     scores = np.full((8, 3), 1 / 3)
     scores[3] = np.nan
-    record = {"folds": []}
-    fold = OutOfFold(Part(items, {PREDICTOR: Answers(scores, {"s3": "torn"})}, fold=np.ones(8, int)), record)
-    held = hold_answers(fold, None, {}, None, 0)
+    held = hold_answers((items, Answers(scores, {"s3": "torn"})), None, {}, None, 0)
     assert held is not None and held.by == BY_NETWORKS and len(held.items.sources) == 7
     assert hold_answers(None, None, {}, None, 0) is None
     assert feature_answers(items, np.zeros((8, 2), np.float32), 3, 0) is None  # four groups make no five folds
