@@ -15,6 +15,7 @@ import itertools
 import json
 import math
 import shlex
+import shutil
 import sys
 import tempfile
 import time
@@ -119,6 +120,7 @@ class Bench:
                 print(f"{cell}: {error}", file=sys.stderr)
             took = time.monotonic() - started
             self.cells[name] = {"curve": curve, "seconds": took, "epochs": self._inside(number)}
+            shutil.rmtree(self.folder / "trials" / f"{number:04d}" / "checkpoints", ignore_errors=True)
             self.known.write_text(json.dumps(self.cells))
             print(f"{len(self.cells)}: {name} {curve} {took:.1f} s", file=sys.stderr, flush=True)
         return [value if math.isfinite(value) else 1e9 for value in self.cells[name]["curve"]] or [1e9]

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ct_xception.errors import SliceError
+from ct_xception.html import picture_html
 from ct_xception.imaging.windows import Window
+from ct_xception.text import describe_window
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,6 +62,15 @@ class Slice:
         if self.values is not None and (self.values.dtype != np.float32 or self.values.shape != self.pixels.shape):
             raise TypeError(f"values must be {self.pixels.shape} float32, got {self.values.shape} {self.values.dtype}")
         object.__setattr__(self, "pixels", np.ascontiguousarray(self.pixels))
+
+    def __repr__(self) -> str:
+        height, width = self.pixels.shape
+        shown = describe_window(self.window, self.bit_depth, self.is_hu)
+        return f"Slice({self.source!r}: {width} × {height} pixels, {shown})"
+
+    def _repr_html_(self) -> str:
+        """The picture, and what was done to it, for a notebook."""
+        return picture_html(self.pixels, [repr(self)[6:-1], *self.notes])
 
     def to_pil(self) -> Image.Image:
         """The slice as a Pillow RGB picture, the grey repeated in the three channels."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.checkpoint import SEARCH
+from ct_xception.checkpoint import SEARCH, STATE
 from ct_xception.corpus.split import grouped_folds
 from ct_xception.errors import InputError, WorkError, printable
 from ct_xception.files import atomic_path, write_json
@@ -42,6 +42,7 @@ from ct_xception.training.search import (
     Worker,
     counted,
     finished,
+    first_number,
     open_study,
     pareto_front,
     take_up_again,
@@ -305,6 +306,7 @@ class TrialPrinter:
             flush=True,
         )
         write_trials(study, self.search)
+        drop_states(study, self.search)
 
     def _best(self, study: optuna.Study) -> str:
         front = pareto_front(study)
@@ -320,6 +322,16 @@ class TrialPrinter:
             return ""
         minutes = (options.trials - len(ended)) * spent / self.done / 60
         return f"; {len(ended)} of {options.trials}, about {minutes:.0f} min left" if minutes >= 0 else ""
+
+
+def drop_states(study: optuna.Study, search: Search) -> None:
+    """Delete what only going on with a training needs (optimizer, averages: four times its weights) of the trials that
+    have ended and are not the best; their weights stay."""
+    best = {one.number for one in pareto_front(study)}
+    for one in counted(study):
+        if one.state.name in ("COMPLETE", "PRUNED") and one.number not in best:
+            for file in search.folder_of(first_number(one)).rglob(STATE):
+                file.unlink(missing_ok=True)
 
 
 def describe_trial(trial: Any, options: SearchOptions) -> str:
@@ -376,7 +388,8 @@ def _begin_winner(search: Search, record: Mapping[str, Any], winner: Path) -> di
     """The winner's run folder, which takes its trial's own weights where trials were trainings in full; its options."""
     own = search.folder / record["winner"]["folder"]
     winner.mkdir(parents=True, exist_ok=True)
-    if not search.proxy and not search.options.folds and not (winner / "checkpoints").exists():
+    whole = not search.proxy and not search.options.folds and any(own.rglob(STATE))
+    if whole and not (winner / "checkpoints").exists():
         for name in ("checkpoints", "history.jsonl"):
             source, target = own / name, winner / name
             if source.is_dir():

@@ -46,6 +46,8 @@ def test_the_winner_is_its_trials_own_network_and_alone_saw_the_test_split(searc
     assert np.array_equal(kept["conv2.weight"], chosen["conv2.weight"])
     assert (searched / "winner/model/evaluation/metrics.json").is_file()
     assert (searched / "winner/model/README.md").is_file()
+    assert len(list((searched / "trials").rglob("best.safetensors"))) == 2
+    assert len(list((searched / "trials").rglob("state.safetensors"))) == 1  # the winner's, which may go on
     for trial in (searched / "trials").iterdir():
         assert not list(trial.rglob("metrics.json"))
         with np.load(trial / "validation.npz", allow_pickle=False) as answers:

@@ -99,7 +99,7 @@ def read_nifti(
         index = choose_frame(volume.frames, frame, label)
         values = _scaled(_upright(_plane(content, volume, index), volume), volume)
     with refusing(label, REMEDY):
-        is_hu = modality in (CT, "any") and _is_hu(values)
+        is_hu = modality in (CT, "any") and is_hu_like(values)
         window, notes = _choose_window(values, is_hu, window, label, modality)
         exact = values.dtype.kind == "f" and not is_hu
         pixels = apply_window(values, window, exact=exact)
@@ -252,7 +252,7 @@ def _scaled(stored: np.ndarray, volume: _Volume) -> np.ndarray:
     return stored * volume.slope + volume.intercept
 
 
-def _is_hu(values: np.ndarray) -> bool:
+def is_hu_like(values: np.ndarray) -> bool:
     """Whether air lies where HU have it: every CT slice shows some around the patient, or is padded below it."""
     sample: Any = values.ravel()[:: max(1, values.size // 2**18)]
     sample = sample[np.isfinite(sample)]

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # An open list lets 37 plug-ins, some of them programs, at hostile bytes.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
+ZIP = b"PK\x03\x04"
 MAX_PICTURE_BYTES = 128 * 2**20  # of all but TIFF, whose stacks may be longer
 COLOUR_TOLERANCE = 16  # grey levels between channels: JPEG's chroma noise stays below
 MAX_PLAYED = 100_000_000  # pixels of an animation up to the frame that is asked for
@@ -90,6 +91,8 @@ def read_picture(
     with refusing(label):
         kind = _kind(stream)
         if kind is None:
+            if stream.read(4) == ZIP:
+                raise SliceError(label, "a zip of files, not one slice", "unpack it, or let predict answer all in it")
             found = f"neither DICOM nor one of {', '.join(FORMATS)}, NIfTI, or damaged at its start"
             raise SliceError(label, found, "convert or download it again")
         enough = None if frame is None or frame < 0 else frame + 1
@@ -542,11 +545,11 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
     return image.convert("RGB"), None if opaque else np.asarray(alpha)
 
 
-def coloured_pixels(rgb: np.ndarray) -> np.ndarray:
-    """Where (H, W) bool the channels of pixels (H, W, 3) uint8 differ by more than COLOUR_TOLERANCE: ink, or colour."""
+def coloured_pixels(rgb: np.ndarray, tolerance: int = COLOUR_TOLERANCE) -> np.ndarray:
+    """Where (H, W) bool the channels of pixels (H, W, 3) uint8 differ by more than `tolerance`: ink, or colour."""
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    return spread > COLOUR_TOLERANCE
+    return spread > tolerance
 
 
 def _colour_note(coloured: float) -> list[str]:
