@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window, as_window
-from ct_xception.notebook.answers import Answers, Prediction, shown
+from ct_xception.notebook.answers import Answers, Prediction, UnitAnswers, shown
 from ct_xception.notebook.inputs import archives_of, every_slice, holds_many, several
 from ct_xception.serving import classifier as serving
 from ct_xception.serving.archive import hold_all
+from ct_xception.serving.patients import answer_units, find_units
 from ct_xception.serving.runtimes import DEFAULT_RUNTIME
 from ct_xception.serving.runtimes.pytorch import TorchNetwork
 from ct_xception.serving.series import Member
@@ -53,12 +54,13 @@ HINTS = {
 class Classifier(serving.Classifier):
     """A checkpoint that answers. Safe to call from several threads.
 
-    >>> c = Classifier.from_pretrained(CHECKPOINT)
-    >>> c.labels
-    ['adenocarcinoma', 'large cell carcinoma', 'normal', 'squamous cell carcinoma']
-    >>> answer = c(SLICE)
-    >>> sorted(answer.probabilities) == c.labels and answer.label in c.labels
-    True
+    Examples:
+        >>> c = Classifier.from_pretrained(CHECKPOINT)
+        >>> c.labels
+        ['adenocarcinoma', 'large cell carcinoma', 'normal', 'squamous cell carcinoma']
+        >>> answer = c(SLICE)
+        >>> sorted(answer.probabilities) == c.labels and answer.label in c.labels
+        True
     """
 
     def __init__(self, model: Any, *settings: Any, **options: Any) -> None:
@@ -116,8 +118,9 @@ class Classifier(serving.Classifier):
         a row of `datasets` gives a `Prediction`. A list, a folder or a zip gives `Answers`: of a list the first slice
         that cannot be read raises its SliceError, of the others it stands in its place, as in `predict`.
 
-        >>> Classifier.from_pretrained(CHECKPOINT)([SLICE, SLICE])[1].label == c(SLICE).label
-        True
+        Examples:
+            >>> c([SLICE, SLICE])[1].label == c(SLICE).label
+            True
         """
         if holds_many(source):
             return self.predict(source, window=window, frame=frame)
@@ -131,20 +134,43 @@ class Classifier(serving.Classifier):
         return answers
 
     def predict(
-        self, sources: Any, *, window: AnyWindow = None, frame: int | None = None, batch_size: int = 8
-    ) -> Answers:
+        self,
+        sources: Any,
+        *,
+        window: AnyWindow = None,
+        frame: int | None = None,
+        batch_size: int = 8,
+        by: str = "slice",
+    ) -> Any:
         """Answer every slice of a folder, a zip, a volume, a list or a single source; what cannot be read stays listed.
 
+        `by` patient or series is `predict_by`, whose `UnitAnswers` come in the place of `Answers`.
         The answers hold their slices: for thousands of files use `predict_many`, or `ct-xception score`.
 
-        >>> c.predict(FOLDER).to_frame()["label"].isin(c.labels).all()
-        np.True_
+        Examples:
+            >>> c.predict(FOLDER).to_frame()["label"].isin(c.labels).all()
+            np.True_
         """
+        if by != "slice":
+            return self.predict_by(sources, by, window=window)
         window = as_window(window)
         found = every_slice(sources, frame)
         with hold_all(archives_of(found.slices)):
             read = (self._member(one, window, frame) for one in found.slices)
             return Answers(self.predict_many(read, batch_size=batch_size), found.notes)
+
+    def predict_by(self, sources: Any, by: str = "patient", *, window: AnyWindow = None) -> UnitAnswers:
+        """One answer for each patient, or series (`by`), in files, folders and zips, pooled by the checkpoint's rule.
+
+        DICOM's identifiers tell patients apart; where there are none, `notes` say that a folder was taken for one.
+
+        Examples:
+            >>> [len(one.slices) for one in c.predict_by(SLICE)]
+            [1]
+        """
+        paths = several(sources) or [sources]
+        units, notes = find_units(paths, by)
+        return UnitAnswers(answer_units(self, units, window=as_window(window)), notes)
 
     def predict_many(self, sources: Any, **options: Any) -> Iterator[Prediction | SliceError]:
         """Answer any number of slices, in order, holding one batch at a time; a bad file yields its SliceError."""
@@ -161,11 +187,9 @@ class Classifier(serving.Classifier):
         except SliceError as error:
             return error
 
-    def read(
-        self, source: Any, *, window: AnyWindow = None, frame: int | None = None, name: str | None = None
-    ) -> Slice:
+    def read(self, source: Any, *, window: AnyWindow = None, **options: Any) -> Slice:
         """Read one slice as this checkpoint wants it shown; `window` overrides its choice. Raises SliceError."""
-        return super().read(source, window=as_window(window), frame=frame, name=name)
+        return super().read(source, window=as_window(window), **options)
 
     def explain(self, source: Any, target: str | int | None = None, method: str = "gradcam", **options: Any) -> HeatMap:
         """Map the evidence for a class, by default the answer, in one slice or in an answer to one.
@@ -173,9 +197,10 @@ class Classifier(serving.Classifier):
         `method` is a name or title of those in `ct_xception.explain.methods.METHODS`, however it is spelt; `budget`
         fast, balanced or thorough; `window`, `frame` and `seed` as elsewhere.
 
-        >>> heat_map = c.explain(SLICE, method="Grad-CAM")
-        >>> heat_map.map.shape == c.read(SLICE).pixels.shape
-        True
+        Examples:
+            >>> heat_map = c.explain(SLICE, method="Grad-CAM")
+            >>> heat_map.map.shape == c.read(SLICE).pixels.shape
+            True
         """
         from ct_xception.explain.heat_map import explain_source
 
