@@ -66,9 +66,12 @@ def run(arguments: argparse.Namespace) -> int:
     if files and arguments.by != "slice":
         _answer_units(files, arguments, window, tally)
     elif files:
+        from ct_xception.serving.drift import SetWatch
+
         classifier = load_classifier(
             arguments.model, arguments.runtime, overrule_gate=arguments.no_gate, modality=arguments.modality
         )
+        classifier.watch = SetWatch.of(classifier)
         members = _members_of(files, arguments.frame, tally)
         first = list(itertools.islice(members, 2))
         slices = _read_each(itertools.chain(first, members), classifier, window)
@@ -76,15 +79,26 @@ def run(arguments: argparse.Namespace) -> int:
         single = len(arguments.inputs) == len(first) == 1 and not Path(arguments.inputs[0]).is_dir()
         for line in _render(answers, files, classifier, arguments, single=single):
             print(line, flush=True)
+        _say_of_the_set(classifier)
         print(RESEARCH_USE, file=sys.stderr)
     if tally.refused and tally.total > 1:
         print(f"{tally.refused} of {tally.total} inputs refused.", file=sys.stderr)
     return DONE if not tally.refused else BAD_INPUT if tally.refused == tally.total else SOME_REFUSED
 
 
+def _say_of_the_set(classifier: Classifier) -> None:
+    """What the slices are as a set, where there are enough of them and the checkpoint can tell."""
+    verdict = None if classifier.watch is None else classifier.watch.verdict()
+    if verdict is not None and verdict.unlike:
+        complain(PROGRAM, f"warning: {verdict}.")
+    elif verdict is not None:
+        print(f"{verdict}.", file=sys.stderr)
+
+
 def _answer_units(files: Sequence[Path], arguments: argparse.Namespace, window: Window | None, tally: _Tally) -> None:
     """Answer each series or patient, and print the answers."""
     from ct_xception.cli.owners import read_owners
+    from ct_xception.serving.drift import SetWatch
     from ct_xception.serving.patients import answer_units
     from ct_xception.serving.series import gather_units
 
@@ -92,6 +106,7 @@ def _answer_units(files: Sequence[Path], arguments: argparse.Namespace, window: 
     classifier = load_classifier(
         arguments.model, arguments.runtime, overrule_gate=arguments.no_gate, modality=arguments.modality
     )
+    classifier.watch = SetWatch.of(classifier)
     members = list(_members_of(files, arguments.frame, tally))
     units, notes = gather_units(members, arguments.by, owners)
     for note in notes:
@@ -99,6 +114,7 @@ def _answer_units(files: Sequence[Path], arguments: argparse.Namespace, window: 
     answers = _count_units(answer_units(classifier, units, window=window), tally)
     for line in _render_units(answers, classifier, arguments, single=len(units) == 1):
         print(line, flush=True)
+    _say_of_the_set(classifier)
     print(RESEARCH_USE, file=sys.stderr)
 
 

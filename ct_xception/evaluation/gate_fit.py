@@ -25,7 +25,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ from ct_xception.errors import SliceError
 from ct_xception.evaluation.answers import Item, with_bar
 from ct_xception.files import write_atomically
 from ct_xception.imaging.modality import CT, STATED
+from ct_xception.serving.drift import slice_traits, thumbnail
 from ct_xception.serving.gate import (
     ACCEPTED,
     ARRAYS,
@@ -78,7 +79,8 @@ class Seen:
     """What N slices look like: `features` (N, F) float32, and the columns that the signs are fitted on, N each.
 
     `bodies` is the share of the picture that the body's box fills, 0 where none was found; `lungs` says whether any
-    stand out; `modalities` and `windows` are None where a file has none.
+    stand out; `modalities` and `windows` are None where a file has none. `traits` and `thumbnails` are those of
+    `serving.drift`, and `groups` the patients, where items told them.
     """
 
     features: Floats
@@ -88,6 +90,9 @@ class Seen:
     lungs: tuple[bool, ...] = ()
     modalities: tuple[str | None, ...] = ()
     windows: tuple[Window | None, ...] = ()
+    traits: tuple[NDArray[np.float64], ...] = ()
+    thumbnails: tuple[Floats, ...] = ()
+    groups: tuple[str, ...] = ()
 
     @staticmethod
     def join(parts: Sequence[Seen]) -> Seen:
@@ -99,7 +104,8 @@ class Seen:
         )
 
     def _columns(self) -> tuple[tuple[Any, ...], ...]:
-        return self.heights, self.widths, self.bodies, self.lungs, self.modalities, self.windows
+        shown = (self.heights, self.widths, self.bodies, self.lungs, self.modalities, self.windows)
+        return *shown, self.traits, self.thumbnails, self.groups
 
 
 def see_items(
@@ -117,14 +123,16 @@ def see_items(
     """
     remaining, parts = iter(with_bar(items, progress)), list[Seen]()
     while batch := list(itertools.islice(remaining, batch_size)):
-        slices = []
+        slices: list[Slice] = []
+        groups: list[str] = []
         for item in batch:
             try:
                 slices.append(classifier.read(slice_source(item), window=window, frame=frame, name=str(item["source"])))
             except SliceError:
                 continue  # the evaluation lists it, with the reason
+            groups.append(str(item.get("group", item["source"])))
         if slices:
-            parts.append(see_slices(classifier, slices))
+            parts.append(replace(see_slices(classifier, slices), groups=tuple(groups)))
     return Seen.join(parts) if parts else Seen(np.zeros((0, 0), np.float32))
 
 
@@ -140,6 +148,8 @@ def see_slices(classifier: Classifier, slices: Sequence[Slice]) -> Seen:
         tuple(has_lungs(one.crop) for one in prepared),
         tuple(slice_.modality for slice_ in slices),
         tuple(slice_.window if slice_.is_hu else None for slice_ in slices),
+        tuple(slice_traits(slice_, one.crop) for one, slice_ in zip(prepared, slices, strict=True)),
+        tuple(thumbnail(one.crop) for one in prepared),
     )
 
 
@@ -178,6 +188,12 @@ def fit_gate(
     signs = fit_signs(train, validation, body_crop=body_crop, modality=modality).to_dict()
     told = {"method": METHOD, "noise": distance.noise, "length": distance.length, **limits, "signs": signs}
     return told | rule, arrays
+
+
+def distance_of(rule: Mapping[str, Any], arrays: Mapping[str, Floats]) -> Distance:
+    """The distance of a gate that was fitted."""
+    mean, components, variances = (arrays[name] for name in ARRAYS)
+    return Distance(mean, components, variances, rule["noise"], rule["length"])
 
 
 def fit_distance(features: Floats) -> Distance | None:

@@ -127,6 +127,7 @@ def calibrate(context: Context, folder: Path, splits: DatasetDict) -> None:
 def fit_gate(context: Context, folder: Path) -> None:
     """The input gate, from what the network makes of training and validation slices; a gate of these weights stays."""
     from ct_xception.evaluation import gate_fit
+    from ct_xception.evaluation.shift.drift_fit import fit_reference, write_reference
     from ct_xception.serving.classifier import Classifier
 
     side = need_side(folder).to_json()
@@ -145,6 +146,8 @@ def fit_gate(context: Context, folder: Path) -> None:
             weights_sha256=weights,
         )
         gate_fit.write_gate(folder, rule, arrays)
+        if arrays:
+            write_reference(folder, *fit_reference(train, validation, gate_fit.distance_of(rule, arrays)))
     context.accelerator.wait_for_everyone()
 
 

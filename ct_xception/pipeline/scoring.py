@@ -152,6 +152,10 @@ def score(options: argparse.Namespace) -> int:
     Gives the exit code of a process that is alone: SOME_REFUSED where rows say why there is no answer in them,
     BAD_INPUT where all do.
     """
+    from accelerate.utils import gather_object
+
+    from ct_xception.serving.drift import SetWatch
+
     state = join_processes()
     scoring, classifier = _prepare(options, str(state.device))
     if scoring.work.left_out:
@@ -167,13 +171,17 @@ def score(options: argparse.Namespace) -> int:
     started = time.monotonic()
     if len(missing) < scoring.count:
         _say(state, f"goes on: {scoring.count - len(missing)} of {scoring.count} shards are there.")
+    classifier.watch = SetWatch.of(classifier)
     for shard in _with_bar(scoring, missing, state):
         _write_shard(scoring, classifier, shard)
+    watches = gather_object([classifier.watch])
     state.wait_for_everyone()
     if state.is_main_process:
         _join(scoring)
         scored = sum(len(scoring.rows(shard)) for shard in missing)
         _report(scoring, scored, time.monotonic() - started, state.num_processes)
+        if classifier.watch is not None and (verdict := classifier.watch.join(watches).verdict()) is not None:
+            print(f"{'warning: ' if verdict.unlike else ''}{verdict}.", file=sys.stderr, flush=True)
     state.wait_for_everyone()
     state.destroy_process_group()
     return _exit_code(scoring)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ct_xception.checkpoint import EXAMPLES, GATE, METRICS, evaluated
+from ct_xception.checkpoint import DRIFT, EXAMPLES, GATE, METRICS, evaluated
 from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.formats.onnx import onnx_texts
 from ct_xception.serving.gate import ARRAYS
@@ -79,6 +79,7 @@ _WORD = re.compile(r"[a-z_]+(?:, [a-z_]+)?|old \d{1,3}")  # a protocol (old 1: o
 _NAMES, _LABELS = {"source", "group", "series", "patient"}, {"label", "predicted", "predicted_before"}
 _WORDS, _FLAGS, _COUNTS = {"path", "protocol", "baseline", "gate"}, {"has_twin"}, {"fold", "severity"}
 _PROBABILITY = ("p ", "reference p ")
+_ARRAYS = {GATE: ("input gate", ARRAYS), DRIFT: ("drift", ("features", "traits"))}
 # What a PNG needs to be seen; any other chunk may carry anything.
 _CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"sBIT", b"bKGD"}
 _SAID = {b"tEXt", b"zTXt", b"iTXt"}  # the program's name may stand in one
@@ -122,8 +123,8 @@ def check_checkpoint(
         if name in (code or {}) and hashlib.sha256(_bytes(content)).hexdigest() == (code or {})[name]:
             continue
         _check_kind(name, content)
-        if name == GATE:
-            _check_gate(name, content)
+        if name in (GATE, DRIFT):
+            _check_arrays(name, content)
         for where, text in _texts(name, content):
             _check_text(where, text, allowed if not phantom else None)
         if name.endswith(".parquet"):
@@ -205,12 +206,12 @@ def _is_safetensors(content: Content) -> None:
         raise ValueError(str(error)) from error
 
 
-def _check_gate(name: str, content: Content) -> None:
-    """The input gate is made of the few arrays that it needs, and none of them has a row for an image of training."""
-    found = sorted(_safetensors_fields(content).keys() - {"__metadata__"})
-    if found != sorted(ARRAYS):
-        wanted = ", ".join(ARRAYS)
-        raise _refusal(name, f"holds {', '.join(found)}, not the input gate's {wanted}", "fit the gate again")
+def _check_arrays(name: str, content: Content) -> None:
+    """Input gate and drift are made of the few arrays that they need, and none has a row for an image of training."""
+    found, own = sorted(_safetensors_fields(content).keys() - {"__metadata__"}), _ARRAYS[name]
+    if found != sorted(own[1]):
+        wanted = ", ".join(own[1])
+        raise _refusal(name, f"holds {', '.join(found)}, not the {own[0]}'s {wanted}", "fit the gate again")
 
 
 def _is_png(content: Content) -> None:

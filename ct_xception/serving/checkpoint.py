@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ct_xception.checkpoint import CARD, CONFIG, EVALUATION, GATE, MODEL, SIDE_FILE, WEIGHTS
+from ct_xception.checkpoint import CARD, CONFIG, DRIFT, EVALUATION, GATE, MODEL, SIDE_FILE, WEIGHTS
 from ct_xception.checkpoint_files import Side, read_config, read_side
 from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.files import sha256_file
@@ -21,6 +21,7 @@ from ct_xception.imaging.modality import CT, NAMES
 from ct_xception.imaging.preprocessing import Preprocessing
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.decisions import Decisions
+from ct_xception.serving.drift import Reference
 from ct_xception.serving.gate import Gate
 
 
@@ -69,8 +70,8 @@ class InputContract:
 class Checkpoint:
     """A checked checkpoint: its folder on disk, its name as the user gave it, and what its two JSON files say.
 
-    `manifest` is {file: SHA-256} as the side file states it; empty where it states none. `gate` is the input gate, None
-    where it has none.
+    `manifest` is {file: SHA-256} as the side file states it; empty where it states none. `gate` is the input gate, and
+    `drift` what sets of slices are compared with; None where it has none.
     """
 
     folder: Path
@@ -82,6 +83,7 @@ class Checkpoint:
     decisions: Decisions = Decisions()
     manifest: Mapping[str, str] = field(default_factory=dict)
     gate: Gate | None = None
+    drift: Reference | None = None
 
 
 def open_checkpoint(source: str | Path, network: Sequence[str] = (WEIGHTS,)) -> Checkpoint:
@@ -99,7 +101,7 @@ def open_checkpoint(source: str | Path, network: Sequence[str] = (WEIGHTS,)) -> 
         _check_present(folder, name, file)
     stated = read_side(folder, name)
     side = stated or Side()
-    read = (CONFIG, *network, *([GATE] if (folder / GATE).is_file() else []))
+    read = (CONFIG, *network, *(file for file in (GATE, DRIFT) if (folder / file).is_file()))
     _check_manifest(folder, name, side.manifest, read)
     return Checkpoint(
         folder,
@@ -111,6 +113,7 @@ def open_checkpoint(source: str | Path, network: Sequence[str] = (WEIGHTS,)) -> 
         _decisions(side, config.label_names, name),
         side.manifest,
         Gate.of(side, folder, name),
+        Reference.of((side.model_extra or {}).get("drift"), folder, name),
     )
 
 
@@ -148,7 +151,7 @@ def _locate(source: str | Path, network: Sequence[str]) -> tuple[Path, str | Non
     found = HubId.parse(str(source))
     if found is None:
         raise CheckpointError(f"{printable(source)}: neither a folder nor a Hub id (user/repo or user/repo@revision).")
-    folder = _fetch(found, [CONFIG, SIDE_FILE, GATE, *network])
+    folder = _fetch(found, [CONFIG, SIDE_FILE, GATE, DRIFT, *network])
     return folder, folder.name
 
 

@@ -25,6 +25,7 @@ from ct_xception.imaging.transforms import EvalTransform, apply_filters
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.checkpoint import Checkpoint, InputContract, open_checkpoint
 from ct_xception.serving.decisions import Decision, Decisions
+from ct_xception.serving.drift import SetWatch
 from ct_xception.serving.gate import Gate, GateVerdict
 from ct_xception.serving.network import Network, Outputs
 from ct_xception.serving.runtimes import DEFAULT_RUNTIME, find_runtime
@@ -139,6 +140,7 @@ class Classifier:
         self.decisions = decisions
         self.gate = gate
         self.overrule_gate = overrule_gate
+        self.watch: SetWatch | None = None  # told of every slice that is answered, where a set is to be judged
         self.transform = EvalTransform(self.network.pretrained_cfg)
 
     @classmethod
@@ -284,6 +286,8 @@ class Classifier:
         ranked = sorted(zip(self.label_names, probabilities, strict=True), key=lambda pair: -pair[1])
         values = dict(ranked)
         notes, decision = prepared.crop.slice.notes, self.decisions.decide(values)
+        if self.watch is not None:
+            self.watch.add(slice_, prepared.crop, outputs.features)
         verdict = None if self.gate is None else self.gate.judge(slice_, prepared.crop, outputs.features)
         if verdict is not None and verdict.refused and self.overrule_gate:
             verdict = replace(verdict, overruled=True)

@@ -261,7 +261,7 @@ class Gate:
         try:
             if rule.weights_sha256 not in (None, weights):
                 raise ValueError("it was fitted to other weights")
-            return cls.read(rule, _load(folder / GATE))
+            return cls.read(rule, load_arrays(folder / GATE))
         except (KeyError, ValueError) as error:
             own = name or printable(folder)
             raise CheckpointError(
@@ -298,7 +298,8 @@ class Gate:
         return GateVerdict(REFUSED if score >= 1 else DOUBTFUL if signs else ACCEPTED, reasons, score)
 
 
-def _load(path: Path) -> dict[str, Floats]:
+def load_arrays(path: Path) -> dict[str, Floats]:
+    """The arrays of a small safetensors file. Raises ValueError."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
