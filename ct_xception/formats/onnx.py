@@ -60,10 +60,11 @@ def write_onnx(model: CTXceptionForImageClassification, path: Path, description:
     for package in ("onnx", "onnxscript"):
         needed(package, "export")
     side = int(model.config.pretrained_cfg["input_size"][-1])
-    # Of weights kept channels last, torch 2.10 exports the pooling as strides, in a loop that OpenVINO does not read.
+    # Of weights kept channels last, torch exports the pooling as strides, which other runtimes do not read. `contiguous`
+    # would leave those of one channel, or of one pixel, whose strides mean nothing and are looked at all the same.
     plain = copy.deepcopy(model)
     for parameter in plain.parameters():
-        parameter.data = parameter.data.contiguous()
+        parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
     # A batch of two: the exporter would take a batch of one for a constant.
     example = torch.zeros(2, 3, side, side, dtype=model.dtype, device=model.device)
     with quietly(), torch.no_grad():
