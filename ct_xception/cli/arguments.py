@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ct_xception.serving.classifier import Classifier
 
 
+AUTO = "auto"  # of --runtime
+
+
 def add_checkpoint(parser: argparse.ArgumentParser, name: str) -> None:
     """Which checkpoint, as a place or an option of this name."""
     help_ = "folder or Hub id (user/repo[@revision]); default: the newest runs/*/model"
@@ -75,10 +78,13 @@ def add_ort(parser: argparse.ArgumentParser) -> None:
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:
     """What runs the network."""
-    from ct_xception.serving.runtimes import DEFAULT_RUNTIME, RUNTIMES
+    from ct_xception.serving.runtimes import RUNTIMES
 
-    help_ = "what runs the network; all but torch need `ct-xception export` first (default: torch)"
-    parser.add_argument("--runtime", choices=RUNTIMES, default=DEFAULT_RUNTIME, help=help_)
+    help_ = (
+        "what runs the network; all but torch need `ct-xception export` first (default: auto, the quickest file that "
+    )
+    help_ += "was exported and gave the network's own logits, else torch)"
+    parser.add_argument("--runtime", choices=(AUTO, *RUNTIMES), default=AUTO, help=help_)
 
 
 def add_no_gate(parser: argparse.ArgumentParser) -> None:
@@ -159,9 +165,22 @@ def load_classifier(
     path = checkpoint_of(checkpoint)
     from ct_xception.serving.classifier import Classifier
 
+    if runtime == AUTO:
+        runtime = _fastest(path)
     if runtime == "torch":  # the others start without transformers, and draw no bars
         hide_loading_bars()
     return Classifier.from_pretrained(path, runtime, overrule_gate=overrule_gate, modality=modality)
+
+
+def _fastest(checkpoint: str) -> str:
+    """The runtime to be asked, which is said where it is not the network itself."""
+    from ct_xception.serving.fastest import fastest_runtime
+    from ct_xception.serving.runtimes import DEFAULT_RUNTIME, EXPORTED
+
+    found = fastest_runtime(checkpoint)
+    if found != DEFAULT_RUNTIME:
+        print(f"runtime: {EXPORTED[found].title} (it gave the network's own logits at export)", file=sys.stderr)
+    return found
 
 
 def hide_loading_bars() -> None:

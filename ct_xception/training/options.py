@@ -153,6 +153,9 @@ class TrainConfig:
     )
     coverage: float = option(0.95, "how often a set of classes is to hold the true one", "evidence")
     explained: int = option(12, "test images whose heat maps are checked for the card", "evidence")
+    robustness: int = option(
+        0, "test images changed as other scanners would, 55 times each, for the card: 48 take some minutes", "evidence"
+    )
 
     metric: str = option("loss", "validation figure that chooses the epoch to keep", "run", METRICS)
     patience: int = option(0, "stop after this many epochs without a better figure; 0 never stops", "run")
@@ -226,6 +229,7 @@ EVIDENCE = frozenset(
         "external",
         "coverage",
         "explained",
+        "robustness",
         "margin",
     }
 )
@@ -253,6 +257,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "folds": (2, 100),
     "coverage": (0.5, 0.999),
     "explained": (0, 1000),
+    "robustness": (0, 1000),
     "replay_share": (0.0, 0.95),
     "margin": (0.0, 1.0),
     "seed": (0, 2**31 - 1),
