@@ -41,6 +41,8 @@ _VARINT, _MESSAGE, _FIXED = 0, 2, {1: 8, 5: 4}  # wire types; groups, 3 and 4, a
 
 def check_whole(path: str | Path) -> None:
     """Raise ValueError where a file's model keeps tensors elsewhere or computes more, or its bytes are no protobuf."""
+    if not Path(path).stat().st_size:
+        raise ValueError("it is empty")
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         waiting, seen, kinds = [("ModelProto", 0, len(data), 1)], 0, set[bytes]()
         while waiting:
