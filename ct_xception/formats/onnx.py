@@ -60,8 +60,8 @@ def write_onnx(model: CTXceptionForImageClassification, path: Path, description:
     for package in ("onnx", "onnxscript"):
         needed(package, "export")
     side = int(model.config.pretrained_cfg["input_size"][-1])
-    # Of weights kept channels last, torch exports the pooling as strides, which other runtimes do not read. `contiguous`
-    # would leave those of one channel, or of one pixel, whose strides mean nothing and are looked at all the same.
+    # Of weights kept channels last, torch exports the pooling as strides, which other runtimes do not read. Those of one
+    # channel, or of one pixel, are plain as well, so that `contiguous` would leave their strides as they are.
     plain = copy.deepcopy(model)
     for parameter in plain.parameters():
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)

@@ -33,7 +33,7 @@ class TestTexts:
         assert "Conv" in kinds and not any(kind in ("Loop", "If", "Scan") or "Sequence" in kind for kind in kinds)
 
     def test_strides_of_no_meaning_leave_no_trace(self, tmp_path: Path) -> None:
-        """Weights of one channel are plain and channels last at once; the exporter takes their strides at their word."""
+        """Weights of one channel are plain and channels last at once, and the exporter believes their strides."""
         model = CTXceptionForImageClassification.from_backbone("legacy_xception", ["a", "b"], 64, seed=7)
         write_onnx(TorchNetwork(model).model, tmp_path / "model.onnx", {})
         check_whole(tmp_path / "model.onnx")
