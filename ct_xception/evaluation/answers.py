@@ -75,6 +75,10 @@ class Items:
         texts = ([column[row] for row in kept] if column else [] for column in (self.groups, self.sources, self.series))
         return Items(self.labels[kept], *texts)
 
+    def with_labels(self, labels: NDArray[np.intp]) -> Items:
+        """The same items with other labels (N,)."""
+        return Items(labels, self.groups, self.sources, self.series)
+
 
 @dataclass(frozen=True, eq=False)
 class Answers:
@@ -148,12 +152,16 @@ def answer_share(
     answer_batch: AnswerBatch,
     share: Share,
     *,
+    label_names: Sequence[str] | None = None,
     batch_size: int = 16,
     progress: str | None = None,
 ) -> Answers:
-    """The answers to all of a split, in its order, on every process; each has asked its share."""
+    """The answers to all of a split, in its order, on every process; each has asked its share.
+
+    `label_names` are the network's classes, where they are not the split's.
+    """
     rows = np.array_split(np.arange(len(dataset)), share.count)[share.number]
-    own, names = dataset.select(rows), dataset.features["label"].names
+    own, names = dataset.select(rows), label_names or dataset.features["label"].names
     return join_answers(share.gather(answer_items(own, answer_batch, names, batch_size=batch_size, progress=progress)))
 
 

@@ -18,6 +18,7 @@ from ct_xception.evaluation import plots as report
 from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
 from ct_xception.evaluation.baselines import describe_baselines
 from ct_xception.evaluation.evaluation import Evaluation
+from ct_xception.evaluation.shift.external import left_out, patients_word
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.reader import read_slice
 from ct_xception.statistics.intervals import describe_figure
@@ -136,9 +137,27 @@ def evaluation_summary(metrics: Mapping[str, Any]) -> str:
             lines[-1] += f" ({block['removed']} left out)"
         lines += _path_lines(block["paths"]) + _baseline_lines(metrics, name, block["paths"])
     lines += _calibration_lines(metrics) + _gate_lines(metrics.get("gate", {}))
+    lines += external_lines(metrics.get("external", {}))
     if headline := metrics.get("headline"):
         lines += ["", f"headline, the most pessimistic protocol that ran: {headline['protocol']}"]
     return "\n".join(lines)
+
+
+def external_lines(blocks: Mapping[str, Any]) -> list[str]:
+    """External validation for the terminal: each corpus, its question, and the same question at home."""
+    lines = []
+    for name, block in blocks.items():
+        asked, unit = " or ".join(block["alternatives"]), patients_word(block)
+        lines += ["", f"{name}, external validation: {asked}? n = {block['n']}, {block['n_groups']} {unit}"]
+        lines += _path_lines(block["paths"])
+        lines += [f"  left out: {clause}" for clause in left_out(block)]
+        if (whole := block.get("by_patient", {})).get("n"):
+            lines += _path_lines({"by patient": whole})
+        if (own := block.get("own", {})).get("n"):
+            lines += _path_lines({"the same at home": own})
+        if "gate" in block:
+            lines.append(f"  refused by the input gate    {describe_figure(block['gate']['refused'])}")
+    return lines
 
 
 def _path_lines(paths: Mapping[str, Mapping[str, Any]]) -> list[str]:

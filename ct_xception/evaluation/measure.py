@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import (
     AUDIT,
@@ -33,6 +33,7 @@ from ct_xception.evaluation.answers import (
     ALONE,
     PREDICTOR,
     STOCK_PIPELINE,
+    AnswerBatch,
     Answers,
     Items,
     Share,
@@ -56,9 +57,18 @@ from ct_xception.evaluation.patients import (
 from ct_xception.evaluation.predictions import Names, write_predictions
 from ct_xception.evaluation.protocols import DEDUPLICATED, GROUPED, TITLES, Part, Protocols
 from ct_xception.evaluation.rules import rule_figures
+from ct_xception.evaluation.shift.validation import (
+    Validation,
+    private_names,
+    validation_figures,
+    write_external_answers,
+)
 from ct_xception.files import sha256_file, write_json
 from ct_xception.statistics.intervals import CONFIDENCE, RESAMPLES
 from ct_xception.statistics.metrics import classification_metrics
+
+if TYPE_CHECKING:
+    from ct_xception.evaluation.shift.external import External
 
 
 def evaluate(evaluation: Evaluation, share: Share = ALONE) -> dict[str, Any]:
@@ -81,24 +91,44 @@ def evaluate(evaluation: Evaluation, share: Share = ALONE) -> dict[str, Any]:
         size = evaluation.batch_size
         answers[path] = answer_share(evaluation.dataset, answer, share, batch_size=size, progress=title)
     checked = check_heat_maps(evaluation, classifier, answers[PREDICTOR], share)
+    asking: dict[str, Any] = {"batch_size": evaluation.batch_size, "progress": evaluation.progress}
+    elsewhere = ask_elsewhere(evaluation.externals, answerers, evaluation.label_names, share, **asking)
     if not share.is_main:
         return {}
-    metrics = write_evaluation(evaluation, answers, checked)
+    metrics = write_evaluation(evaluation, answers, checked, elsewhere)
     if evaluation.outputs.errors is not None:
         write_error_page(evaluation, classifier, answers[PREDICTOR])
     return metrics
+
+
+def ask_elsewhere(
+    externals: Sequence[External],
+    answerers: Mapping[str, AnswerBatch],
+    label_names: Sequence[str],
+    share: Share = ALONE,
+    *,
+    batch_size: int = 16,
+    progress: bool = True,
+) -> dict[str, Validation]:
+    """What each path answers to the external corpora, by their names; each process asks its share."""
+    found = {}
+    for one in externals:
+        part = one.ask(answerers, label_names, share, batch_size=batch_size, progress=progress)
+        found[one.name] = Validation(part, one.question, Names(one.items.sources, anonymous=True), one.record)
+    return found
 
 
 def write_evaluation(
     evaluation: Evaluation,
     answers: Mapping[str, Answers],
     checked: Checked = Checked(),  # noqa: B008 (frozen)
+    elsewhere: Mapping[str, Validation] | None = None,
 ) -> dict[str, Any]:
     """Write the evaluation from answers that are there already; return the metrics.
 
     `answers` {"predictor": …, "stock_pipeline": …} are in the dataset's order, and `checked` what `check_heat_maps`
-    found. How the checkpoint decides is read from its ct_xception.json. metrics.json is written last: what it names is
-    there.
+    found. How the checkpoint decides is read from its ct_xception.json. `elsewhere` are answers on external corpora.
+    metrics.json is written last: what it names is there.
     """
     label_names, folder, protocols = check_split(evaluation), evaluation.folder, evaluation.protocols
     items = Items.of(evaluation.dataset)
@@ -107,11 +137,22 @@ def write_evaluation(
     parts = _parts(metrics["protocol"], Part(items, answers, protocols.baselines), protocols)
     stated = describe(checked, items, label_names, names) if checked.evidence else None
     side = _side_file(evaluation.checkpoint)
-    known = knows_patients(evaluation.corpus)
-    figures = measure(Given(parts, label_names, side, names, protocols.skipped, stated, evaluation.seed, known))
+    given = Given(
+        parts,
+        label_names,
+        side,
+        names,
+        protocols.skipped,
+        stated,
+        evaluation.seed,
+        knows_patients(evaluation.corpus),
+        elsewhere or {},
+    )
+    figures = measure(given)
     metrics["paths"] = figures.paths[metrics["protocol"]]
     metrics |= _further_protocols(parts, figures.paths, protocols) | figures.blocks
     _write_answers(folder, parts, protocols, label_names, names)
+    write_external_answers(folder, given.elsewhere)
     if stated is not None:
         write_json(folder / EXPLANATIONS, stated)
     if protocols.audit is not None:
@@ -119,6 +160,8 @@ def write_evaluation(
         write_json(folder / AUDIT, protocols.audit)
     if evaluation.outputs.names is not None and names.anonymous:
         write_json(evaluation.outputs.names, names.private)
+        for name, one in given.elsewhere.items():
+            write_json(private_names(evaluation.outputs.names, name), one.names.private)
     metrics["figures"] = draw_evaluation(evaluation, items, answers, metrics)
     write_json(folder / METRICS, metrics)
     return metrics
@@ -130,8 +173,8 @@ class Given:
 
     `parts` are the answers by protocol, the own test split first. `side` is the checkpoint's ct_xception.json, whose
     rules are measured. `names` are those of published items. `skipped` {baseline: reason}; `explanations` is
-    explanations.json, None where no heat map was checked.
-    `patients_known` says that groups are patients.
+    explanations.json, None where no heat map was checked. `patients_known` says that groups are patients. `elsewhere`
+    are external corpora with their answers.
     """
 
     parts: Mapping[str, Part]
@@ -142,6 +185,7 @@ class Given:
     explanations: Mapping[str, Any] | None = None
     seed: int = 0
     patients_known: bool = False
+    elsewhere: Mapping[str, Validation] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,7 +208,20 @@ def measure(given: Given) -> Figures:
     blocks |= rule_figures(given.side, given.parts, given.label_names, given.seed)
     if given.explanations is not None:
         blocks["explanations"] = explanation_figures(given.explanations, seed=given.seed)
+    own = given.parts.get(blocks.get("headline", {}).get("protocol", ""))
+    if elsewhere := measure_elsewhere(given, own):
+        blocks["external"] = elsewhere
     return Figures(paths, blocks)
+
+
+def measure_elsewhere(given: Given, own: Part | None) -> dict[str, Any]:
+    """The figures of each external corpus, by its name; `own` are the answers at home that they stand beside."""
+    found = {}
+    for name, one in given.elsewhere.items():
+        asked = replace(given, label_names=list(one.question.alternatives), names=one.names)
+        paths = _measure_paths(one.part, asked)
+        found[name] = validation_figures(one, paths, own, given.label_names, given.side, given.seed)
+    return found
 
 
 def _names(items: Items, split: Mapping[str, Any] | None, protocols: Protocols, corpus: Mapping[str, Any]) -> Names:

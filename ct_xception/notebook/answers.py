@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.html import image_uri, picture_html
 from ct_xception.serving import classifier as serving
+from ct_xception.serving.patients import UnitAnswer
 from ct_xception.serving.text import describe_abstention, describe_decision, describe_gate
 from ct_xception.text import RESEARCH_USE, did_you_mean, percent
 
@@ -149,6 +150,42 @@ class Answers(list["Prediction | SliceError"]):
             place.set_axis_off()
         for answer, place in zip(shown, axes.flat, strict=False):
             answer.plot(place)
+
+
+class UnitAnswers(list[UnitAnswer]):
+    """The answers of series or patients, by the first slice of each; `notes` say what was taken for one."""
+
+    def __init__(self, answers: Iterable[UnitAnswer] = (), notes: Sequence[str] = ()) -> None:
+        super().__init__(answers)
+        self.notes = tuple(notes)
+
+    def __repr__(self) -> str:
+        counts: dict[str, int] = {}
+        for one in self:
+            label = "refused" if one.together is None else one.together.label
+            counts[label] = counts.get(label, 0) + 1
+        said = ", ".join(f"{number} {label}" for label, number in counts.items())
+        return f"UnitAnswers({len(self)}{': ' + said if said else ''})"
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row each: name, source, label (none where refused), `p CLASS` for each, slices, answered, carried_by."""
+        import pandas
+
+        found = [
+            ({}, None) if one.together is None else (one.together.probabilities, one.together.label) for one in self
+        ]
+        names = sorted({name for probabilities, _ in found for name in probabilities})
+        return pandas.DataFrame(
+            {
+                "name": [one.name for one in self],
+                "source": [one.place for one in self],
+                "label": [label for _, label in found],
+                **{f"p {name}": [probabilities.get(name) for probabilities, _ in found] for name in names},
+                "slices": [len(one.slices) for one in self],
+                "answered": [len(one.slices) - len(one.left_out) for one in self],
+                "carried_by": ["; ".join(each["source"] for each in one.carried_by) for one in self],
+            }
+        )
 
 
 _RULES = ("prediction_set", "abstained", "gate", "gate_reasons", "notes", "refused")

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window, as_window
-from ct_xception.notebook.answers import Answers, Prediction, shown
+from ct_xception.notebook.answers import Answers, Prediction, UnitAnswers, shown
 from ct_xception.notebook.inputs import archives_of, every_slice, holds_many, several
 from ct_xception.serving import classifier as serving
 from ct_xception.serving.archive import hold_all
+from ct_xception.serving.patients import answer_units, find_units
 from ct_xception.serving.runtimes import DEFAULT_RUNTIME
 from ct_xception.serving.runtimes.pytorch import TorchNetwork
 from ct_xception.serving.series import Member
@@ -145,6 +146,18 @@ class Classifier(serving.Classifier):
         with hold_all(archives_of(found.slices)):
             read = (self._member(one, window, frame) for one in found.slices)
             return Answers(self.predict_many(read, batch_size=batch_size), found.notes)
+
+    def predict_by(self, sources: Any, by: str = "patient", *, window: AnyWindow = None) -> UnitAnswers:
+        """One answer for each patient, or series (`by`), in files, folders and zips, pooled by the checkpoint's rule.
+
+        DICOM's identifiers tell patients apart; where there are none, `notes` say that a folder was taken for one.
+
+        >>> [len(one.slices) for one in c.predict_by(SLICE)]
+        [1]
+        """
+        paths = several(sources) or [sources]
+        units, notes = find_units(paths, by)
+        return UnitAnswers(answer_units(self, units, window=as_window(window)), notes)
 
     def predict_many(self, sources: Any, **options: Any) -> Iterator[Prediction | SliceError]:
         """Answer any number of slices, in order, holding one batch at a time; a bad file yields its SliceError."""

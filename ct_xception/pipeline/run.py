@@ -21,7 +21,7 @@ from ct_xception.imaging.decoded import keep_decoded
 from ct_xception.pipeline.learning import cross_validate, make_checkpoint
 from ct_xception.pipeline.lock import LOCK, refuse_if_held, run_lock
 from ct_xception.pipeline.measuring import compare_with_start, measure_test
-from ct_xception.pipeline.splitting import load_and_split, look_across
+from ct_xception.pipeline.splitting import load_and_split, look_across, plan_externals
 from ct_xception.publish.hub import check_access, push_checkpoint
 from ct_xception.text import RESEARCH_USE
 from ct_xception.training.distributed import join_processes
@@ -83,6 +83,7 @@ def _build(config: TrainConfig, run: Path, command: str) -> None:
         return
     context = look_across(load_and_split(config, run, accelerator, command))
     if config.only_fold is None:
+        context = plan_externals(context)
         make_checkpoint(context)
     if "grouped" in config.protocols:
         cross_validate(context)

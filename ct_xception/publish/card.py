@@ -160,10 +160,19 @@ def outside_texts(evidence: Evidence) -> list[str]:
         *(name.partition("@")[0] for name in names),
         str(own.get("groups", {}).get("origin") or ""),  # such as a column's name
         *(str(note).rstrip(".") for note in own.get("notes", [])),
+        *(
+            text
+            for name, block in evidence.metrics.get("external", {}).items()
+            for text in _external_texts(name, block)
+        ),
         *(str(finding["title"]) for finding in (evidence.audit or {}).get("findings", [])),
         str(provenance.get("initial_weights", "")),
         str(provenance.get("command", "")).replace("`", "'"),
     ]
+
+
+def _external_texts(name: str, block: Mapping[str, Any]) -> list[str]:
+    return [name, corpus_name(block["corpus"]), *block["alternatives"], *block["classes"]]
 
 
 def card_data(evidence: Evidence, *, repo_id: str, license: str) -> ModelCardData:
@@ -205,6 +214,15 @@ def eval_results(evidence: Evidence) -> list[EvalResult]:
     from huggingface_hub import EvalResult
 
     order = sorted(evidence.protocols, key=lambda name: name != evidence.headline)
+    blocks, by_patient = evidence.protocols, evidence.metrics.get("by_patient", {})
+    tested = [
+        (_indexed_blocks(blocks[protocol]["paths"], by_patient.get(protocol)), _dataset(evidence, protocol))
+        for protocol in order
+    ]
+    tested += [
+        (_indexed_blocks(block["paths"], block.get("by_patient")), _elsewhere(name, block))
+        for name, block in evidence.metrics.get("external", {}).items()
+    ]
     return [
         EvalResult(
             task_type="image-classification",
@@ -213,21 +231,38 @@ def eval_results(evidence: Evidence) -> list[EvalResult]:
             metric_name=f"{title}{counted}, {_PATHS[path]}",
             metric_value=_rounded(block[name]["value"]),
             metric_args={"path": path} | {key: _rounded(block[name][key]) for key in ("n", "low", "high", "method")},
-            **_dataset(evidence, protocol),
+            **dataset,
         )
-        for protocol in order
-        for path, counted, block in _indexed_blocks(evidence, protocol)
+        for blocks, dataset in tested
+        for path, counted, block in blocks
         for name, (title, metric) in INDEXED.items()
         if block["n"] and block[name]["value"] is not None
     ]
 
 
-def _indexed_blocks(evidence: Evidence, protocol: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """(path, what is counted, figures) of a protocol, the headline's way of counting first."""
-    patients = evidence.metrics.get("by_patient", {}).get(protocol)
+def _elsewhere(name: str, block: Mapping[str, Any]) -> dict[str, Any]:
+    """The dataset of an external corpus's results."""
+    digest, asked = str(block["corpus"].get("hash")), " or ".join(block["alternatives"])
+    return {
+        "dataset_type": _slug(name),
+        "dataset_name": f"{name}, external validation ({asked}), all of it {digest[:12]}",
+        "dataset_config": "external",
+        "dataset_split": "all",
+        "dataset_args": {"protocol": "external", "corpus_hash": digest, "n": block["n"], "question": asked},
+    }
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name).strip("-").lower() or "corpus"
+
+
+def _indexed_blocks(
+    paths: Mapping[str, Any], patients: Mapping[str, Any] | None
+) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(path, what is counted, figures) of one test, by patient first where that is another figure."""
     if patients is not None and patients["several"]:
         yield PREDICTOR, " by patient", patients
-    for path, block in evidence.protocols[protocol]["paths"].items():
+    for path, block in paths.items():
         yield path, "", block
 
 
@@ -236,7 +271,7 @@ def _dataset(evidence: Evidence, protocol: str) -> dict[str, Any]:
     digest = str(block["split_hash"])
     tested = f"{len(block['folds'])} folds" if "folds" in block else f"{evidence.metrics['split']} split"
     return {
-        "dataset_type": re.sub(r"[^\w.-]+", "-", name).strip("-").lower() or "corpus",
+        "dataset_type": _slug(name),
         "dataset_name": f"{name}, {protocol} protocol, {tested} {digest[:12]}",
         # The Hub's library puts results of one type, config and split under one name: without it protocols would mix.
         "dataset_config": protocol,

@@ -8,7 +8,7 @@ The functions that measure are the evaluator's own; what is checked is that the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.checkpoint import BASELINES, EVALUATION, EXPLANATIONS, METRICS, PREDICTIONS, PREDICTIONS_GROUPED
+from ct_xception.checkpoint import (
+    BASELINES,
+    EVALUATION,
+    EXPLANATIONS,
+    EXTERNAL,
+    METRICS,
+    PREDICTIONS,
+    PREDICTIONS_GROUPED,
+)
+from ct_xception.corpus.listing import check_external_name
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import Answers, Items
 from ct_xception.evaluation.measure import Given, measure
 from ct_xception.evaluation.patients import BY_PATIENT, BY_SERIES, SLICE, knows_patients
 from ct_xception.evaluation.predictions import Names
 from ct_xception.evaluation.protocols import Part
+from ct_xception.evaluation.shift.questions import Question
+from ct_xception.evaluation.shift.validation import FIGURES, Validation
 from ct_xception.files import read_json
 
 if TYPE_CHECKING:
@@ -87,23 +98,53 @@ class Recount:
                 if key in ("operating_points", "abstention") and not self.side.get(key):
                     raise self._refusal(f"{METRICS} has figures of {key.replace('_', ' ')} that the checkpoint has not")
                 self._compare(what, self.metrics["protocol"], stated, again.blocks.get(key))
+        self._check_external(again.blocks.get("external", {}))
 
     def _measure(self) -> Figures:
         """Every figure once more, by what writes them."""
-        parts = {name: self._part(name, rows) for name, rows in self.answers.items()}
+        parts = {name: self.part(name, rows) for name, rows in self.answers.items()}
         names = Names([source for part in parts.values() for source in part.items.sources], anonymous=False)
         skipped: Mapping[str, str] = next(
             (block.get("skipped", {}) for block in self.metrics.get("baselines", {}).values()), {}
         )
         stated, seed = self._explained(), self.metrics["intervals"]["seed"]
+        elsewhere = {name: self._external(name, block) for name, block in self.metrics.get("external", {}).items()}
         known = knows_patients(self.side.get("provenance", {}).get("corpus"))
-        return measure(Given(parts, self.metrics["label_names"], self.side, names, skipped, stated, seed, known))
+        labels = self.metrics["label_names"]
+        return measure(Given(parts, labels, self.side, names, skipped, stated, seed, known, elsewhere))
 
-    def _part(self, protocol: str, rows: pandas.DataFrame) -> Part:
+    def _external(self, name: str, block: Mapping[str, Any]) -> Validation:
+        """The published answers on an external corpus, which may have been of other classes."""
+        check_external_name(name)
+        alternatives = {one: tuple(members) for one, members in block["alternatives"].items()}
+        part, _ = self._joined(f"external/{name}", self._read(f"{EXTERNAL}/{name}.parquet"), list(alternatives))
+        names = Names(part.items.sources, anonymous=False)
+        record = {key: value for key, value in block.items() if key not in FIGURES}
+        return Validation(part, Question(alternatives, {}), names, record)
+
+    def _check_external(self, again: Mapping[str, Any]) -> None:
+        for name, stated in self.metrics.get("external", {}).items():
+            items = len(again[name]["paths"]["predictor"].get("refused", ())) + again[name]["paths"]["predictor"]["n"]
+            if items != stated["n"] or not agree(again[name], stated):
+                raise self._refusal(
+                    f"the figures of external validation on {name} in {EVALUATION}/{METRICS} are not those of "
+                    f"{EXTERNAL}/{name}.parquet"
+                )
+
+    def part(self, protocol: str, rows: pandas.DataFrame) -> Part:
         """The published answers of a protocol, as the evaluator had them."""
         if "refused" in self.metrics.get("gate", {}) and "gate" not in rows and protocol == self.metrics["protocol"]:
             raise self._refusal(f"{EVALUATION}/{PREDICTIONS} holds no verdict of the input gate (column gate)")
-        names, paths, items, fold = self.metrics["label_names"], dict[str, Answers](), None, None
+        part, fold = self._joined(protocol, rows, self.metrics["label_names"])
+        folds = self.metrics.get("protocols", {}).get(protocol, {}).get("folds", [])
+        pooling = {number: one.get("pooling") for number, one in enumerate(folds, 1)}
+        return Part(part.items, part.paths, self._baselines(protocol, part.items), fold, pooling)
+
+    def _joined(
+        self, protocol: str, rows: pandas.DataFrame, names: Sequence[str]
+    ) -> tuple[Part, NDArray[np.intp] | None]:
+        """Rows of answers by several paths, which must be to the same items; and their folds."""
+        paths, items, fold = dict[str, Answers](), None, None
         for route, own in rows.groupby("path", sort=False):
             labels = np.array([names.index(label) for label in own["label"]], np.intp)
             series = own["series"].fillna("").tolist() if "series" in own else []
@@ -122,10 +163,9 @@ class Recount:
                 for part, column in zip(said, ("refused", "gate"), strict=True)
             )
             paths[str(route)] = Answers(own[[f"p {name}" for name in names]].to_numpy(np.float64), refused, verdicts)
-        assert items is not None
-        folds = self.metrics.get("protocols", {}).get(protocol, {}).get("folds", [])
-        pooling = {number: one.get("pooling") for number, one in enumerate(folds, 1)}
-        return Part(items, paths, self._baselines(protocol, items), fold, pooling)
+        if items is None:
+            raise self._refusal(f"the answers of {protocol} are none")
+        return Part(items, paths), fold
 
     def _baselines(self, protocol: str, items: Items) -> dict[str, NDArray[np.float64]]:
         """The simple rules' answers to these very items; {} where metrics.json has no figures of them."""

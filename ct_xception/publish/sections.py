@@ -19,6 +19,7 @@ from ct_xception.corpus.summary import is_generated, is_public
 from ct_xception.evaluation.baselines import BASELINE_TITLES
 from ct_xception.evaluation.continuity import WITHOUT_TWINS
 from ct_xception.evaluation.explanations import NEAR
+from ct_xception.evaluation.shift.external import left_out
 from ct_xception.explain.budget import COMPARED, RANDOMISED_BELOW
 from ct_xception.explain.methods import METHODS
 from ct_xception.imaging.modality import CT, ONE
@@ -107,6 +108,40 @@ class Protocol:
         """The metrics by what is counted, where that was answered: slices, and the series and patients known."""
         found = {"slice": self.predictor, "series": self.series, "patient": self.patients}
         return {unit: metrics for unit, metrics in found.items() if metrics is not None and metrics["n"]}
+
+
+@dataclass(frozen=True)
+class External:
+    """External validation on the corpus `name`, of `images`, asked which of the `alternatives`.
+
+    `predictor` are the metrics there, and `own` those of the same question at home, None where nothing compares.
+    `passed` are those of what the input gate let through, None without a gate; `refused` and `stock` may be None, too.
+    `left_out` says why the other images were not asked; `compared` whether overlaps with training were looked for.
+    """
+
+    name: str
+    corpus: str
+    is_phantom: bool
+    images: int
+    alternatives: tuple[str, ...]
+    by_class: bool
+    predictor: Mapping[str, Any]
+    stock: Mapping[str, Any] | None
+    own: Mapping[str, Any] | None
+    refused: Metric | None
+    passed: Mapping[str, Any] | None
+    by_patient: Mapping[str, Any] | None
+    patients_known: bool
+    compared: bool
+    counted_alike: int
+    left_out: tuple[str, ...]
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether fewer answers are right there than to the same question at home."""
+        if not self.own or not self.own["n"] or not self.predictor["n"]:
+            return False
+        return bool(self.predictor["balanced_accuracy"]["value"] < self.own["balanced_accuracy"]["value"])
 
 
 @dataclass(frozen=True)
@@ -252,6 +287,7 @@ def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool
         "pools": {name: pool.title for name, pool in POOLS.items()},
         "own_protocol": own,
         "paths": _paths(metrics),
+        "externals": tuple(_external(name, block) for name, block in metrics.get("external", {}).items()),
         "questions": _questions(evidence),
         "intervals": _intervals(evidence),
         "audit": _audit(evidence),
@@ -354,6 +390,27 @@ def _paths(metrics: Mapping[str, Any]) -> tuple[Route, ...]:
         commonest = sorted(set(reasons), key=lambda reason: (-reasons.count(reason), reason))[:3]
         found.append(Route(name, block, len(reasons), tuple(reason.rstrip(".") for reason in commonest)))
     return tuple(found)
+
+
+def _external(name: str, block: Mapping[str, Any]) -> External:
+    return External(
+        name,
+        corpus_name(block["corpus"]),
+        is_generated(block["corpus"]),
+        block["images"],
+        tuple(block["alternatives"]),
+        all(len(members) == 1 for members in block["alternatives"].values()),
+        block["paths"]["predictor"],
+        block["paths"].get("stock_pipeline"),
+        block.get("own"),
+        block.get("gate", {}).get("refused"),
+        block.get("passed"),
+        block.get("by_patient"),
+        not str(block["groups_origin"]).startswith(PSEUDO_PATIENTS),
+        block["overlap"] is not None,
+        (block["overlap"] or {}).get("counted_alike", 0),
+        tuple(left_out(block)),
+    )
 
 
 def _questions(evidence: Evidence) -> tuple[Question, ...]:

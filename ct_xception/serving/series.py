@@ -1,12 +1,14 @@
 """Many slices as one series: files, frames or zipped ones, told apart and put in order.
 
-Slices of different series never share an answer: where several series are given, one of them is chosen.
+Slices of different series never share an answer: where several series are given, one of them is chosen. Files that
+nothing ties to one another are SEPARATE: each has its own answer, and they have none together.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,12 +22,15 @@ from ct_xception.imaging.reader import read_place
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.archive import MAX_ENTRIES, Archive, hold_all, is_archive
+from ct_xception.text import unknown
 
 if TYPE_CHECKING:
     from ct_xception.serving.classifier import Classifier
 
+SERIES, PATIENT = "series", "patient"
 MAX_SLICES = 400  # answered of one series: a chest at 1 mm
 MAX_FRAMES = MAX_PAGES  # of one file
+SEPARATE = "separate files"  # the name of those that nothing ties to one another
 MAX_DIGITS = 64  # of a number in a name, as long as a whole UID; Python itself refuses to read 4,301
 
 
@@ -59,7 +64,8 @@ class Series:
     """Slices in their order; `order` says which, and `notes` what was passed over or looks odd, a clause each.
 
     `name` and `facts` tell one series from the others by its number, slices, matrix and spacing, and by no tag that
-    names anybody.
+    names anybody. `related` says whether the slices may have one answer: they share a SeriesInstanceUID, a zip or a
+    file, or were said to be of one series.
     """
 
     members: tuple[Member, ...]
@@ -67,6 +73,7 @@ class Series:
     notes: tuple[str, ...] = ()
     name: str = "series"
     facts: str = ""
+    related: bool = True
 
     def __len__(self) -> int:
         return len(self.members)
@@ -75,10 +82,11 @@ class Series:
 Placed: TypeAlias = tuple[Member, Place]
 
 
-def gather(paths: Sequence[Path], *, names: Sequence[str] | None = None) -> tuple[Series, ...]:
+def gather(paths: Sequence[Path], *, names: Sequence[str] | None = None, related: bool = False) -> tuple[Series, ...]:
     """The series in files and zip archives, the largest first; `names` stand for the files in messages.
 
-    They are told apart by SeriesInstanceUID, and without one by their folder in an archive. Slices are ordered by
+    They are told apart by SeriesInstanceUID, and without one by their file of several slices, or their folder in an
+    archive. What stands alone then is SEPARATE, or one series where it is said to be `related`. Slices are ordered by
     their position along the patient, the highest first (for an axial series the head), else by InstanceNumber, else by
     name. What holds no image goes with the first series, to be named there as unanswered. Raises InputError where there
     is nothing to read or too much of it.
@@ -98,9 +106,87 @@ def gather(paths: Sequence[Path], *, names: Sequence[str] | None = None) -> tupl
     with hold_all(member.archive for member in found):
         apart, unreadable = _tell_apart(found)
     return tuple(
-        _arrange(placed, [] if number else unreadable, f"series {number + 1}" if len(apart) > 1 else "series", notes)
-        for number, placed in enumerate(apart or [[]])
+        _arrange(group, [] if number else unreadable, _name_of(number, apart), notes, related)
+        for number, group in enumerate(apart or [_Group([])])
     )
+
+
+def _name_of(number: int, apart: Sequence[_Group]) -> str:
+    return f"series {number + 1}" if len(apart) > 1 else "series"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The slices of one series or patient, in their order. `name` numbers it, and is nobody's.
+
+    `place` is the file or folder that its slices have in common, as the user named it.
+    """
+
+    name: str
+    place: str
+    members: tuple[Member, ...]
+
+
+def gather_units(
+    members: Sequence[Member], by: str, owners: Callable[[Member], str] | None = None
+) -> tuple[tuple[Unit, ...], tuple[str, ...]]:
+    """Slices by the series or patients that they are of, in the order of the first of each, and sentences to be said.
+
+    `by` is "series" or "patient". `owners`, where given, names each slice's; "" for none. Else DICOM's identifiers tell
+    them apart, and where a file has none its folder does, or the file itself where it holds several slices. What cannot
+    be opened is with the others of its folder. Raises InputError for another `by`.
+    """
+    if by not in (SERIES, PATIENT):
+        raise InputError(unknown("--by", by, ("slice", SERIES, PATIENT)))
+    places, apart, folders = dict[tuple[Path, int | None], Place](), dict[Any, list[Placed]](), set[Any]()
+    with hold_all(member.archive for member in members):
+        for member in members:
+            file = (member.path, member.entry)
+            place = places[file] if file in places else places.setdefault(file, _place_of(member))
+            key = _owner(member, place, by) if owners is None else owners(member)
+            if isinstance(key, tuple):
+                folders.add(key)
+            apart.setdefault(key, []).append((member, place))
+    found = [_unit(f"{by} {number}", placed) for number, placed in enumerate(apart.values(), 1)]
+    return tuple(found), _said(by, apart, folders)
+
+
+def _owner(member: Member, place: Place, by: str) -> str | tuple[Path, str]:
+    """What tells the slice's series or patient: an identifier, or a place on disk."""
+    told = place.patient if by == PATIENT else place.series
+    if told:
+        return told
+    if place.frames > 1:
+        return member.path, f"{member.entry}"
+    return (member.path, member.folder) if member.entry is not None else (member.path.parent, "")
+
+
+def _said(by: str, apart: Mapping[Any, Sequence[Placed]], folders: Collection[Any]) -> tuple[str, ...]:
+    if not folders:
+        return ()
+    slices = sum(len(apart[key]) for key in folders)
+    counted = "1 slice says" if slices == 1 else f"{slices} slices say"
+    held = "folder or file" if len(folders) == 1 else f"{len(folders)} folders or files"
+    taken = "is taken for one" if len(folders) == 1 else "are taken for one each"
+    return (f"{counted} no {by}: the {held} that hold{'s' * (len(folders) == 1)} them {taken}",)
+
+
+def _unit(name: str, placed: Sequence[Placed]) -> Unit:
+    """A unit with its slices in order: series by series, and within each as `gather` orders them."""
+    series = dict[Any, list[Placed]]()
+    for member, place in placed:
+        series.setdefault(place.series or (member.path.parent, member.folder), []).append((member, place))
+    ordered = list[Member]()
+    for own in series.values():
+        keys, _ = _order([place for _, place in own], [member.name for member, _ in own])
+        ordered += [own[index][0] for index in sorted(range(len(own)), key=lambda index: keys[index])]
+    names = [PurePosixPath(member.name.partition("#")[0]) for member in ordered]
+    common = os.path.commonpath([*names]) if len(set(names)) > 1 and _comparable(names) else str(names[0])
+    return Unit(name, common or ".", tuple(ordered))
+
+
+def _comparable(names: Sequence[PurePosixPath]) -> bool:
+    return len({name.is_absolute() for name in names}) == 1
 
 
 def slices_in(path: Path, name: str) -> tuple[list[Member], list[str]]:
@@ -140,22 +226,44 @@ def _look_into(path: Path, name: str) -> tuple[list[Member], list[str]]:
     return members, [f"{others} in {name} passed over"] if passed else []
 
 
-def _tell_apart(found: Sequence[Member]) -> tuple[list[list[Placed]], list[Member]]:
-    """The slices of each series, most slices first, and what holds no image."""
+@dataclass(frozen=True)
+class _Group:
+    """Slices of one series; or those that `stand_alone`, each without another of its own."""
+
+    placed: Sequence[Placed]
+    stand_alone: bool = False
+
+    @property
+    def slices(self) -> int:
+        return sum(max(1, place.frames) for _, place in self.placed)
+
+
+def _tell_apart(found: Sequence[Member]) -> tuple[list[_Group], list[Member]]:
+    """The slices of each series, and those that stand alone, most slices first; and what holds no image."""
     apart, unreadable = dict[Any, list[Placed]](), list[Member]()
     for member in found:
         place = _place_of(member)
         if place.size is None:
             unreadable.append(member)
             continue
-        stored = None if member.entry is None else (member.path, member.folder)
+        holds_several = member.entry is not None or place.frames > 1
+        stored = (member.path, member.folder) if holds_several else None
         apart.setdefault(place.series or stored, []).append((member, place))
-    return sorted(apart.values(), key=lambda placed: -sum(place.frames for _, place in placed)), unreadable
+    loose = apart.pop(None, [])
+    groups = [_Group(placed) for placed in apart.values()]
+    single = [group for group in groups if group.slices == 1]
+    if loose or len(single) > 1:
+        groups = [group for group in groups if group.slices > 1]
+        loose += [pair for group in single for pair in group.placed]
+        groups.append(_Group(loose, stand_alone=True))
+    return sorted(groups, key=lambda group: -group.slices), unreadable
 
 
-def _arrange(placed: Sequence[Placed], unreadable: Sequence[Member], name: str, notes: Sequence[str]) -> Series:
+def _arrange(group: _Group, unreadable: Sequence[Member], name: str, notes: Sequence[str], related: bool) -> Series:
     """One series in order, a member for each frame answered, and what holds no image behind. Raises InputError."""
-    keys, order = _order([place for _, place in placed], [member.name for member, _ in placed])
+    placed, separate = group.placed, group.stand_alone and not related and len(group.placed) + len(unreadable) > 1
+    names = [member.name for member, _ in placed]
+    keys, order = _order([Place() if separate else place for _, place in placed], names)
     if len(placed) + len(unreadable) == 1:
         order = "by position" if placed and placed[0][1].positions else "as stored in the file"
     ranked = [placed[index] for index in sorted(range(len(placed)), key=lambda index: keys[index])]
@@ -165,7 +273,8 @@ def _arrange(placed: Sequence[Placed], unreadable: Sequence[Member], name: str, 
     members += sorted(unreadable, key=lambda member: _natural(member.name))
     odd = order == "by position" and len(set(keys)) < len(keys)
     more = ["several slices lie at one position: this may be more than one series"] if odd else []
-    return Series(tuple(members), order, (*notes, *more, *thinned), name, facts)
+    name = SEPARATE if separate else name
+    return Series(tuple(members), order, (*notes, *more, *thinned), name, facts, related=not separate)
 
 
 def _members_of(ranked: Sequence[Placed]) -> tuple[list[Member], int]:

@@ -36,7 +36,8 @@ def is_complete(config: TrainConfig, run: Path) -> bool:
     rule, groups = metrics.get("conformal", {}).get("rule", {}), metrics.get("class_groups", {})
     decided = rule.get("coverage") == config.coverage and (config.class_group_lists or groups) == groups
     explained = not config.explained or "explanations" in metrics
-    return decided and explained and "gate" in metrics and set(config.protocols) <= measured
+    validated = {*config.external} <= {*metrics.get("external", {})}
+    return decided and explained and validated and "gate" in metrics and {*config.protocols} <= measured
 
 
 def check_corpus(config: TrainConfig, run: Path, label_names: list[str], split: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ from ct_xception.imaging.decoders.pictures import (
     whole_range,
 )
 from ct_xception.imaging.modality import CT, NAMES, RADIOGRAPHS, is_of
-from ct_xception.imaging.position import Place
+from ct_xception.imaging.position import NOBODY, Place
 from ct_xception.imaging.slice import Slice, blank_rows, check_pixels, choose_frame
 from ct_xception.imaging.source import is_dicom, name_of, open_source
 from ct_xception.imaging.square import squared
@@ -54,7 +54,7 @@ ACQUISITION_TAGS = ["PatientSex", "PatientAge", "Manufacturer", "ManufacturerMod
                     "ConvolutionKernel"]  # fmt: skip
 PLACE_TAGS = ["ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "NumberOfFrames", "Rows", "Columns",
               "SliceThickness", "SeriesInstanceUID", "SharedFunctionalGroupsSequence",
-              "PerFrameFunctionalGroupsSequence"]  # fmt: skip
+              "PerFrameFunctionalGroupsSequence", "PatientID", "StudyInstanceUID"]  # fmt: skip
 NEEDED_TAGS = ["Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"]
 SLOPES = (1e-6, 1e4)  # of rescale: CT has 1, PET a small fraction
 MAX_INTERCEPT = 1e6
@@ -171,7 +171,14 @@ def read_dicom_place(stream: BinaryIO, label: str) -> Place:
             thickness=_finite(_Tags(dataset, 0).get("SliceThickness", "PixelMeasuresSequence")),
             series=_text(dataset, "SeriesInstanceUID") or None,
             positions=_positions(dataset, normal),
+            patient=_patient(dataset),
         )
+
+
+def _patient(dataset: Dataset) -> str | None:
+    """What tells one patient's files from another's; None where nothing does."""
+    told = (_text(dataset, tag) for tag in ("PatientID", "StudyInstanceUID"))
+    return next((text for text in told if not NOBODY.fullmatch(text)), None)
 
 
 def _plane_of(tags: _Tags) -> tuple[float | None, tuple[float, float, float] | None]:
