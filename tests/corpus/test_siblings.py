@@ -374,4 +374,6 @@ def test_labels_that_differ_by_zeros_alone_are_asked_about(folder: Path, labels:
 def test_folders_that_differ_by_zeros_alone(grow, tmp_path: Path):
     root = grow({"train/grade 01": 2, "train/grade 2": 2, "test/grade 1": 2, "test/grade 02": 2})
     assert len(load(root).label_names) == 2
-    assert "are one class spelt twice, or two" in asked(grow({"grade 1": 2, "grade 01": 2, "healthy": 2}, tmp_path / "two"))
+    assert "are one class spelt twice, or two" in asked(
+        grow({"grade 1": 2, "grade 01": 2, "healthy": 2}, tmp_path / "two")
+    )
