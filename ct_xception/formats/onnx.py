@@ -60,8 +60,7 @@ def write_onnx(model: CTXceptionForImageClassification, path: Path, description:
     for package in ("onnx", "onnxscript"):
         needed(package, "export")
     side = int(model.config.pretrained_cfg["input_size"][-1])
-    # Of weights kept channels last, torch exports the pooling as strides, which other runtimes do not read. Those of one
-    # channel, or of one pixel, are plain as well, so that `contiguous` would leave their strides as they are.
+    # Of weights kept channels last, torch 2.10 exports the pooling as strides, in a loop that OpenVINO does not read.
     plain = copy.deepcopy(model)
     for parameter in plain.parameters():
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
