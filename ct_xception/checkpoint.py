@@ -20,6 +20,7 @@ AUDIT, EXPLANATIONS, EXPORT = "audit.json", "explanations.json", "export.json"
 CONTINUITY, CONTINUITY_ANSWERS = "continuity.json", "continuity.parquet"
 CONFUSION, ROC, CURVES, EXAMPLES = "confusion_matrix.png", "roc.png", "curves.png", "examples.png"
 RELIABILITY = "reliability.png"
+ROBUSTNESS, ROBUSTNESS_ANSWERS = "robustness.png", "robustness.parquet"
 EXTERNAL = "external"  # the folder of answers on other corpora, one NAME.parquet each
 
 # A run folder, which holds the checkpoint in MODEL and the folds of cross-validation in FOLDS

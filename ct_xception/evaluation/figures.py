@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.checkpoint import CONFUSION, CURVES, EXAMPLES, RELIABILITY, ROC
+from ct_xception.checkpoint import CONFUSION, CURVES, EXAMPLES, RELIABILITY, ROBUSTNESS, ROC
 from ct_xception.corpus.cells import slice_source
 from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import InputError, SliceError
@@ -18,6 +18,7 @@ from ct_xception.evaluation import plots as report
 from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
 from ct_xception.evaluation.baselines import describe_baselines
 from ct_xception.evaluation.evaluation import Evaluation
+from ct_xception.evaluation.shift.curves import robustness_figure
 from ct_xception.evaluation.shift.external import left_out, patients_word
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.reader import read_slice
@@ -47,6 +48,8 @@ def draw_evaluation(
         drawn[RELIABILITY] = report.reliability_figure(
             calibration["before"], calibration["after"], temperature=calibration["temperature"]
         )
+    if robustness := metrics.get("robustness"):
+        drawn[ROBUSTNESS] = robustness_figure(robustness)
     if outputs.history is not None:
         drawn[CURVES] = report.curves_figure(
             read_history(outputs.history), best_epoch=metrics["best_epoch"], counts=metrics["split_sizes"]
@@ -57,7 +60,7 @@ def draw_evaluation(
         if examples is not None and outputs.examples is not None:
             report.save_figure(examples, outputs.examples / EXAMPLES, dpi=_DPI)
         drawn |= {EXAMPLES: examples} if examples is not None and publish else {}
-    for name in (CONFUSION, ROC, RELIABILITY, CURVES, EXAMPLES):
+    for name in (CONFUSION, ROC, RELIABILITY, CURVES, EXAMPLES, ROBUSTNESS):
         (folder / name).unlink(missing_ok=True)
     for name, figure in drawn.items():
         report.save_figure(figure, folder / name, dpi=_DPI)
@@ -137,10 +140,20 @@ def evaluation_summary(metrics: Mapping[str, Any]) -> str:
             lines[-1] += f" ({block['removed']} left out)"
         lines += _path_lines(block["paths"]) + _baseline_lines(metrics, name, block["paths"])
     lines += _calibration_lines(metrics) + _gate_lines(metrics.get("gate", {}))
-    lines += external_lines(metrics.get("external", {}))
+    lines += external_lines(metrics.get("external", {})) + _robustness_lines(metrics.get("robustness"))
     if headline := metrics.get("headline"):
         lines += ["", f"headline, the most pessimistic protocol that ran: {headline['protocol']}"]
     return "\n".join(lines)
+
+
+def _robustness_lines(block: Mapping[str, Any] | None) -> list[str]:
+    """What changes of a scanner do, worst first: accuracy as a share of that on the same slices unchanged."""
+    if block is None:
+        return []
+    head = f"robustness, {block['n']} test slices changed in {len(block['changes'])} ways at 5 severities"
+    changes = sorted(block["changes"].values(), key=lambda one: one["relative"]["value"] or 0.0)
+    shown = [("accuracy left, of that unchanged", block), *((f"  {one['title']}", one) for one in changes)]
+    return ["", head, *(f"  {title:<36} {describe_figure(one['relative'])}" for title, one in shown)]
 
 
 def external_lines(blocks: Mapping[str, Any]) -> list[str]:

@@ -25,6 +25,7 @@ from ct_xception.checkpoint import (
     METRICS_FORMAT,
     PREDICTIONS,
     PREDICTIONS_GROUPED,
+    ROBUSTNESS_ANSWERS,
     WEIGHTS,
 )
 from ct_xception.checkpoint_files import Metrics, read_side
@@ -57,6 +58,7 @@ from ct_xception.evaluation.patients import (
 from ct_xception.evaluation.predictions import Names, write_predictions
 from ct_xception.evaluation.protocols import DEDUPLICATED, GROUPED, TITLES, Part, Protocols
 from ct_xception.evaluation.rules import rule_figures
+from ct_xception.evaluation.shift.robustness import Tried, robustness_figures, try_changes, write_tried
 from ct_xception.evaluation.shift.validation import (
     Validation,
     private_names,
@@ -93,9 +95,10 @@ def evaluate(evaluation: Evaluation, share: Share = ALONE) -> dict[str, Any]:
     checked = check_heat_maps(evaluation, classifier, answers[PREDICTOR], share)
     asking: dict[str, Any] = {"batch_size": evaluation.batch_size, "progress": evaluation.progress}
     elsewhere = ask_elsewhere(evaluation.externals, answerers, evaluation.label_names, share, **asking)
+    tried = try_changes(evaluation, classifier, answers[PREDICTOR], share)
     if not share.is_main:
         return {}
-    metrics = write_evaluation(evaluation, answers, checked, elsewhere)
+    metrics = write_evaluation(evaluation, answers, checked, elsewhere, tried)
     if evaluation.outputs.errors is not None:
         write_error_page(evaluation, classifier, answers[PREDICTOR])
     return metrics
@@ -123,11 +126,13 @@ def write_evaluation(
     answers: Mapping[str, Answers],
     checked: Checked = Checked(),  # noqa: B008 (frozen)
     elsewhere: Mapping[str, Validation] | None = None,
+    tried: Tried | None = None,
 ) -> dict[str, Any]:
     """Write the evaluation from answers that are there already; return the metrics.
 
     `answers` {"predictor": …, "stock_pipeline": …} are in the dataset's order, and `checked` what `check_heat_maps`
-    found. How the checkpoint decides is read from its ct_xception.json. `elsewhere` are answers on external corpora.
+    found. How the checkpoint decides is read from its ct_xception.json. `elsewhere` are answers on external corpora,
+    `tried` those to changed slices.
     metrics.json is written last: what it names is there.
     """
     label_names, folder, protocols = check_split(evaluation), evaluation.folder, evaluation.protocols
@@ -147,12 +152,15 @@ def write_evaluation(
         evaluation.seed,
         knows_patients(evaluation.corpus),
         elsewhere or {},
+        tried,
     )
     figures = measure(given)
     metrics["paths"] = figures.paths[metrics["protocol"]]
     metrics |= _further_protocols(parts, figures.paths, protocols) | figures.blocks
     _write_answers(folder, parts, protocols, label_names, names)
     write_external_answers(folder, given.elsewhere)
+    if tried is not None:
+        write_tried(folder / ROBUSTNESS_ANSWERS, tried, label_names, names)
     if stated is not None:
         write_json(folder / EXPLANATIONS, stated)
     if protocols.audit is not None:
@@ -186,6 +194,7 @@ class Given:
     seed: int = 0
     patients_known: bool = False
     elsewhere: Mapping[str, Validation] = field(default_factory=dict)
+    tried: Tried | None = None
 
 
 @dataclass(frozen=True)
@@ -211,6 +220,9 @@ def measure(given: Given) -> Figures:
     own = given.parts.get(blocks.get("headline", {}).get("protocol", ""))
     if elsewhere := measure_elsewhere(given, own):
         blocks["external"] = elsewhere
+    if given.tried is not None:
+        rule = given.side.get("conformal")
+        blocks["robustness"] = robustness_figures(given.tried, given.label_names, rule, given.seed)
     return Figures(paths, blocks)
 
 
@@ -303,7 +315,7 @@ def _write_answers(
     """The parquet files; those of an older evaluation that this one has not are removed."""
     own, grouped = next(iter(parts.values())), protocols.out_of_fold
     twins = {} if protocols.has_twin is None else {"has_twin": protocols.has_twin}
-    for name in (PREDICTIONS_GROUPED, BASELINES, AUDIT, EXPLANATIONS):
+    for name in (PREDICTIONS_GROUPED, BASELINES, AUDIT, EXPLANATIONS, ROBUSTNESS_ANSWERS):
         (folder / name).unlink(missing_ok=True)
     write_predictions(folder / PREDICTIONS, own, label_names, names, **twins)
     if grouped is not None:

@@ -24,6 +24,7 @@ from ct_xception.checkpoint import (
     METRICS,
     PREDICTIONS,
     PREDICTIONS_GROUPED,
+    ROBUSTNESS_ANSWERS,
 )
 from ct_xception.corpus.listing import check_external_name
 from ct_xception.errors import CheckpointError
@@ -33,6 +34,7 @@ from ct_xception.evaluation.patients import BY_PATIENT, BY_SERIES, SLICE, knows_
 from ct_xception.evaluation.predictions import Names
 from ct_xception.evaluation.protocols import Part
 from ct_xception.evaluation.shift.questions import Question
+from ct_xception.evaluation.shift.robustness import KEYS, Tried
 from ct_xception.evaluation.shift.validation import FIGURES, Validation
 from ct_xception.files import read_json
 
@@ -64,6 +66,7 @@ _OWN = {
     "explanations": "the heat maps' figures",
     "operating_points": "the figures of operating points",
     "abstention": "the figures of abstention",
+    "robustness": "the figures of robustness",
 }
 
 
@@ -111,7 +114,24 @@ class Recount:
         elsewhere = {name: self._external(name, block) for name, block in self.metrics.get("external", {}).items()}
         known = knows_patients(self.side.get("provenance", {}).get("corpus"))
         labels = self.metrics["label_names"]
-        return measure(Given(parts, labels, self.side, names, skipped, stated, seed, known, elsewhere))
+        tried = self._tried()
+        return measure(Given(parts, labels, self.side, names, skipped, stated, seed, known, elsewhere, tried))
+
+    def _tried(self) -> Tried | None:
+        """The published answers to changed slices; None where metrics.json has no figures of them."""
+        if "robustness" not in self.metrics:
+            return None
+        table, items = self._read(ROBUSTNESS_ANSWERS), None
+        answers = dict[tuple[str, int], Answers]()
+        for (change, severity), rows in table.groupby(["path", "severity"], sort=False):
+            part, _ = self._joined("robustness", rows, self.metrics["label_names"])
+            items = items or part.items
+            if part.items.sources != items.sources:
+                raise self._refusal(f"{EVALUATION}/{ROBUSTNESS_ANSWERS} changes other slices at another severity")
+            answers[str(change), int(severity)] = part.paths[str(change)]
+        if items is None or set(answers) != set(KEYS):
+            raise self._refusal(f"{EVALUATION}/{ROBUSTNESS_ANSWERS} does not hold every change")
+        return Tried(items, answers)
 
     def _external(self, name: str, block: Mapping[str, Any]) -> Validation:
         """The published answers on an external corpus, which may have been of other classes."""

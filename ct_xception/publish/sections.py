@@ -299,6 +299,7 @@ def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool
         "gate": metrics.get("gate") or None,
         "heat_maps": _heat_maps(metrics),
         "mistakes": _mistakes(evidence),
+        "robustness": metrics.get("robustness"),
         "versions": _versions(evidence.provenance),
         **_exports(evidence),
         "figures": evidence.head.figures,
