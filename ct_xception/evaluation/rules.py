@@ -41,6 +41,7 @@ def fit_rules(
     calibrated: bool = False,
     crossing: bool = False,
     patients_known: bool = False,
+    by_class: bool = False,
     seed: int = 0,
 ) -> tuple[float, dict[str, Any]]:
     """The temperature, and the rules for probabilities that it has scaled, from the validation split.
@@ -48,6 +49,7 @@ def fit_rules(
     The temperature is 1.0 where the network is `calibrated` already, and only the rules are wanted. `crossing` says
     that groups of validation lie in other splits as well: these were drawn image by image then, and answers to
     validation foretell those to images drawn alike, but nothing about a new patient; so sets are not promised for one.
+    `by_class`: sets are to hold the true class as often for each class, and not over all.
 
     The rules are keys of ct_xception.json: `calibration`, `conformal`, `operating_points`, `abstention`, `pooling`
     where patients or series are known, and `class_groups` where there are any.
@@ -60,11 +62,13 @@ def fit_rules(
     scaled = apply_temperature(answers.probabilities[kept], temperature)
     rules: dict[str, Any] = {
         "calibration": {"split": "validation", "n": int(kept.sum()), "n_groups": len(set(own.groups))},
-        "conformal": fit_conformal(scaled, own.labels, coverage, None if crossing else own.groups),
+        "conformal": fit_conformal(
+            scaled, own.labels, coverage, None if crossing else own.groups, by_class=label_names if by_class else None
+        ),
         "operating_points": choose_operating_points(scaled, own.labels, label_names, class_groups or None, own.groups),
         "abstention": choose_abstention(scaled, own.labels, label_names, own.groups),
     }
-    known: dict[str, Any] = {"patients_known": patients_known, "crossing": crossing, "seed": seed}
+    known: dict[str, Any] = {"patients_known": patients_known, "crossing": crossing, "by_class": by_class, "seed": seed}
     pooling = fit_unit_rules(own, scaled, label_names, coverage=coverage, class_groups=class_groups, **known)
     rules |= {} if pooling is None else {"pooling": pooling}
     return temperature, rules | ({"class_groups": dict(class_groups)} if class_groups else {})

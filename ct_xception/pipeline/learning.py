@@ -104,6 +104,7 @@ def calibrate(context: Context, folder: Path, splits: DatasetDict) -> None:
         calibrated
         and pooled
         and side["conformal"]["coverage"] == config.coverage
+        and ("thresholds" in side["conformal"]) == (config.coverage_by == "class")
         and side.get("class_groups", {}) == groups
     ):
         return
@@ -114,6 +115,7 @@ def calibrate(context: Context, folder: Path, splits: DatasetDict) -> None:
             answers,
             context.label_names,
             coverage=config.coverage,
+            by_class=config.coverage_by == "class",
             class_groups=groups,
             calibrated=calibrated,
             crossing=groups_cross(splits),

@@ -35,6 +35,7 @@ def is_complete(config: TrainConfig, run: Path) -> bool:
     measured = {"published", *metrics.get("protocols", {})} | (set() if config.audit else {"deduplicated"})
     rule, groups = metrics.get("conformal", {}).get("rule", {}), metrics.get("class_groups", {})
     decided = rule.get("coverage") == config.coverage and (config.class_group_lists or groups) == groups
+    decided &= ("thresholds" in rule) == (config.coverage_by == "class")
     explained = not config.explained or "explanations" in metrics
     explained &= not config.robustness or "robustness" in metrics
     validated = {*config.external} <= {*metrics.get("external", {})}
