@@ -17,6 +17,7 @@ from ct_xception.checkpoint import CARD, METRICS, evaluated
 from ct_xception.errors import InputError
 from ct_xception.files import write_atomically
 from ct_xception.imaging.modality import ONE
+from ct_xception.metrics import ProtocolMetrics
 from ct_xception.model.configuration import HUB_WEIGHTS
 from ct_xception.publish.endpoint import HANDLER
 from ct_xception.publish.markdown import code, fill_template, packaged_template, plain
@@ -154,7 +155,7 @@ def outside_texts(evidence: Evidence) -> list[str]:
     own = provenance.get("corpus", {})
     return [
         *evidence.config["label_names"],
-        *evidence.metrics.get("class_groups", {}),
+        *evidence.metrics.class_groups,
         *names,
         *(name.partition("@")[0] for name in names),
         str(own.get("groups", {}).get("origin") or ""),  # such as a column's name
@@ -203,35 +204,35 @@ def eval_results(evidence: Evidence) -> list[EvalResult]:
     """Figures of all protocols and paths, with the protocol in the dataset's name, n and interval in their args."""
     from huggingface_hub import EvalResult
 
-    order = sorted(evidence.protocols, key=lambda name: name != evidence.headline)
+    protocols = evidence.metrics.all_protocols
+    order = sorted(protocols, key=lambda name: name != evidence.headline)
     return [
         EvalResult(
             task_type="image-classification",
             task_name=f"{ONE[modality_of(evidence)]} classification",
             metric_type=metric,
             metric_name=f"{title}, {_PATHS[path]}",
-            metric_value=_rounded(block[name]["value"]),
-            metric_args={"path": path} | {key: _rounded(block[name][key]) for key in ("n", "low", "high", "method")},
-            **_dataset(evidence, protocol),
+            metric_value=_rounded(found.value),
+            metric_args={"path": path} | {key: _rounded(getattr(found, key)) for key in ("n", "low", "high", "method")},
+            **_dataset(evidence, protocol, protocols[protocol]),
         )
         for protocol in order
-        for path, block in evidence.protocols[protocol]["paths"].items()
+        for path, block in protocols[protocol].paths.items()
         for name, (title, metric) in INDEXED.items()
-        if block["n"] and block[name]["value"] is not None
+        if (found := getattr(block, name)).value is not None
     ]
 
 
-def _dataset(evidence: Evidence, protocol: str) -> dict[str, Any]:
-    block, name = evidence.protocols[protocol], corpus_name(evidence.provenance.get("corpus", {}))
-    digest = str(block["split_hash"])
-    tested = f"{len(block['folds'])} folds" if "folds" in block else f"{evidence.metrics['split']} split"
+def _dataset(evidence: Evidence, protocol: str, block: ProtocolMetrics) -> dict[str, Any]:
+    name, split, digest = corpus_name(evidence.side.provenance.corpus), evidence.metrics.split, str(block.split_hash)
+    tested = f"{len(block.folds)} folds" if block.folds else f"{split} split"
     return {
         "dataset_type": re.sub(r"[^\w.-]+", "-", name).strip("-").lower() or "corpus",
         "dataset_name": f"{name}, {protocol} protocol, {tested} {digest[:12]}",
         # The Hub's library puts results of one type, config and split under one name: without it protocols would mix.
         "dataset_config": protocol,
-        "dataset_split": evidence.metrics["split"],
-        "dataset_args": {"protocol": protocol, "split_hash": digest, "n": block["n"]},
+        "dataset_split": split,
+        "dataset_args": {"protocol": protocol, "split_hash": digest, "n": block.n},
     }
 
 

@@ -17,25 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint import BASELINES, EVALUATION, EXPLANATIONS, METRICS, PREDICTIONS, PREDICTIONS_GROUPED
+from ct_xception.checkpoint_files import Side
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import Answers, Items
 from ct_xception.evaluation.measure import Given, measure
 from ct_xception.evaluation.predictions import Names
 from ct_xception.evaluation.protocols import Part
 from ct_xception.files import read_json
+from ct_xception.metrics import Headline, Measured, Metrics, PathMetrics, ProtocolMetrics
 
 if TYPE_CHECKING:
     import pandas
-
-    from ct_xception.evaluation.answers import Items
-    from ct_xception.evaluation.measure import Figures
-    from ct_xception.evaluation.protocols import Part
-
-
-def protocols_of(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Every protocol that ran, the network's own test split first: {name: its block of metrics.json}."""
-    own = {name: metrics.get(name) for name in ("n", "n_groups", "split_hash", "paths")}
-    return {metrics["protocol"]: own, **metrics.get("protocols", {})}
 
 
 # The blocks of metrics.json, by what they are called when they are wrong: those with one for each protocol, and others.
@@ -58,46 +50,46 @@ class Recount:
     """The check of one folder. `answers` holds, once read, the rows of predictions of each protocol."""
 
     folder: Path
-    side: Mapping[str, Any]
-    metrics: Mapping[str, Any]
+    side: Side
+    metrics: Metrics
     remedy: str
     answers: dict[str, pandas.DataFrame] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise CheckpointError, one sentence, at the first figure that the published answers do not give."""
-        protocols = protocols_of(self.metrics)
+        protocols = self.metrics.all_protocols
         self.answers = {name: self._rows(name) for name in protocols}
         self._check_folds()
-        again = self._measure()
+        paths, blocks = self._measure()
         for name, block in protocols.items():
-            self._check_paths(name, block, again.paths[name])
-        self._check_headline(again.blocks)
+            self._check_paths(name, block, paths[name])
+        self._check_headline(blocks.headline)
+        stated, again = self.metrics.to_json(), blocks.to_json()
         for key, what in _BY_PROTOCOL.items():
-            for protocol, stated in self.metrics.get(key, {}).items():
+            for protocol, found in stated.get(key, {}).items():
                 if protocol not in self.answers and protocol != "rule":
                     raise self._refusal(f"there are figures of the protocol {protocol}, which did not run")
-                self._compare(what, protocol, stated, again.blocks.get(key, {}).get(protocol))
+                self._compare(what, protocol, found, again.get(key, {}).get(protocol))
         for key, what in _OWN.items():
-            if stated := self.metrics.get(key):
-                if key in ("operating_points", "abstention") and not self.side.get(key):
+            if found := stated.get(key):
+                if key in ("operating_points", "abstention") and not getattr(self.side, key):
                     raise self._refusal(f"{METRICS} has figures of {key.replace('_', ' ')} that the checkpoint has not")
-                self._compare(what, self.metrics["protocol"], stated, again.blocks.get(key))
+                self._compare(what, self.metrics.protocol, found, again.get(key))
 
-    def _measure(self) -> Figures:
-        """Every figure once more, by what writes them."""
+    def _measure(self) -> tuple[dict[str, dict[str, PathMetrics]], Measured]:
+        """Every metric once more, by what writes them."""
         parts = {name: self._part(name, rows) for name, rows in self.answers.items()}
         names = Names([source for part in parts.values() for source in part.items.sources], anonymous=False)
-        skipped: Mapping[str, str] = next(
-            (block.get("skipped", {}) for block in self.metrics.get("baselines", {}).values()), {}
-        )
-        stated, seed = self._explained(), self.metrics["intervals"]["seed"]
-        return measure(Given(parts, self.metrics["label_names"], self.side, names, skipped, stated, seed))
+        skipped = next((block.skipped for block in self.metrics.baselines.values()), {})
+        stated, seed = self._explained(), self.metrics.intervals.seed
+        return measure(Given(parts, self.metrics.label_names, self.side, names, skipped, stated, seed))
 
     def _part(self, protocol: str, rows: pandas.DataFrame) -> Part:
         """The published answers of a protocol, as the evaluator had them."""
-        if "refused" in self.metrics.get("gate", {}) and "gate" not in rows and protocol == self.metrics["protocol"]:
+        gated = self.metrics.gate is not None and self.metrics.gate.refused is not None
+        if gated and "gate" not in rows and protocol == self.metrics.protocol:
             raise self._refusal(f"{EVALUATION}/{PREDICTIONS} holds no verdict of the input gate (column gate)")
-        names, paths, items = self.metrics["label_names"], dict[str, Answers](), None
+        names, paths, items = list(self.metrics.label_names), dict[str, Answers](), None
         for route, own in rows.groupby("path", sort=False):
             labels = np.array([names.index(label) for label in own["label"]], np.intp)
             found = Items(labels, own["group"].tolist(), own["source"].tolist())
@@ -119,9 +111,9 @@ class Recount:
 
     def _baselines(self, protocol: str, items: Items) -> dict[str, NDArray[np.float64]]:
         """The simple rules' answers to these very items; {} where metrics.json has no figures of them."""
-        if protocol not in self.metrics.get("baselines", {}):
+        if protocol not in self.metrics.baselines:
             return {}
-        names, table, answers = self.metrics["label_names"], self._read(BASELINES), {}
+        names, table, answers = self.metrics.label_names, self._read(BASELINES), {}
         labels = dict(zip(items.sources, (names[label] for label in items.labels), strict=True))
         for name, own in table[table["protocol"] == protocol].groupby("baseline", sort=False):
             own = own.set_index("source")
@@ -138,13 +130,13 @@ class Recount:
 
     def _explained(self) -> dict[str, Any] | None:
         """What was found of each heat map, which must be of images that were answered so."""
-        if not self.metrics.get("explanations"):
+        if self.metrics.explanations is None:
             return None
         path = self.folder / EVALUATION / EXPLANATIONS
         if not path.is_file():
             raise self._refusal(f"{EVALUATION}/{EXPLANATIONS} is missing")
         stated = read_json(path)
-        rows = self.answers[self.metrics["protocol"]]
+        rows = self.answers[self.metrics.protocol]
         rows = rows[rows["path"] == "predictor"]
         answered = set(zip(rows["source"], rows["group"], rows["label"], rows["predicted"], strict=True))
         keys = ("source", "group", "label", "target")
@@ -174,13 +166,13 @@ class Recount:
             raise self._refusal(f"{EVALUATION}/{name} is missing")
         return pandas.read_parquet(path)
 
-    def _check_paths(self, protocol: str, block: Mapping[str, Any], again: Mapping[str, Any]) -> None:
-        removed = block.get("removed")
-        if removed is not None and removed != self.metrics["n"] - block["n"]:
+    def _check_paths(self, protocol: str, block: ProtocolMetrics, again: Mapping[str, PathMetrics]) -> None:
+        if block.removed is not None and block.removed != self.metrics.n - block.n:
             raise self._refusal(f"the {protocol} protocol's count of removed items is not that of {PREDICTIONS}")
         table = self.answers[protocol]
-        for route, stated in block["paths"].items():
-            if (table["path"] == route).sum() != block["n"] or not agree(again.get(route), stated):
+        for route, stated in block.paths.items():
+            measured = route in again and agree(again[route].to_json(), stated.to_json())
+            if (table["path"] == route).sum() != block.n or not measured:
                 raise self._not_those(f"the {route.replace('_', ' ')} figures", protocol)
 
     def _check_folds(self) -> None:
@@ -188,7 +180,7 @@ class Recount:
         if "grouped" not in self.answers:
             return
         table = self.answers["grouped"]
-        stated = [fold["n"] for fold in self.metrics["protocols"]["grouped"]["folds"]]
+        stated = [fold.n for fold in self.metrics.protocols["grouped"].folds]
         if sorted(stated) != sorted(table.groupby("fold").size().tolist()):
             raise self._refusal(f"the folds' counts are not those of {PREDICTIONS_GROUPED}")
         if table["source"].duplicated().any():
@@ -196,15 +188,13 @@ class Recount:
         if (table.groupby("group")["fold"].nunique() > 1).any():
             raise self._refusal(f"a group lies in two folds of {PREDICTIONS_GROUPED}: its figures are not grouped ones")
 
-    def _check_headline(self, again: Mapping[str, Any]) -> None:
+    def _check_headline(self, again: Headline | None) -> None:
         """The headline is the protocol with the lowest accuracy of the predictor."""
-        if "headline" not in again:
+        if again is None:
             raise self._refusal("the predictor answered no item, so there is nothing to say about it")
-        stated, lowest = self.metrics.get("headline") or {}, again["headline"]["protocol"]
-        if stated != again["headline"]:
-            raise self._refusal(
-                f"the headline is the {stated.get('protocol')} protocol, but the most pessimistic is {lowest}"
-            )
+        if self.metrics.headline != again:
+            stated = None if self.metrics.headline is None else self.metrics.headline.protocol
+            raise self._refusal(f"the headline is the {stated} protocol, but the most pessimistic is {again.protocol}")
 
     def _not_those(self, what: str, protocol: str) -> CheckpointError:
         files = {"grouped": PREDICTIONS_GROUPED}

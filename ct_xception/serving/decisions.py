@@ -14,7 +14,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.checkpoint_files import PointRule, Side
+from ct_xception.checkpoint_files import ConformalRule, Metric, PointRule, Side
 from ct_xception.errors import InputError, printable
 from ct_xception.statistics.conformal import METHODS, set_members
 
@@ -22,11 +22,11 @@ Floats = NDArray[np.float64]
 
 
 @overload
-def prediction_set(probabilities: Mapping[str, float], rule: Mapping[str, Any]) -> tuple[str, ...]: ...
+def prediction_set(probabilities: Mapping[str, float], rule: ConformalRule) -> tuple[str, ...]: ...
 @overload
-def prediction_set(probabilities: Sequence[float] | Floats, rule: Mapping[str, Any]) -> tuple[int, ...]: ...
+def prediction_set(probabilities: Sequence[float] | Floats, rule: ConformalRule) -> tuple[int, ...]: ...
 def prediction_set(
-    probabilities: Mapping[str, float] | Sequence[float] | Floats, rule: Mapping[str, Any]
+    probabilities: Mapping[str, float] | Sequence[float] | Floats, rule: ConformalRule
 ) -> tuple[str, ...] | tuple[int, ...]:
     """The classes that `rule` keeps for one answer, the most probable first: names of a mapping, indices of an array.
 
@@ -53,15 +53,15 @@ class OperatingPoint:
     threshold: float
     chosen_for: str
     kind: str = "class"
-    sensitivity: Mapping[str, Any] = field(default_factory=dict)
-    specificity: Mapping[str, Any] = field(default_factory=dict)
+    sensitivity: Metric | None = None
+    specificity: Metric | None = None
     n: int = 0
 
     @classmethod
     def of(cls, stated: PointRule, threshold: float) -> OperatingPoint:
         """From an entry of `operating_points` that has a threshold."""
-        rates = stated.sensitivity or {}, stated.specificity or {}
-        return cls(stated.name, stated.positive, threshold, stated.chosen_for, stated.kind, *rates, stated.n)
+        head = stated.name, stated.positive, threshold, stated.chosen_for, stated.kind
+        return cls(*head, stated.sensitivity, stated.specificity, stated.n)
 
     def score(self, probabilities: Mapping[str, float]) -> float:
         """The probability of the positive classes together, in [0, 1]."""
@@ -105,7 +105,7 @@ class Decision:
 class Decisions:
     """Every rule of a checkpoint. `temperature` is the one already folded into the head; 1 where none was fitted."""
 
-    conformal: Mapping[str, Any] | None = None
+    conformal: ConformalRule | None = None
     operating_points: tuple[OperatingPoint, ...] = ()
     class_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     abstain_below: float | None = None
@@ -116,7 +116,7 @@ class Decisions:
         """The rules in a side file. Raises InputError where one speaks of classes that are not there."""
         rule = side.conformal
         # A rule of a later version is passed over: no set is better than a wrong one.
-        conformal = None if rule is None or rule.method not in METHODS else rule.to_json()
+        conformal = None if rule is None or rule.method not in METHODS else rule
         # A point that could not be had on validation has no threshold, and nothing to apply.
         points = tuple(
             OperatingPoint.of(point, point.threshold) for point in side.operating_points if point.threshold is not None
@@ -147,7 +147,7 @@ class Decisions:
         }
         return Decision(
             None if rule is None else prediction_set(probabilities, rule),
-            None if rule is None else float(rule["coverage"]),
+            None if rule is None else rule.coverage,
             operating,
             None if self.abstain_below is None else max(probabilities.values()) < self.abstain_below,
             self.abstain_below,

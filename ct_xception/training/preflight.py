@@ -8,6 +8,7 @@ from typing import Any
 from ct_xception.checkpoint import EVALUATION, FOLD, FOLDS, METRICS, MODEL, OPTIONS, SPLIT
 from ct_xception.errors import CheckpointError
 from ct_xception.files import read_json
+from ct_xception.metrics import read_metrics
 from ct_xception.model.configuration import make_config
 from ct_xception.model.weights import find_weights
 from ct_xception.training.loop import CHANGED_SPLIT, binding_options, check_same_options
@@ -31,12 +32,16 @@ def is_complete(config: TrainConfig, run: Path) -> bool:
     if config.only_fold is not None:
         return (run / FOLDS / str(config.only_fold) / FOLD).is_file()
     file = run / MODEL / EVALUATION / METRICS
-    metrics = _record(file) if file.is_file() else {}
-    measured = {"published", *metrics.get("protocols", {})} | (set() if config.audit else {"deduplicated"})
-    rule, groups = metrics.get("conformal", {}).get("rule", {}), metrics.get("class_groups", {})
-    decided = rule.get("coverage") == config.coverage and (config.class_group_lists or groups) == groups
-    explained = not config.explained or "explanations" in metrics
-    return decided and explained and "gate" in metrics and set(config.protocols) <= measured
+    try:
+        metrics = read_metrics(file)
+    except (OSError, CheckpointError):  # what is not there, or of another version, is measured anew
+        return False
+    measured = {"published", *metrics.protocols} | (set() if config.audit else {"deduplicated"})
+    groups = {name: list(own) for name, own in metrics.class_groups.items()}
+    coverage = None if metrics.conformal is None else metrics.conformal.rule.coverage
+    decided = coverage == config.coverage and (config.class_group_lists or groups) == groups
+    explained = not config.explained or metrics.explanations is not None
+    return decided and explained and metrics.gate is not None and set(config.protocols) <= measured
 
 
 def check_corpus(config: TrainConfig, run: Path, label_names: list[str], split: dict[str, Any]) -> None:

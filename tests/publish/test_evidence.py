@@ -182,7 +182,7 @@ TAMPERED = {
 class TestFullFolder:
     def test_everything_agrees(self, full_folder: Folder) -> None:
         evidence = read_evidence(full_folder.write())
-        assert list(evidence.protocols) == ["published", "deduplicated", "grouped"]
+        assert list(evidence.metrics.all_protocols) == ["published", "deduplicated", "grouped"]
         assert evidence.headline == "grouped"
         assert {name: len(rows) for name, rows in evidence.answers.items()} == {
             "published": 80,
@@ -190,10 +190,10 @@ class TestFullFolder:
             "grouped": 80,
         }
 
-    def test_the_head_of_the_metrics_is_typed_and_keeps_every_block(self, full_folder: Folder) -> None:
-        evidence = read_evidence(full_folder.write())
-        assert evidence.head.headline is not None and evidence.head.headline.protocol == "grouped"
-        assert evidence.head.n == 40 and evidence.head.to_json() == evidence.metrics
+    def test_the_metrics_are_typed_and_keep_every_block(self, full_folder: Folder) -> None:
+        metrics = read_evidence(full_folder.write()).metrics
+        assert metrics.n == 40 and metrics.paths["predictor"].per_class["normal"].auroc.n == 40
+        assert json.loads(json.dumps(metrics.to_json())) == json.loads(json.dumps(full_folder.metrics))
 
     @pytest.mark.parametrize(
         ("change", "said"),
