@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar, cast, get_type_hints
 from weakref import WeakKeyDictionary
 
@@ -27,9 +26,9 @@ import gradio as gr
 from ct_xception_app.downloads import Origin
 from ct_xception_app.guard import HEALTH
 from ct_xception_app.limits import LONGEST_SECONDS, STUCK_SECONDS
+from ct_xception_app.uploads import uploaded
 from gradio.processing_utils import save_pil_to_cache
 from gradio.utils import get_upload_folder
-from pydantic import ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -133,7 +132,7 @@ class Api:
         why.
 
         Args:
-            file: one slice or X-ray as PNG, JPEG, TIFF or DICOM
+            file: one slice or X-ray as PNG, JPEG, TIFF or DICOM; for a tool as data:TYPE;base64,…
             window: lung, mediastinal, bone, or CENTRE/WIDTH in HU such as -600/1500; empty for the
                 model's, else the file's own
             frame: of a file with several, from 0
@@ -155,7 +154,7 @@ class Api:
         Gives the answer with the strongest regions, and the slice under its heat map as a PNG.
 
         Args:
-            file: one slice or X-ray as PNG, JPEG, TIFF or DICOM
+            file: one slice or X-ray as PNG, JPEG, TIFF or DICOM; for a tool as data:TYPE;base64,…
             target: the class to explain; empty for the one answered
             method: how the map is computed
             budget: how much work a method other than gradcam and cam may do
@@ -181,7 +180,7 @@ class Api:
 
     def _read(self, file: Any, window: str, frame: int | None) -> Slice:
         try:
-            path, name = _uploaded(file)
+            path, name = uploaded(file)
             return self.classifier.read(path, window=parse_window(window) if window else None, frame=frame, name=name)
         except InputError as error:
             raise _error(str(error)) from error
@@ -204,21 +203,6 @@ class Api:
 
 def _error(sentence: str) -> gr.Error:
     return gr.Error(sentence, print_exception=False)
-
-
-def _uploaded(file: Any) -> tuple[Path, str]:
-    """Path and name of a file that came through Gradio's own upload. Raises InputError for any other path.
-
-    Gradio checks what says that it is a file, and nothing else: a bare {"path": …} could name any file here.
-    """
-    try:
-        found = gr.FileData.model_validate(file, context={"validate_meta": True})
-    except (ValidationError, ValueError, TypeError) as error:
-        raise InputError("the file is no upload; send it with gradio_client.handle_file(PATH).") from error
-    path = Path(found.path).resolve()
-    if not path.is_relative_to(Path(get_upload_folder()).resolve()):
-        raise InputError("the file is no upload; send it with gradio_client.handle_file(PATH).")
-    return path, Path(found.orig_name or path.name).name
 
 
 def describe(classifier: Classifier) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from ct_xception_app.actions import NAME_EMPTY_PLACES, Page
 from ct_xception_app.cases import Study
 from ct_xception_app.feedback import FOLDER_VARIABLE, HUB_VARIABLE, FeedbackFolder
 from ct_xception_app.guard import Guard, Punctual
-from ct_xception_app.layout import HERE, build_inputs, build_outputs, build_review
+from ct_xception_app.layout import HERE, build_inputs, build_outputs, build_review, show_examples
 from ct_xception_app.limits import DECODERS, KEPT_SECONDS, MAX_FILE, MAX_QUEUE, SWEEP_SECONDS
+from ct_xception_app.uploads import take_no_addresses
 from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
@@ -52,6 +53,7 @@ def build_demo(checkpoint: str | Path, *, reviews: FeedbackFolder | None = None)
         gr.HTML(f'<p role="note">{RESEARCH_USE}</p>', elem_id="notice")
         Page(study, inputs, outputs, reviewing, reviews).connect()
         demo.load(None, js=NAME_EMPTY_PLACES)
+        demo.load(show_examples, None, inputs.examples, api_visibility="private", show_progress="hidden", queue=False)
     return demo
 
 
@@ -93,6 +95,7 @@ def launch(demo: gr.Blocks, *, host: str = "127.0.0.1", port: int = 7860, wait: 
         raise InputError(f"port {port} of {host} is taken or forbidden; choose another with --port.") from error
     # Each connection makes its protocol by the settings of that moment; gradio itself offers no way to give them.
     demo.server.config.http_protocol_class = Punctual
+    take_no_addresses(demo)
     if wait:
         print(f"The page is at {demo.local_url} (Ctrl-C stops it).", flush=True)
         if not api.has_mcp():

@@ -126,6 +126,8 @@ class Guard:
     async def _let_in(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         self._check_names(scope["method"], headers)
+        if scope["path"].partition(_FILES)[2].lower().startswith(("http:", "https:")):  # which Gradio would fetch
+            raise Ended(404, "nothing is fetched from another server here.")
         if scope["path"].endswith(HEALTH):  # told to whoever asks, however many do
             return await self.app(scope, receive, send)
         with self._counted(scope):

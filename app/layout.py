@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import gradio as gr
@@ -97,7 +98,6 @@ def build_inputs() -> Inputs:
             )
         gr.HTML("<h2>Examples</h2><p>Drawn by a program; no patient is shown.</p>", elem_id="examples-head")
         examples = gr.Gallery(
-            [(_thumbnail(path), example_name(path)) for path in EXAMPLES],
             label="Examples",
             show_label=False,
             columns=3,
@@ -127,6 +127,11 @@ def _build_window() -> tuple[gr.Dropdown, gr.Slider, gr.Slider]:
     return preset, centre, width
 
 
+def show_examples() -> list[tuple[object, str]]:
+    """The examples' pictures and names, given when a page loads: a page's settings would tell where they are kept."""
+    return [(_thumbnail(path), example_name(path)) for path in EXAMPLES]
+
+
 def example_name(path: Path) -> str:
     """What stands under an example: its class in short, and what it is where it is no picture."""
     if path.suffix == ".zip":
@@ -135,6 +140,7 @@ def example_name(path: Path) -> str:
     return f"{name} (DICOM)" if path.suffix == ".dcm" else name
 
 
+@cache
 def _thumbnail(path: Path) -> object:
     if path.suffix != ".zip":
         return read_slice(path).to_pil()

@@ -144,11 +144,12 @@ def seen_rim(pixels: Pixels, truth: Mask) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """A picture, its true body, and the window that it is shown in."""
+    """A picture, its true body, the window that it is shown in, and whether a frame is drawn round it."""
 
     pixels: Pixels
     truth: Mask
     window: Window
+    framed: bool
 
 
 def draw(seed: int) -> Drawn:
@@ -168,11 +169,12 @@ def draw(seed: int) -> Drawn:
     pixels = apply_window(np.maximum(values, -1024.0), window)
     pixels, body = _pad_circle(pixels, body) if rng.random() < 0.25 else (pixels, body)
     pixels, body = _crop(pixels, body, rng)
-    if rng.random() < 0.1:
+    framed = rng.random() < 0.1
+    if framed:
         pixels, body = _frame(pixels, body, rng)
     if rng.random() < 0.6:
         pixels = as_jpeg(pixels, int(rng.integers(50, 96)))
-    return Drawn(np.ascontiguousarray(pixels), body, window)
+    return Drawn(np.ascontiguousarray(pixels), body, window, framed)
 
 
 def as_jpeg(pixels: Pixels, quality: int) -> Pixels:

@@ -11,8 +11,9 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Classifier": "ct_xception.serving.classifier",
-    "Prediction": "ct_xception.serving.classifier",
+    "Classifier": "ct_xception.notebook.classifier",
+    "Prediction": "ct_xception.notebook.answers",
+    "Answers": "ct_xception.notebook.answers",
     "CTXceptionForImageClassification": "ct_xception.model.modelling",
     "Slice": "ct_xception.imaging.slice",
     "Window": "ct_xception.imaging.windows",
@@ -25,12 +26,16 @@ _HOMES = {
     "CheckpointError": "ct_xception.errors",
 }
 
-__all__ = [*_HOMES, "__version__"]
+_PACKAGES = ("audit", "explain")  # which can be called: ct_xception.audit("DIR")
+
+__all__ = [*_HOMES, *_PACKAGES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOMES:
-        raise AttributeError(f"module 'ct_xception' has no attribute {name!r}")
+        raise AttributeError(f"module 'ct_xception' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

@@ -20,6 +20,7 @@ AUDIT, EXPLANATIONS, EXPORT = "audit.json", "explanations.json", "export.json"
 CONTINUITY, CONTINUITY_ANSWERS = "continuity.json", "continuity.parquet"
 CONFUSION, ROC, CURVES, EXAMPLES = "confusion_matrix.png", "roc.png", "curves.png", "examples.png"
 RELIABILITY = "reliability.png"
+EXTERNAL = "external"  # the folder of answers on other corpora, one NAME.parquet each
 
 # A run folder, which holds the checkpoint in MODEL and the folds of cross-validation in FOLDS
 MODEL, FOLDS = "model", "folds"
@@ -27,9 +28,11 @@ OPTIONS, CORPUS, SPLIT = "config.json", "corpus.json", "split.json"
 STATE, BEST, PROGRESS = "state.safetensors", "best.safetensors", "progress.json"
 FOLD_PLAN, FOLD = "folds.json", "fold.json"
 SOURCES, ERRORS = "evaluation_sources.json", "errors.html"
+SEARCH = "search.json"  # of a search, and in the run folder of its winner
 
 SIDE_FORMATS = (1, 2)  # of SIDE_FILE: 1 had no seal of its own
 SIDE_FORMAT, METRICS_FORMAT, EXPORT_FORMAT, EXPLANATIONS_FORMAT = SIDE_FORMATS[-1], 2, 1, 1
+EXTERNAL_FORMAT = 1
 
 # The networks that a checkpoint may hold: timm takes addresses, too, where it expects a name.
 BACKBONES = ("legacy_xception", "xception41", "xception65", "xception71", "xception41p", "xception65p")

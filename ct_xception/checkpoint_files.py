@@ -148,6 +148,27 @@ class Abstention(Stated):
     n: Count = 0
 
 
+class PoolingRule(Stated):
+    """How slices become one answer a series or a patient, and how to decide on it, as `evaluation.patients` fits it.
+
+    Of another version or method it is a later one's, and passed over. `unit` is what it was fitted on.
+    """
+
+    version: Count
+    unit: Text
+    method: Text
+    temperature: Annotated[float, Field(gt=0, le=1e6)]
+    n: Count = 0
+    n_groups: Count = 0
+    several: Count = 0
+    mixed: Count = 0
+    reason: Text | None = None
+    losses: dict[Text, Annotated[float, Field(ge=0, le=1e3)]] | None = None
+    conformal: ConformalRule | None = None
+    operating_points: Annotated[tuple[PointRule, ...], Field(max_length=10_000)] = ()
+    abstention: Abstention | None = None
+
+
 class SignsRule(Stated):
     """What training slices look like without a network, as `serving.gate.Signs` has it."""
 
@@ -175,6 +196,25 @@ class GateRule(Stated):
     reason: Text | None = None
 
 
+class SearchRecord(Stated):
+    """The search of hyperparameters that chose a recipe, told in the card.
+
+    `space` has a line for each searched option; `trials` are counted by how they ended; `verdict` are the sentences on
+    what the choice is worth. All figures are of validation.
+    """
+
+    space: dict[Text, Text]
+    proxy: dict[str, Any] = {}
+    objectives: tuple[Text, ...]
+    sampler: Text
+    pruner: Text
+    folds: Count = 0
+    trials: dict[Text, Count]
+    epochs: Count
+    winner: Count
+    verdict: tuple[Text, ...]
+
+
 class Provenance(Stated):
     """How the weights came about; a record for people, of which few parts are acted on."""
 
@@ -184,6 +224,7 @@ class Provenance(Stated):
     judged: dict[str, Any] | None = None
     corpus: dict[str, Any] = {}
     split: dict[str, Any] = {}
+    search: SearchRecord | None = None
     lineage: tuple[dict[str, Any], ...] = ()
 
 
@@ -196,6 +237,7 @@ class Rules(Stated):
     operating_points: Annotated[tuple[PointRule, ...], Field(max_length=10_000)] = ()
     class_groups: dict[Text, Classes] = {}
     abstention: Abstention | None = None
+    pooling: PoolingRule | None = None
 
 
 class Side(Rules):

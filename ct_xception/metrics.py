@@ -9,7 +9,7 @@ A metric that was not measured is `ABSENT`, which has no value and says why; a b
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -62,12 +62,23 @@ class PathMetrics(ClassificationMetrics):
     refused: tuple[Refusal, ...] = ()
 
 
+class PooledBy(Stated):
+    """The rule that pooled slices, and what it was fitted on; `reason` where there was too little to fit it."""
+
+    unit: Text
+    method: Text
+    temperature: float
+    n_groups: Count = 0
+    reason: Text | None = None
+
+
 class FoldRecord(Stated):
     """One fold of a cross-validation: its split, its network, and how many items it answered."""
 
     split_hash: Text
     weights_sha256: Text
     n: Count
+    pooling: PooledBy | None = None
 
 
 class ProtocolMetrics(Stated):
@@ -269,6 +280,72 @@ class HeatMapMetrics(Stated):
     lesion_near_area: Metric = ABSENT
 
 
+class MeasuredCorpus(Stated):
+    """What a metrics.json is the figures of: where it came from, of what kind, and its hash."""
+
+    source: Text | None = None
+    kind: Text | None = None
+    hash: Text | None = None
+
+
+class UnitCalibration(Stated):
+    """How far the probabilities of pooled answers can be trusted."""
+
+    ece: Metric
+    adaptive_ece: Metric
+    brier: Metric
+
+
+class UnitMetrics(ClassificationMetrics):
+    """The predictor's pooled answers, one a patient or a series.
+
+    `n_slices` are behind the `n` units; `several` units have more than one; `mixed` are left out, for slices of several
+    classes, and `refused` had none that could be read. `sensitivity_at` {class: {rate of false positives: metric}}.
+    """
+
+    n_slices: Count = 0
+    several: Count = 0
+    mixed: Count = 0
+    refused: Count = 0
+    calibration: UnitCalibration | None = None
+    sensitivity_at: dict[Text, dict[Text, Metric]] = {}
+    rule: PooledBy | None = None
+    conformal: CoverageMetrics | None = None
+    operating_points: tuple[PointMetrics, ...] = ()
+    abstention: AbstentionMetrics | None = None
+
+
+class GateShares(Stated):
+    """What share of the slices the input gate refuses, or doubts."""
+
+    refused: Metric
+    doubtful: Metric
+
+
+class ExternalMetrics(Stated):
+    """External validation on one corpus, asked which of the `alternatives`; `own` are the same question at home.
+
+    `classes` {label: {"images", "asked", "as"}}; `overlap` counts what it shares with training, None where that was not
+    looked for. `passed` are the metrics of what the gate let through.
+    """
+
+    corpus: MeasuredCorpus
+    images: Count
+    groups_origin: str | None
+    alternatives: dict[Text, Classes]
+    classes: dict[Text, dict[str, Any]]
+    n: Count
+    n_groups: Count
+    overlap: dict[Text, Count] | None
+    paths: dict[Text, PathMetrics]
+    gate: GateShares | None = None
+    passed: ClassificationMetrics | None = None
+    conformal: CoverageMetrics | None = None
+    by_patient: UnitMetrics | None = None
+    by_series: UnitMetrics | None = None
+    own: ClassificationMetrics | None = None
+
+
 class Loss(Stated):
     """One metric of a network and of its approximation; the loss is above 0 where the approximation is worse."""
 
@@ -289,16 +366,19 @@ class AgreementMetrics(Stated):
 
 
 class Headline(Stated):
-    """The most pessimistic protocol that ran, and the path whose figures it is judged by."""
+    """The most pessimistic protocol that ran, the path whose figures it is judged by, and what is counted there."""
 
     protocol: Text
     path: Text
+    by: Literal["slice", "patient"] = "slice"
 
 
 class Measured(Stated):
     """Every block of metrics.json that answers give, but for the paths; by protocol, or of the own test split alone."""
 
     headline: Headline | None = None
+    by_patient: dict[Text, UnitMetrics] = {}
+    by_series: dict[Text, UnitMetrics] = {}
     baselines: dict[Text, Baselines] = {}
     calibration: Calibration | None = None
     operating_points: tuple[PointMetrics, ...] = ()
@@ -308,14 +388,7 @@ class Measured(Stated):
     class_groups: dict[Text, Classes] = {}
     questions: dict[Text, QuestionMetrics] = {}
     explanations: HeatMapMetrics | None = None
-
-
-class MeasuredCorpus(Stated):
-    """What a metrics.json is the figures of: where it came from, of what kind, and its hash."""
-
-    source: Text | None = None
-    kind: Text | None = None
-    hash: Text | None = None
+    external: dict[Text, ExternalMetrics] = {}
 
 
 class Intervals(Stated):

@@ -16,7 +16,7 @@ FLOORS = {
     room: floor
     for floor, rooms in enumerate(
         (
-            ("errors",),
+            ("callable_package", "errors"),
             ("files", "html", "text"),
             ("checkpoint", "command_line", "hub_download"),
             ("checkpoint_files",),
@@ -30,6 +30,7 @@ FLOORS = {
             ("publish",),
             ("pipeline",),
             ("cli",),
+            ("notebook",),
         )
     )
     for room in rooms

@@ -45,7 +45,7 @@ def cache_name(corpus: Corpus, window: Window | None, frame: int | None) -> str:
 def code_hash() -> str:
     """Of the modules that read files and search twins: what other code found is not taken for what this one finds."""
     package = Path(__file__).parent.parent
-    files = sorted(path for room in ("audit", "corpus", "imaging") for path in package.glob(f"{room}/*.py"))
+    files = sorted(path for room in ("audit", "corpus", "imaging") for path in package.glob(f"{room}/**/*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 

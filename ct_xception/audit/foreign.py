@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.audit.marks import INK_SHARE
 from ct_xception.audit.registration import shrink, standardise
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.shown import ShownWindow
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
 
 INK_PIXELS = 16  # coloured ones: a JPEG's chroma noise leaves a few
-INK_SHARE = 0.05  # of the pixels coloured: more is a colour picture, not ink on a grey one
-LETTERS = 20  # things of a letter's size in the air; the foam of a scanner's table leaves up to 15
 FRAME = 0.5  # of the picture's edge pure white
 SIDE = 32  # pixels of the thumbnails that are compared
 COMPARED = 2_000  # images that every image is compared with
@@ -71,7 +70,7 @@ def _drawn(survey: Survey) -> list[Oddity]:
         ("ink", (coloured >= INK_PIXELS) & (share < INK_SHARE), share, "hold coloured pixels (ink, boxes, logos)"),
         ("boxes", traits["box_score"] > 0, share, "hold a drawn box or frame"),
         ("strokes", traits["stroke_length"] > 0, traits["stroke_length"], "hold a thin pure white or black stroke"),
-        ("overlay", traits["letters"] >= LETTERS, traits["letters"], "hold what looks like letters or a watermark"),
+        ("overlay", traits["letters"] > 0, traits["letters"], "hold what looks like letters or a watermark"),
         ("frame", traits["frame_share"] >= FRAME, traits["frame_share"], "have a white edge all round"),
         ("no_body", bodiless, share, f"show no whole body with air around it ({_why(traits['no_body'])})"),
     ]

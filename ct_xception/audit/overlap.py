@@ -123,6 +123,29 @@ def search_overlaps(
     return [_overlap(corpora, number, whole, home, clusters) for number in range(len(corpora))]
 
 
+def find_shared(
+    learnt: Sequence[SplitCorpus], other: SplitCorpus, *, progress: bool = False
+) -> tuple[Overlap, list[str]]:
+    """What all of a corpus shares with all of those that were learnt, by any split; and its pseudo-patients (M,).
+
+    Every one of them brings its survey. The splits of `other` count as one, test, and those of the rest as train.
+    """
+    corpora = [*(_as_one_split(one, "train") for one in learnt), _as_one_split(other, "test")]
+    surveys = [one.survey for one in corpora if one.survey is not None]
+    whole = _together(corpora, surveys)
+    home = np.repeat(np.arange(len(surveys)), [len(survey) for survey in surveys])
+    twins, own = find_twins(whole, progress=progress), len(surveys) - 1
+    overlap = _overlap(corpora, own, whole, home, twins.clusters.tolist())
+    return overlap, [twins.patients[row] for row in np.flatnonzero(home == own).tolist()]
+
+
+def _as_one_split(one: SplitCorpus, name: str) -> SplitCorpus:
+    from datasets import DatasetDict, concatenate_datasets
+
+    rows = [part.select_columns(["source", "group"]) for part in one.splits.values()]
+    return dataclasses.replace(one, splits=DatasetDict({name: concatenate_datasets(rows)}))
+
+
 def _together(corpora: Sequence[SplitCorpus], surveys: Sequence[Survey]) -> Survey:
     """All that the search for twins needs, one corpus after another; splits are `0 train`, `1 test` and so on."""
     splits = []
@@ -176,6 +199,7 @@ def _namesakes(corpora: Sequence[SplitCorpus], number: int) -> list[str]:
         group
         for place, other in enumerate(corpora)
         for split in ("train", "validation")
+        if split in other.splits
         for _, group in _named(other, split)
         if place != number
     }

@@ -104,8 +104,8 @@ def corpus_options(arguments: argparse.Namespace, window: Window | None, modalit
 
     columns = {f"{name}_column": getattr(arguments, f"{name}_column") for name in COLUMNS}
     return CorpusOptions(
-        class_map=_pairs(arguments.class_map, "--class_map"),
-        split_map=_pairs(arguments.split_map, "--split_map"),
+        class_map=pairs(arguments.class_map, "--class_map"),
+        split_map=pairs(arguments.split_map, "--split_map"),
         exclude=tuple(arguments.exclude),
         class_level=arguments.class_level,
         image_root=arguments.image_root,
@@ -119,7 +119,8 @@ def corpus_options(arguments: argparse.Namespace, window: Window | None, modalit
     )
 
 
-def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
+def pairs(texts: Sequence[str], option: str) -> dict[str, str]:
+    """NAME=VALUE texts as a dictionary. Raises InputError, naming the option."""
     broken = [text for text in texts if "=" not in text]
     if broken:
         raise InputError(f"{option}: {broken[0]!r} is not of the form NAME=NAME.")
@@ -137,10 +138,10 @@ def checkpoint_of(given: str | None) -> str:
 
 
 def _of_run(given: str) -> str:
-    inside = Path(given) / "model"
-    if (inside / "config.json").is_file() and not (Path(given) / "model.safetensors").is_file():
-        return _told(inside, "of the run folder named")
-    return given
+    from ct_xception.serving.checkpoint import checkpoint_in
+
+    found = checkpoint_in(given)
+    return given if found == given else _told(Path(found), "of the run folder named")
 
 
 def _told(folder: Path, why: str) -> str:

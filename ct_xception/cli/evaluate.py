@@ -4,9 +4,13 @@ Answer a split of a corpus by the predictor and by stock pipeline(), and write m
 figures and errors.html, a page of the mistakes; and the same without test images that have a twin in training, and what
 simple rules score. A corpus without splits is split as training would.
 
+--external tests the checkpoint on another corpus, whole, by what its classes and those of the checkpoint share. With
+--corpus, that of training, images that both hold are left out. --keep puts the figures into the checkpoint's own card.
+
 examples:
   ct-xception evaluate runs/phantom/model --corpus phantom:patients=120
   ct-xception evaluate user/repo --corpus DIR --split all --output elsewhere
+  ct-xception evaluate runs/mine/model --external clinic=DIR --class_map clinic/malignant=cancer --keep
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ct_xception.cli.arguments import add_corpus, checkpoint_of, corpus_options, window_of
+from ct_xception.cli.arguments import add_corpus, checkpoint_of, corpus_options, pairs, window_of
 from ct_xception.command_line import DONE, Parser
 from ct_xception.errors import InputError, printable
 from ct_xception.text import RESEARCH_USE
@@ -26,17 +30,24 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
     from ct_xception.audit.audit import Audit
+    from ct_xception.audit.overlap import SplitCorpus
     from ct_xception.corpus.load import Corpus, CorpusOptions
     from ct_xception.evaluation.protocols import Protocols
+    from ct_xception.evaluation.shift.external import External
     from ct_xception.imaging.windows import Window
+    from ct_xception.serving.checkpoint import Checkpoint
 
 
 def add_arguments(parser: Parser) -> None:
     """The options of this command."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or Hub id (user/repo[@revision])")
-    parser.add_argument(
-        "--corpus", required=True, metavar="SOURCE", help="folder, CSV or Parquet table, Hub dataset id, or phantom"
-    )
+    parser.add_argument("--corpus", metavar="SOURCE", help="folder, CSV or Parquet table, Hub dataset id, or phantom")
+    help_ = "another corpus to be tested on, whole; its classes by name, by groups, or by --class_map NAME/label=CLASS"
+    parser.add_argument("--external", nargs="+", action="extend", default=[], metavar="NAME=SOURCE", help=help_)
+    help_ = "groups of the checkpoint's classes, for --external (default: the checkpoint's own)"
+    parser.add_argument("--class_groups", nargs="+", default=[], metavar="GROUP=CLASS,CLASS", help=help_)
+    help_ = "with --external: write its figures into the checkpoint, too, with a new card and seal"
+    parser.add_argument("--keep", action="store_true", help=help_)
     parser.add_argument("--split", choices=("train", "validation", "test", "all"), default="test", help="default: test")
     parser.add_argument("--output", default="evaluation", metavar="DIR", help="default: evaluation")
     add_corpus(parser)
@@ -72,7 +83,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     folder, modality = checkpoint.folder, checkpoint.contract.told(arguments.modality, checkpoint.name).modality
     output = Path(arguments.output)
     _check_output(output)
-    found = _load_split(arguments, corpus_options(arguments, window, modality), read_provenance(folder))
+    options = corpus_options(arguments, window, modality)
+    if arguments.keep or not arguments.corpus:
+        return _validate(arguments, checkpoint, options, output)
+    provenance, external = read_provenance(folder), pairs(arguments.external, "--external")
+    found = _load_split(arguments, options.without_external(external), provenance)
+    externals = _externals(arguments, checkpoint, options, [found.as_learnt()])
     evaluation = Evaluation(
         folder,
         found.splits,
@@ -84,6 +100,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         modality=modality,
         outputs=Outputs(folder=output, errors=output, names=output / SOURCES),
         protocols=found.protocols,
+        externals=externals,
         survey=None if found.audit is None else found.audit.survey,
         explained=max(arguments.explained, 0),
         batch_size=arguments.batch_size,
@@ -92,7 +109,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     metrics = evaluate(evaluation)
     assert metrics is not None  # this is the only process
     print(evaluation_summary(metrics))
-    if "imported" in read_provenance(folder):
+    if "imported" in provenance:
         print("note: which images this imported network was trained on is not known; any of them here flatter it.")
     print(f"written to {printable(output)}/ (errors.html shows images of the corpus: keep it to yourself)")
     print(RESEARCH_USE, file=sys.stderr)
@@ -120,6 +137,66 @@ class _Measured(NamedTuple):
     report: dict[str, Any]
     protocols: Protocols
     audit: Audit | None = None
+
+    def as_learnt(self) -> SplitCorpus:
+        """What an external corpus must not share images with."""
+        from ct_xception.audit.overlap import SplitCorpus
+
+        survey = None if self.audit is None else self.audit.survey
+        return SplitCorpus(self.splits, self.report, self.split or {}, survey)
+
+
+def _validate(arguments: argparse.Namespace, checkpoint: Checkpoint, options: CorpusOptions, output: Path) -> int:
+    """External validation alone; the corpus of training, if it is given, is there to be compared with."""
+    from ct_xception.audit.overlap import SplitCorpus
+    from ct_xception.corpus.load import load_corpus
+    from ct_xception.evaluation.figures import external_lines
+    from ct_xception.publish.external import check_keepable, validate
+
+    if not arguments.external:
+        what = "--keep: keeps" if arguments.keep else "neither --corpus nor --external was given: evaluate measures"
+        raise InputError(f"{what} external validation or a corpus's split; name one with --external NAME=SOURCE.")
+    if arguments.keep:
+        check_keepable(checkpoint)
+    learnt = None
+    if arguments.corpus:
+        own = load_corpus(arguments.corpus, options.without_external(pairs(arguments.external, "--external")))
+        learnt = [SplitCorpus(own.dataset, own.report, {})]
+    externals = _externals(arguments, checkpoint, options, learnt)
+    reading: dict[str, Any] = {"window": options.window, "frame": options.frame, "modality": options.modality}
+    size, seed = arguments.batch_size, arguments.seed
+    found = validate(checkpoint, externals, output=output, keep=arguments.keep, batch_size=size, seed=seed, **reading)
+    print("\n".join(external_lines(found)).lstrip("\n"))
+    kept = f" and into {printable(checkpoint.name)}, its card and seal" if arguments.keep else ""
+    print(f"written to {printable(output)}/{kept}")
+    print(RESEARCH_USE, file=sys.stderr)
+    return DONE
+
+
+def _externals(
+    arguments: argparse.Namespace, checkpoint: Checkpoint, options: CorpusOptions, learnt: list[SplitCorpus] | None
+) -> tuple[External, ...]:
+    """The corpora of --external, as they are to be asked."""
+    from ct_xception.checkpoint_files import read_side
+    from ct_xception.evaluation.shift.external import External, describe_plan, load_external, plan_external
+
+    stated = read_side(checkpoint.folder, checkpoint.name)
+    given = {name: text.split(",") for name, text in pairs(arguments.class_groups, "--class_groups").items()}
+    groups, found = given or (stated.class_groups if stated else {}), []
+    for name, source in pairs(arguments.external, "--external").items():
+        corpus = load_external(name, source, options)
+        plan = plan_external(
+            name,
+            corpus,
+            checkpoint.config["label_names"],
+            class_groups=groups,
+            class_map=options.class_map,
+            learnt=learnt,
+            options=options,
+        )
+        print(describe_plan(name, plan), file=sys.stderr)
+        found.append(External.of(name, plan, corpus))
+    return tuple(found)
 
 
 def _load_split(arguments: argparse.Namespace, options: CorpusOptions, provenance: Mapping[str, Any]) -> _Measured:

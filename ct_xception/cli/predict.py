@@ -1,13 +1,15 @@
 """Answer image, DICOM or NIfTI files, folders and zips of them.
 
 Answer image, DICOM or NIfTI files: a table on a terminal, tab-separated columns in a pipe, or JSON. A file of several
-frames or slices is answered slice by slice. Files that cannot be read right, or that the checkpoint's input gate
-refuses, are listed, one line each; exit code 2 where all are refused, 3 where some are.
+frames or slices is answered slice by slice, and with --by series or --by patient all slices of one together. Files
+that cannot be read right, or that the checkpoint's input gate refuses, are listed, one line each; exit code 2 where all
+are refused, 3 where some are.
 
 examples:
   ct-xception predict slice.dcm scans/ series.zip --model runs/phantom/model
   ct-xception predict scan.png --model user/repo@v1 --json
   ct-xception predict scans/ --runtime onnx-int8 --window lung
+  ct-xception predict scans/ --by patient --patients slices.csv
 """
 
 from __future__ import annotations
@@ -30,13 +32,14 @@ from ct_xception.cli.arguments import (
     window_of,
 )
 from ct_xception.command_line import BAD_INPUT, DONE, SOME_REFUSED, Parser, complain
-from ct_xception.errors import SliceError, printable
+from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.text import RESEARCH_USE
 
 if TYPE_CHECKING:
     from ct_xception.imaging.slice import Slice
     from ct_xception.imaging.windows import Window
     from ct_xception.serving.classifier import Classifier, Prediction
+    from ct_xception.serving.patients import UnitAnswer
     from ct_xception.serving.series import Member
 
 
@@ -48,13 +51,21 @@ def add_arguments(parser: Parser) -> None:
     add_runtime(parser)
     add_no_gate(parser)
     parser.add_argument("--json", action="store_true", help="JSON: an object for one FILE, a list otherwise")
+    help_ = "one answer each: of its slices together for a series or patient (default: slice)"
+    parser.add_argument("--by", choices=("slice", "series", "patient"), default="slice", help=help_)
+    help_ = "with --by: a table of path and patient (or series), where the files do not tell"
+    parser.add_argument("--patients", metavar="TABLE", help=help_)
     parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="slices at a time (default: 8)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     window, tally = window_of(arguments), _Tally()
+    if arguments.patients and arguments.by == "slice":
+        raise InputError("--patients: goes with --by patient or --by series; give both, or neither.")
     files = list(_find_files(arguments.inputs, tally))
-    if files:
+    if files and arguments.by != "slice":
+        _answer_units(files, arguments, window, tally)
+    elif files:
         classifier = load_classifier(
             arguments.model, arguments.runtime, overrule_gate=arguments.no_gate, modality=arguments.modality
         )
@@ -69,6 +80,51 @@ def run(arguments: argparse.Namespace) -> int:
     if tally.refused and tally.total > 1:
         print(f"{tally.refused} of {tally.total} inputs refused.", file=sys.stderr)
     return DONE if not tally.refused else BAD_INPUT if tally.refused == tally.total else SOME_REFUSED
+
+
+def _answer_units(files: Sequence[Path], arguments: argparse.Namespace, window: Window | None, tally: _Tally) -> None:
+    """Answer each series or patient, and print the answers."""
+    from ct_xception.cli.owners import read_owners
+    from ct_xception.serving.patients import answer_units
+    from ct_xception.serving.series import gather_units
+
+    owners = None if arguments.patients is None else read_owners(Path(arguments.patients), arguments.by)
+    classifier = load_classifier(
+        arguments.model, arguments.runtime, overrule_gate=arguments.no_gate, modality=arguments.modality
+    )
+    members = list(_members_of(files, arguments.frame, tally))
+    units, notes = gather_units(members, arguments.by, owners)
+    for note in notes:
+        complain(PROGRAM, f"{note}.")
+    answers = _count_units(answer_units(classifier, units, window=window), tally)
+    for line in _render_units(answers, classifier, arguments, single=len(units) == 1):
+        print(line, flush=True)
+    print(RESEARCH_USE, file=sys.stderr)
+
+
+def _count_units(answers: Iterable[UnitAnswer], tally: _Tally) -> Iterator[UnitAnswer]:
+    """The answers, each slice counted; those without a vote are said, but where a terminal shows them."""
+    for answer in answers:
+        tally.total, tally.refused = tally.total + len(answer.slices), tally.refused + len(answer.left_out)
+        if not sys.stdout.isatty():
+            for name, why in answer.left_out:
+                complain(PROGRAM, f"{name}: {why.removeprefix(f'{name}: ')}")
+        yield answer
+
+
+def _render_units(
+    answers: Iterator[UnitAnswer], classifier: Classifier, arguments: argparse.Namespace, *, single: bool
+) -> Iterator[str]:
+    from ct_xception.serving import unit_text
+
+    pooling, by = classifier.decisions.pooling, arguments.by
+    if arguments.json:
+        return unit_text.json_units(answers, by, pooling, classifier.name)
+    if not sys.stdout.isatty():
+        return unit_text.unit_columns(answers, by, classifier.label_names, pooling)
+    if single:
+        return unit_text.unit_bars(answers, pooling)
+    return unit_text.unit_table(answers, by, classifier.label_names, shutil.get_terminal_size().columns)
 
 
 class _Tally:

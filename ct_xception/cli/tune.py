@@ -53,6 +53,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Search, report, and train the winner."""
+    from ct_xception.pipeline.run import command_record
     from ct_xception.pipeline.searching import Search, search_corpus
     from ct_xception.training.options import config_from_given
     from ct_xception.training.search import SearchOptions
@@ -79,5 +80,6 @@ def run(arguments: argparse.Namespace) -> int:
         folder,
         own.get("storage") or f"sqlite:///{folder.absolute() / 'search.db'}",
     )
-    search_corpus(search, "ct-xception tune", resume=resume, finish=own.get("winner", True))
+    command = command_record(("ct-xception", "tune"), arguments.words)
+    search_corpus(search, command, resume=resume, finish=own.get("winner", True))
     return 0

@@ -14,13 +14,8 @@ from ct_xception.corpus.columns import named
 from ct_xception.corpus.inspection import Inspected
 from ct_xception.corpus.listing import Item, Listing
 from ct_xception.errors import printable
+from ct_xception.imaging.position import NOBODY
 
-# What stands in the place of an identifier that was taken away.
-_NOBODY = re.compile(
-    r"(anon|anonymous|anonymi[sz]ed|anon[\s^_-]*patient|unknown|none|null|nan|n/?a|de-?identified|removed|redacted|blank|"
-    r"no[\s_-]*(id|name)|patient|subject|test|dummy|xx+|[-?._]+)?",
-    re.IGNORECASE,
-)
 # A file's name that begins with a patient: a word for one and a number, or a long number, and then one of its slices.
 _FILE_PATIENT = re.compile(
     r"((?:p|pat|pt|patient|subject|subj|sub|case|person|participant)[\s_.-]*\d+|[a-z]{0,4}[_-]?\d{3,})[_-]+\D*\d+.*",
@@ -37,7 +32,7 @@ def settle_groups(listing: Listing, inspected: Sequence[Inspected]) -> None:
     told = dict(zip(items, inspected, strict=True))
     for item in items:
         item.series = item.series or told[item].series
-        if _NOBODY.fullmatch(item.group):
+        if NOBODY.fullmatch(item.group):
             item.group = ""
     _drop_the_same(listing, listing.group_origin)
     for name in named({name: None for item in items for name in item.others}, "group"):
@@ -88,7 +83,7 @@ def _drop_the_same(listing: Listing, origin: str) -> None:
 def _take(listing: Listing, origin: str, way: Callable[[Item], str]) -> None:
     """Take groups one way for the images that have none, unless it says the same of all of them, or nothing."""
     wanting = [item for item in listing.items if not item.group]
-    found = {item: value for item in wanting if (value := way(item)) and not _NOBODY.fullmatch(value)}
+    found = {item: value for item in wanting if (value := way(item)) and not NOBODY.fullmatch(value)}
     said = [value for item in wanting if (value := way(item))]
     if len(wanting) > 1 and len(wanting) == len(listing.items) and len(said) == len(wanting) and len(set(said)) == 1:
         listing.details.append(f"{origin} is {printable(said[0])!r} on every image")
@@ -123,7 +118,7 @@ def _crossed(items: Sequence[Item], values: Sequence[str]) -> int:
     """How many groups share a value that some of several have; nothing where all images have the same."""
     held: dict[str, set[str]] = {}
     for item, value in zip(items, values, strict=True):
-        if value and not _NOBODY.fullmatch(value):
+        if value and not NOBODY.fullmatch(value):
             held.setdefault(value, set()).add(item.group or item.source)
     return sum(len(groups) for groups in held.values() if len(groups) > 1) if len(held) > 1 else 0
 

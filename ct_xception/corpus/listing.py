@@ -5,8 +5,8 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,9 +77,35 @@ class CorpusOptions:
         except re.error as error:
             raise InputError(f"--group_pattern {self.group_pattern!r} is no regular expression: {error}.") from None
 
+    def without_external(self, names: Collection[str]) -> CorpusOptions:
+        """These options for the own corpus: without "NAME/label" entries of the class map for external ones."""
+        others = tuple(f"{name}/" for name in names)
+        own = {key: one for key, one in self.class_map.items() if not key.startswith(others)} if others else None
+        return self if own is None else replace(self, class_map=own)
+
+    def for_external(self, name: str) -> CorpusOptions:
+        """These options for an external corpus: how files are read, and its entries "NAME/label" of the class map.
+
+        Its columns and folders need not be called like the own corpus's. Damaged files are listed when they are asked.
+        """
+        check_external_name(name)
+        prefix = f"{name}/"
+        mapped = {key.removeprefix(prefix): one for key, one in self.class_map.items() if key.startswith(prefix)}
+        reading = {key: getattr(self, key) for key in ("window", "frame", "slices_per_file", "modality")}
+        return CorpusOptions(class_map=mapped, decode=False, **reading)
+
     def excludes(self, *names: str) -> bool:
         """Whether --exclude names one of these, as it is or as a pattern."""
         return any(name == one or fnmatch.fnmatchcase(name, one) for one in self.exclude for name in names)
+
+
+def check_external_name(name: str) -> None:
+    """Raise InputError for a name of an external corpus that cannot go into figures and names of files."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,63}", name, re.ASCII):
+        raise InputError(
+            f"--external {printable(name)}=…: a name is of letters, digits, dots, dashes and underscores; write "
+            "--external NAME=SOURCE."
+        )
 
 
 @dataclass(eq=False)

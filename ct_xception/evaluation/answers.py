@@ -51,22 +51,33 @@ _DEEP_MODES = ("I", "F")
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """The columns of a split that figures need, N each: labels as integers, groups and sources as text."""
+    """The columns of a split that figures need, N each: labels as integers, groups and sources as text.
+
+    `series` is empty where the corpus tells none, and has an empty text for an image that is in none.
+    """
 
     labels: NDArray[np.intp]
     groups: list[str]
     sources: list[str]
+    series: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, dataset: Dataset) -> Items:
         """Read the columns, not the images."""
-        columns = dataset.select_columns(["label", "group", "source"])[:]
-        return cls(np.asarray(columns["label"], np.intp), list(columns["group"]), list(columns["source"]))
+        told = ["series"] if "series" in dataset.column_names else []
+        columns = dataset.select_columns(["label", "group", "source", *told])[:]
+        series = list(columns["series"]) if told else []
+        return cls(np.asarray(columns["label"], np.intp), list(columns["group"]), list(columns["source"]), series)
 
     def select(self, mask: NDArray[np.bool_]) -> Items:
         """The items where `mask` (N,) is true."""
         kept = np.flatnonzero(mask)
-        return Items(self.labels[kept], [self.groups[row] for row in kept], [self.sources[row] for row in kept])
+        texts = ([column[row] for row in kept] if column else [] for column in (self.groups, self.sources, self.series))
+        return Items(self.labels[kept], *texts)
+
+    def with_labels(self, labels: NDArray[np.intp]) -> Items:
+        """The same items with other labels (N,)."""
+        return Items(labels, self.groups, self.sources, self.series)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,12 +152,16 @@ def answer_share(
     answer_batch: AnswerBatch,
     share: Share,
     *,
+    label_names: Sequence[str] | None = None,
     batch_size: int = 16,
     progress: str | None = None,
 ) -> Answers:
-    """The answers to all of a split, in its order, on every process; each has asked its share."""
+    """The answers to all of a split, in its order, on every process; each has asked its share.
+
+    `label_names` are the network's classes, where they are not the split's.
+    """
     rows = np.array_split(np.arange(len(dataset)), share.count)[share.number]
-    own, names = dataset.select(rows), dataset.features["label"].names
+    own, names = dataset.select(rows), label_names or dataset.features["label"].names
     return join_answers(share.gather(answer_items(own, answer_batch, names, batch_size=batch_size, progress=progress)))
 
 

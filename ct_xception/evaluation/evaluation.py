@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from ct_xception.audit.survey import Survey
+    from ct_xception.evaluation.shift.external import External
     from ct_xception.imaging.windows import Window
 
 
@@ -42,7 +43,8 @@ class Evaluation:
     `splits[split_name]` is answered; it has the columns image {"path", "bytes"}, label, group, source. With train among
     the `splits` the page of mistakes shows the most alike training images; `survey` is the audit's, made anew where
     there is none. `split` (as `make_splits` gives it) and `corpus` (its report) say what was evaluated; without `split`
-    the figures carry no protocol, and no card takes them. `protocols` is what else is known. `explained` is how many
+    the figures carry no protocol, and no card takes them. `protocols` is what else is known. `externals`
+    are other corpora, to be asked whole. `explained` is how many
     items' heat maps are checked; without `stock` transformers' own pipeline is not asked. `modality` says what the
     images are where the checkpoint does not.
     """
@@ -57,6 +59,7 @@ class Evaluation:
     modality: str | None = None
     outputs: Outputs = Outputs()
     protocols: Protocols = Protocols()
+    externals: tuple[External, ...] = ()
     survey: Survey | None = None
     explained: int = 0
     stock: bool = True

@@ -18,9 +18,10 @@ from ct_xception.evaluation import plots as report
 from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
 from ct_xception.evaluation.baselines import describe_baselines
 from ct_xception.evaluation.evaluation import Evaluation
+from ct_xception.evaluation.shift.external import left_out, patients_word
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.reader import read_slice
-from ct_xception.metrics import GateMetrics, Metrics, PathMetrics
+from ct_xception.metrics import ClassificationMetrics, ExternalMetrics, GateMetrics, Metrics, PathMetrics
 from ct_xception.statistics.intervals import describe_metric
 
 if TYPE_CHECKING:
@@ -134,13 +135,30 @@ def evaluation_summary(metrics: Metrics) -> str:
         if block.removed is not None:
             lines[-1] += f" ({block.removed} left out)"
         lines += _path_lines(block.paths) + _baseline_lines(metrics, name, block.paths)
-    lines += _calibration_lines(metrics) + _gate_lines(metrics.gate)
+    lines += _calibration_lines(metrics) + _gate_lines(metrics.gate) + external_lines(metrics.external)
     if metrics.headline is not None:
         lines += ["", f"headline, the most pessimistic protocol that ran: {metrics.headline.protocol}"]
     return "\n".join(lines)
 
 
-def _path_lines(paths: Mapping[str, PathMetrics]) -> list[str]:
+def external_lines(blocks: Mapping[str, ExternalMetrics]) -> list[str]:
+    """External validation for the terminal: each corpus, its question, and the same question at home."""
+    lines = []
+    for name, block in blocks.items():
+        asked, unit = " or ".join(block.alternatives), patients_word(block.groups_origin)
+        lines += ["", f"{name}, external validation: {asked}? n = {block.n}, {block.n_groups} {unit}"]
+        lines += _path_lines(block.paths)
+        lines += [f"  left out: {clause}" for clause in left_out(block.overlap, block.classes)]
+        if block.by_patient is not None and block.by_patient.n:
+            lines += _path_lines({"by patient": block.by_patient})
+        if block.own is not None and block.own.n:
+            lines += _path_lines({"the same at home": block.own})
+        if block.gate is not None:
+            lines.append(f"  refused by the input gate    {describe_metric(block.gate.refused)}")
+    return lines
+
+
+def _path_lines(paths: Mapping[str, ClassificationMetrics]) -> list[str]:
     return [
         f"  {PATH_TITLES.get(path, path):17} {name.replace('_', ' '):18} {describe_metric(getattr(block, name))}"
         for path, block in paths.items()

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import (
     AUDIT,
@@ -27,12 +27,13 @@ from ct_xception.checkpoint import (
     PREDICTIONS_GROUPED,
     WEIGHTS,
 )
-from ct_xception.checkpoint_files import Side, read_side
+from ct_xception.checkpoint_files import PoolingRule, Side, read_side
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.evaluation.answers import (
     ALONE,
     PREDICTOR,
     STOCK_PIPELINE,
+    AnswerBatch,
     Answers,
     Items,
     Share,
@@ -45,12 +46,26 @@ from ct_xception.evaluation.error_page import write_error_page
 from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.explanations import Checked, check_heat_maps, describe, explanation_figures
 from ct_xception.evaluation.figures import draw_evaluation, is_phantom
+from ct_xception.evaluation.patients import (
+    BY_PATIENT,
+    describe_rule,
+    knows_patients,
+    unit_figures,
+)
 from ct_xception.evaluation.predictions import Names, write_predictions
 from ct_xception.evaluation.protocols import DEDUPLICATED, GROUPED, TITLES, Part, Protocols
 from ct_xception.evaluation.rules import rule_figures
+from ct_xception.evaluation.shift.validation import (
+    Validation,
+    private_names,
+    validation_figures,
+    write_external_answers,
+)
 from ct_xception.files import sha256_file, write_json
 from ct_xception.metrics import (
     Baselines,
+    ClassificationMetrics,
+    ExternalMetrics,
     FoldRecord,
     Headline,
     Intervals,
@@ -60,9 +75,13 @@ from ct_xception.metrics import (
     PathMetrics,
     ProtocolMetrics,
     Refusal,
+    UnitMetrics,
 )
 from ct_xception.statistics.intervals import CONFIDENCE, RESAMPLES
 from ct_xception.statistics.metrics import classification_metrics
+
+if TYPE_CHECKING:
+    from ct_xception.evaluation.shift.external import External
 
 
 def evaluate(evaluation: Evaluation, share: Share = ALONE) -> Metrics | None:
@@ -85,24 +104,44 @@ def evaluate(evaluation: Evaluation, share: Share = ALONE) -> Metrics | None:
         size = evaluation.batch_size
         answers[path] = answer_share(evaluation.dataset, answer, share, batch_size=size, progress=title)
     checked = check_heat_maps(evaluation, classifier, answers[PREDICTOR], share)
+    asking: dict[str, Any] = {"batch_size": evaluation.batch_size, "progress": evaluation.progress}
+    elsewhere = ask_elsewhere(evaluation.externals, answerers, evaluation.label_names, share, **asking)
     if not share.is_main:
         return None
-    metrics = write_evaluation(evaluation, answers, checked)
+    metrics = write_evaluation(evaluation, answers, checked, elsewhere)
     if evaluation.outputs.errors is not None:
         write_error_page(evaluation, classifier, answers[PREDICTOR])
     return metrics
+
+
+def ask_elsewhere(
+    externals: Sequence[External],
+    answerers: Mapping[str, AnswerBatch],
+    label_names: Sequence[str],
+    share: Share = ALONE,
+    *,
+    batch_size: int = 16,
+    progress: bool = True,
+) -> dict[str, Validation]:
+    """What each path answers to the external corpora, by their names; each process asks its share."""
+    found = {}
+    for one in externals:
+        part = one.ask(answerers, label_names, share, batch_size=batch_size, progress=progress)
+        found[one.name] = Validation(part, one.question, Names(one.items.sources, anonymous=True), one.record)
+    return found
 
 
 def write_evaluation(
     evaluation: Evaluation,
     answers: Mapping[str, Answers],
     checked: Checked = Checked(),  # noqa: B008 (frozen)
+    elsewhere: Mapping[str, Validation] | None = None,
 ) -> Metrics:
     """Write the evaluation from answers that are there already; return the metrics.
 
     `answers` {"predictor": …, "stock_pipeline": …} are in the dataset's order, and `checked` what `check_heat_maps`
-    found. How the checkpoint decides is read from its ct_xception.json. metrics.json is written last: what it names is
-    there.
+    found. How the checkpoint decides is read from its ct_xception.json. `elsewhere` are answers on external corpora.
+    metrics.json is written last: what it names is there.
     """
     label_names, folder, protocols = check_split(evaluation), evaluation.folder, evaluation.protocols
     items = Items.of(evaluation.dataset)
@@ -111,19 +150,24 @@ def write_evaluation(
     names = _names(items, evaluation.split, protocols, evaluation.corpus or {})
     parts = _parts(head["protocol"], Part(items, answers, protocols.baselines), protocols)
     stated = describe(checked, items, label_names, names) if checked.evidence else None
-    paths, blocks = measure(Given(parts, label_names, side, names, protocols.skipped, stated, evaluation.seed))
+    known = knows_patients(evaluation.corpus)
+    given = Given(parts, label_names, side, names, protocols.skipped, stated, evaluation.seed, known, elsewhere or {})
+    paths, blocks = measure(given)
     head |= {"paths": paths[head["protocol"]], **{name: getattr(blocks, name) for name in blocks.model_fields_set}}
     if len(parts) > 1:
         head["protocols"] = {name: _protocol(name, parts, paths[name], protocols) for name in list(parts)[1:]}
     if protocols.audit is not None:
         head["audit"] = AUDIT
     _write_answers(folder, parts, protocols, label_names, names)
+    write_external_answers(folder, given.elsewhere)
     if stated is not None:
         write_json(folder / EXPLANATIONS, stated)
     if protocols.audit is not None:
         write_json(folder / AUDIT, protocols.audit)
     if evaluation.outputs.names is not None and names.anonymous:
         write_json(evaluation.outputs.names, names.private)
+        for name, one in given.elsewhere.items():
+            write_json(private_names(evaluation.outputs.names, name), one.names.private)
     metrics = Metrics(**head)
     drawn = draw_evaluation(evaluation, items, answers, metrics)
     metrics = metrics.model_copy(update={"figures": tuple(drawn)})
@@ -137,7 +181,8 @@ class Given:
 
     `parts` are the answers by protocol, the own test split first. `side` is the checkpoint's ct_xception.json, whose
     rules are measured. `names` are those of published items. `skipped` {baseline: reason}; `explanations` is
-    explanations.json, None where no heat map was checked.
+    explanations.json, None where no heat map was checked. `patients_known` says that groups are patients. `elsewhere`
+    are external corpora with their answers.
     """
 
     parts: Mapping[str, Part]
@@ -147,6 +192,8 @@ class Given:
     skipped: Mapping[str, str] = field(default_factory=dict)
     explanations: Mapping[str, Any] | None = None
     seed: int = 0
+    patients_known: bool = False
+    elsewhere: Mapping[str, Validation] = field(default_factory=dict)
 
 
 def measure(given: Given) -> tuple[dict[str, dict[str, PathMetrics]], Measured]:
@@ -156,11 +203,26 @@ def measure(given: Given) -> tuple[dict[str, dict[str, PathMetrics]], Measured]:
     do not fit.
     """
     paths = {name: _measure_paths(part, given) for name, part in given.parts.items()}
-    found: dict[str, Any] = {"headline": _headline(paths), "baselines": _baseline_blocks(given)}
+    known, pooling = given.patients_known, given.side.pooling
+    units = unit_figures(given.parts, pooling, given.label_names, patients_known=known, seed=given.seed)
+    headline = _headline(paths, units.get(BY_PATIENT, {}))
+    own = None if headline is None else given.parts[headline.protocol]
+    found: dict[str, Any] = {"headline": headline, **units, "baselines": _baseline_blocks(given)}
+    found["external"] = measure_elsewhere(given, own)
     if given.explanations is not None:
         found["explanations"] = explanation_figures(given.explanations, seed=given.seed)
     blocks = rule_figures(given.side, given.parts, given.label_names, given.seed)
     return paths, blocks.model_copy(update={name: block for name, block in found.items() if block})
+
+
+def measure_elsewhere(given: Given, own: Part | None) -> dict[str, ExternalMetrics]:
+    """The figures of each external corpus, by its name; `own` are the answers at home that they stand beside."""
+    found = {}
+    for name, one in given.elsewhere.items():
+        asked = replace(given, label_names=list(one.question.alternatives), names=one.names)
+        paths = _measure_paths(one.part, asked)
+        found[name] = validation_figures(one, paths, own, given.label_names, given.side, given.seed)
+    return found
 
 
 def _names(items: Items, split: Mapping[str, Any] | None, protocols: Protocols, corpus: Mapping[str, Any]) -> Names:
@@ -192,16 +254,31 @@ def _protocol(
     else:
         assert protocols.out_of_fold is not None
         record = protocols.out_of_fold.record
-        keys = ("split_hash", "weights_sha256", "n")
-        told["folds"] = tuple(FoldRecord(**{key: fold[key] for key in keys}) for fold in record["folds"])
+        told["folds"] = tuple(_fold(fold) for fold in record["folds"])
         told |= {"split_hash": record["name"], "groups_origin": record.get("groups_origin")}
     return ProtocolMetrics(**told, paths=paths)
 
 
-def _headline(paths: Mapping[str, Mapping[str, PathMetrics]]) -> Headline | None:
-    """The protocol under which the predictor is least accurate; None where it read no file."""
-    reached = {name: block[PREDICTOR].accuracy.value or 0 for name, block in paths.items() if block[PREDICTOR].n}
-    return Headline(protocol=min(reached, key=lambda name: reached[name]), path=PREDICTOR) if reached else None
+def _fold(record: Mapping[str, Any]) -> FoldRecord:
+    kept = {key: record[key] for key in ("split_hash", "weights_sha256", "n")}
+    if record.get("pooling"):
+        kept["pooling"] = describe_rule(PoolingRule.of(record["pooling"]))
+    return FoldRecord(**kept)
+
+
+def _headline(paths: Mapping[str, Mapping[str, PathMetrics]], by_patient: Mapping[str, UnitMetrics]) -> Headline | None:
+    """The protocol under which the predictor is least accurate; None where it read no file.
+
+    Counted by patient where patients have an answer under every such protocol, and some of them several slices.
+    """
+    asked = {name: block[PREDICTOR] for name, block in paths.items() if block[PREDICTOR].n}
+    if not asked:
+        return None
+    patients = {name: by_patient[name] for name in asked if name in by_patient and by_patient[name].n}
+    pooled = len(patients) == len(asked) and any(found.several for found in patients.values())
+    blocks: Mapping[str, ClassificationMetrics] = patients if pooled else asked
+    lowest = min(blocks, key=lambda name: blocks[name].accuracy.value or 0)
+    return Headline(protocol=lowest, path=PREDICTOR, by="patient" if pooled else "slice")
 
 
 def _baseline_blocks(given: Given) -> dict[str, Baselines]:

@@ -55,7 +55,8 @@ def write_predictions(
 ) -> None:
     """One row an item and path: source, group, label, predicted, `p <class>` for every class, refused, path, `extra`.
 
-    Where an input gate was asked, `gate` is its verdict, null for paths that have none.
+    Where the corpus tells series, `series` numbers them as groups are, null for an item in none. Where an input gate
+    was asked, `gate` is its verdict, null for paths that have none.
 
     `predicted` and the probabilities are null where `refused` holds the reason. Groups are numbered in the order of
     their names, which stay behind: they may be patients' and this file is published. `extra` {column: (N,)} go last.
@@ -85,10 +86,19 @@ def _answer_columns(part: Part, answers: Answers, label_names: Sequence[str], na
     sources = [names[source] for source in items.sources]
     columns: dict[str, Any] = {
         "source": sources,
-        "group": [f"group {number:06d}" for number in group_indices(items.groups, len(items.groups))],
+        "group": _numbered("group", items.groups),
+    }
+    if items.series:
+        known_series = np.array([bool(name) for name in items.series], bool)
+        columns["series"] = pyarrow.array(_numbered("series", items.series), pyarrow.string(), mask=~known_series)
+    columns |= {
         "label": classes[items.labels].tolist(),
         "predicted": pyarrow.array(classes[best].tolist(), pyarrow.string(), mask=~known),
     }
     columns |= {f"p {name}": pyarrow.array(answers.probabilities[:, k], mask=~known) for k, name in enumerate(classes)}
     columns["refused"] = pyarrow.array([refused.get(source) for source in sources], pyarrow.string())
     return columns
+
+
+def _numbered(what: str, names: Sequence[str]) -> list[str]:
+    return [f"{what} {number:06d}" for number in group_indices(names, len(names))]

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from ct_xception.audit.twins import twin_of_other_split
 from ct_xception.checkpoint import FOLD_PLAN, PREDICTIONS
+from ct_xception.checkpoint_files import PoolingRule
 from ct_xception.corpus.split import deduplicated_test
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.baselines import out_of_fold_baselines, run_baselines
 from ct_xception.files import read_json
+from ct_xception.metrics import PooledBy
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -40,17 +42,23 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """N items, what each path answered, and what the simple rules did: {name: probabilities (N, K)}."""
+    """N items, what each path answered, and what the simple rules did: {name: probabilities (N, K)}.
+
+    Of a cross-validation, `fold` (N,) says whose network answered, from 1, and `pooling` how it pools: {fold: rule}.
+    """
 
     items: Items
     paths: Mapping[str, Answers]
     baselines: Mapping[str, Floats] = field(default_factory=dict)
+    fold: NDArray[np.intp] | None = None
+    pooling: Mapping[int, PoolingRule | PooledBy | None] = field(default_factory=dict)
 
     def select(self, mask: NDArray[np.bool_]) -> Part:
         """The items where `mask` (N,) is true."""
         items = self.items.select(mask)
         paths = {path: answers.select(mask, items.sources) for path, answers in self.paths.items()}
-        return Part(items, paths, {name: values[mask] for name, values in self.baselines.items()})
+        baselines = {name: values[mask] for name, values in self.baselines.items()}
+        return Part(items, paths, baselines, None if self.fold is None else self.fold[mask], self.pooling)
 
     def answered(self) -> tuple[Floats, NDArray[np.intp], list[str]]:
         """Probabilities (M, K), labels (M,) and groups of the M items that the predictor answered."""
@@ -61,14 +69,19 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class OutOfFold:
-    """A cross-validation: every item with the answer of the fold that left it out, `fold` (N,) from 1.
+    """A cross-validation: every item with the answer of the fold that left it out.
 
     `record` is folds.json: name, k, seed, groups_origin, folds.
     """
 
     part: Part
-    fold: NDArray[np.intp]
     record: Mapping[str, Any]
+
+    @property
+    def fold(self) -> NDArray[np.intp]:
+        """The fold of each item (N,), from 1."""
+        assert self.part.fold is not None
+        return self.part.fold
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,5 +184,9 @@ def read_out_of_fold(folder: Path, label_names: Sequence[str]) -> OutOfFold:
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{folder}: the cross-validation cannot be read ({error}); run it again.") from error
     reasons = {source: why for source, why in zip(table["source"], table["refused"], strict=True) if why is not None}
-    part = Part(Items(labels, table["group"], table["source"]), {PREDICTOR: Answers(probabilities, reasons)})
-    return OutOfFold(part, np.array(table["fold"], np.intp), record)
+    items = Items(labels, table["group"], table["source"], table.get("series", []))
+    stated = {number: fold.get("pooling") for number, fold in enumerate(record["folds"], 1)}
+    pooling = {number: PoolingRule.of(rule) if rule else None for number, rule in stated.items()}
+    fold = np.array(table["fold"], np.intp)
+    part = Part(items, {PREDICTOR: Answers(probabilities, reasons)}, fold=fold, pooling=pooling)
+    return OutOfFold(part, record)

@@ -15,6 +15,7 @@ from ct_xception.checkpoint_files import FittedOn, Rules, Side
 from ct_xception.errors import InputError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.gate_fit import gate_figures
+from ct_xception.evaluation.patients import fit_unit_rules
 from ct_xception.evaluation.protocols import GROUPED, Part
 from ct_xception.metrics import Calibration, ConformalMetrics, Measured
 from ct_xception.statistics.calibration import apply_temperature, calibration_figures, fit_temperature
@@ -40,6 +41,8 @@ def fit_rules(
     class_groups: Mapping[str, Sequence[str]],
     calibrated: bool = False,
     crossing: bool = False,
+    patients_known: bool = False,
+    seed: int = 0,
 ) -> Rules:
     """The temperature, and the rules for probabilities that it has scaled, from the validation split.
 
@@ -53,13 +56,18 @@ def fit_rules(
     own = items.select(kept)
     temperature = 1.0 if calibrated else fit_temperature(answers.probabilities[kept], own.labels)
     scaled = apply_temperature(answers.probabilities[kept], temperature)
+    known: dict[str, Any] = {"patients_known": patients_known, "crossing": crossing, "seed": seed}
+    pooling = fit_unit_rules(own, scaled, label_names, coverage=coverage, class_groups=class_groups, **known)
+    told: dict[str, Any] = {} if pooling is None else {"pooling": pooling}
+    if class_groups:
+        told["class_groups"] = {name: tuple(classes) for name, classes in class_groups.items()}
     return Rules(
         temperature=temperature,
         calibration=FittedOn(split="validation", n=int(kept.sum()), n_groups=len(set(own.groups))),
         conformal=fit_conformal(scaled, own.labels, coverage, None if crossing else own.groups),
         operating_points=choose_operating_points(scaled, own.labels, label_names, class_groups or None, own.groups),
         abstention=choose_abstention(scaled, own.labels, label_names, own.groups),
-        **({"class_groups": {name: tuple(classes) for name, classes in class_groups.items()}} if class_groups else {}),
+        **told,
     )
 
 

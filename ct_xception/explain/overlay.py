@@ -109,12 +109,24 @@ def check_figure(path: str | Path, opacity: float) -> None:
         raise InputError(f"opacity is {opacity}; give a value from 0 to 1.")
 
 
-def draw_figure(slice_: Slice, attribution: Attribution, *, probability: float, opacity: float = 0.6) -> Figure:
-    """The figure of `save_figure`, not yet saved; drawn without pyplot, so that no global state changes."""
+def figure_size(slice_: Slice) -> tuple[float, float]:
+    """Width and height in inches of a slice's figure."""
+    height, width = slice_.pixels.shape
+    return 9.6, min(max(4.3 * height / width, 2.0), 9.0) + 1.1
+
+
+def draw_figure(
+    slice_: Slice,
+    attribution: Attribution,
+    *,
+    probability: float,
+    opacity: float = 0.6,
+    figure: Figure | None = None,
+) -> Figure:
+    """The figure of `save_figure`, not yet saved; in a new `figure`, drawn without pyplot, or in the one given."""
     from matplotlib.figure import Figure
 
-    height, width = slice_.pixels.shape
-    figure = Figure(figsize=(9.6, min(max(4.3 * height / width, 2.0), 9.0) + 1.1), layout="constrained")
+    figure = figure or Figure(figsize=figure_size(slice_), layout="constrained")
     original, heated = figure.subplots(1, 2)
     window = describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)
     _show(original, slice_.to_pil(), f"{shorten(Path(slice_.source).name, 45)}\n{window}")

@@ -25,6 +25,7 @@ import numpy as np
 
 from ct_xception.errors import SliceError
 from ct_xception.files import dump_json
+from ct_xception.imaging.body.outline import outline_in_hu
 from ct_xception.imaging.decoders.decode import decode_place, decode_slice
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.position import Place
@@ -34,7 +35,7 @@ from ct_xception.imaging.windows import Window
 
 MEMORY = 300 * 2**20
 SECONDS = 2
-PATIENCE = 6.0  # wall time: others may hold the processor, or the file's disk may hang
+PATIENCE = 15.0  # wall time: others may hold the processor, or the file's disk may hang
 START_PATIENCE = 60.0
 _HEAD = struct.Struct(">LQ")
 _MAX_HEADER = 2**20
@@ -63,12 +64,15 @@ class Decoder:
         frame: int | None = None,
         name: str | None = None,
         modality: str = CT,
+        keep_values: bool = False,
     ) -> Slice:
         """A slice of a path, bytes or an open binary file; a Pillow picture is decoded already and read here."""
         if not isinstance(source, (str, bytes, bytearray, os.PathLike)) and not hasattr(source, "read"):
-            return decode_slice(source, window=window, frame=frame, name=name, modality=modality)
+            return decode_slice(
+                source, window=window, frame=frame, name=name, modality=modality, keep_values=keep_values
+            )
         stated = None if window is None else [window.centre, window.width]
-        asked = {"do": "slice", "window": stated, "frame": frame, "modality": modality}
+        asked = {"do": "slice", "window": stated, "frame": frame, "modality": modality, "keep_values": keep_values}
         header, body = self._ask(source, asked, name)
         return unpack_slice(header, body)
 
@@ -262,7 +266,7 @@ def _answer(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]
         if header["do"] == "place":
             return asdict(decode_place(source, name=header["label"])), b""
         window = None if header["window"] is None else Window(*header["window"])
-        told = {key: header[key] for key in ("frame", "modality")}
+        told = {key: header[key] for key in ("frame", "modality", "keep_values")}
         return pack_slice(decode_slice(source, window=window, name=header["label"], **told))
     except SliceError as error:
         return {"refused": [error.file, error.found, error.remedy]}, b""
@@ -271,11 +275,16 @@ def _answer(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]
 
 
 def _warm_up() -> None:
-    """Load what reading loads, so that the first file does not wait for it."""
+    """Load what reading loads, so that the first file neither waits for it nor spends its own time and memory on it."""
     import io
+    from importlib import import_module
 
-    import pydicom.pixels  # noqa: F401
     from PIL import Image
+
+    for library in ("nibabel.orientations", "pydicom.pixels"):
+        import_module(library)
+    rows, columns = np.mgrid[:64, :64] - 31.5
+    outline_in_hu(np.where(rows**2 + columns**2 < 500, 40, -1000))
 
     for kind in ("PNG", "JPEG", "TIFF"):
         stream = io.BytesIO()

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+# What stands in the place of a patient's identifier that was taken away.
+NOBODY = re.compile(
+    r"(anon|anonymous|anonymi[sz]ed|anon[\s^_-]*patient|unknown|none|null|nan|n/?a|de-?identified|removed|redacted|blank|"
+    r"no[\s_-]*(id|name)|patient|subject|test|dummy|xx+|[-?._]+)?",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -14,6 +22,7 @@ class Place:
     axial slice larger values lie nearer to the head. `number` is its InstanceNumber. `size` is (rows, columns), None
     where there is no image; `thickness` is in mm. `series` is its SeriesInstanceUID, to be compared and never shown.
     `positions` are those of each frame of a volume, which may be stored in any order; empty where they are not told.
+    `patient` is its PatientID, or its StudyInstanceUID where that names nobody: compared as well, and never shown.
     """
 
     frames: int = 1
@@ -24,3 +33,4 @@ class Place:
     thickness: float | None = None
     series: str | None = None
     positions: tuple[float, ...] = ()
+    patient: str | None = None

@@ -6,14 +6,15 @@ then on every file of its process is read in a limited child (`decoder_process.p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ct_xception.imaging.arrays import dataset_name, is_array, slice_from_array, unwrapped
 from ct_xception.imaging.decoder_process import Decoder
 from ct_xception.imaging.decoders.decode import decode_place, decode_slice
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import FrameOf, Source, name_of
-from ct_xception.imaging.windows import Window
+from ct_xception.imaging.windows import Window, as_window
 
 if TYPE_CHECKING:
     from ct_xception.imaging.decoder_process import Decoder
@@ -41,25 +42,39 @@ def share_decoding() -> None:
 
 
 def read_slice(
-    source: Source,
+    source: Source | Any,
     *,
-    window: Window | None = None,
+    window: Window | str | tuple[float, float] | None = None,
     frame: int | None = None,
     name: str | None = None,
     modality: str = CT,
+    keep_values: bool = False,
 ) -> Slice:
-    """Read one slice from a path, bytes, an open binary file or a Pillow picture.
+    """Read one slice from a path, bytes, an open binary file, a Pillow picture, an array or a pydicom data set.
 
-    `window` overrides the file's own; an 8-bit picture holds no HU and ignores it, with a note. `frame`, from 0,
-    chooses a frame, a page or an axial slice of a volume, and must be given where there are several; a `FrameOf` has
-    its own. `name` stands for the source in messages. `modality`, one of MODALITIES, is what the file is taken for: of
-    MR and X-rays nothing is said of HU, and what has no window is shown between percentiles of its values. Raises
-    SliceError, naming what was found and what to do, for every input that cannot be read right.
+    `window` (as `as_window` takes it) overrides the file's own; an 8-bit picture holds no HU and ignores it, with a
+    note. `frame`, from 0, chooses a frame, a page or an axial slice of a volume, and must be given where there are
+    several; a `FrameOf` has its own. `name` stands for the source in messages. `modality`, one of MODALITIES, is what
+    the file is taken for: of MR and X-rays nothing is said of HU, and what has no window is shown between percentiles
+    of its values.
+
+    >>> import numpy
+    >>> square = numpy.zeros((64, 64), "uint8")
+    >>> square[16:48, 16:48] = 200
+    >>> read_slice(square, name="square")
+    Slice('square': 64 × 64 pixels, 8-bit picture)
+
+    `keep_values` gives a slice of more than 8 bits its `values`. Raises SliceError, naming what was found and what to
+    do, for every input that cannot be read right.
     """
     if isinstance(source, FrameOf):
         name, frame, source = name or name_of(source), source.frame, source.file
+    window = as_window(window)
+    if is_array(source):
+        return slice_from_array(source, window=window, frame=frame, name=name, modality=modality)
+    name, source = name or dataset_name(source), unwrapped(source)
     reading = decode_slice if _decoder is None else _decoder.read_slice
-    return reading(source, window=window, frame=frame, name=name, modality=modality)
+    return reading(source, window=window, frame=frame, name=name, modality=modality, keep_values=keep_values)
 
 
 def read_place(source: Source, *, name: str | None = None) -> Place:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ct_xception.errors import SliceError
+from ct_xception.html import picture_html
 from ct_xception.imaging.windows import Window
+from ct_xception.text import describe_window
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -32,6 +34,9 @@ class Slice:
     `coloured` is the share of pixels, in [0, 1], whose colour was dropped. `modality` is DICOM's, empty where the file
     leaves it out, None for a picture; `is_localizer` says that the file calls itself a scout view. `body` (H, W) bool
     is where the body lies, found in HU before the window; None where the file has no HU, or shows none.
+    `plane` is axial, coronal or sagittal where the file tells it: of the first two the patient's right is at the left.
+    `values` (H, W) float32 are those before the window, NaN where the file holds none; they are kept where they were
+    asked for, for a viewer that windows by itself. `inverted` says that the window's top is black.
     """
 
     pixels: np.ndarray
@@ -45,13 +50,27 @@ class Slice:
     modality: str | None = None
     is_localizer: bool = False
     body: np.ndarray | None = None
+    plane: str | None = None
+    values: np.ndarray | None = None
+    inverted: bool = False
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 2 or 0 in self.pixels.shape:
             raise TypeError(f"pixels must be (H, W) uint8 and not empty, got {self.pixels.shape} {self.pixels.dtype}")
         if self.body is not None and (self.body.dtype != bool or self.body.shape != self.pixels.shape):
             raise TypeError(f"body must be {self.pixels.shape} bool, got {self.body.shape} {self.body.dtype}")
+        if self.values is not None and (self.values.dtype != np.float32 or self.values.shape != self.pixels.shape):
+            raise TypeError(f"values must be {self.pixels.shape} float32, got {self.values.shape} {self.values.dtype}")
         object.__setattr__(self, "pixels", np.ascontiguousarray(self.pixels))
+
+    def __repr__(self) -> str:
+        height, width = self.pixels.shape
+        shown = describe_window(self.window, self.bit_depth, self.is_hu)
+        return f"Slice({self.source!r}: {width} × {height} pixels, {shown})"
+
+    def _repr_html_(self) -> str:
+        """The picture, and what was done to it, for a notebook."""
+        return picture_html(self.pixels, [repr(self)[6:-1], *self.notes])
 
     def to_pil(self) -> Image.Image:
         """The slice as a Pillow RGB picture, the grey repeated in the three channels."""
@@ -60,9 +79,13 @@ class Slice:
         return Image.fromarray(self.pixels).convert("RGB")
 
     def replace_pixels(self, pixels: np.ndarray, note: str | None = None) -> Slice:
-        """The same slice with other pixels (H, W) uint8, and a note on what changed; another shape has no `body`."""
+        """The same slice with other pixels (H, W) uint8, and a note on what changed, without `values`.
+
+        Another shape has no `body`.
+        """
         body = self.body if pixels.shape == self.pixels.shape else None
-        return replace(self, pixels=pixels, body=body, notes=self.notes if note is None else (*self.notes, note))
+        notes = self.notes if note is None else (*self.notes, note)
+        return replace(self, pixels=pixels, body=body, values=None, notes=notes)
 
 
 def blank_rows(values: np.ndarray) -> list[str]:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
 
-from ct_xception.errors import SliceError, printable
+from ct_xception.errors import InputError, SliceError, printable
 
 if TYPE_CHECKING:
     from PIL import Image
 
+ADDRESSES = ("http:/", "https:/", "s3:/", "gs:/", "hf:/")  # a Path of one has lost a slash
 MAX_BYTES = 512 * 2**20  # a file; an enhanced CT of 900 uncompressed frames still fits
 IMAGE_SUFFIXES = frozenset(
     ".png .apng .jpg .jpeg .jpe .jfif .jif .tif .tiff .bmp .dib .gif .webp .jp2 .j2k .jpx .j2c".split()
@@ -88,7 +89,8 @@ def name_of(source: Source) -> str:
     named = getattr(source, "filename", None) or getattr(source, "name", None)
     if isinstance(named, (str, bytes, os.PathLike)) and named:
         return printable(named)
-    return {"bytes": "bytes in memory"}.get(type(source).__name__, "picture in memory")
+    kind = type(source).__name__
+    return {"bytes": "bytes in memory"}.get(kind, "picture in memory" if hasattr(source, "tell") else kind)
 
 
 @contextmanager
@@ -105,7 +107,10 @@ def open_source(source: Source, label: str) -> Iterator[BinaryIO]:
     elif hasattr(source, "read"):
         yield io.BytesIO(_read_all(cast("BinaryIO", source), label))
     else:
-        raise TypeError(f"a slice is read from a path, bytes, a binary file or a Pillow picture, not {type(source)}")
+        raise InputError(
+            f"{printable(repr(source))[:60]} is no slice; give a path, bytes, an open file, a Pillow picture, an array "
+            "or a pydicom data set."
+        )
 
 
 @contextmanager
@@ -115,6 +120,8 @@ def _open_regular(path: str | os.PathLike[str], label: str) -> Iterator[tuple[Bi
         # Not blocking: the open itself waits for ever on a FIFO that nobody writes to.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
+        if label.startswith(ADDRESSES):
+            raise SliceError(label, "an address, not a file", "download it first") from None
         raise SliceError(label, "no such file", "check the name") from None
     except (OSError, ValueError) as error:
         raise SliceError(label, f"cannot be opened ({_reason(error)})", "check the name and the permissions") from error

@@ -31,11 +31,12 @@ def squared(slice_: Slice, ratio: tuple[float, float] | None) -> Slice:
     spacing = None if slice_.spacing_mm is None else (min(slice_.spacing_mm) * grown,) * 2
     note = f"{said}: resampled to {width} x {height} square ones"
     pixels = _resized(slice_.pixels, height, width)
-    return replace(slice_, pixels=pixels, body=body, spacing_mm=spacing, notes=(*slice_.notes, note))
+    values = None if slice_.values is None else _resized(slice_.values, height, width)
+    return replace(slice_, pixels=pixels, body=body, values=values, spacing_mm=spacing, notes=(*slice_.notes, note))
 
 
 def _resized(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Grey levels interpolated; a mask by its nearest pixels."""
+    """Grey levels and values interpolated; a mask by its nearest pixels."""
     from PIL import Image
 
     if values.dtype == bool:

@@ -8,11 +8,14 @@ Manual); a window is data, not a constant of nature, so every reader takes anoth
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ct_xception.errors import InputError, printable
+from ct_xception.text import did_you_mean
 
 LIMIT = 1e9  # beyond this a window is a typing error, and float64 arithmetic on it starts to lose grey levels
 LEAST_WIDTH = 1e-6
@@ -71,11 +74,35 @@ def parse_window(text: str) -> Window:
             raise ValueError
         values = float(centre), float(width)
     except ValueError:
-        names = ", ".join(WINDOWS)
+        names, guess = ", ".join(WINDOWS), did_you_mean(text, WINDOWS)
         raise InputError(
-            f"window {printable(text)!r} is neither a preset ({names}) nor CENTRE/WIDTH such as -600/1500."
+            f"window {printable(text)!r} is neither a preset ({names}) nor CENTRE/WIDTH such as -600/1500{guess or '.'}"
         ) from None
     return Window(*values)
+
+
+def as_window(given: Any) -> Window | None:
+    """A window however it was named: a Window, a preset's name, `"-600/1500"`, or (centre, width); None stays None.
+
+    >>> as_window("lung"), as_window((40, 400))
+    (Window(centre=-600, width=1500), Window(centre=40.0, width=400.0))
+
+    Raises InputError for anything else.
+    """
+    if given is None or isinstance(given, Window):
+        return given
+    if isinstance(given, str):
+        return parse_window(given)
+    if isinstance(given, (Sequence, np.ndarray)) and len(given) == 2:
+        try:
+            return Window(*(float(number) for number in given))
+        except (TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+    names = ", ".join(WINDOWS)
+    raise InputError(
+        f"window {printable(repr(given))[:80]} is none; give a preset ({names}), (centre, width) in HU, or a Window."
+    )
 
 
 def apply_window(values: np.ndarray, window: Window, *, exact: bool = False) -> np.ndarray:

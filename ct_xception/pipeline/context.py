@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ct_xception.audit.overlap import Overlap, SplitCorpus
     from ct_xception.audit.report import Audit
     from ct_xception.evaluation.answers import Share
+    from ct_xception.evaluation.shift.external import External
     from ct_xception.training.options import TrainConfig
     from ct_xception.training.replay import OldCorpus
 
@@ -23,6 +24,7 @@ class Context:
 
     `patients` {source: name} are the audit's, None without one; `corpus` is the report that may be published; `old` are
     the corpora of --replay, and `overlaps`, the main one's again, say what all of them share, this one first.
+    `externals` are the corpora of --external.
     """
 
     config: TrainConfig
@@ -36,6 +38,7 @@ class Context:
     patients: dict[str, str] | None
     old: tuple[OldCorpus, ...] = ()
     overlaps: list[Overlap] | None = None
+    externals: tuple[External, ...] = ()
 
     @property
     def label_names(self) -> list[str]:

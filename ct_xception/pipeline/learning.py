@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.checkpoint import MODEL
-from ct_xception.checkpoint_files import need_side
+from ct_xception.checkpoint import MODEL, SEARCH
+from ct_xception.checkpoint_files import SearchRecord, need_side
 from ct_xception.pipeline.answers import ask, predictor
 from ct_xception.pipeline.context import Context
 from ct_xception.training.distributed import main_first
@@ -41,10 +41,19 @@ def make_checkpoint(context: Context) -> None:
                 corpus=context.corpus,
                 split=context.split,
                 command=context.command,
+                search=search_of(run),
             )
     accelerator.wait_for_everyone()
     calibrate(context, folder, context.splits)
     fit_gate(context, folder)
+
+
+def search_of(run: Path) -> dict[str, Any] | None:
+    """The search whose winner this run trains; None where it is a run of its own."""
+    file = run / SEARCH
+    if not file.is_file():
+        return None
+    return SearchRecord.from_json(file.read_bytes(), file.name).to_json()
 
 
 def train(context: Context) -> Trained:
@@ -80,6 +89,7 @@ def _slices(context: Context, name: str) -> CachedSlices:
 def calibrate(context: Context, folder: Path, splits: DatasetDict) -> None:
     """Fold the temperature into the head, and settle how the checkpoint decides, by its answers to validation."""
     from ct_xception.evaluation.answers import Items
+    from ct_xception.evaluation.patients import knows_patients
     from ct_xception.evaluation.rules import fit_rules, groups_cross
     from ct_xception.training.model_folder import calibrate_model_folder
 
@@ -87,8 +97,11 @@ def calibrate(context: Context, folder: Path, splits: DatasetDict) -> None:
     side = need_side(folder)
     groups = {name: tuple(own) for name, own in config.class_group_lists.items()} or side.class_groups
     calibrated, rule = side.calibration is not None, side.conformal
+    known = knows_patients(context.corpus)
+    pooled = side.pooling is not None or not (known or "series" in splits["validation"].column_names)
     context.accelerator.wait_for_everyone()  # every process has read the side file before the main one changes it
-    if calibrated and rule is not None and rule.coverage == config.coverage and side.class_groups == groups:
+    same = rule is not None and rule.coverage == config.coverage and side.class_groups == groups
+    if calibrated and pooled and same:
         return
     answers = ask(context, splits["validation"], predictor(context, folder), "validation")
     if context.accelerator.is_main_process:
@@ -100,6 +113,8 @@ def calibrate(context: Context, folder: Path, splits: DatasetDict) -> None:
             class_groups=groups,
             calibrated=calibrated,
             crossing=groups_cross(splits),
+            patients_known=known,
+            seed=config.seed,
         )
         calibrate_model_folder(folder, rules)
     context.accelerator.wait_for_everyone()

@@ -37,6 +37,7 @@ def measure_test(context: Context) -> Metrics | None:
         modality=config.modality,
         outputs=outputs,
         protocols=_protocols(context) if is_main else Protocols(),
+        externals=context.externals,
         survey=None if audit is None else audit.survey,
         explained=config.explained,
         batch_size=config.batch_size,

@@ -21,13 +21,14 @@ from ct_xception.metrics import Metrics
 from ct_xception.pipeline.learning import cross_validate, make_checkpoint
 from ct_xception.pipeline.lock import LOCK, refuse_if_held, run_lock
 from ct_xception.pipeline.measuring import compare_with_start, measure_test
-from ct_xception.pipeline.splitting import load_and_split, look_across
+from ct_xception.pipeline.splitting import load_and_split, look_across, plan_externals
 from ct_xception.publish.hub import check_access, push_checkpoint
 from ct_xception.text import RESEARCH_USE
 from ct_xception.training.distributed import join_processes
 from ct_xception.training.memory import keep_freed_memory
 from ct_xception.training.options import TrainConfig, parse_config
 
+LAUNCHER = ("accelerate", "launch", "train_hf.py")
 REMEDY = "; every whole epoch is kept, and the same --output_dir with --resume auto goes on from the last one."
 
 
@@ -44,7 +45,7 @@ def train(words: Sequence[str]) -> None:
         for folder in _foreign_locks(config, Path(config.output_dir)):
             refuse_if_held(folder)  # at once, before anything slow is imported
     try:
-        build(config, _command(words))
+        build(config, command_record(LAUNCHER, words))
     except _failures() as error:
         raise WorkError((str(error).strip() or type(error).__name__).splitlines()[0]) from error
 
@@ -82,6 +83,7 @@ def _build(config: TrainConfig, run: Path, command: str) -> None:
         return
     context = look_across(load_and_split(config, run, accelerator, command))
     if config.only_fold is None:
+        context = plan_externals(context)
         make_checkpoint(context)
     if "grouped" in config.protocols:
         cross_validate(context)
@@ -165,14 +167,16 @@ def _quieten() -> None:
     logging.disable_progress_bar()
 
 
-def _command(arguments: Sequence[str]) -> str:
-    """The command for the checkpoint's record. That is published: of a path elsewhere it has the last part alone."""
+def command_record(program: Sequence[str], arguments: Sequence[str]) -> str:
+    """The command for the checkpoint's record. That is published: of a path elsewhere it has the last part alone, and
+    of a database's address nothing."""
     shown = []
     for argument in arguments:
         option, sign, value = argument.rpartition("=")
         private = os.path.isabs(value) or value.startswith(("..", "~"))
-        shown.append(f"{option}{sign}{Path(value).name if private else value}")
-    return shlex.join(["accelerate", "launch", "train_hf.py", *shown])
+        value = "..." if "://" in value else Path(value).name if private else value
+        shown.append(f"{option}{sign}{value}")
+    return shlex.join([*program, *shown])
 
 
 def _failures() -> tuple[type[Exception], ...]:

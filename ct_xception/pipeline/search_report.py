@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import html
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.checkpoint import SEARCH
+from ct_xception.checkpoint_files import SearchRecord
 from ct_xception.files import write_atomically, write_json
 from ct_xception.statistics.intervals import describe_metric
 from ct_xception.training.options import option_defaults
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from ct_xception.statistics.selection import Selection
     from ct_xception.training.search import Search
 
-TRIALS, PAGE, BEST, RECORD = "trials.csv", "search.html", "best.yaml", "search.json"
+TRIALS, PAGE, BEST = "trials.csv", "search.html", "best.yaml"
 
 
 def write_trials(study: optuna.Study, search: Search) -> None:
@@ -66,12 +68,19 @@ def report_search(study: optuna.Study, search: Search, judged: tuple[Selection, 
         "selection": None if judged is None else selection_record(judged[0], judged[1]),
         "verdict": verdict(judged),
     }
-    write_json(search.folder / RECORD, record)
+    write_json(search.folder / SEARCH, record)
     write_atomically(search.folder / BEST, _best_yaml(config.mapping, record))
     write_page(study, search, record)
     print("\n".join(["", *_table(study, search), "", *record["verdict"]]), flush=True)
-    print(f"written to {search.folder}/: {BEST} (train_hf.py --config takes it), {TRIALS}, {PAGE}, {RECORD}")
+    print(f"written to {search.folder}/: {BEST} (train_hf.py --config takes it), {TRIALS}, {PAGE}, {SEARCH}")
     return record
+
+
+def told_search(search: Search, record: Mapping[str, Any]) -> SearchRecord:
+    """What the winner's checkpoint says of the search that chose it."""
+    own = {name: record[name] for name in ("proxy", "objectives", "sampler", "pruner", "folds", "trials", "epochs")}
+    told = {"space": search.space.words(), "winner": record["winner"]["number"], "verdict": list(record["verdict"])}
+    return SearchRecord.of(own | told, SEARCH)
 
 
 def selection_record(selection: Selection, trials: Sequence[Any]) -> dict[str, Any]:
@@ -96,7 +105,7 @@ def verdict(judged: tuple[Selection, list[Any]] | None) -> list[str]:
         f"best of {len(trials)}: trial {trials[found.best].number}, validation {found.score} "
         f"{describe_metric(found.apparent)} as chosen;",
         f"such a choice is worth {describe_metric(found.corrected)} on patients without a say in it "
-        f"(the choice flatters by {found.optimism:.4f}).",
+        f"(the choice flatters by {max(found.optimism, 0.0):.4f}).",
     ]
     if found.gain is None:
         return [*lines, "the recipe that the search began with was not among the trials: no gain over it is claimed."]

@@ -8,6 +8,7 @@ FOLDER/winner/              the winner's run: checkpoint, figures, card; the onl
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -19,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint import SEARCH, STATE
 from ct_xception.corpus.split import grouped_folds
 from ct_xception.errors import InputError, WorkError, printable
 from ct_xception.files import atomic_path, write_json
 from ct_xception.pipeline.context import Context
 from ct_xception.pipeline.run import build, set_up_process
-from ct_xception.pipeline.search_report import report_search, write_trials
+from ct_xception.pipeline.search_report import report_search, told_search, write_trials
 from ct_xception.pipeline.splitting import load_and_split
 from ct_xception.statistics.calibration import calibration_figures
 from ct_xception.training.distributed import join_processes, main_first
@@ -40,6 +42,7 @@ from ct_xception.training.search import (
     Worker,
     counted,
     finished,
+    first_number,
     open_study,
     pareto_front,
     take_up_again,
@@ -55,7 +58,7 @@ if TYPE_CHECKING:
 
 ANSWERS = "validation.npz"  # of a trial: the kept epoch's logits, the labels, and the patients
 LOGITS = "logits.npy"  # of one training
-SEARCH = "search.json"
+LEFT = "left"  # in the study: whether the last worker that came has gone
 
 
 def search_corpus(search: Search, command: str, *, resume: bool = False, finish: bool = True) -> None:
@@ -63,6 +66,8 @@ def search_corpus(search: Search, command: str, *, resume: bool = False, finish:
 
     Any number of processes may do the same with one folder and storage at once. Raises InputError.
     """
+    from accelerate.utils import broadcast_object_list
+
     from ct_xception.training.loop import make_accelerator
 
     _refuse_what_is_not_searched(search.recipe)
@@ -74,7 +79,7 @@ def search_corpus(search: Search, command: str, *, resume: bool = False, finish:
     study, print_trial = None, TrialPrinter(search)
     if accelerator.is_main_process:
         study, made = open_study(search.storage, search.options, search.space)
-        if not made and finished(study) and not resume and _alone(study):
+        if not made and finished(study) and not resume and _alone(study, search.options):
             raise InputError(
                 f"--output_dir: {printable(search.folder)} holds a search already; go on with it (--resume auto) or "
                 "name another folder."
@@ -85,13 +90,35 @@ def search_corpus(search: Search, command: str, *, resume: bool = False, finish:
             take_up_again(study)
     context = load_and_split(config, search.folder, accelerator, command)
     trainer = Trainer(search, context)
-    Worker(study, search.space, search.options, accelerator, trainer).work(print_trial)
-    if study is not None:
-        _finish(search, study, command if finish else None)
+    with _present(study):
+        Worker(study, search.space, search.options, accelerator, trainer).work(print_trial)
+    winner = None if study is None else _finish(search, study, finish)
+    # The winner is trained and measured by every process of the launch.
+    if winner := broadcast_object_list([winner])[0]:
+        build(config_from_mapping(winner), command)
 
 
-def _alone(study: optuna.Study) -> bool:
-    return not any(one.state.name == "RUNNING" for one in study.get_trials(deepcopy=False))
+def _alone(study: optuna.Study, options: SearchOptions) -> bool:
+    """Whether no other worker is at this search: none trains, and the last has left or was killed."""
+    trials = study.get_trials(deepcopy=False)
+    if any(one.state.name == "RUNNING" for one in trials):
+        return False
+    ended = [one.datetime_complete.timestamp() for one in trials if one.datetime_complete]
+    # Between two of its trials a worker is seen by the last one alone.
+    return bool(study.user_attrs.get(LEFT)) or time.time() - max(ended, default=0.0) > 3 * options.heartbeat
+
+
+@contextlib.contextmanager
+def _present(study: optuna.Study | None) -> Iterator[None]:
+    """Note in the study that a worker is there, and when it leaves."""
+    if study is None:
+        yield
+        return
+    study.set_user_attr(LEFT, False)
+    try:
+        yield
+    finally:
+        study.set_user_attr(LEFT, True)
 
 
 def _refuse_what_is_not_searched(config: TrainConfig) -> None:
@@ -279,6 +306,7 @@ class TrialPrinter:
             flush=True,
         )
         write_trials(study, self.search)
+        drop_states(study, self.search)
 
     def _best(self, study: optuna.Study) -> str:
         front = pareto_front(study)
@@ -294,6 +322,16 @@ class TrialPrinter:
             return ""
         minutes = (options.trials - len(ended)) * spent / self.done / 60
         return f"; {len(ended)} of {options.trials}, about {minutes:.0f} min left" if minutes >= 0 else ""
+
+
+def drop_states(study: optuna.Study, search: Search) -> None:
+    """Delete what only going on with a training needs (optimizer, averages: four times its weights) of the trials that
+    have ended and are not the best; their weights stay."""
+    best = {one.number for one in pareto_front(study)}
+    for one in counted(study):
+        if one.state.name in ("COMPLETE", "PRUNED") and one.number not in best:
+            for file in search.folder_of(first_number(one)).rglob(STATE):
+                file.unlink(missing_ok=True)
 
 
 def describe_trial(trial: Any, options: SearchOptions) -> str:
@@ -334,28 +372,24 @@ def judge(search: Search, study: optuna.Study) -> tuple[Selection, list[Any]] | 
     return judged, trials
 
 
-def _finish(search: Search, study: optuna.Study, command: str | None) -> None:
-    """Say what came out; train and measure the winner unless another worker does."""
-    front = pareto_front(study)
-    if not front:
+def _finish(search: Search, study: optuna.Study, go_on: bool) -> dict[str, Any] | None:
+    """Say what came out; the options of the winner's run, where it is still to be trained and measured."""
+    if not pareto_front(study):
         raise WorkError("no trial came to its end; trials.csv says why each was given up.")
-    judged = judge(search, study)
-    record = report_search(study, search, judged)
-    if command is None:
-        return
+    record = report_search(study, search, judge(search, study))
     winner = search.folder / "winner"
-    if (winner / "model" / "README.md").is_file():
+    if go_on and (winner / "model" / "README.md").is_file():
         print(f"winner: {winner / 'model'} is complete already.")
-        return
-    _train_winner(search, record, winner, command)
+        return None
+    return _begin_winner(search, record, winner) if go_on else None
 
 
-def _train_winner(search: Search, record: Mapping[str, Any], winner: Path, command: str) -> None:
-    """The whole run of the winner, which takes its trial's own weights where trials were trainings in full."""
-    config = replace(config_from_mapping(record["winner"]["options"]), output_dir=str(winner), resume="auto")
+def _begin_winner(search: Search, record: Mapping[str, Any], winner: Path) -> dict[str, Any]:
+    """The winner's run folder, which takes its trial's own weights where trials were trainings in full; its options."""
     own = search.folder / record["winner"]["folder"]
     winner.mkdir(parents=True, exist_ok=True)
-    if not search.proxy and not search.options.folds and not (winner / "checkpoints").exists():
+    whole = not search.proxy and not search.options.folds and any(own.rglob(STATE))
+    if whole and not (winner / "checkpoints").exists():
         for name in ("checkpoints", "history.jsonl"):
             source, target = own / name, winner / name
             if source.is_dir():
@@ -363,6 +397,8 @@ def _train_winner(search: Search, record: Mapping[str, Any], winner: Path, comma
                 target.with_name(f"{name}.partial").rename(target)
             elif source.is_file():
                 shutil.copyfile(source, target)
-    write_json(winner / SEARCH, {name: value for name, value in record.items() if name != "trials"})
-    print(f"\nwinner: trial {record['winner']['number']}, now measured on the test split, once, in {winner}")
-    build(config, command)
+    write_json(winner / SEARCH, told_search(search, record).to_json())
+    print(
+        f"\nwinner: trial {record['winner']['number']}, now measured on the test split, once, in {winner}", flush=True
+    )
+    return record["winner"]["options"] | {"output_dir": str(winner), "resume": "auto"}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.checkpoint import CORPUS, OPTIONS, SPLIT
+from ct_xception.checkpoint import CORPUS, MODEL, OPTIONS, SPLIT
 from ct_xception.errors import CorpusError, InputError, printable
 from ct_xception.files import write_json
 from ct_xception.pipeline.context import Context
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ct_xception.audit.report import Audit
     from ct_xception.corpus.load import Corpus
+    from ct_xception.evaluation.shift.external import Plan
     from ct_xception.training.options import TrainConfig
 
 
@@ -31,7 +32,8 @@ def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, com
 
     with main_first(accelerator):
         # The audit's survey decodes every file: loading need not do so too.
-        corpus = load_corpus(config.corpus, replace(config.corpus_options, decode=not config.audit))
+        options = config.corpus_options.without_external(config.external)
+        corpus = load_corpus(config.corpus, replace(options, decode=not config.audit))
     if config.class_groups:
         partition_classes(config.class_group_lists, corpus.label_names)
     audit, patients = _audit_once(config, run, accelerator, corpus)
@@ -116,6 +118,48 @@ def look_across(context: Context) -> Context:
         write_audit(audit, context.run)
         print(f"warning: {' '.join(finding.title for finding in findings)}", file=sys.stderr, flush=True)
     return replace(context, audit=audit, overlaps=overlaps)
+
+
+def plan_externals(context: Context) -> Context:
+    """Settle what the corpora of --external can be asked, and what they share with this one, before training starts."""
+    from accelerate.utils import broadcast_object_list
+
+    from ct_xception.evaluation.shift.external import External, describe_plan, load_external
+
+    found = []
+    for name, source in context.config.external.items():
+        with main_first(context.accelerator):
+            corpus = load_external(name, source, context.config.corpus_options)
+        plan, problem = broadcast_object_list([_plan(context, name, corpus)])[0]
+        if plan is None:
+            raise InputError(problem)
+        context.accelerator.print(describe_plan(name, plan))
+        found.append(External.of(name, plan, corpus))
+    return replace(context, externals=tuple(found))
+
+
+def _plan(context: Context, name: str, corpus: Corpus) -> tuple[Plan | None, str]:
+    """The main process's plan for one external corpus, or what is wrong with it."""
+    from ct_xception.checkpoint_files import read_side
+    from ct_xception.evaluation.shift.external import plan_external
+
+    if not context.accelerator.is_main_process:
+        return None, ""
+    config, before = context.config, read_side(context.run / MODEL)
+    groups = config.class_group_lists or ({} if before is None else before.to_json().get("class_groups", {}))
+    try:
+        plan = plan_external(
+            name,
+            corpus,
+            context.label_names,
+            class_groups=groups,
+            class_map=config.class_map,
+            learnt=None if context.audit is None else context.corpora,
+            options=config.corpus_options,
+        )
+    except InputError as error:
+        return None, str(error)
+    return plan, ""
 
 
 def _write_record(run: Path, records: dict[str, Any]) -> None:

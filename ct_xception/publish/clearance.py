@@ -340,9 +340,10 @@ def _check_columns(name: str, content: Content, labels: Collection[str], phantom
 
 
 def _label_names(files: Mapping[str, Content]) -> Collection[str]:
-    """The classes that the checkpoint states; empty where it states none."""
+    """The classes that the checkpoint states, and the groups of them that were asked; empty where it states none."""
     found = json.loads(_bytes(files["config.json"])).get("label_names") if "config.json" in files else None
-    return set(found or ())
+    asked = json.loads(_bytes(files[evaluated(METRICS)])) if found and evaluated(METRICS) in files else {}
+    return {*(found or ()), *(name for block in asked.get("external", {}).values() for name in block["alternatives"])}
 
 
 def _check_pictures(files: Mapping[str, Content]) -> None:

@@ -76,7 +76,7 @@ def write_corpus_record(run: str | Path, folder: Path, *, images: bool = False) 
 def _load(run: Path, corpus: Mapping[str, Any]) -> DatasetDict:
     """The corpus of a run, read again as the run read it, found to be the same, with the groups that the run used."""
     config = config_from_mapping(read_json(run / OPTIONS))
-    loaded = load_corpus(config.corpus, config.corpus_options)
+    loaded = load_corpus(config.corpus, config.corpus_options.without_external(config.external))
     if loaded.report["hash"] != corpus["hash"]:
         raise InputError(
             f"{printable(config.corpus)}: is no longer the corpus that {printable(run)} was trained on; give that one."

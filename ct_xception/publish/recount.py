@@ -8,7 +8,7 @@ The functions that measure are the evaluator's own; what is checked is that the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +16,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.checkpoint import BASELINES, EVALUATION, EXPLANATIONS, METRICS, PREDICTIONS, PREDICTIONS_GROUPED
+from ct_xception.checkpoint import (
+    BASELINES,
+    EVALUATION,
+    EXPLANATIONS,
+    EXTERNAL,
+    METRICS,
+    PREDICTIONS,
+    PREDICTIONS_GROUPED,
+)
 from ct_xception.checkpoint_files import Side
+from ct_xception.corpus.listing import check_external_name
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import Answers, Items
 from ct_xception.evaluation.measure import Given, measure
+from ct_xception.evaluation.patients import BY_PATIENT, BY_SERIES, knows_patients
 from ct_xception.evaluation.predictions import Names
 from ct_xception.evaluation.protocols import Part
+from ct_xception.evaluation.shift.questions import Question
+from ct_xception.evaluation.shift.validation import FIGURES, Validation
 from ct_xception.files import read_json
-from ct_xception.metrics import Headline, Measured, Metrics, PathMetrics, ProtocolMetrics
+from ct_xception.metrics import ExternalMetrics, Headline, Measured, Metrics, PathMetrics, ProtocolMetrics
 
 if TYPE_CHECKING:
     import pandas
@@ -32,6 +44,8 @@ if TYPE_CHECKING:
 
 # The blocks of metrics.json, by what they are called when they are wrong: those with one for each protocol, and others.
 _BY_PROTOCOL = {
+    "by_patient": "the figures by patient",
+    "by_series": "the figures by series",
     "baselines": "the baselines",
     "questions": "the answers to the two questions",
     "conformal": "the prediction sets",
@@ -63,6 +77,9 @@ class Recount:
         paths, blocks = self._measure()
         for name, block in protocols.items():
             self._check_paths(name, block, paths[name])
+        for key in (BY_PATIENT, BY_SERIES):
+            if getattr(blocks, key) and not getattr(self.metrics, key):
+                raise self._refusal(f"{METRICS} has no figures {key.replace('_', ' ')}, which its answers tell")
         self._check_headline(blocks.headline)
         stated, again = self.metrics.to_json(), blocks.to_json()
         for key, what in _BY_PROTOCOL.items():
@@ -75,28 +92,60 @@ class Recount:
                 if key in ("operating_points", "abstention") and not getattr(self.side, key):
                     raise self._refusal(f"{METRICS} has figures of {key.replace('_', ' ')} that the checkpoint has not")
                 self._compare(what, self.metrics.protocol, found, again.get(key))
+        self._check_external(blocks.external)
 
     def _measure(self) -> tuple[dict[str, dict[str, PathMetrics]], Measured]:
         """Every metric once more, by what writes them."""
-        parts = {name: self._part(name, rows) for name, rows in self.answers.items()}
+        metrics, parts = self.metrics, {name: self.part(name, rows) for name, rows in self.answers.items()}
         names = Names([source for part in parts.values() for source in part.items.sources], anonymous=False)
-        skipped = next((block.skipped for block in self.metrics.baselines.values()), {})
-        stated, seed = self._explained(), self.metrics.intervals.seed
-        return measure(Given(parts, self.metrics.label_names, self.side, names, skipped, stated, seed))
+        skipped = next((block.skipped for block in metrics.baselines.values()), {})
+        stated, seed = self._explained(), metrics.intervals.seed
+        elsewhere = {name: self._external(name, block) for name, block in metrics.external.items()}
+        known = knows_patients(self.side.provenance.corpus)
+        return measure(Given(parts, metrics.label_names, self.side, names, skipped, stated, seed, known, elsewhere))
 
-    def _part(self, protocol: str, rows: pandas.DataFrame) -> Part:
+    def _external(self, name: str, block: ExternalMetrics) -> Validation:
+        """The published answers on an external corpus, which may have been of other classes."""
+        check_external_name(name)
+        rows = self._read(f"{EXTERNAL}/{name}.parquet")
+        part, _ = self._joined(f"external/{name}", rows, list(block.alternatives))
+        names = Names(part.items.sources, anonymous=False)
+        record = {key: value for key, value in block.to_json().items() if key not in FIGURES}
+        return Validation(part, Question(block.alternatives, {}), names, record)
+
+    def _check_external(self, again: Mapping[str, ExternalMetrics]) -> None:
+        for name, stated in self.metrics.external.items():
+            found = again[name].paths["predictor"]
+            if len(found.refused) + found.n != stated.n or not agree(again[name].to_json(), stated.to_json()):
+                raise self._refusal(
+                    f"the figures of external validation on {name} in {EVALUATION}/{METRICS} are not those of "
+                    f"{EXTERNAL}/{name}.parquet"
+                )
+
+    def part(self, protocol: str, rows: pandas.DataFrame) -> Part:
         """The published answers of a protocol, as the evaluator had them."""
         gated = self.metrics.gate is not None and self.metrics.gate.refused is not None
         if gated and "gate" not in rows and protocol == self.metrics.protocol:
             raise self._refusal(f"{EVALUATION}/{PREDICTIONS} holds no verdict of the input gate (column gate)")
-        names, paths, items = list(self.metrics.label_names), dict[str, Answers](), None
+        part, fold = self._joined(protocol, rows, self.metrics.label_names)
+        further = self.metrics.protocols.get(protocol)
+        pooling = {} if further is None else {number: one.pooling for number, one in enumerate(further.folds, 1)}
+        return Part(part.items, part.paths, self._baselines(protocol, part.items), fold, pooling)
+
+    def _joined(
+        self, protocol: str, rows: pandas.DataFrame, names: Sequence[str]
+    ) -> tuple[Part, NDArray[np.intp] | None]:
+        """Rows of answers by several paths, which must be to the same items; and their folds."""
+        paths, items, fold = dict[str, Answers](), None, None
         for route, own in rows.groupby("path", sort=False):
             labels = np.array([names.index(label) for label in own["label"]], np.intp)
-            found = Items(labels, own["group"].tolist(), own["source"].tolist())
-            items = items or found
-            if (found.sources, found.groups, found.labels.tolist()) != (
+            series = own["series"].fillna("").tolist() if "series" in own else []
+            found = Items(labels, own["group"].tolist(), own["source"].tolist(), series)
+            items, fold = items or found, own["fold"].to_numpy(np.intp) if "fold" in own else None
+            if (found.sources, found.groups, found.series, found.labels.tolist()) != (
                 items.sources,
                 items.groups,
+                items.series,
                 items.labels.tolist(),
             ):
                 raise self._not_those(f"the {str(route).replace('_', ' ')} figures", protocol)
@@ -106,8 +155,9 @@ class Recount:
                 for part, column in zip(said, ("refused", "gate"), strict=True)
             )
             paths[str(route)] = Answers(own[[f"p {name}" for name in names]].to_numpy(np.float64), refused, verdicts)
-        assert items is not None
-        return Part(items, paths, self._baselines(protocol, items))
+        if items is None:
+            raise self._refusal(f"the answers of {protocol} are none")
+        return Part(items, paths), fold
 
     def _baselines(self, protocol: str, items: Items) -> dict[str, NDArray[np.float64]]:
         """The simple rules' answers to these very items; {} where metrics.json has no figures of them."""
@@ -192,9 +242,13 @@ class Recount:
         """The headline is the protocol with the lowest accuracy of the predictor."""
         if again is None:
             raise self._refusal("the predictor answered no item, so there is nothing to say about it")
-        if self.metrics.headline != again:
-            stated = None if self.metrics.headline is None else self.metrics.headline.protocol
-            raise self._refusal(f"the headline is the {stated} protocol, but the most pessimistic is {again.protocol}")
+        stated = self.metrics.headline or Headline(protocol="unstated", path="")
+        if stated.by != again.by:
+            raise self._refusal(f"the headline is by {stated.by}, and not by {again.by}")
+        if (stated.protocol, stated.path) != (again.protocol, again.path):
+            raise self._refusal(
+                f"the headline is the {stated.protocol} protocol, but the most pessimistic is {again.protocol}"
+            )
 
     def _not_those(self, what: str, protocol: str) -> CheckpointError:
         files = {"grouped": PREDICTIONS_GROUPED}

@@ -20,6 +20,7 @@ from ct_xception.corpus.summary import is_generated, is_public
 from ct_xception.evaluation.baselines import BASELINE_TITLES
 from ct_xception.evaluation.continuity import WITHOUT_TWINS
 from ct_xception.evaluation.explanations import NEAR
+from ct_xception.evaluation.shift.external import left_out
 from ct_xception.explain.budget import COMPARED, RANDOMISED_BELOW
 from ct_xception.explain.methods import METHODS
 from ct_xception.imaging.modality import CT, ONE
@@ -28,15 +29,18 @@ from ct_xception.metrics import (
     Baselines,
     ClassificationMetrics,
     CoverageMetrics,
+    ExternalMetrics,
     HeatMapMetrics,
     Intervals,
     Metrics,
     PathMetrics,
     ProtocolMetrics,
+    UnitMetrics,
 )
 from ct_xception.publish.verify import Evidence
 from ct_xception.serving.runtimes import EXPORTED
 from ct_xception.statistics.class_groups import partition_classes
+from ct_xception.statistics.pooling import POOLS
 from ct_xception.text import RESEARCH_USE
 
 _SHOWN_FINDINGS, _SHOWN_POINTS = 6, 8
@@ -98,7 +102,8 @@ class Rules:
 class Protocol:
     """A protocol that ran: the predictor's metrics, and the simple rules beside it.
 
-    `removed` images have a twin; `folds` counts those of cross-validation, whose groups are of `origin`.
+    `removed` images have a twin; `folds` counts those of cross-validation, whose groups are of `origin`. `patients` and
+    `series` are the predictor's metrics by these, None where the corpus does not tell them.
     """
 
     name: str
@@ -108,6 +113,49 @@ class Protocol:
     folds: int
     origin: str
     rules: Rules | None
+    patients: UnitMetrics | None = None
+    series: UnitMetrics | None = None
+
+    @property
+    def counted(self) -> dict[str, ClassificationMetrics]:
+        """The metrics by what is counted, where that was answered: slices, and the series and patients known."""
+        found: dict[str, ClassificationMetrics | None] = {"slice": self.predictor}
+        found |= {"series": self.series, "patient": self.patients}
+        return {unit: metrics for unit, metrics in found.items() if metrics is not None and metrics.n}
+
+
+@dataclass(frozen=True)
+class External:
+    """External validation on the corpus `name`, of `images`, asked which of the `alternatives`.
+
+    `predictor` are the metrics there, and `own` those of the same question at home, None where nothing compares.
+    `passed` are those of what the input gate let through, None without a gate; `refused` and `stock` may be None, too.
+    `left_out` says why the other images were not asked; `compared` whether overlaps with training were looked for.
+    """
+
+    name: str
+    corpus: str
+    is_phantom: bool
+    images: int
+    alternatives: tuple[str, ...]
+    by_class: bool
+    predictor: PathMetrics
+    stock: PathMetrics | None
+    own: ClassificationMetrics | None
+    refused: Metric | None
+    passed: ClassificationMetrics | None
+    by_patient: UnitMetrics | None
+    patients_known: bool
+    compared: bool
+    counted_alike: int
+    left_out: tuple[str, ...]
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether fewer answers are right there than to the same question at home."""
+        there = self.predictor.balanced_accuracy.value
+        home = None if self.own is None else self.own.balanced_accuracy.value
+        return there is not None and home is not None and there < home
 
 
 @dataclass(frozen=True)
@@ -245,11 +293,15 @@ def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool
         "network": _network(evidence),
         "corpus": _corpus(evidence),
         "training": evidence.provenance,
+        "search": evidence.side.provenance.search,
         "window": evidence.side.input.window,
         "protocols": protocols,
         "headline": protocols[0],
+        "headline_by": metrics.headline.by if metrics.headline else "slice",
+        "pools": {name: pool.title for name, pool in POOLS.items()},
         "own_protocol": own,
         "paths": _paths(metrics),
+        "externals": tuple(_external(name, block) for name, block in metrics.external.items()),
         "questions": _questions(evidence),
         "intervals": _intervals(protocols[0], metrics.intervals),
         "audit": _audit(evidence),
@@ -326,6 +378,8 @@ def _protocol(evidence: Evidence, name: str, block: ProtocolMetrics) -> Protocol
         len(block.folds),
         block.groups_origin or "those of the corpus",
         _rules(evidence.metrics.baselines.get(name)),
+        evidence.metrics.by_patient.get(name),
+        evidence.metrics.by_series.get(name),
     )
 
 
@@ -352,6 +406,28 @@ def _paths(metrics: Metrics) -> tuple[Route, ...]:
         commonest = sorted(set(reasons), key=lambda reason: (-reasons.count(reason), reason))[:3]
         found.append(Route(name, block, len(reasons), tuple(reason.rstrip(".") for reason in commonest)))
     return tuple(found)
+
+
+def _external(name: str, block: ExternalMetrics) -> External:
+    corpus = block.corpus.to_json()
+    return External(
+        name,
+        corpus_name(corpus),
+        is_generated(corpus),
+        block.images,
+        tuple(block.alternatives),
+        all(len(members) == 1 for members in block.alternatives.values()),
+        block.paths["predictor"],
+        block.paths.get("stock_pipeline"),
+        block.own,
+        None if block.gate is None else block.gate.refused,
+        block.passed,
+        block.by_patient,
+        not str(block.groups_origin).startswith(PSEUDO_PATIENTS),
+        block.overlap is not None,
+        (block.overlap or {}).get("counted_alike", 0),
+        tuple(left_out(block.overlap, block.classes)),
+    )
 
 
 def _questions(evidence: Evidence) -> tuple[Question, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ct_xception.checkpoint import CARD, CONFIG, EVALUATION, GATE, SIDE_FILE, WEIGHTS
+from ct_xception.checkpoint import CARD, CONFIG, EVALUATION, GATE, MODEL, SIDE_FILE, WEIGHTS
 from ct_xception.checkpoint_files import Side, read_config, read_side
 from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.files import sha256_file
@@ -91,6 +91,7 @@ def open_checkpoint(source: str | Path, network: Sequence[str] = (WEIGHTS,)) -> 
     Raises CheckpointError with one sentence when it is neither, is not a timm_wrapper image classifier, holds pickled
     weights only, was not exported for what is asked, or differs from its own manifest.
     """
+    source = checkpoint_in(source)
     folder, revision = _locate(source, network)
     name = printable(source)
     config = read_config(folder, name)
@@ -111,6 +112,12 @@ def open_checkpoint(source: str | Path, network: Sequence[str] = (WEIGHTS,)) -> 
         side.manifest,
         Gate.of(side, folder, name),
     )
+
+
+def checkpoint_in(source: str | Path) -> str | Path:
+    """The checkpoint of a run folder (`runs/NAME` for `runs/NAME/model`); anything else as it is."""
+    inside = Path(source) / MODEL
+    return inside if (inside / CONFIG).is_file() and not (Path(source) / WEIGHTS).is_file() else source
 
 
 def _notes(side: Side | None) -> tuple[str, ...]:

@@ -1,24 +1,27 @@
 """What a checkpoint says about how to decide on its probabilities: prediction sets, operating points, abstention.
 
 The rules were chosen on validation by the build side and stand in `ct_xception.json` under `conformal`,
-`operating_points`, `class_groups` and `abstention`; here they are only read and applied. A checkpoint without them
-decides nothing beyond its most probable class, and keys or methods of a later version are passed over.
+`operating_points`, `class_groups` and `abstention`, and those for a whole patient under `pooling`; here they are only
+read and applied. A checkpoint without them decides nothing beyond its most probable class, and keys or methods of a
+later version are passed over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.checkpoint_files import ConformalRule, Metric, PointRule, Side
+from ct_xception.checkpoint_files import Abstention, ConformalRule, Metric, PointRule, PoolingRule, Side
 from ct_xception.errors import InputError, printable
 from ct_xception.statistics.conformal import METHODS, set_members
+from ct_xception.statistics.pooling import DEFAULT, POOLS
 
 Floats = NDArray[np.float64]
+POOLING_VERSION = 1  # of the key `pooling`
 
 
 @overload
@@ -102,25 +105,49 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Pooling:
+    """How slices become one answer: the pool, its temperature, and the `decisions` on what comes out.
+
+    `unit` is what the rule was fitted on, "patient" or "series", `n_groups` of them in validation; None where nothing
+    was fitted. `calibrated` says that temperature and pool were chosen by them, and not taken as they are.
+    """
+
+    method: str = DEFAULT
+    temperature: float = 1.0
+    unit: str | None = None
+    n_groups: int = 0
+    calibrated: bool = False
+    decisions: Decisions | None = None
+
+    @classmethod
+    def of(cls, rule: PoolingRule | None, class_groups: Mapping[str, tuple[str, ...]]) -> Pooling:
+        """From a side file; what a later version fitted is passed over."""
+        if rule is None or rule.version != POOLING_VERSION or rule.method not in POOLS:
+            return cls()
+        decisions = Decisions._of_rules(rule.conformal, rule.operating_points, class_groups, rule.abstention)
+        return cls(rule.method, rule.temperature, rule.unit, rule.n_groups, rule.losses is not None, decisions)
+
+
+@dataclass(frozen=True)
 class Decisions:
-    """Every rule of a checkpoint. `temperature` is the one already folded into the head; 1 where none was fitted."""
+    """Every rule of a checkpoint. `temperature` is the one already folded into the head; 1 where none was fitted.
+
+    `pooling` is for the slices of one series or patient together.
+    """
 
     conformal: ConformalRule | None = None
     operating_points: tuple[OperatingPoint, ...] = ()
     class_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     abstain_below: float | None = None
     temperature: float = 1.0
+    pooling: Pooling = Pooling()
 
     @classmethod
     def of(cls, side: Side, label_names: Sequence[str]) -> Decisions:
         """The rules in a side file. Raises InputError where one speaks of classes that are not there."""
-        rule = side.conformal
-        # A rule of a later version is passed over: no set is better than a wrong one.
-        conformal = None if rule is None or rule.method not in METHODS else rule
-        # A point that could not be had on validation has no threshold, and nothing to apply.
-        points = tuple(
-            OperatingPoint.of(point, point.threshold) for point in side.operating_points if point.threshold is not None
-        )
+        found = cls._of_rules(side.conformal, side.operating_points, side.class_groups, side.abstention)
+        pooling = Pooling.of(side.pooling, side.class_groups)
+        points = [*found.operating_points, *(() if pooling.decisions is None else pooling.decisions.operating_points)]
         named = {name for point in points for name in point.positive}
         unknown = sorted(
             (named | {name for classes in side.class_groups.values() for name in classes}) - set(label_names)
@@ -129,8 +156,21 @@ class Decisions:
             raise InputError(
                 f"its decision rules speak of unknown classes ({printable(', '.join(unknown))[:200]}); fetch it again."
             )
-        below = None if side.abstention is None else side.abstention.threshold
-        return cls(conformal, points, side.class_groups, below, side.temperature)
+        return replace(found, temperature=side.temperature, pooling=pooling)
+
+    @classmethod
+    def _of_rules(
+        cls,
+        conformal: ConformalRule | None,
+        points: Sequence[PointRule],
+        class_groups: Mapping[str, tuple[str, ...]],
+        abstention: Abstention | None,
+    ) -> Decisions:
+        # A rule of a later version is passed over: no set is better than a wrong one.
+        sets = None if conformal is None or conformal.method not in METHODS else conformal
+        # A point that could not be had on validation has no threshold, and nothing to apply.
+        applied = (OperatingPoint.of(point, point.threshold) for point in points if point.threshold is not None)
+        return cls(sets, tuple(applied), class_groups, None if abstention is None else abstention.threshold)
 
     def decide(self, probabilities: Mapping[str, float]) -> Decision:
         """Apply every rule to one answer {class: probability}."""

@@ -1,8 +1,7 @@
-"""One answer from many: every slice of a series is answered as it would be alone, and then they are pooled.
+"""One answer from many: every slice of a series or patient is answered as it would be alone, and then they are pooled.
 
-The series' own answer is an opinion pool over its slices (Genest & Zidek 1986, doi:10.1214/ss/1177013825): a summary of
-slice answers and not a calibrated probability, as calibration, prediction sets and operating points were fitted on
-single slices.
+By the checkpoint's own rule (`Decisions.pooling`), which validation patients chose and calibrated; where it has none,
+or another pool is asked for, the answer is a summary of slice answers and not a calibrated probability.
 """
 
 from __future__ import annotations
@@ -13,18 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ct_xception.errors import InputError, SliceError
+from ct_xception.errors import SliceError
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.archive import hold_all
+from ct_xception.serving.decisions import Decision, Pooling
 from ct_xception.serving.series import Member, Series
-from ct_xception.text import unknown
+from ct_xception.statistics.pooling import DEFAULT, POOLS, pool_slices, slice_support
 
 if TYPE_CHECKING:
     from ct_xception.serving.classifier import Classifier, Prediction
 
+AGGREGATIONS = POOLS
+CARRIERS = 3  # slices that are named for carrying an answer
 BATCH = 8  # slices at a time
-LEAST = 1e-12  # of a probability before its logarithm is taken
 
 
 class Stopped(Exception):
@@ -92,32 +93,14 @@ def _try_read(classifier: Classifier, member: Member, window: Window | None) -> 
 
 
 @dataclass(frozen=True)
-class Aggregation:
-    """`title` is its name in print, `sentence` what it does."""
-
-    title: str
-    sentence: str
-
-
-AGGREGATIONS = {
-    "mean_log": Aggregation(
-        "mean of log-probabilities",
-        "The logarithms of each class's probabilities are averaged over the slices, and the result scaled to sum to 1: "
-        "slices that agree weigh more than one that stands alone.",
-    ),
-    "mean": Aggregation(
-        "mean of probabilities",
-        "Each class's probabilities are averaged over the slices: one sure slice counts for as much as it says.",
-    ),
-}
-
-
-@dataclass(frozen=True)
 class SeriesAnswer:
     """`probabilities`, the most probable class first, pooled over `answered` of `slices` slices.
 
-    `agreeing` slices have the same most probable class as the series. `strongest` is the index of the slice in which
-    that class is most probable.
+    `agreeing` slices have the same most probable class as the whole. `strongest` is the index of the slice in which
+    that class is most probable. `support` says of each slice how far it carries the answer (`slice_support`), None of
+    one without a vote; `carriers` are those that carry it most, of the ones that speak for its class, at most CARRIERS.
+    `calibrated` says that the checkpoint's own rule pooled, at its `temperature`, and `decision`
+    what it makes of the probabilities; empty where none of its rules is for this pool.
     """
 
     label: str
@@ -127,6 +110,11 @@ class SeriesAnswer:
     slices: int
     agreeing: int
     strongest: int
+    support: tuple[float | None, ...] = ()
+    carriers: tuple[int, ...] = ()
+    temperature: float = 1.0
+    calibrated: bool = False
+    decision: Decision = Decision()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it; slices are counted from 1."""
@@ -134,6 +122,8 @@ class SeriesAnswer:
             "label": self.label,
             "probabilities": self.probabilities,
             "aggregation": self.aggregation,
+            "calibrated": self.calibrated,
+            **self.decision.to_dict(),
             "slices": self.slices,
             "answered": self.answered,
             "agreeing": self.agreeing,
@@ -141,36 +131,56 @@ class SeriesAnswer:
         }
 
 
-def answer_together(answers: Sequence[SliceAnswer], aggregation: str = "mean_log") -> SeriesAnswer | None:
-    """The series' answer from its slices'; None where not one was answered. `aggregation` is one of AGGREGATIONS.
+def answer_together(
+    answers: Sequence[SliceAnswer],
+    aggregation: str | None = None,
+    pooling: Pooling = Pooling(),  # noqa: B008 (frozen)
+) -> SeriesAnswer | None:
+    """The answer of a series or patient from its slices'; None where not one was answered.
 
-    Slices that could not be read, or that the gate refused, have no vote.
+    `pooling` is the checkpoint's (`classifier.decisions.pooling`); `aggregation`, one of AGGREGATIONS, asks for another
+    pool, which nothing calibrated. Slices that could not be read, or that the gate refused, have no vote. Raises
+    InputError for an unknown aggregation.
     """
     voting = [(index, answer.probabilities) for index, answer in enumerate(answers) if answer.probabilities]
     if not voting:
         return None
-    probabilities = pool([values for _, values in voting], aggregation)
+    if aggregation not in (None, pooling.method):
+        pooling = Pooling(str(aggregation))
+    names = list(voting[0][1])
+    each = np.array([[values[name] for name in names] for _, values in voting], dtype=np.float64)
+    probabilities = _ranked(names, pool_slices(each, pooling.method, pooling.temperature))
     label = next(iter(probabilities))
-    strongest = max(voting, key=lambda pair: pair[1][label])[0]
-    agreeing = sum(max(values, key=lambda name: values[name]) == label for _, values in voting)
-    return SeriesAnswer(label, probabilities, aggregation, len(voting), len(answers), agreeing, strongest)
+    k = names.index(label)
+    rows, support = [index for index, _ in voting], slice_support(each, k, pooling.method)
+    by_row = dict(zip(rows, support.tolist(), strict=True))
+    speaks = np.flatnonzero((support > 0) | (each.argmax(axis=1) == k))
+    order = speaks[np.lexsort((speaks, -each[speaks, k], -support[speaks]))][:CARRIERS]
+    return SeriesAnswer(
+        label,
+        probabilities,
+        pooling.method,
+        len(voting),
+        len(answers),
+        int((each.argmax(axis=1) == k).sum()),
+        voting[int(each[:, k].argmax())][0],
+        tuple(by_row.get(index) for index in range(len(answers))),
+        tuple(rows[place] for place in order),
+        pooling.temperature,
+        pooling.calibrated,
+        _decide(pooling, probabilities),
+    )
 
 
-def pool(each: Sequence[Mapping[str, float]], aggregation: str = "mean_log") -> dict[str, float]:
-    """One answer from several over the same classes, the most probable first, summing to 1.
+def _decide(pooling: Pooling, probabilities: Mapping[str, float]) -> Decision:
+    return Decision() if pooling.decisions is None else pooling.decisions.decide(probabilities)
 
-    mean_log: p_k proportional to exp(mean of log p_ik), the logarithmic opinion pool; mean: the mean of p_ik, the
-    linear one. Raises InputError for another name.
-    """
-    if aggregation not in AGGREGATIONS:
-        raise InputError(unknown("aggregation", aggregation, AGGREGATIONS))
+
+def pool(each: Sequence[Mapping[str, float]], aggregation: str = DEFAULT) -> dict[str, float]:
+    """One answer from several over the same classes, the most probable first, summing to 1, by one of AGGREGATIONS."""
     names = list(each[0])
-    values = np.array([[answer[name] for name in names] for answer in each], dtype=np.float64)
-    if aggregation == "mean":
-        pooled = values.mean(axis=0)
-    else:
-        logs = np.log(np.maximum(values, LEAST)).mean(axis=0)
-        pooled = np.exp(logs - logs.max())
-    pooled = pooled / pooled.sum()
-    ranked = sorted(zip(names, pooled.tolist(), strict=True), key=lambda pair: -pair[1])
-    return dict(ranked)
+    return _ranked(names, pool_slices([[answer[name] for name in names] for answer in each], aggregation))
+
+
+def _ranked(names: Sequence[str], probabilities: np.ndarray) -> dict[str, float]:
+    return dict(sorted(zip(names, probabilities.tolist(), strict=True), key=lambda pair: -pair[1]))

@@ -5,8 +5,9 @@ Slices of different series never share an answer: where several series are given
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,10 +21,12 @@ from ct_xception.imaging.reader import read_place
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.archive import MAX_ENTRIES, Archive, hold_all, is_archive
+from ct_xception.text import unknown
 
 if TYPE_CHECKING:
     from ct_xception.serving.classifier import Classifier
 
+SERIES, PATIENT = "series", "patient"
 MAX_SLICES = 400  # answered of one series: a chest at 1 mm
 MAX_FRAMES = MAX_PAGES  # of one file
 MAX_DIGITS = 64  # of a number in a name, as long as a whole UID; Python itself refuses to read 4,301
@@ -101,6 +104,80 @@ def gather(paths: Sequence[Path], *, names: Sequence[str] | None = None) -> tupl
         _arrange(placed, [] if number else unreadable, f"series {number + 1}" if len(apart) > 1 else "series", notes)
         for number, placed in enumerate(apart or [[]])
     )
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The slices of one series or patient, in their order. `name` numbers it, and is nobody's.
+
+    `place` is the file or folder that its slices have in common, as the user named it.
+    """
+
+    name: str
+    place: str
+    members: tuple[Member, ...]
+
+
+def gather_units(
+    members: Sequence[Member], by: str, owners: Callable[[Member], str] | None = None
+) -> tuple[tuple[Unit, ...], tuple[str, ...]]:
+    """Slices by the series or patients that they are of, in the order of the first of each, and sentences to be said.
+
+    `by` is "series" or "patient". `owners`, where given, names each slice's; "" for none. Else DICOM's identifiers tell
+    them apart, and where a file has none its folder does, or the file itself where it holds several slices. What cannot
+    be opened is with the others of its folder. Raises InputError for another `by`.
+    """
+    if by not in (SERIES, PATIENT):
+        raise InputError(unknown("--by", by, ("slice", SERIES, PATIENT)))
+    places, apart, folders = dict[tuple[Path, int | None], Place](), dict[Any, list[Placed]](), set[Any]()
+    with hold_all(member.archive for member in members):
+        for member in members:
+            file = (member.path, member.entry)
+            place = places[file] if file in places else places.setdefault(file, _place_of(member))
+            key = _owner(member, place, by) if owners is None else owners(member)
+            if isinstance(key, tuple):
+                folders.add(key)
+            apart.setdefault(key, []).append((member, place))
+    found = [_unit(f"{by} {number}", placed) for number, placed in enumerate(apart.values(), 1)]
+    return tuple(found), _said(by, apart, folders)
+
+
+def _owner(member: Member, place: Place, by: str) -> str | tuple[Path, str]:
+    """What tells the slice's series or patient: an identifier, or a place on disk."""
+    told = place.patient if by == PATIENT else place.series
+    if told:
+        return told
+    if place.frames > 1:
+        return member.path, f"{member.entry}"
+    return (member.path, member.folder) if member.entry is not None else (member.path.parent, "")
+
+
+def _said(by: str, apart: Mapping[Any, Sequence[Placed]], folders: Collection[Any]) -> tuple[str, ...]:
+    if not folders:
+        return ()
+    slices = sum(len(apart[key]) for key in folders)
+    counted = "1 slice says" if slices == 1 else f"{slices} slices say"
+    held = "folder or file" if len(folders) == 1 else f"{len(folders)} folders or files"
+    taken = "is taken for one" if len(folders) == 1 else "are taken for one each"
+    return (f"{counted} no {by}: the {held} that hold{'s' * (len(folders) == 1)} them {taken}",)
+
+
+def _unit(name: str, placed: Sequence[Placed]) -> Unit:
+    """A unit with its slices in order: series by series, and within each as `gather` orders them."""
+    series = dict[Any, list[Placed]]()
+    for member, place in placed:
+        series.setdefault(place.series or (member.path.parent, member.folder), []).append((member, place))
+    ordered = list[Member]()
+    for own in series.values():
+        keys, _ = _order([place for _, place in own], [member.name for member, _ in own])
+        ordered += [own[index][0] for index in sorted(range(len(own)), key=lambda index: keys[index])]
+    names = [PurePosixPath(member.name.partition("#")[0]) for member in ordered]
+    common = os.path.commonpath([*names]) if len(set(names)) > 1 and _comparable(names) else str(names[0])
+    return Unit(name, common or ".", tuple(ordered))
+
+
+def _comparable(names: Sequence[PurePosixPath]) -> bool:
+    return len({name.is_absolute() for name in names}) == 1
 
 
 def slices_in(path: Path, name: str) -> tuple[list[Member], list[str]]:

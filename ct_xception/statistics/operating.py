@@ -16,12 +16,14 @@ from ct_xception.checkpoint_files import Abstention, Metric, PointRule
 from ct_xception.errors import InputError
 from ct_xception.metrics import AbstentionMetrics, PointMetrics, SelectiveMetrics
 from ct_xception.statistics.class_groups import ClassGroups, partition_classes
-from ct_xception.statistics.intervals import group_indices, proportion_figure
+from ct_xception.statistics.intervals import RESAMPLES, bootstrap, group_indices, proportion_figure
 from ct_xception.statistics.metrics import check_answers
 
 TARGETS = (("specificity", 0.95), ("sensitivity", 0.95))
 ANSWERED_SHARE = 0.9  # of validation items: the surest nine tenths are answered
 TRADE_OFF_SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
+FALSE_POSITIVES = (0.05, 0.1, 0.2)  # an item of the other classes
+MOST_RANKED = 20  # classes whose curves are read off
 _SLACK = 1e-9  # of a share against its target: 19 of 20 is 0.95
 
 Floats = NDArray[np.float64]
@@ -199,3 +201,44 @@ def abstention_figures(
         **_selective(rule.threshold or 0.0, scores, truth, group),
         trade_off=tuple(SelectiveMetrics(**_selective(at, scores, truth, group)) for at in thresholds),
     )
+
+
+def sensitivity_figures(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    label_names: Sequence[str],
+    groups: Sequence[Any] | None = None,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, dict[str, Metric]]:
+    """What share of each class is found at FALSE_POSITIVES an item of the others: {class: {"0.05": metric, …}}.
+
+    Read off the ROC curve of these very items, one class against the rest: the highest sensitivity of a threshold whose
+    rate of false positives is not above that. No threshold is chosen by it. Empty where there are more than MOST_RANKED
+    classes.
+    """
+    scores, truth = check_answers(probabilities, labels, label_names)
+    if len(label_names) > MOST_RANKED:
+        return {}
+    group, absent = group_indices(groups, truth.size), "the split holds one side only"
+
+    def figure(k: int, rate: float) -> Metric:
+        return bootstrap(
+            lambda weights: _sensitivity_at(rate, scores[:, k], truth == k, weights),
+            group, absent, seed=seed, resamples=resamples,
+        )  # fmt: skip
+
+    return {str(name): {f"{rate:g}": figure(k, rate) for rate in FALSE_POSITIVES} for k, name in enumerate(label_names)}
+
+
+def _sensitivity_at(rate: float, score: Floats, positive: Bools, weights: Floats) -> Floats:
+    """The sensitivity (R,) at a false-positive rate of at most `rate`, under weights (R, N); NaN without both sides."""
+    order = np.argsort(-score, kind="stable")
+    last = np.append(np.diff(score[order]) != 0, True)  # (N,): thresholds lie between scores, never within a tie
+    true = np.cumsum(np.where(positive[order], weights[:, order], 0), axis=1)
+    false = np.cumsum(np.where(positive[order], 0, weights[:, order]), axis=1)
+    allowed = last & (false <= rate * false[:, -1:] + _SLACK)
+    found = np.where(allowed, true, 0).max(axis=1)
+    known = (true[:, -1] > 0) & (false[:, -1] > 0)
+    return np.divide(found, true[:, -1], out=np.full(len(found), np.nan), where=known)

@@ -25,6 +25,7 @@ from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint import FOLD, FOLD_PLAN, FOLDS, MODEL, PREDICTIONS, WEIGHTS
+from ct_xception.checkpoint_files import Side, read_side
 from ct_xception.corpus.split import grouped_folds
 from ct_xception.errors import CheckpointError
 from ct_xception.files import atomic_path, read_json, sha256_file, write_json
@@ -172,6 +173,7 @@ def _ask_fold(
             "weights_sha256": sha256_file(model / WEIGHTS),
             "n": len(fold["test"]),
             "counts": described["counts"],
+            "pooling": (read_side(model) or Side()).to_json().get("pooling"),
             "best_epoch": trained.best_epoch,
             "epochs": len(trained.history),
             "seconds": round(sum(line["seconds"] for line in trained.history), 1),
@@ -184,13 +186,14 @@ def _ask_fold(
 def _write_answers(
     path: Path, test: Dataset, number: int, probabilities: NDArray[np.float64], refused: Mapping[str, str]
 ) -> None:
-    """One row an image: source, group, label, fold, `p <class>` (null where refused), refused."""
+    """One row an image: source, group, perhaps series, label, fold, `p <class>` (null where refused), refused."""
     import pyarrow
     import pyarrow.parquet
 
     names, sources = test.features["label"].names, list(test["source"])
     unknown = ~np.isfinite(probabilities).all(axis=1)
     columns: dict[str, Any] = {"source": sources, "group": list(test["group"])}
+    columns |= {"series": list(test["series"])} if "series" in test.column_names else {}
     columns["label"] = [names[label] for label in test["label"]]
     columns["fold"] = pyarrow.array([number] * len(sources), pyarrow.int32())
     columns |= {f"p {name}": pyarrow.array(probabilities[:, k], mask=unknown) for k, name in enumerate(names)}

@@ -33,11 +33,13 @@ def write_model_folder(
     corpus: dict[str, Any],
     split: dict[str, Any],
     command: str,
+    search: Mapping[str, Any] | None = None,
 ) -> None:
     """Write config.json, model.safetensors and ct_xception.json into `folder`.
 
     The stem is tied to luminance first, so that the stock path ignores coloured ink as our reader does. `corpus` and
-    `split` are the reports of those stages; the manifest is added when the folder is sealed.
+    `split` are the reports of those stages, `search` the record of what chose the recipe (`SearchRecord`); the manifest
+    is added when the folder is sealed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = CTXceptionForImageClassification.from_backbone(config.backbone, label_names, config.image_size)
@@ -60,6 +62,7 @@ def write_model_folder(
             "weights_sha256": sha256_file(folder / WEIGHTS),
             "initial_weights": initial_weights(config),
             **_circumstances(config, trained, command),
+            **({"search": dict(search)} if search else {}),
         },
     }
     write_side(folder, Side.of(side))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.command_line import Parser
-from ct_xception.corpus.listing import COLUMNS, CorpusOptions
+from ct_xception.corpus.listing import COLUMNS, CorpusOptions, check_external_name
 from ct_xception.errors import InputError, printable
 from ct_xception.imaging.modality import CT, MODALITIES
 from ct_xception.imaging.transforms import FILTERS, AugmentConfig
@@ -142,6 +142,12 @@ class TrainConfig:
     class_groups: dict[str, str] = option(
         {}, "question = classes, for example cancer=adenocarcinoma,carcinoid normal=normal", "evidence"
     )
+    external: dict[str, str] = option(
+        {},
+        "another corpus to be tested on, whole, as NAME=SOURCE; its classes are matched by name, by the groups of "
+        "--class_groups, or by --class_map NAME/label=CLASS",
+        "evidence",
+    )
     coverage: float = option(0.95, "how often a set of classes is to hold the true one", "evidence")
     explained: int = option(12, "test images whose heat maps are checked for the card", "evidence")
 
@@ -205,7 +211,18 @@ class TrainConfig:
 # Options that do not change the weights a run ends with: a resumed run may differ in them. (The audit and the folds may
 # change a split; that is told by the split's own name.)
 EVIDENCE = frozenset(
-    {"mask_column", "audit", "protocols", "folds", "only_fold", "class_groups", "coverage", "explained", "margin"}
+    {
+        "mask_column",
+        "audit",
+        "protocols",
+        "folds",
+        "only_fold",
+        "class_groups",
+        "external",
+        "coverage",
+        "explained",
+        "margin",
+    }
 )
 FREE_TO_DIFFER = frozenset({"output_dir", "resume", "workers", "trackers", "push_to_hub", "private"}) | EVIDENCE
 
@@ -295,6 +312,8 @@ def _check_evidence(config: TrainConfig) -> None:
         raise InputError(f"--only_fold: {config.only_fold} is none of the folds 1 to {config.folds}.")
     if config.only_fold is not None and "grouped" not in config.protocols:
         raise InputError("--only_fold: there are folds in cross-validation alone; add --protocols grouped.")
+    for name in config.external:
+        check_external_name(name)
     classes = [name for names in config.class_group_lists.values() for name in names]
     if "" in classes or len(set(classes)) < len(classes):
         raise InputError(

@@ -41,7 +41,8 @@ def is_complete(config: TrainConfig, run: Path) -> bool:
     coverage = None if metrics.conformal is None else metrics.conformal.rule.coverage
     decided = coverage == config.coverage and (config.class_group_lists or groups) == groups
     explained = not config.explained or metrics.explanations is not None
-    return decided and explained and metrics.gate is not None and set(config.protocols) <= measured
+    validated = {*config.external} <= {*metrics.external}
+    return decided and explained and validated and metrics.gate is not None and {*config.protocols} <= measured
 
 
 def check_corpus(config: TrainConfig, run: Path, label_names: list[str], split: dict[str, Any]) -> None:

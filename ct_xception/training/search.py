@@ -301,8 +301,7 @@ class Worker:
             trial.set_user_attr(REASON, SURPLUS)
             raise _GivenBack
         own = trial.study.get_trials(deepcopy=False)[trial.number]
-        begun = optuna.storages.RetryHeartbeatStaleTrialCallback.retry_history(own)
-        proposal = Proposal(trial.number, begun[0] if begun else trial.number, self.space.suggest(trial))
+        proposal = Proposal(trial.number, first_number(own), self.space.suggest(trial))
         self._broadcast(proposal)
         try:
             outcome = self.run_trial(proposal, lambda value, epoch: self._report(trial, value, epoch))
@@ -349,6 +348,14 @@ class Worker:
 
 class _GivenBack(Exception):
     """A trial begun beyond the budget."""
+
+
+def first_number(trial: FrozenTrial) -> int:
+    """The number under which a trial was first begun, before a worker was killed in it: that of its folder."""
+    import optuna
+
+    begun = optuna.storages.RetryHeartbeatStaleTrialCallback.retry_history(trial)
+    return int(begun[0]) if begun else trial.number
 
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:

@@ -86,6 +86,16 @@ class Dimension:
         steps = (value - self.low) / self.step if self.step else 0.0
         return self.low <= value <= self.high and abs(steps - round(steps)) < 1e-6
 
+    def words(self) -> str:
+        """The range or the choices, as a person says them."""
+        if self.choices:
+            values = ", ".join(map(str, self.choices))
+        else:
+            step = f" in steps of {self.step:g}" if self.step else ", logarithmic" if self.log else ""
+            values = f"{self.low:g} to {self.high:g}{step}"
+        asked = (f"{name} is {' or '.join(map(str, allowed))}" for name, allowed in self.when.items())
+        return values + (f" (where {' and '.join(asked)})" if self.when else "")
+
     def grid(self, points: int) -> list[Any]:
         """At most `points` values of the range, evenly (in the logarithm where `log`), as a storage keeps them."""
         if self.choices:
@@ -126,6 +136,10 @@ class Space:
         if conditional:
             raise InputError(f"--sampler grid: {conditional[0]} has a condition (when); take random or tpe.")
         return {dimension.name: dimension.grid(points) for dimension in self.dimensions}
+
+    def words(self) -> dict[str, str]:
+        """What was searched, a phrase for each option."""
+        return {one.name: one.words() for one in self.dimensions}
 
     def to_json(self) -> dict[str, Any]:
         """The space as the record of a search keeps it."""

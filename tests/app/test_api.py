@@ -184,6 +184,20 @@ class TestGradioApi:
         answer = httpx.get(f"{url}/gradio_api/call/predict/{started['event_id']}", timeout=30).text
         assert "event: error" in answer and "probabilities" not in answer
 
+    def test_no_address_is_fetched(self, url: str, client: Client) -> None:
+        """Gradio itself would read whatever a web address gives, of any size."""
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            listening.listen()
+            listening.settimeout(0.2)
+            address = f"http://127.0.0.1:{listening.getsockname()[1]}/x.png"
+            given = {"path": address, "url": address, "meta": {"_type": "gradio.FileData"}}
+            started = httpx.post(f"{url}/gradio_api/call/predict", json={"data": [given, "", None]}).json()
+            answer = httpx.get(f"{url}/gradio_api/call/predict/{started['event_id']}", timeout=30).text
+            assert "event: error" in answer and "from which nothing is fetched here" in answer
+            with pytest.raises(TimeoutError):
+                listening.accept()
+
     def test_a_slow_map_is_stopped(
         self, client: Client, sample_slices: list[Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -293,12 +307,12 @@ class TestInferenceRoute:
         found = httpx.get(f"{url}/health")
         assert found.status_code == 200 and found.json() == {"status": "ok", "inside": 0, "running_seconds": 0.0}
 
-    def test_no_place_on_this_machine_is_told_but_where_uploads_are_kept(self, url: str) -> None:
-        told = httpx.get(f"{url}/config").text
-        places = set(re.findall(r'"(/(?:[^/"]+/)+)[^/"]*"', told))
-        kept = str(Path(get_upload_folder()).resolve())
-        local = [place for place in places if Path(place).exists() and not place.startswith(kept)]
-        assert not local and str(ROOT) not in told and str(Path.home()) not in told
+    def test_no_place_on_this_machine_is_told(self, url: str) -> None:
+        for page in ("/config", "/", "/gradio_api/info"):
+            told = httpx.get(f"{url}{page}").text
+            local = [place for place in re.findall(r"/(?:[\w.-]+/)+", told) if Path(place).exists()]
+            assert not local and str(ROOT) not in told and str(Path.home()) not in told, page
+            assert get_upload_folder() not in told
 
     def test_other_methods_and_other_paths_stay_gradio_s(self, url: str) -> None:
         assert httpx.put(f"{url}{api.INFERENCE}", content=b"x").status_code == 405
@@ -317,7 +331,7 @@ class TestTheGate:
     def test_there_is_no_map_of_it(
         self, refusing: Classifier, sample_slices: list[Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(api, "_uploaded", lambda file: (sample_slices[0], "x.png"))
+        monkeypatch.setattr(api, "uploaded", lambda file: (sample_slices[0], "x.png"))
         with pytest.raises(gr.Error, match="not answered: a colour photograph; no body outline"):
             api.Api(refusing).explain(file=None)  # type: ignore[arg-type]
 
@@ -452,3 +466,30 @@ class TestMcp:
         found = self.speak(url, ask)
         assert not found.isError and classifier(sample_slices[0]).label in found.content[0].text
         assert RESEARCH_USE in found.content[0].text
+
+    @pytest.mark.parametrize(
+        ("file", "words"),
+        [
+            ("", "file: 'empty' is no file; send its bytes as data:image/png;base64"),
+            ("/etc/hostname", "file: '/etc/hostname' is no file"),
+            ("file:///etc/hostname", "is no file; send its bytes"),
+            ("http://127.0.0.1:1/x.png", "is no file; send its bytes"),
+            ("http://127.0.0.1/gradio_api/file=/etc/hostname", "is no file; send its bytes"),
+            ("data:,hello", "the file is not in base64"),
+            ("data:image/png;base64,!!!", "is not base64"),
+            ("data:image/png;base64,", "an empty file"),
+            ("data:image/png;base64,bm8gcGljdHVyZQ==", "neither DICOM nor one of PNG"),
+        ],
+    )
+    def test_a_tool_says_what_is_wrong_with_its_file(self, url: str, file: str, words: str) -> None:
+        found = self.speak(url, lambda session: session.call_tool("predict", {"file": file}))
+        said = found.content[0].text
+        assert found.isError and words in said and "\n" not in said and str(ROOT) not in said
+
+    def test_a_tool_takes_what_was_uploaded(self, url: str, classifier: Classifier, sample_slices: list[Path]) -> None:
+        """Gradio's own upload tool gives the address of what it uploaded."""
+        content = {"files": ("x.png", sample_slices[0].read_bytes())}
+        (path,) = httpx.post(f"{url}/gradio_api/upload", files=content).json()
+        address = f"{url}/gradio_api/file={path}"
+        found = self.speak(url, lambda session: session.call_tool("predict", {"file": address}))
+        assert not found.isError and classifier(sample_slices[0]).label in found.content[0].text

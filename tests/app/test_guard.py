@@ -199,6 +199,12 @@ class TestNames:
             assert self.status(address, host="ct.example", origin="https://evil.example") == 403
 
 
+def test_no_other_server_is_asked_for_a_stranger(address: str) -> None:
+    for elsewhere in ("http://127.0.0.1:1/x", "HTTPS://ct.example/x.png", "http:/ct.example"):
+        found = httpx.get(f"http://{address}/gradio_api/file={elsewhere}")
+        assert found.status_code == 404 and "nothing is fetched" in found.text
+
+
 def test_every_answer_says_what_a_browser_may_do_with_it(address: str) -> None:
     for found in (httpx.get(f"http://{address}/"), httpx.get(f"http://{address}/none"), httpx.post(f"http://{address}/",
                   headers={"origin": "null"})):  # fmt: skip

@@ -58,7 +58,7 @@ def inference_route(model: Path, path: Path, _: pytest.MonkeyPatch) -> tuple[str
 
 
 def gradio_and_mcp(model: Path, path: Path, patch: pytest.MonkeyPatch) -> tuple[str, Any]:
-    patch.setattr(api, "_uploaded", lambda _: (path, path.name))
+    patch.setattr(api, "uploaded", lambda _: (path, path.name))
     record = api.Api(loaded(model)).predict(gr.FileData(path=str(path)))
     return json.dumps(record), record["label"]
 

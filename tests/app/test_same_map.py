@@ -35,7 +35,7 @@ def through_the_api(
     classifier: Classifier, path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **wish: str
 ) -> tuple[dict[str, Any], Image.Image]:
     """What the API's function gives for a file that came through Gradio's upload."""
-    monkeypatch.setattr(api, "_uploaded", lambda _: (path, path.name))
+    monkeypatch.setattr(api, "uploaded", lambda _: (path, path.name))
     monkeypatch.setattr(api, "get_upload_folder", lambda: str(tmp_path))
     record, picture = api.Api(classifier).explain(gr.FileData(path=str(path)), **wish)
     return record["explanation"], Image.open(dict(picture)["path"])

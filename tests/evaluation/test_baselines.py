@@ -27,7 +27,7 @@ from ct_xception.evaluation.baselines import (
     run_baselines,
     write_baselines,
 )
-from ct_xception.metrics import ClassificationMetrics
+from ct_xception.metrics import BaselineMetrics, ClassificationMetrics
 from tests.metrics import metric
 
 NAMES = ["benign", "malignant", "normal"]
@@ -179,15 +179,17 @@ def test_figures_are_scikit_learns_and_the_best_is_compared_on_the_items_that_th
     )
     kept = slice(4, None)
     figures = block.figures["nearest_body"]
-    assert list(block.figures) == ["majority", "nearest_body"] and tuple(figures) == BASELINE_FIGURES
-    assert figures["accuracy"]["value"] == pytest.approx(accuracy_score(truth[kept], rule[kept]))
-    assert figures["accuracy"]["n"] == 76
-    assert figures["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(truth[kept], rule[kept]))
-    assert figures["macro_f1"]["value"] == pytest.approx(f1_score(truth[kept], rule[kept], average="macro"))
-    assert block["best"] == "nearest_body"
-    assert block["difference"]["value"] == pytest.approx(1 - accuracy_score(truth[kept], rule[kept]))
-    assert block["beats_best"] and block["difference"]["low"] > 0
-    assert block["mcnemar"]["c"] == 0
+    assert (
+        list(block.figures) == ["majority", "nearest_body"] and tuple(BaselineMetrics.model_fields) == BASELINE_FIGURES
+    )
+    assert figures.accuracy.value == pytest.approx(accuracy_score(truth[kept], rule[kept]))
+    assert figures.accuracy.n == 76
+    assert figures.balanced_accuracy.value == pytest.approx(balanced_accuracy_score(truth[kept], rule[kept]))
+    assert figures.macro_f1.value == pytest.approx(f1_score(truth[kept], rule[kept], average="macro"))
+    assert block.best == "nearest_body"
+    assert block.difference.value == pytest.approx(1 - accuracy_score(truth[kept], rule[kept]))
+    assert block.beats_best and block.difference.low > 0
+    assert block.mcnemar.c == 0
 
 
 def test_a_model_that_is_a_little_better_does_not_beat_the_best_rule() -> None:

@@ -155,8 +155,8 @@ def test_the_page_stands_alone_and_no_name_becomes_markup(page: str) -> None:
 @pytest.mark.usefixtures("no_cases")
 def test_twins_and_cross_validation_have_their_tables(write: Write, survey: Survey) -> None:
     items = Items(survey.labels, survey.groups, survey.sources)
-    part = Part(items, {PREDICTOR: Answers(np.eye(4)[(survey.labels + (survey.labels == 3)) % 4])})
-    folds = OutOfFold(part, np.ones(10, int), {})
+    answers = Answers(np.eye(4)[(survey.labels + (survey.labels == 3)) % 4])
+    folds = OutOfFold(Part(items, {PREDICTOR: answers}, fold=np.ones(10, int)), {})
     twins = np.array([True] + [False] * 7)
     said = words(write(protocols=Protocols(has_twin=twins, out_of_fold=folds)))
     assert "By twin in training or validation" in said

@@ -68,11 +68,11 @@ class TestWriteEvaluation:
             Evaluation(bare_checkpoint, {"test": picture_split}, split=picture_split_record, corpus=corpus), answers
         )
         metrics = json.loads((bare_checkpoint / "evaluation/metrics.json").read_text())
-        assert metrics == returned
+        assert metrics == returned.to_json()
         head = {key: value for key, value in metrics.items() if key not in ("paths", "figures")}
         assert head == {
             "format": 2,
-            "headline": {"protocol": "made", "path": "predictor"},
+            "headline": {"protocol": "made", "path": "predictor", "by": "slice"},
             "protocol": "made",
             "split": "test",
             "split_hash": "5f0c",
@@ -163,8 +163,8 @@ def in_folds(split: Dataset, right: list[bool]) -> OutOfFold:
     probabilities = np.where(np.arange(4) == said[:, None], 0.7, 0.1)
     folds = [{"split_hash": f"f{number}", "weights_sha256": f"w{number}", "n": 4, "seconds": 1} for number in (1, 2)]
     record = {"name": "folds", "k": 2, "seed": 0, "groups_origin": "column patient", "folds": folds}
-    part = Part(items, {PREDICTOR: Answers(probabilities)}, {"majority": np.tile([0.4, 0.2, 0.2, 0.2], (8, 1))})
-    return OutOfFold(part, np.repeat([1, 2], 4), record)
+    rules = {"majority": np.tile([0.4, 0.2, 0.2, 0.2], (8, 1))}
+    return OutOfFold(Part(items, {PREDICTOR: Answers(probabilities)}, rules, np.repeat([1, 2], 4)), record)
 
 
 @pytest.fixture
@@ -216,9 +216,9 @@ class TestProtocols:
         assert [fold.to_json() for fold in grouped.folds] == [
             {"split_hash": f"f{k}", "weights_sha256": f"w{k}", "n": 4} for k in (1, 2)
         ]
-        assert (grouped["n"], grouped["split_hash"], grouped["groups_origin"]) == (8, "folds", "column patient")
-        assert grouped["paths"][PREDICTOR]["accuracy"]["value"] == pytest.approx(5 / 8)
-        assert metrics["headline"] == {"protocol": "grouped", "path": PREDICTOR}
+        assert (grouped.n, grouped.split_hash, grouped.groups_origin) == (8, "folds", "column patient")
+        assert grouped.paths[PREDICTOR].accuracy.value == pytest.approx(5 / 8)
+        assert metrics.headline.to_json() == {"protocol": "grouped", "path": PREDICTOR, "by": "slice"}
 
     def test_simple_rules_stand_beside_each(self, evaluated: tuple[dict, Path]) -> None:
         metrics, folder = evaluated
@@ -253,7 +253,7 @@ class TestProtocols:
     ) -> None:
         _, folder = evaluated
         metrics = write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}), answers)
-        assert not {"protocols", "baselines", "audit"} & set(metrics)
+        assert not {"protocols", "baselines", "audit"} & metrics.model_fields_set
         assert not {"predictions_grouped.parquet", "baselines.parquet", "audit.json"} & {
             path.name for path in folder.iterdir()
         }
@@ -337,7 +337,7 @@ class TestPublication:
         )
         assert metrics.figures == ("confusion_matrix.png", "roc.png", "curves.png")
         (bare_checkpoint / "ct_xception.json").write_text('{"provenance": {"best_epoch": 1}}')
-        assert write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}), answers)["best_epoch"] == 1
+        assert write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}), answers).best_epoch == 1
         history.write_text("{torn")
         with pytest.raises(InputError, match="training history cannot be read"):
             write_evaluation(
@@ -390,7 +390,7 @@ def test_an_evaluation_runs_both_paths(
     assert set(metrics.paths) == {PREDICTOR, STOCK_PIPELINE}
     for block in metrics.paths.values():
         assert block.n == 8 and block.refused == ()
-        assert np.sum(block["confusion_matrix"]) == 8
+        assert np.sum(block.confusion_matrix) == 8
     assert (checkpoint / "evaluation/predictions.parquet").is_file()
 
 

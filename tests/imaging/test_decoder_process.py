@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from ct_xception.imaging.decoders import decode
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 from tests.imaging.builders import ct, disc, encode
+from tests.imaging.test_reader_properties import SEEDS
 
 HU = ct(disc().astype(np.int16) * 8, PixelSpacing=[0.5, 0.5])
 PNG = encode(Image.fromarray(disc()))
@@ -111,3 +113,22 @@ def test_messages_are_checked() -> None:
         unpack_slice(header | {"pixels": {"dtype": "|O", "shape": [1, 1]}}, body)
     with pytest.raises(ValueError):
         unpack_slice(header, body[:10])
+
+
+def test_no_file_spends_its_time_on_loading_libraries(tmp_path: Path) -> None:
+    """A child's first file of a kind has the same two seconds as any other."""
+    script = """
+import pathlib, sys
+from ct_xception.imaging.decoder_process import _warm_up
+from ct_xception.imaging.decoders.decode import decode_slice
+from ct_xception.imaging.windows import Window
+_warm_up()
+before = set(sys.modules)
+for path in pathlib.Path(sys.argv[1]).iterdir(): decode_slice(path, frame=0, window=Window(1000, 2400))
+print(sorted(set(sys.modules) - before))
+"""
+    for number, seed in enumerate(SEEDS):
+        (tmp_path / str(number)).write_bytes(seed)
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.stdout == "[]\n", done.stdout + done.stderr[-500:]

@@ -29,3 +29,9 @@ def test_training_keeps_freed_memory_and_shares_the_cores_before_anything_is_loa
     with pytest.raises(InputError, match="stopped"):
         run.build(TrainConfig(corpus="phantom", threads=1, output_dir=str(tmp_path)), "")
     assert sorted(done[:2]) == ["1 threads", "memory"] and done[2:] == ["run folder"]
+
+
+def test_the_record_of_the_command_keeps_no_path_and_no_address() -> None:
+    words = ["--corpus", "/home/ann/ct", "--output_dir=../runs/a b", "--storage", "postgresql://me:secret@host/x"]
+    said = run.command_record(("ct-xception", "tune"), [*words, "--epochs", "3"])
+    assert said == "ct-xception tune --corpus ct '--output_dir=a b' --storage ... --epochs 3"

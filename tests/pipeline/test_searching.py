@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +16,14 @@ import pytest
 from safetensors.torch import load_file
 
 from ct_xception.cli import main
+from ct_xception.pipeline import searching
 from ct_xception.pipeline.search_report import verdict
 from ct_xception.statistics.selection import judge_selection
 from ct_xception.training.options import parse_config
+from ct_xception.training.search import SearchOptions, open_study
+from ct_xception.training.search_space import parse_space
 
+ROOT, BIN = Path(__file__).resolve().parents[2], Path(sys.executable).parent
 SPACE = "learning_rate: {from: 1e-4, to: 1e-2, log: true}\nlabel_smoothing: {from: 0.0, to: 0.2, step: 0.1}\n"
 QUICK = "--weights none --image_size 64 --epochs 1 --batch_size 8 --threads 1 --workers 0 --no-audit --explained 0"
 
@@ -39,6 +46,8 @@ def test_the_winner_is_its_trials_own_network_and_alone_saw_the_test_split(searc
     assert np.array_equal(kept["conv2.weight"], chosen["conv2.weight"])
     assert (searched / "winner/model/evaluation/metrics.json").is_file()
     assert (searched / "winner/model/README.md").is_file()
+    assert len(list((searched / "trials").rglob("best.safetensors"))) == 2
+    assert len(list((searched / "trials").rglob("state.safetensors"))) == 1  # the winner's, which may go on
     for trial in (searched / "trials").iterdir():
         assert not list(trial.rglob("metrics.json"))
         with np.load(trial / "validation.npz", allow_pickle=False) as answers:
@@ -57,6 +66,17 @@ def test_what_a_search_leaves_can_be_read(searched: Path) -> None:
     assert "no trial was better" in page or "beat the recipe" in page
 
 
+def test_the_card_tells_the_search(searched: Path) -> None:
+    card = (searched / "winner/model/README.md").read_text()
+    told = card.partition("### How the recipe was chosen")[2].partition("\n## ")[0]
+    assert "trained 2 configurations to their end and gave up 0, 2 epochs in all" in told
+    assert "| `learning_rate` | 0.0001 to 0.01, logarithmic |" in told
+    assert "| `label_smoothing` | 0 to 0.2 in steps of 0.1 |" in told
+    assert "ct-xception tune --corpus " in card and str(searched.parent) not in card
+    verdict = json.loads((searched / "search.json").read_text())["verdict"]
+    assert told.count("\n- ") == len(verdict) and "the choice flatters by" in told
+
+
 def test_a_search_that_is_there_goes_on_only_when_asked(
     searched: Path, tiny_corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -67,6 +87,36 @@ def test_a_search_that_is_there_goes_on_only_when_asked(
     assert "holds a search already" in capsys.readouterr().err
     assert main([*words, "--trials", "3", "--resume", "auto"]) == 0
     assert len(list(csv.DictReader((searched / "trials.csv").open()))) == 3
+
+
+def test_every_process_of_a_launch_trains_the_trials_and_the_winner(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    launch = [str(BIN / "accelerate"), "launch", "--quiet", "--multi_gpu", "--num_processes", "2"]
+    launch += [
+        "--main_process_port",
+        "0",
+        "-m",
+        "ct_xception.cli",
+        "tune",
+        "--corpus",
+        "phantom:patients=12,slices=2,size=64",
+    ]
+    launch += [*QUICK.split(), "--protocols", "published", "--space", str(tmp_path / "space.yaml"), "--trials", "1"]
+    done = subprocess.run([*launch, "--output_dir", str(tmp_path / "search")], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "search/winner/model/README.md").is_file()
+    assert len(list(csv.DictReader((tmp_path / "search/trials.csv").open()))) == 1
+
+
+def test_a_worker_between_two_trials_is_no_search_that_ended(tmp_path: Path) -> None:
+    options = SearchOptions(trials=3, heartbeat=1)
+    study, _ = open_study(f"sqlite:///{tmp_path}/a.db", options, parse_space({"dropout": [0.1, 0.2]}, "a test"))
+    study.optimize(lambda trial: trial.suggest_categorical("dropout", ["0.1", "0.2"]) and 1.0, n_trials=1)
+    with searching._present(study):
+        assert not searching._alone(study, SearchOptions(heartbeat=600))
+        time.sleep(3.1)
+        assert searching._alone(study, options)  # nothing was heard of it for three heartbeats: it was killed
+    assert searching._alone(study, SearchOptions(heartbeat=600))
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,10 +15,13 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from ct_xception.checkpoint_files import ConformalRule, GateRule, seal
+from ct_xception.checkpoint_files import ConformalRule, GateRule, PoolingRule, seal
+from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.baselines import baseline_figures
 from ct_xception.evaluation.explanations import explanation_figures
 from ct_xception.evaluation.gate_fit import gate_figures
+from ct_xception.evaluation.patients import knows_patients, unit_figures
+from ct_xception.evaluation.protocols import Part
 from ct_xception.files import sha256_file, write_json
 from ct_xception.publish.card import write_card
 from ct_xception.statistics.calibration import apply_temperature, calibration_figures
@@ -296,6 +299,23 @@ class Folder:
             found = question_figures(probabilities, labels, self.names, groups, members)
             self.metrics["questions"][protocol] = found.to_json()
 
+    def count_patients(self) -> None:
+        """Add the figures by patient, where the corpus tells patients: what of each class `answer_table` pairs up."""
+        if not knows_patients(self.side["provenance"]["corpus"]):
+            return
+        parts = {}
+        for protocol in self.protocols:
+            rows = self.rows(protocol)
+            scores, labels, groups = self.arrays(rows)
+            fold = rows["fold"].to_numpy(int) if "fold" in rows else None
+            parts[protocol] = Part(
+                Items(labels, groups, rows["source"].tolist()), {PREDICTOR: Answers(scores)}, {}, fold
+            )
+        rule = self.side.get("pooling")
+        found = unit_figures(parts, rule and PoolingRule.of(rule), self.names, patients_known=True)
+        for unit, blocks in found.items():
+            self.metrics[unit] = {protocol: block.to_json() for protocol, block in blocks.items()}
+
     def fit_gate(self) -> None:
         """Add an input gate of two features, which refused one test image and doubted two."""
         self.side["gate"] = GATE | {"weights_sha256": self.side["provenance"]["weights_sha256"]}
@@ -327,6 +347,7 @@ class Folder:
         """Write every file; the folder can be made a card from, or be tampered with."""
         folder = self.path / "evaluation"
         folder.mkdir(exist_ok=True)
+        self.count_patients()
         self.answers.to_parquet(folder / "predictions.parquet", index=False)
         if "grouped" in self.protocols:
             self.grouped.assign(has_twin=False).to_parquet(folder / "predictions_grouped.parquet", index=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
@@ -57,20 +59,23 @@ def write_checkpoint(folder: Path, **corpus: object) -> dict[str, Any]:
     return side
 
 
-def cross_validation(n: int) -> OutOfFold:
-    labels = np.arange(n) % 4
+def cross_validation(n: int, alike: int = 1) -> OutOfFold:
+    labels = np.arange(n) // alike % 4
     items = Items(labels, [f"patient{i // 4:03d}" for i in range(n)], [f"any/{i:03d}.png" for i in range(n)])
     fold = np.arange(n) // 4 % 5 + 1
     folds = [{"split_hash": f"f{k}", "weights_sha256": str(k) * 64, "n": int((fold == k).sum())} for k in range(1, 6)]
     rules = {"majority": np.tile([0.25] * 4, (n, 1)), "nearest_body": made_up(labels, 0.6, 12).probabilities}
     answers = refuse(made_up(labels, 0.7, 7), 5, items.sources[5])
     record = {"name": "f01df01d", "folds": folds, "groups_origin": "pseudo-patients from look-alike slices"}
-    return OutOfFold(Part(items, {PREDICTOR: answers}, rules), fold, record)
+    return OutOfFold(Part(items, {PREDICTOR: answers}, rules, fold), record)
 
 
-def evaluate(folder: Path, side: dict[str, Any], n: int = 60) -> dict[str, Any]:
-    """Write an evaluation of `n` items, one of them refused, with twins, folds, baselines and an audit."""
-    rng, labels = np.random.default_rng(0), np.arange(n) % 4
+def evaluate(folder: Path, side: dict[str, Any], n: int = 60, alike: int = 1) -> dict[str, Any]:
+    """Write an evaluation of `n` items, one of them refused, with twins, folds, baselines and an audit.
+
+    Of `alike` items in a row the class is the same: 4 give every patient one.
+    """
+    rng, labels = np.random.default_rng(0), np.arange(n) // alike % 4
     files = [encode_picture(rng.integers(0, 255, (32, 32), dtype=np.uint8)) for _ in range(n)]
     dataset = make_split(files, labels.tolist())
     has_twin = (labels == 2) & (np.arange(n) < n // 2)
@@ -78,7 +83,7 @@ def evaluate(folder: Path, side: dict[str, Any], n: int = 60) -> dict[str, Any]:
     protocols = Protocols(
         has_twin=has_twin,
         deduplicated={"split_hash": "dedca11", "removed": n - len(kept)},
-        out_of_fold=cross_validation(2 * n),
+        out_of_fold=cross_validation(2 * n, alike),
         baselines={"majority": np.tile([0.25] * 4, (n, 1)), "grey_statistics": made_up(labels, 0.5, 11).probabilities},
         skipped={"frozen_features": "training began from random weights"},
         audit={"findings": FINDINGS, "corpus_hash": "c0ffee"},
@@ -107,8 +112,41 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_evaluators_figures_are_found_again(evaluated: Path) -> None:
     evidence = read_evidence(evaluated)
     measured = {"baselines", "calibration", "conformal", "operating_points", "abstention", "questions", "protocols"}
-    assert measured <= evidence.metrics.keys()
-    assert list(evidence.protocols) == ["published", "deduplicated", "grouped"] and evidence.headline == "grouped"
+    assert measured <= evidence.metrics.model_fields_set
+    assert list(evidence.metrics.all_protocols) == ["published", "deduplicated", "grouped"]
+    assert evidence.headline == "grouped"
+
+
+def test_figures_by_patient_are_found_again_and_cannot_be_left_out(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("ct_xception.evaluation.measure.draw_evaluation", draw_nothing)
+    folder = tmp_path / "model"
+    metrics = evaluate(
+        folder, write_checkpoint(folder, groups={"count": 30, "origin": "column patient"}), alike=4
+    ).to_json()
+    assert set(metrics["by_patient"]) == {"published", "deduplicated", "grouped"}
+    assert metrics["headline"]["by"] == "patient"
+    assert read_evidence(folder).metrics.headline.by == "patient"  # type: ignore[union-attr]
+    text = render_card(folder)
+    lowest = min(metrics["by_patient"].values(), key=lambda found: found["accuracy"]["value"])["accuracy"]
+    assert f"**Right on {100 * lowest['value']:.1f} % of {lowest['n']} patients" in text
+    assert "## By slice, series and patient" in text and "read off the ROC curve" in text
+    assert "| Protocol | Patients | Accuracy by patient | n | Accuracy |" in text
+    listed = next(iter(yaml.safe_load(text.split("---")[1])["model-index"][0]["results"]))["metrics"][0]
+    assert (listed["name"], listed["value"]) == (
+        "Accuracy by patient, ct-xception predictor", round(lowest["value"], 4)
+    )  # fmt: skip
+    path = folder / "evaluation/metrics.json"
+    write_json(path, {key: value for key, value in metrics.items() if key != "by_patient"})
+    with pytest.raises(CheckpointError, match="has no figures by patient, which its answers tell"):
+        read_evidence(folder)
+    changed = copy.deepcopy(metrics)
+    changed["by_patient"]["published"]["accuracy"]["value"] = 0.99
+    write_json(path, changed)
+    with pytest.raises(CheckpointError, match="the figures by patient of the published protocol"):
+        read_evidence(folder)
+    write_json(path, metrics | {"headline": metrics["headline"] | {"by": "slice"}})
+    with pytest.raises(CheckpointError, match="the headline is by slice, and not by patient"):
+        read_evidence(folder)
 
 
 def test_the_card_tells_all_of_it_and_no_file_name(evaluated: Path) -> None:

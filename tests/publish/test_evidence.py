@@ -10,6 +10,7 @@ import pandas
 import pytest
 
 from ct_xception.errors import CheckpointError
+from ct_xception.files import read_json
 from ct_xception.publish.recount import agree
 from ct_xception.publish.verify import read_evidence
 from tests.publish.conftest import Folder, edit_json, write_audit
@@ -19,7 +20,7 @@ MakeModelDir = Callable[..., Path]
 
 def test_a_whole_folder_is_read(make_model_dir: MakeModelDir) -> None:
     evidence = read_evidence(make_model_dir())
-    assert evidence.metrics["n"] == 40
+    assert evidence.metrics.n == 40
     assert evidence.provenance["seed"] == 7
 
 
@@ -193,7 +194,7 @@ class TestFullFolder:
     def test_the_metrics_are_typed_and_keep_every_block(self, full_folder: Folder) -> None:
         metrics = read_evidence(full_folder.write()).metrics
         assert metrics.n == 40 and metrics.paths["predictor"].per_class["normal"].auroc.n == 40
-        assert json.loads(json.dumps(metrics.to_json())) == json.loads(json.dumps(full_folder.metrics))
+        assert metrics.to_json() == read_json(full_folder.path / "evaluation/metrics.json")
 
     @pytest.mark.parametrize(
         ("change", "said"),

@@ -15,6 +15,7 @@ from ct_xception.imaging.body.crop import BodyCrop
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.classifier import Classifier
+from ct_xception.serving.decisions import Decisions
 from ct_xception.serving.gate import Gate, GateVerdict
 from ct_xception.serving.inference_api import (
     Asked,
@@ -23,6 +24,7 @@ from ct_xception.serving.inference_api import (
     decode_file,
     read_json_request,
 )
+from tests.imaging.builders import ct
 
 
 @pytest.fixture(scope="module")
@@ -109,5 +111,16 @@ def test_a_refused_slice_is_not_answered(classifier: Classifier, sample_slices: 
         classify(refusing, sample_slices[0], Asked())
     assert caught.value.reasons == reasons == refusing(sample_slices[0]).refusal
     doubting = Classifier(classifier.model, gate=Doorkeeper(GateVerdict("doubtful", ("small",), 0.9)))
-    assert classify(doubting, sample_slices[0], Asked()) == classify(classifier, sample_slices[0], Asked())
+    first, *others = classify(doubting, sample_slices[0], Asked())
+    assert first.pop("doubtful") == ["small"] and [first, *others] == classify(classifier, sample_slices[0], Asked())
     assert classifier(sample_slices[0]).refusal == ()
+
+
+def test_an_abstention_and_what_was_done_to_the_file_are_said(classifier: Classifier) -> None:
+    """Who reads the first label alone must meet them."""
+    content = ct(np.full((32, 32), 900, np.int16) + np.eye(32, dtype=np.int16) * 500, PatientPosition="HFP")
+    careful = Classifier(classifier.model, decisions=Decisions(abstain_below=0.999))
+    first, *others = classify(careful, content, Asked(window=Window(-600, 1500)))
+    assert first["abstained"] is True and any("prone" in note for note in first["notes"])
+    assert all(set(other) == {"label", "score"} for other in others)
+    assert "abstained" not in classify(classifier, content, Asked())[0]

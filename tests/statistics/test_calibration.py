@@ -92,7 +92,7 @@ class TestFigures:
     @pytest.mark.parametrize(("name", "strategy"), [("bins", "uniform"), ("adaptive_bins", "quantile")])
     def test_bins_are_scikit_learn_s(self, name: str, strategy: str) -> None:
         probabilities, labels = draw_answers(500, seed=4)
-        bins = calibration_figures(probabilities, labels, resamples=10).to_json()[name]
+        bins = getattr(calibration_figures(probabilities, labels, resamples=10), name)
         hits = probabilities.argmax(axis=1) == labels
         accuracy, confidence = calibration_curve(hits, probabilities.max(axis=1), n_bins=BINS, strategy=strategy)
         assert [bin_.accuracy.value for bin_ in bins] == pytest.approx(accuracy.tolist(), abs=1e-12)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ct_xception.imaging.decoded import decoded_once
 from ct_xception.imaging.decoders.dicom import read_dicom, read_dicom_place
@@ -25,24 +24,25 @@ def decode_slice(
     frame: int | None = None,
     name: str | None = None,
     modality: str = CT,
+    keep_values: bool = False,
 ) -> Slice:
     """`reader.read_slice` in this process."""
     from PIL import Image
 
     label = name if name is not None else name_of(source)
+    how: dict[str, Any] = {"window": window, "frame": frame, "modality": modality, "keep_values": keep_values}
     if isinstance(source, Image.Image):
-        return slice_from_picture(source, label, window=window, frame=frame, modality=modality)
+        return slice_from_picture(source, label, **how)
     with open_source(source, label) as stream:
-        reading = partial(_decode, stream, label, window=window, frame=frame, modality=modality)
-        return decoded_once(stream, label, (window, frame, modality), reading)
+        return decoded_once(stream, label, tuple(how.values()), lambda: _decode(stream, label, how))
 
 
-def _decode(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None, modality: str) -> Slice:
+def _decode(stream: BinaryIO, label: str, how: dict[str, Any]) -> Slice:
     if is_dicom(stream):
-        return read_dicom(stream, label, window=window, frame=frame, modality=modality)
+        return read_dicom(stream, label, **how)
     if is_nifti(stream):
-        return read_nifti(stream, label, window=window, frame=frame, modality=modality)
-    return read_picture(stream, label, window=window, frame=frame, modality=modality)
+        return read_nifti(stream, label, **how)
+    return read_picture(stream, label, **how)
 
 
 def decode_place(source: Source, *, name: str | None = None) -> Place:

@@ -19,7 +19,7 @@ from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.imaging.body.outline import outline_in_hu
 from ct_xception.imaging.decoders.dicom_frames import find_frames, read_frame
 from ct_xception.imaging.decoders.elements import REMEDY, Elements, walk_elements
-from ct_xception.imaging.decoders.orientation import turn_of
+from ct_xception.imaging.decoders.orientation import Turn, turn_of
 from ct_xception.imaging.decoders.pictures import (
     describe_middle,
     is_flat,
@@ -30,7 +30,7 @@ from ct_xception.imaging.decoders.pictures import (
     whole_range,
 )
 from ct_xception.imaging.modality import CT, NAMES, RADIOGRAPHS, is_of
-from ct_xception.imaging.position import Place
+from ct_xception.imaging.position import NOBODY, Place
 from ct_xception.imaging.slice import Slice, blank_rows, check_pixels, choose_frame
 from ct_xception.imaging.source import is_dicom, name_of, open_source
 from ct_xception.imaging.square import squared
@@ -54,7 +54,7 @@ ACQUISITION_TAGS = ["PatientSex", "PatientAge", "Manufacturer", "ManufacturerMod
                     "ConvolutionKernel"]  # fmt: skip
 PLACE_TAGS = ["ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "NumberOfFrames", "Rows", "Columns",
               "SliceThickness", "SeriesInstanceUID", "SharedFunctionalGroupsSequence",
-              "PerFrameFunctionalGroupsSequence"]  # fmt: skip
+              "PerFrameFunctionalGroupsSequence", "PatientID", "StudyInstanceUID"]  # fmt: skip
 NEEDED_TAGS = ["Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"]
 SLOPES = (1e-6, 1e4)  # of rescale: CT has 1, PET a small fraction
 MAX_INTERCEPT = 1e6
@@ -171,7 +171,14 @@ def read_dicom_place(stream: BinaryIO, label: str) -> Place:
             thickness=_finite(_Tags(dataset, 0).get("SliceThickness", "PixelMeasuresSequence")),
             series=_text(dataset, "SeriesInstanceUID") or None,
             positions=_positions(dataset, normal),
+            patient=_patient(dataset),
         )
+
+
+def _patient(dataset: Dataset) -> str | None:
+    """What tells one patient's files from another's; None where nothing does."""
+    told = (_text(dataset, tag) for tag in ("PatientID", "StudyInstanceUID"))
+    return next((text for text in told if not NOBODY.fullmatch(text)), None)
 
 
 def _plane_of(tags: _Tags) -> tuple[float | None, tuple[float, float, float] | None]:
@@ -214,7 +221,15 @@ def _rounded(normal: np.ndarray) -> tuple[float, float, float]:
     return x, y, z
 
 
-def read_dicom(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None, modality: str = CT) -> Slice:
+def read_dicom(
+    stream: BinaryIO,
+    label: str,
+    *,
+    window: Window | None,
+    frame: int | None,
+    modality: str = CT,
+    keep_values: bool = False,
+) -> Slice:
     """A slice from an open DICOM file. Raises SliceError.
 
     The window is the option's, or the file's first, or for HU without any the lung preset; always LINEAR. `modality`
@@ -228,7 +243,7 @@ def read_dicom(stream: BinaryIO, label: str, *, window: Window | None, frame: in
         stored = read_frame(elements, dataset, frames, index, label)
         if stored.ndim == 3:
             return _colour_slice(stored, dataset, label, window, modality)
-        return _grey_slice(stored, _Tags(dataset, index, modality), label, window)
+        return _grey_slice(stored, _Tags(dataset, index, modality), label, window, keep_values)
 
 
 def _read(stream: BinaryIO, label: str, tags: list[str]) -> tuple[Elements, Dataset]:
@@ -276,8 +291,9 @@ def _colour_slice(rgb: np.ndarray, dataset: Dataset, label: str, window: Window 
     return replace(slice_, notes=notes, modality=modality, is_localizer=localizer)
 
 
-def _grey_slice(stored: np.ndarray, tags: _Tags, label: str, option: Window | None) -> Slice:
-    stored, turned = _upright(stored, tags)
+def _grey_slice(stored: np.ndarray, tags: _Tags, label: str, option: Window | None, keep_values: bool) -> Slice:
+    turn = _turn(tags)
+    stored, turned = turn.apply(stored), _turn_notes(turn, tags)
     values, is_hu, notes = _rescale(stored, tags, label)
     padding, more = _padding(stored, values, tags, is_hu)
     notes = [*_kind_notes(tags.dataset, tags.wanted), *turned, *notes, *more, *blank_rows(stored)]
@@ -291,12 +307,15 @@ def _grey_slice(stored: np.ndarray, tags: _Tags, label: str, option: Window | No
     if not is_hu and is_flat(pixels) and not is_flat(values):
         found = f"the window {window} leaves nothing of its values, {span(values)}"
         raise SliceError(label, found, "give a window in the stored units")
-    if tags.dataset.PhotometricInterpretation == "MONOCHROME1":
+    inverted = tags.dataset.PhotometricInterpretation == "MONOCHROME1"
+    if inverted:
         np.subtract(255, pixels, out=pixels)
         more.append("inverted: MONOCHROME1 stores white as its lowest value")
     pixels[padding] = 0
     bits, modality = tags.dataset.BitsStored, _text(tags.dataset, "Modality")
-    read: dict[str, Any] = {"modality": modality, "is_localizer": _is_localizer(tags.dataset)}
+    read: dict[str, Any] = {"modality": modality, "is_localizer": _is_localizer(tags.dataset), "plane": turn.plane}
+    if keep_values and bits > 8:
+        read |= {"values": np.where(padding, np.float32(np.nan), values).astype(np.float32), "inverted": inverted}
     if is_hu and not read["is_localizer"]:
         read["body"] = _body_in(values, padding)
     spacing = _spacing(tags)
@@ -313,16 +332,19 @@ def _body_in(values: np.ndarray, padding: np.ndarray) -> np.ndarray | None:
     return found.repeat(step, axis=0).repeat(step, axis=1)[: values.shape[0], : values.shape[1]]
 
 
-def _upright(stored: np.ndarray, tags: _Tags) -> tuple[np.ndarray, list[str]]:
-    """The stored values as a reader of CT expects them, and notes on orientation and position."""
-    turn = turn_of(_numbers(tags.get("ImageOrientationPatient", "PlaneOrientationSequence"), 6))
+def _turn(tags: _Tags) -> Turn:
+    return turn_of(_numbers(tags.get("ImageOrientationPatient", "PlaneOrientationSequence"), 6))
+
+
+def _turn_notes(turn: Turn, tags: _Tags) -> list[str]:
+    """Notes on orientation and position."""
     notes = turn.notes(axial=tags.of_ct)
     position = _text(tags.dataset, "PatientPosition").upper()
     if position.endswith("P"):
         notes.append("the patient lies prone: the table is at the top")
     elif position[2:3] == "D":
         notes.append("the patient lies on one side: the table is at a side")
-    return turn.apply(stored), notes
+    return notes
 
 
 @dataclass(frozen=True)
@@ -574,8 +596,7 @@ def _spacing(tags: _Tags) -> tuple[float, float] | None:
 
 
 def _turned(distances: tuple[float, float] | None, tags: _Tags) -> tuple[float, float] | None:
-    turn = turn_of(_numbers(tags.get("ImageOrientationPatient", "PlaneOrientationSequence"), 6))
-    return distances[::-1] if distances is not None and turn.swap else distances
+    return distances[::-1] if distances is not None and _turn(tags).swap else distances
 
 
 def _pair(value: Any) -> tuple[float, float] | None:

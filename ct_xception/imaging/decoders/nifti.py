@@ -37,6 +37,7 @@ MAX_VOLUME = 640 * 2**20  # bytes inflated: 1,200 slices of 512 x 512 in 16 bits
 AIR, MOST_HU = -500, 20_000
 OBLIQUE = 0.95  # cosine between a stored axis and the patient's own
 REMEDY = "convert it again to .nii or .nii.gz"
+NO_ORIENTATION = "no orientation in the file: taken as NIfTI's default"
 KEPT = 2  # inflated copies: threads that read in turn stand at the end of one volume and the start of the next
 _inflated: OrderedDict[tuple[int, ...], BinaryIO] = OrderedDict()
 _inflating = threading.Lock()
@@ -80,7 +81,15 @@ class _Volume:
         return self.shape[self.axes[1]], self.shape[self.axes[0]]
 
 
-def read_nifti(stream: BinaryIO, label: str, *, window: Window | None, frame: int | None, modality: str = CT) -> Slice:
+def read_nifti(
+    stream: BinaryIO,
+    label: str,
+    *,
+    window: Window | None,
+    frame: int | None,
+    modality: str = CT,
+    keep_values: bool = False,
+) -> Slice:
     """An axial slice of an open NIfTI file. Raises SliceError."""
     with refusing(label, REMEDY), _inflating:
         content = _plain(stream, label)
@@ -90,7 +99,7 @@ def read_nifti(stream: BinaryIO, label: str, *, window: Window | None, frame: in
         index = choose_frame(volume.frames, frame, label)
         values = _scaled(_upright(_plane(content, volume, index), volume), volume)
     with refusing(label, REMEDY):
-        is_hu = modality in (CT, "any") and _is_hu(values)
+        is_hu = modality in (CT, "any") and is_hu_like(values)
         window, notes = _choose_window(values, is_hu, window, label, modality)
         exact = values.dtype.kind == "f" and not is_hu
         pixels = apply_window(values, window, exact=exact)
@@ -98,9 +107,13 @@ def read_nifti(stream: BinaryIO, label: str, *, window: Window | None, frame: in
             raise SliceError(label, f"the window {window} leaves nothing of its values, {span(values)}", "give another")
         row, column = volume.zooms[volume.axes[1]], volume.zooms[volume.axes[0]]
         spacing = (row, column) if 0 < row < 1e6 and 0 < column < 1e6 else None
-        body = outline_in_hu(np.asarray(values)) if is_hu else None
+        kept: dict[str, Any] = {"body": outline_in_hu(np.asarray(values)) if is_hu else None}
+        if NO_ORIENTATION not in volume.notes:
+            kept["plane"] = "axial"
+        if keep_values:
+            kept["values"] = np.where(np.isfinite(values), values, np.nan).astype(np.float32)
         bits, told = 8 * volume.dtype.itemsize, (*volume.notes, *notes)
-        return squared(Slice(pixels, label, bits, is_hu, window, spacing, told, body=body), spacing)
+        return squared(Slice(pixels, label, bits, is_hu, window, spacing, told, **kept), spacing)
 
 
 def read_nifti_place(stream: BinaryIO, label: str) -> Place:
@@ -194,7 +207,7 @@ def _directions(
 
     affine, notes = header.get_best_affine(), []
     if int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
-        notes.append("no orientation in the file: taken as NIfTI's default")
+        notes.append(NO_ORIENTATION)
     turns = io_orientation(affine)
     if np.isnan(turns).any():
         raise SliceError(label, "an orientation in which two axes are one", REMEDY)
@@ -239,7 +252,7 @@ def _scaled(stored: np.ndarray, volume: _Volume) -> np.ndarray:
     return stored * volume.slope + volume.intercept
 
 
-def _is_hu(values: np.ndarray) -> bool:
+def is_hu_like(values: np.ndarray) -> bool:
     """Whether air lies where HU have it: every CT slice shows some around the patient, or is padded below it."""
     sample: Any = values.ravel()[:: max(1, values.size // 2**18)]
     sample = sample[np.isfinite(sample)]

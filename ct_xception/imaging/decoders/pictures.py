@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # An open list lets 37 plug-ins, some of them programs, at hostile bytes.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
+ZIP = b"PK\x03\x04"
 MAX_PICTURE_BYTES = 128 * 2**20  # of all but TIFF, whose stacks may be longer
 COLOUR_TOLERANCE = 16  # grey levels between channels: JPEG's chroma noise stays below
 MAX_PLAYED = 100_000_000  # pixels of an animation up to the frame that is asked for
@@ -78,18 +79,28 @@ class _Told:
 
 
 def read_picture(
-    stream: BinaryIO, label: str, *, window: Window | None, frame: int | None, modality: str = CT
+    stream: BinaryIO,
+    label: str,
+    *,
+    window: Window | None,
+    frame: int | None,
+    modality: str = CT,
+    keep_values: bool = False,
 ) -> Slice:
     """A slice from an open picture file of one of FORMATS. Raises SliceError."""
     with refusing(label):
         kind = _kind(stream)
         if kind is None:
+            if stream.read(4) == ZIP:
+                raise SliceError(label, "a zip of files, not one slice", "unpack it, or let predict answer all in it")
             found = f"neither DICOM nor one of {', '.join(FORMATS)}, NIfTI, or damaged at its start"
             raise SliceError(label, found, "convert or download it again")
         enough = None if frame is None or frame < 0 else frame + 1
         told = _inspect(stream, kind, label, whole=True, enough=enough)
         image = _open(stream, kind, label)
-        return _slice_of(image, label, window=window, frame=frame, told=told, modality=modality)
+        return _slice_of(
+            image, label, window=window, frame=frame, told=told, modality=modality, keep_values=keep_values
+        )
 
 
 def read_picture_place(stream: BinaryIO, label: str) -> Place:
@@ -173,15 +184,30 @@ def _inspect_jpeg2000(content: bytes, label: str) -> None:
 
 
 def slice_from_picture(
-    image: Image.Image, label: str, *, window: Window | None, frame: int | None, modality: str = CT
+    image: Image.Image,
+    label: str,
+    *,
+    window: Window | None,
+    frame: int | None,
+    modality: str = CT,
+    keep_values: bool = False,
 ) -> Slice:
     """A slice from a Pillow picture, decoded or not, which is left at the page it was. Raises SliceError."""
     with refusing(label):
-        return _slice_of(image, label, window=window, frame=frame, told=None, modality=modality)
+        return _slice_of(
+            image, label, window=window, frame=frame, told=None, modality=modality, keep_values=keep_values
+        )
 
 
 def _slice_of(
-    image: Image.Image, label: str, *, window: Window | None, frame: int | None, told: _Told | None, modality: str
+    image: Image.Image,
+    label: str,
+    *,
+    window: Window | None,
+    frame: int | None,
+    told: _Told | None,
+    modality: str,
+    keep_values: bool,
 ) -> Slice:
     _check_size(image, label)
     page = image.tell()
@@ -195,14 +221,20 @@ def _slice_of(
     unchecked = image.format in ("TIFF", "BMP")  # whose rows have no checksum; other formats were looked through
     if stored.signed and upright.mode == "L":
         raise SliceError(label, "signed 8-bit pixels, which have no agreed black", "export it again unsigned")
+    coloured, values = 0.0, None
     if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
-        coloured = 0.0
+        values = _finite_of(upright, stored) if keep_values else None
         pixels, window, more = _grey_of_deep(upright, stored, window, label, modality)
     else:
         pixels, coloured, more = _grey_of_8bit(upright, stored, window, label, modality)
         window = None
     more += blank_rows(pixels) if unchecked else []
-    return Slice(pixels, label, stored.bits, False, window, notes=(*notes, *more), coloured=coloured)
+    inverted = stored.min_is_white and values is not None
+    notes += more
+    return Slice(
+        *(pixels, label, stored.bits, False, window),
+        notes=tuple(notes), coloured=coloured, values=values, inverted=inverted,
+    )  # fmt: skip
 
 
 def _check_size(image: Image.Image, label: str) -> None:
@@ -371,13 +403,24 @@ def _aspect_notes(image: Image.Image) -> list[str]:
     return [f"pixels are not square ({across / down:.3g} times as many across as down), shown as stored"] * unlike
 
 
+def _values_of(image: Image.Image, stored: _Stored) -> np.ndarray:
+    """The stored numbers (H, W) of a picture of more than 8 bits."""
+    values = np.asarray(image)
+    return values.view(np.uint32) if stored.bits == 32 and image.mode == "I" and not stored.signed else values
+
+
+def _finite_of(image: Image.Image, stored: _Stored) -> np.ndarray:
+    """The same as `Slice.values` has them."""
+    values = _values_of(image, stored).astype(np.float32)
+    values[~np.isfinite(values)] = np.nan
+    return values
+
+
 def _grey_of_deep(
     image: Image.Image, stored: _Stored, window: Window | None, label: str, modality: str
 ) -> tuple[np.ndarray, Window, list[str]]:
     """Window a 16-bit, 32-bit or float picture: (H, W) uint8, the window used, and notes."""
-    values, notes = np.asarray(image), []
-    if stored.bits == 32 and image.mode == "I" and not stored.signed:
-        values = values.view(np.uint32)
+    values, notes = _values_of(image, stored), []
     if image.mode == "F" and not (finite := np.isfinite(values)).all():
         notes.append(f"{np.count_nonzero(~finite)} pixels without a finite value set to black")
         # Black is the highest value where the lowest is white: the inversion below turns the window's top to 0.
@@ -502,11 +545,11 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, np.ndarray | None]:
     return image.convert("RGB"), None if opaque else np.asarray(alpha)
 
 
-def coloured_pixels(rgb: np.ndarray) -> np.ndarray:
-    """Where (H, W) bool the channels of pixels (H, W, 3) uint8 differ by more than COLOUR_TOLERANCE: ink, or colour."""
+def coloured_pixels(rgb: np.ndarray, tolerance: int = COLOUR_TOLERANCE) -> np.ndarray:
+    """Where (H, W) bool the channels of pixels (H, W, 3) uint8 differ by more than `tolerance`: ink, or colour."""
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    return spread > COLOUR_TOLERANCE
+    return spread > tolerance
 
 
 def _colour_note(coloured: float) -> list[str]:

@@ -1,0 +1,236 @@
+"""A checkpoint for a Python session: it takes whatever is at hand, and its answers show themselves.
+
+    from ct_xception import Classifier
+    c = Classifier.from_pretrained("runs/phantom/model")        # or "user/repo" on the Hub
+    c("slice.dcm"), c.explain("slice.dcm").plot(), c.predict("scans/").to_frame()
+
+The network, its rules and its figures are those of `ct_xception.serving.classifier`; here is only what makes it handy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ct_xception.errors import InputError, SliceError, printable
+from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.windows import Window, as_window
+from ct_xception.notebook.answers import Answers, Prediction, UnitAnswers, shown
+from ct_xception.notebook.inputs import archives_of, every_slice, holds_many, several
+from ct_xception.serving import classifier as serving
+from ct_xception.serving.archive import hold_all
+from ct_xception.serving.patients import answer_units, find_units
+from ct_xception.serving.runtimes import DEFAULT_RUNTIME
+from ct_xception.serving.runtimes.pytorch import TorchNetwork
+from ct_xception.serving.series import Member
+
+if TYPE_CHECKING:
+    from ct_xception.explain.heat_map import HeatMap
+    from ct_xception.notebook.evaluation import Figures
+
+AnyWindow = Window | str | tuple[float, float] | list[float] | None
+HINTS = {
+    "classify": "call it: c(source)",
+    "predict_proba": "c(source).probabilities, or c.predict(sources).to_frame()",
+    "classes": "c.labels",
+    "classes_": "c.labels",
+    "config": "c.checkpoint.config",
+    "eval": "it answers only, and never trains: leave it out",
+    "cuda": 'c.to("cuda")',
+    "cpu": 'c.to("cpu")',
+    "fit": "networks are trained by `ct-xception train --corpus DIR`",
+    "train": "networks are trained by `ct-xception train --corpus DIR`",
+    "push_to_hub": "checkpoints are published by `ct-xception push CHECKPOINT USER/REPO`",
+    "plot": "c.explain(source).plot()",
+    "attribute": "c.explain(source)",
+    "gradcam": 'c.explain(source, method="gradcam")',
+    "grad_cam": 'c.explain(source, method="gradcam")',
+}
+
+
+class Classifier(serving.Classifier):
+    """A checkpoint that answers. Safe to call from several threads.
+
+    >>> c = Classifier.from_pretrained(CHECKPOINT)
+    >>> c.labels
+    ['adenocarcinoma', 'large cell carcinoma', 'normal', 'squamous cell carcinoma']
+    >>> answer = c(SLICE)
+    >>> sorted(answer.probabilities) == c.labels and answer.label in c.labels
+    True
+    """
+
+    def __init__(self, model: Any, *settings: Any, **options: Any) -> None:
+        if isinstance(model, (str, os.PathLike)):
+            raise InputError(f"a checkpoint is loaded by Classifier.from_pretrained({str(model)!r}).")
+        super().__init__(model, *settings, **options)
+
+    @classmethod
+    def from_pretrained(cls, checkpoint: str | Path, runtime: str = DEFAULT_RUNTIME, **options: Any) -> Classifier:
+        """Load a checkpoint folder, its run's folder, or a Hub id (`user/repo`, `user/repo@revision`).
+
+        `runtime`, `device`, `threads`, `gate`, `overrule_gate` and `modality` as in
+        `ct_xception.serving.classifier.Classifier.from_pretrained`. Raises CheckpointError and InputError.
+        """
+        with _without_bar(runtime):
+            return super().from_pretrained(checkpoint, runtime, **options)  # type: ignore[return-value]
+
+    @property
+    def labels(self) -> list[str]:
+        """The class names in index order; `label_names` is the same."""
+        return self.label_names
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """{index: class name}, as transformers has it."""
+        return dict(enumerate(self.label_names))
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """{class name: index}, as transformers has it."""
+        return {name: index for index, name in enumerate(self.label_names)}
+
+    @property
+    def device(self) -> str:
+        """Where the network runs: `cpu`, `cuda:0`, …"""
+        return str(self.network.model.device) if isinstance(self.network, TorchNetwork) else "cpu"
+
+    def to(self, device: str) -> Classifier:
+        """Move the network to another device, and give the classifier back. Raises InputError where that cannot be."""
+        if not isinstance(self.network, TorchNetwork):
+            if str(device) != "cpu":
+                raise InputError(f"device {device}: runtime {self.network.runtime} answers on the CPU alone.")
+            return self
+        try:
+            self.network.model.to(device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"device {printable(device)}: cannot be used here ({reason}); use cpu.") from error
+        return self
+
+    def __call__(self, source: Any, *, window: AnyWindow = None, frame: int | None = None) -> Any:
+        """Answer one slice, or several.
+
+        A path, bytes, an open file, a Pillow picture, an array (with `window` where it holds HU), a pydicom data set or
+        a row of `datasets` gives a `Prediction`. A list, a folder or a zip gives `Answers`: of a list the first slice
+        that cannot be read raises its SliceError, of the others it stands in its place, as in `predict`.
+
+        >>> Classifier.from_pretrained(CHECKPOINT)([SLICE, SLICE])[1].label == c(SLICE).label
+        True
+        """
+        if holds_many(source):
+            return self.predict(source, window=window, frame=frame)
+        sources = several(source)
+        if sources is None:
+            return self([source], window=window, frame=frame)[0]
+        answers = self.predict(sources, window=window, frame=frame)
+        for answer in answers:
+            if isinstance(answer, SliceError):
+                raise answer
+        return answers
+
+    def predict(
+        self, sources: Any, *, window: AnyWindow = None, frame: int | None = None, batch_size: int = 8
+    ) -> Answers:
+        """Answer every slice of a folder, a zip, a volume, a list or a single source; what cannot be read stays listed.
+
+        The answers hold their slices: for thousands of files use `predict_many`, or `ct-xception score`.
+
+        >>> c.predict(FOLDER).to_frame()["label"].isin(c.labels).all()
+        np.True_
+        """
+        window = as_window(window)
+        found = every_slice(sources, frame)
+        with hold_all(archives_of(found.slices)):
+            read = (self._member(one, window, frame) for one in found.slices)
+            return Answers(self.predict_many(read, batch_size=batch_size), found.notes)
+
+    def predict_by(self, sources: Any, by: str = "patient", *, window: AnyWindow = None) -> UnitAnswers:
+        """One answer for each patient, or series (`by`), in files, folders and zips, pooled by the checkpoint's rule.
+
+        DICOM's identifiers tell patients apart; where there are none, `notes` say that a folder was taken for one.
+
+        >>> [len(one.slices) for one in c.predict_by(SLICE)]
+        [1]
+        """
+        paths = several(sources) or [sources]
+        units, notes = find_units(paths, by)
+        return UnitAnswers(answer_units(self, units, window=as_window(window)), notes)
+
+    def predict_many(self, sources: Any, **options: Any) -> Iterator[Prediction | SliceError]:
+        """Answer any number of slices, in order, holding one batch at a time; a bad file yields its SliceError."""
+        options["window"] = as_window(options.get("window"))
+        return shown(super().predict_many(sources, **options))
+
+    def _member(self, one: Any, window: Window | None, frame: int | None) -> Slice | SliceError:
+        if isinstance(one, SliceError):
+            return one
+        try:
+            if isinstance(one, Member):
+                return one.read(self, window)
+            return self.read(one, window=window, frame=frame)
+        except SliceError as error:
+            return error
+
+    def read(
+        self, source: Any, *, window: AnyWindow = None, frame: int | None = None, name: str | None = None
+    ) -> Slice:
+        """Read one slice as this checkpoint wants it shown; `window` overrides its choice. Raises SliceError."""
+        return super().read(source, window=as_window(window), frame=frame, name=name)
+
+    def explain(self, source: Any, target: str | int | None = None, method: str = "gradcam", **options: Any) -> HeatMap:
+        """Map the evidence for a class, by default the answer, in one slice or in an answer to one.
+
+        `method` is a name or title of those in `ct_xception.explain.methods.METHODS`, however it is spelt; `budget`
+        fast, balanced or thorough; `window`, `frame` and `seed` as elsewhere.
+
+        >>> heat_map = c.explain(SLICE, method="Grad-CAM")
+        >>> heat_map.map.shape == c.read(SLICE).pixels.shape
+        True
+        """
+        from ct_xception.explain.heat_map import explain_source
+
+        if holds_many(source) or several(source) is not None:
+            raise InputError(
+                "one slice is explained at a time: [c.explain(one) for one in c.predict(source).answered]."
+            )
+        return explain_source(self, source, target, method, **options)
+
+    def evaluate(self, corpus: str | Path, **options: Any) -> Figures:
+        """Measure the checkpoint on a corpus, as `ct-xception evaluate` does, with its options by their names.
+
+        `split` is test by default, `output` the folder that the figures go into ("evaluation"); `audit=False` leaves
+        the search for twins out. Raises InputError for an unknown option, and whatever is wrong with the corpus.
+        """
+        from ct_xception.notebook.evaluation import evaluate
+
+        return evaluate(self, corpus, options)
+
+    def __repr__(self) -> str:
+        side, classes = self.transform.preprocessing.size[-1], ", ".join(self.label_names[:4])
+        more = ", …" * (len(self.label_names) > 4)
+        network = f"{side} px, {len(self.label_names)} classes ({classes}{more})"
+        return f"Classifier({self.name!r}: {network}, {self.network.runtime} on {self.device})"
+
+    def __getattr__(self, name: str) -> Any:
+        hint = f"; {HINTS[name]}" if name in HINTS else ""
+        raise AttributeError(f"Classifier has no attribute {name!r}{hint}")
+
+
+@contextlib.contextmanager
+def _without_bar(runtime: str) -> Iterator[None]:
+    """transformers draws a progress bar over the tenth of a second that loading takes; the others start without it."""
+    if runtime != DEFAULT_RUNTIME:
+        yield
+        return
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
