@@ -25,6 +25,7 @@ from ct_xception.explain.budget import COMPARED, RANDOMISED_BELOW
 from ct_xception.explain.methods import METHODS
 from ct_xception.imaging.modality import CT, ONE
 from ct_xception.metrics import (
+    AgreementMetrics,
     BaselineMetrics,
     Baselines,
     ClassificationMetrics,
@@ -520,12 +521,18 @@ def _exports(evidence: Evidence) -> dict[str, tuple[Exported, ...]]:
     record = evidence.exports or {"files": {}, "kept_out": {}}
     return {
         ours: tuple(
-            Exported(name, runtime.title, runtime.files[0], record[theirs][name])
+            Exported(name, runtime.title, runtime.files[0], _typed(record[theirs][name]))
             for name, runtime in EXPORTED.items()
             if name in record[theirs]
         )
         for ours, theirs in (("exported", "files"), ("kept_out", "kept_out"))
     }
+
+
+def _typed(measured: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What export.json says of one file, with the metrics of an int8 file as types."""
+    figures = measured.get("figures")
+    return measured if figures is None else {**measured, "figures": AgreementMetrics.of(figures)}
 
 
 def _versions(provenance: Mapping[str, Any]) -> Versions | None:

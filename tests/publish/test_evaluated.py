@@ -53,8 +53,8 @@ def write_checkpoint(folder: Path, **corpus: object) -> dict[str, Any]:
     (folder / "model.safetensors").write_bytes(b"bytes")
     labels = np.arange(80) % 4
     items = Items(labels, [f"v{i // 2}" for i in range(80)], [f"v{i}" for i in range(80)])
-    temperature, rules = fit_rules(items, made_up(labels, 0.9, 5), LABEL_NAMES, coverage=0.9, class_groups=GROUPS)
-    side = side_file(folder, LABEL_NAMES, **corpus) | {"temperature": temperature} | rules
+    rules = fit_rules(items, made_up(labels, 0.9, 5), LABEL_NAMES, coverage=0.9, class_groups=GROUPS)
+    side = side_file(folder, LABEL_NAMES, **corpus) | rules.to_json()
     write_json(folder / "ct_xception.json", side)
     return side
 
