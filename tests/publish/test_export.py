@@ -158,10 +158,10 @@ class TestRecord:
                for k, name in enumerate("xy")}
         )  # fmt: skip
         figures = int8_figures(table, ["x", "y"])
-        assert figures["agreement"]["value"] == 0.5 and figures["largest_difference"] == pytest.approx(0.2)
-        assert figures["accuracy"]["reference"]["value"] == 0.75  # the last of x is missed
-        assert figures["accuracy"]["approximation"]["value"] == 0.75  # the second of x is missed
-        assert figures["accuracy"]["loss"]["value"] == 0
+        assert figures.agreement.value == 0.5 and figures.largest_difference == pytest.approx(0.2)
+        assert figures.accuracy.reference.value == 0.75  # the last of x is missed
+        assert figures.accuracy.approximation.value == 0.75  # the second of x is missed
+        assert figures.accuracy.loss.value == 0
 
     @pytest.mark.parametrize(
         ("agreement", "accuracy", "auroc", "missed", "unsure"),
@@ -391,7 +391,7 @@ class TestCardLock:
         found = {
             "sha256": {"onnx/model_int8.onnx": sha256_file(folder / "onnx/model_int8.onnx")},
             "bytes": 21_500_000,
-            "figures": int8_figures(table, full_folder.names),
+            "figures": int8_figures(table, full_folder.names).to_json(),
             "calibration": {"n": 256, "split": "train"},
         }
         weights = full_folder.metrics["weights_sha256"]
@@ -450,5 +450,5 @@ def _edit_answers(folder: Path, change: Callable[[pandas.DataFrame], pandas.Data
 
 def _edit_both(folder: Path, change: Callable[[pandas.DataFrame], pandas.DataFrame]) -> None:
     """Change the answers, and the figures with them."""
-    figures = int8_figures(_edit_answers(folder, change), LABEL_NAMES)
+    figures = int8_figures(_edit_answers(folder, change), LABEL_NAMES).to_json()
     edit_json(folder / EXPORT, lambda record: record["files"][INT8].update(figures=figures))
