@@ -3,6 +3,7 @@
 # make test-isa       run the tests of what computes under the instruction sets of older processors, one thread and two
 # make test-options   train with every option that is offered, end to end
 # make test-lowest    the reader's, the model's and the predictor's tests on the lowest versions that pyproject.toml allows
+# make docs           the guides and the reference as a site, in build/docs
 # make sbom           sbom.json: what is installed, as CycloneDX
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +12,7 @@ RUN ?= runs/phantom
 DEMO ?= 1
 PORT ?= 7860
 
-.PHONY: run test test-isa test-options test-lowest sbom lint bench clean
+.PHONY: run test test-isa test-options test-lowest docs sbom lint bench clean
 .DELETE_ON_ERROR:
 
 # The stamp is newer than pyproject.toml once everything that it asks for is installed.
@@ -61,6 +62,12 @@ $(LOWEST)/.installed: pyproject.toml
 
 test-lowest: $(LOWEST)/.installed
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile $(LOWEST_TESTS)
+
+# The guides of docs/ and the reference, from the docstrings, into build/docs; a warning is an error.
+docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo 'build/docs/index.html'
 
 sbom: $(VENV)/.installed
 	$(PYTHON) -m venv build/sbom

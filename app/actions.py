@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import html
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from ct_xception_app import layout, words
+from ct_xception_app import layout, scenes, words
 from ct_xception_app.cases import Case, MapChoice, Study, View
 from ct_xception_app.curve import draw_curve
 from ct_xception_app.downloads import as_csv, as_json, as_report
 from ct_xception_app.feedback import NO_CLASS, FeedbackFolder, Review
 from ct_xception_app.jobs import Job, Jobs, Replaced
-from ct_xception_app.layout import EXAMPLES, Inputs, Outputs, Reviewing
-from ct_xception_app.limits import LONGEST_SECONDS, SHOWN_SIDE
-from PIL import Image
+from ct_xception_app.layout import EXAMPLES, FIRST, Inputs, Outputs, Reviewing
+from ct_xception_app.limits import LONGEST_SECONDS
 
 from ct_xception.errors import InputError
 from ct_xception.explain.budget import Cancelled
 from ct_xception.explain.methods import METHODS
-from ct_xception.imaging.slice import Slice
-from ct_xception.imaging.windows import WINDOWS, Window
+from ct_xception.explain.overlay import draw_overlay
+from ct_xception.files import dump_json
+from ct_xception.html import image_uri
+from ct_xception.imaging.modality import CT
+from ct_xception.imaging.windows import Window
 from ct_xception.serving.pooling import Stopped, answer_together
-from ct_xception.text import describe_window
+from ct_xception.text import percent
 
-# On a narrow screen the answer stands far below what was touched.
-_TO_THE_ANSWER = """() => { if (window.innerWidth < 720)
+# On a narrow screen the answer stands far below what was touched; once it is there, unless a hand has moved on.
+_TO_THE_ANSWER = """() => { if (window.innerWidth >= 720) return;
+    document.getElementById('outputs').scrollIntoView({block: 'start'}); window.ctLeftAt = window.scrollY; }"""
+_BACK_TO_THE_ANSWER = """() => { if (window.innerWidth < 720 && Math.abs(window.scrollY - window.ctLeftAt) < 60)
     document.getElementById('outputs').scrollIntoView({block: 'start'}); }"""
 
 # Gradio gives its empty places a label, but no role that may carry one.
@@ -35,6 +40,8 @@ NAME_EMPTY_PLACES = """() => {
     const mend = () => document.querySelectorAll('.empty[aria-label]:not([role])').forEach(
         (place) => place.setAttribute('role', 'img'));
     mend(); new MutationObserver(mend).observe(document.body, {childList: true, subtree: true}); }"""
+
+SMALL_MAP = 280  # pixels of one of the maps side by side
 
 _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
@@ -57,33 +64,33 @@ class Page:
         self.reviewing, self.reviews = reviewing, reviews
         self.jobs = Jobs()
 
-    def connect(self) -> None:
+    def connect(self, demo: gr.Blocks) -> None:
         """Tie events to actions. None of them is offered as an API: their inputs are this page's own."""
         show = self.outputs
         everything = {value for part in (self.inputs, show) for value in vars(part).values() if _is_told(value)}
-        filled = [*vars(show).values(), self.inputs.preset, self.inputs.centre, self.inputs.width]
-        told = {**_QUIET, "inputs": everything, "outputs": filled}
-        answering = {**told, "concurrency_id": "answer", "concurrency_limit": 1}
+        told = {**_QUIET, "inputs": everything | {show.wish}, "outputs": list(vars(show).values())}
+        answering = {**told, "concurrency_id": "answer", "concurrency_limit": 1, "trigger_mode": "always_last"}
         # Maps and their evidence may take minutes: other visitors' answers do not wait for them.
-        explaining = {**told, "concurrency_id": "explain", "concurrency_limit": 1}
-        drawing = {**told, "concurrency_limit": 4, "trigger_mode": "always_last"}
+        explaining = {**answering, "concurrency_id": "explain"}
 
-        self._connect_inputs(answering, drawing)
-        show.which.input(self.answer, **answering, trigger_mode="always_last")
-        show.number.input(self.show_slice, **answering, trigger_mode="always_last")
-        show.aggregation.input(self.pool_again, **drawing)
+        self._connect_inputs(answering)
+        # What is asked for next makes way for itself first: the work before it ends at once, and is not shown.
+        asked = ((show.which.input, self.answer), (show.wish.input, self.follow), (show.pool.click, self.pool_files))
+        for event, action in asked:
+            event(self.make_way, None, None, **_QUIET, queue=False).then(action, **answering)
         for choice in (show.target, show.method, show.budget):
-            choice.input(self.explain, **explaining, trigger_mode="always_last")
-        show.opacity.input(self.draw, **drawing)
-        show.view.input(self.turn, **drawing)
+            choice.input(self.make_way, None, None, **_QUIET, queue=False).then(self.explain, **explaining)
+        show.aggregation.input(self.pool_again, **{**told, "concurrency_limit": 4, "trigger_mode": "always_last"})
+        show.every_map.click(self.explain_all, **explaining)
         show.measure.click(self.measure, **explaining)
         show.make_files.click(self.make_files, **answering)
         show.stop.click(self.stop, None, show.stop, **_QUIET, queue=False)
         if self.reviewing is not None:
             said = {show.kept, *(part for part in vars(self.reviewing).values() if _is_told(part))}
             self.reviewing.save.click(self.keep_review, said, self.reviewing.said, **_QUIET)
+        demo.load(self.greet, **answering)
 
-    def _connect_inputs(self, answering: dict[str, Any], drawing: dict[str, Any]) -> None:
+    def _connect_inputs(self, answering: dict[str, Any]) -> None:
         ask, which = self.inputs, self.outputs.which
         ask.consent.change(_open_upload, ask.consent, ask.file, **_QUIET)
         chosen = (
@@ -93,100 +100,102 @@ class Page:
             ask.file.clear(lambda: (None, _no_choice()), None, [ask.source, which], **_QUIET),
         )
         for event in chosen:
-            event.then(None, js=_TO_THE_ANSWER).then(self.answer, **answering)
-        ask.preset.input(self.choose_preset, **drawing).then(self.answer, **answering, trigger_mode="always_last")
-        for slider in (ask.centre, ask.width):
-            slider.input(self.draw_window, **drawing).then(self.answer, **answering, trigger_mode="always_last")
+            ready = event.then(self.make_way, None, None, **_QUIET, queue=False).then(None, js=_TO_THE_ANSWER)
+            ready.then(self.answer, **answering).then(None, js=_BACK_TO_THE_ANSWER)
+
+    def greet(self, request: gr.Request, data: Data) -> Iterator[Shown]:
+        """At first sight: an example, answered."""
+        if data[self.inputs.source] or self.study.classifier.contract.modality != CT:
+            return
+
+        def work(job: Job) -> Case:
+            job.title = "Answering an example"
+            return self.study.example(FIRST, data[self.outputs.aggregation])
+
+        yield from self._follow(request, work, lambda case: self._show_case(case, new=True))
+
+    def make_way(self, request: gr.Request) -> None:
+        """What this visitor asked for next makes what is under way needless."""
+        self.jobs.make_way(_session(request))
 
     # Answers
 
     def answer(self, request: gr.Request, data: Data) -> Iterator[Shown]:
         """Answer what was given, or say in the reader's words why it is refused."""
-        paths, before = data[self.inputs.source], data[self.outputs.kept]
+        paths = data[self.inputs.source]
         if not paths:
             self.jobs.stop(_session(request))
             yield self._empty(words.waiting(self.study.classifier.contract.modality))
             return
-        try:
-            window = self._window(data)
-        except InputError as error:
-            yield self._empty(words.refusal(str(error)))
-            return
+        yield from self._answer(request, data, tuple(paths), chosen=data[self.outputs.which] or 0)
+
+    def pool_files(self, request: gr.Request, data: Data) -> Iterator[Shown]:
+        """The visitor says that separate files are slices of one scan."""
+        case: Case | None = data[self.outputs.kept]
+        if case is not None:
+            yield from self._answer(request, data, case.paths, related=True)
+
+    def _answer(
+        self,
+        request: gr.Request,
+        data: Data,
+        paths: tuple[str, ...],
+        *,
+        window: Window | None = None,
+        chosen: int = 0,
+        related: bool = False,
+    ) -> Iterator[Shown]:
+        before: Case | None = data[self.outputs.kept]
+        same = before is not None and before.paths == paths and before.chosen == chosen and not related
 
         def work(job: Job) -> Case:
             job.title = "Answering"
             return self.study.open_case(
                 paths,
                 window=window,
-                choice=self._choice(data, same=before is not None and before.paths == tuple(paths)),
+                choice=self._choice(data, before if same else None),
                 aggregation=data[self.outputs.aggregation],
-                chosen=data[self.outputs.which] or 0,
+                chosen=chosen,
                 before=before,
+                related=related,
                 progress=job.progress,
                 cancelled=job.cancelled,
             )
 
-        yield from self._follow(request, work, lambda case: self._show_case(case, data), refuse=True)
+        yield from self._follow(request, work, lambda case: self._show_case(case, new=not same), refuse=True)
 
-    def show_slice(self, request: gr.Request, data: Data) -> Iterator[Shown]:
-        """Another slice of the same series."""
+    def follow(self, request: gr.Request, data: Data) -> Iterator[Shown]:
+        """The viewer's hand rests on another slice, or asks the network to look through another window."""
         case: Case | None = data[self.outputs.kept]
-        if case is None:
-            yield {self.outputs.status: words.status("Ready.")}
+        try:
+            wish = scenes.read_wish(data[self.outputs.wish])
+        except InputError as error:
+            yield {self.outputs.status: words.status(str(error))}
             return
-        index = min(max(int(data[self.outputs.number]), 1), len(case.series)) - 1
+        if case is None or wish is None or wish.token != case.token:
+            return
+        if wish.window != case.window:
+            at = case.at(min(max(wish.index, 0), len(case.series) - 1), case.view)
+            data = {**data, self.outputs.kept: at}
+            yield from self._answer(request, data, case.paths, window=wish.window, chosen=case.chosen)
+        elif wish.index != case.index and 0 <= wish.index < len(case.series):
+            yield from self._show_slice(request, data, case, wish.index)
 
+    def _show_slice(self, request: gr.Request, data: Data, case: Case, index: int) -> Iterator[Shown]:
         def work(job: Job) -> Case:
-            job.title = f"Reading slice {index + 1}"
-            choice = self._choice(data, same=True)
-            view = self.study.look(case.series, index, case.window, choice, job.progress, job.cancelled)
-            return case.at(index, view)
+            job.title = f"Looking at slice {index + 1}"
+            choice = self._choice(data, case)
+            return case.at(index, self.study.look(case.series, index, case.window, choice, job.progress, job.cancelled))
 
-        yield from self._follow(request, work, lambda found: self._show_case(found, data))
+        yield from self._follow(request, work, self._show_view)
 
     def pool_again(self, request: gr.Request, data: Data) -> Shown:
         """The series' answer by another aggregation; no slice is answered again."""
         case: Case | None = data[self.outputs.kept]
         if case is None or not case.is_series:
-            return {self.outputs.together: ""}
+            return {self.outputs.curve: ""}
         case = case.pooled(answer_together(case.answers, data[self.outputs.aggregation]))
-        return {**self._show_series(case), self.outputs.kept: case}
-
-    # Windows
-
-    def choose_preset(self, request: gr.Request, data: Data) -> Shown:
-        """The sliders go where the preset is; the picture follows at once, the answer after it."""
-        window = WINDOWS.get(data[self.inputs.preset])
-        if window is None:
-            return {self.outputs.status: words.status("Ready.")}
-        data = {**data, self.inputs.centre: window.centre, self.inputs.width: window.width}
-        case: Case | None = data[self.outputs.kept]
-        moved = self._move_sliders(window, None if case is None else case.view.prediction.slice)
-        return {**moved, **self._draw_through(request, data)}
-
-    def draw_window(self, request: gr.Request, data: Data) -> Shown:
-        """The slice through the sliders' window, at once; its answer comes after."""
-        data = {**data, self.inputs.preset: layout.BY_SLIDER}
-        return {self.inputs.preset: layout.BY_SLIDER, **self._draw_through(request, data)}
-
-    def _draw_through(self, request: gr.Request, data: Data) -> Shown:
-        case: Case | None = data[self.outputs.kept]
-        self.jobs.stop(_session(request))
-        if case is None or case.view.prediction.slice.window is None:
-            return {self.outputs.status: words.status("Ready.")}
-        try:
-            slice_ = case.series.members[case.index].read(self.study.classifier, self._window(data))
-        except InputError as error:
-            return {self.outputs.status: words.status(str(error))}
-        label = f"Slice, {_window_words(slice_)}, not yet answered"
-        return {self.outputs.slice: gr.update(value=_shrink(slice_.to_pil()), label=label)}
-
-    def _window(self, data: Data) -> Window | None:
-        """What the visitor asks for; None leaves it to the file. Raises InputError."""
-        preset = data[self.inputs.preset]
-        if preset == layout.BY_SLIDER:
-            return Window(float(data[self.inputs.centre] or 0), float(data[self.inputs.width] or 0))
-        return WINDOWS.get(preset)
+        return {**self._show_answers(case), self.outputs.kept: case}
 
     # Maps
 
@@ -194,21 +203,33 @@ class Page:
         """Another class, method or effort on the same slice."""
         show = self.outputs
         case: Case | None = data[show.kept]
-        told = {show.method: gr.update(info=words.method_sentence(data[show.method]))}
+        yield {show.method: gr.update(info=words.method_sentence(data[show.method]))}
         if case is None or case.view.prediction.refusal:
-            yield told
             return
-        yield told
-        choice = self._choice(data, same=True)
+        choice = self._choice(data, case)
 
-        def work(job: Job) -> View:
+        def work(job: Job) -> Case:
             job.title = METHODS[choice.method].title
-            return self.study.map(case.view, choice, job.progress, job.cancelled)
+            return case.at(case.index, self.study.map(case.view, choice, job.progress, job.cancelled))
 
-        def shown(view: View) -> Shown:
-            return {**self._show_view(view, data), show.kept: case.at(case.index, view), **self._no_files()}
+        yield from self._follow(request, work, self._show_view)
 
-        yield from self._follow(request, work, shown)
+    def explain_all(self, request: gr.Request, data: Data) -> Iterator[Shown]:
+        """The maps of every class, side by side."""
+        case: Case | None = data[self.outputs.kept]
+        if case is None or case.view.prediction.refusal:
+            yield {self.outputs.status: words.status("There is no answer to map yet.")}
+            return
+
+        def work(job: Job) -> str:
+            job.title = "Mapping every class"
+            choice = self._choice(data, case)
+            maps = self.study.all_maps(case.view, choice, job.progress, job.cancelled)
+            told = case.view.prediction.probabilities
+            drawn = [(one.attribution.label, image_uri(draw_overlay(one), SMALL_MAP)) for one in maps]
+            return words.all_maps([(name, percent(told[name]), uri) for name, uri in drawn])
+
+        yield from self._follow(request, work, lambda maps: {self.outputs.all_maps: maps})
 
     def measure(self, request: gr.Request, data: Data) -> Iterator[Shown]:
         """The evidence for and against the map that is shown."""
@@ -227,25 +248,12 @@ class Page:
 
         yield from self._follow(request, work, shown)
 
-    def draw(self, request: gr.Request, data: Data) -> Shown:
-        """The same map with another opacity."""
-        case: Case | None = data[self.outputs.kept]
-        return self._show_pictures(None if case is None else case.view, data)
-
-    def turn(self, request: gr.Request, data: Data) -> Shown:
-        """The same map in the other view.
-
-        This alone says which view is seen: an answer that was asked for before comes late, and would turn it back.
-        """
-        show, swiping = self.outputs, data[self.outputs.view] == layout.SWIPE
-        drawn = self.draw(request, data)
-        filled = {"value": drawn.pop(show.swipe)} if show.swipe in drawn else {}
-        return {**drawn, show.pair: gr.update(visible=not swiping), show.swipe: gr.update(visible=swiping, **filled)}
-
-    def _choice(self, data: Data, *, same: bool) -> MapChoice:
-        """What map is asked for; a new file is explained for its own answer."""
+    def _choice(self, data: Data, case: Case | None) -> MapChoice:
+        """What map is asked for: the class chosen, else that of the series; of a new case its own answer."""
         show = self.outputs
-        target = data[show.target] if same and data[show.target] else None
+        target = None
+        if case is not None:
+            target = data[show.target] or (case.together.label if case.together is not None else None)
         return MapChoice(target, data[show.method], data[show.budget])
 
     # Work that takes its time
@@ -280,84 +288,83 @@ class Page:
 
     # What is shown
 
-    def _show_case(self, case: Case, data: Data) -> Shown:
-        show, prediction = self.outputs, case.view.prediction
-        others = case.series.notes if case.is_series else ()
-        title = words.slice_title(case.index + 1, len(case.series), prediction.source)
-        mapped = case.view.explained
-        target = mapped.attribution.label if mapped is not None else ""
+    def _show_case(self, case: Case, *, new: bool) -> Shown:
+        """A case's answers, and its slice; a `new` one starts without what was chosen for the one before."""
+        show = self.outputs
         return {
-            show.answer: title + words.answer(prediction),
-            **self._show_view(case.view, data),
-            show.target: target,
-            show.notes: words.notes(prediction, others, has_ink=case.view.has_ink),
-            show.measure: gr.update(interactive=mapped is not None),
-            show.make_files: gr.update(interactive=True),
-            **self._no_files(),
-            **self._show_window(prediction.slice),
+            **self._show_answers(case),
+            **self._show_view(case),
             show.which: self._show_choice(case),
-            **self._show_series(case),
-            show.kept: case,
+            show.make_files: gr.update(interactive=True),
+            show.evidence: gr.update(visible=True),
+            **({show.target: ""} if new else {}),
         }
 
-    def _show_view(self, view: View, data: Data) -> Shown:
-        show, explained = self.outputs, view.explained
+    def _show_answers(self, case: Case) -> Shown:
+        """The headline: the series' answer, a table of files, or the one slice's; and the curve."""
+        show = self.outputs
         return {
-            **self._show_pictures(view, data),
+            show.answer: self._headline(case),
+            show.series: gr.update(visible=case.is_series),
+            show.curve: draw_curve(case.answers, case.together, case.index) if case.is_series else "",
+            show.pool: gr.update(visible=case.is_separate),
+        }
+
+    def _headline(self, case: Case) -> str:
+        warning = case.window_warning
+        example = "Example, drawn by a program: " if case.paths[0] in map(str, EXAMPLES) else ""
+        if case.is_separate:
+            return words.separate(case.answers, warning)
+        if case.is_series:
+            return words.together(case.together, case.series, case.unanswered, example, warning)
+        title = f"<h2>{example}{html.escape(case.view.prediction.source)}</h2>" if example else ""
+        return words.answer(case.view.prediction, title, warning)
+
+    def _show_view(self, case: Case) -> Shown:
+        """The slice that is shown: its own answer, its map, and what was done to its file."""
+        show, view, prediction = self.outputs, case.view, case.view.prediction
+        explained, several = view.explained, len(case.series) > 1
+        title = words.slice_title(case.index + 1, len(case.series), prediction.source)
+        own = words.answer(prediction, title, case.window_warning) if several else ""
+        others = case.series.notes if several else ()
+        return {
+            show.viewer: self._scene(case),
+            show.detail: own + words.rules(prediction),
             show.legend: words.legend(None if explained is None else explained.attribution),
             show.map_words: words.map_words(view.record, view.sentences),
+            show.all_maps: "",
+            show.measure: gr.update(interactive=explained is not None),
+            show.every_map: gr.update(interactive=not prediction.refusal),
+            show.notes: words.notes(prediction, others, has_ink=view.has_ink),
+            show.kept: case,
+            **self._no_files(),
         }
 
-    def _show_pictures(self, view: View | None, data: Data) -> Shown:
-        """Slice and overlay beside each other, or under one swipe; the view that is not chosen stays as it is."""
-        show = self.outputs
-        if view is None:
-            return {show.slice: gr.update(value=None, label="Slice"), show.heat: None, show.swipe: None}
-        slice_ = view.prediction.slice
-        first, second = _shrink(slice_.to_pil()), _shrink(view.picture(data[show.opacity]))
-        if data[show.view] == layout.SWIPE:
-            return {show.swipe: (first, second)}
-        label = f"Slice, {_window_words(slice_)}"
-        # Without a map its place stays empty: a bare slice named evidence would say that there is none.
-        return {show.slice: gr.update(value=first, label=label), show.heat: second if view.explained else None}
+    def _scene(self, case: Case) -> str:
+        """What the viewer is told, as JSON: the case, an answer for each slice, and the map of the one that is shown.
 
-    def _show_window(self, slice_: Slice) -> Shown:
-        """The sliders at the window in use; without one they rest, and the reason stands beside them."""
-        ask, window = self.inputs, slice_.window
-        if window is None:
-            reason = f"{slice_.bit_depth}-bit picture: its window is fixed"
-            rest = gr.update(interactive=False)
-            return {ask.preset: gr.update(info=reason, interactive=False), ask.centre: rest, ask.width: rest}
-        units = "in HU" if slice_.is_hu else "in stored units"
-        return {ask.preset: gr.update(info=units, interactive=True), **self._move_sliders(window, slice_)}
-
-    def _move_sliders(self, window: Window, slice_: Slice | None) -> Shown:
-        """The sliders at a window, their ends wide enough for it: gradio refuses a value beyond them."""
-        (lowest, highest), widest = layout.CENTRES, layout.WIDTHS[1]
-        if slice_ is not None and not slice_.is_hu:
-            lowest, highest, widest = 0, 2**slice_.bit_depth, 2**slice_.bit_depth
-        ends = {"minimum": min(lowest, window.centre), "maximum": max(highest, window.centre)}
-        return {
-            self.inputs.centre: gr.update(**ends, value=window.centre, interactive=True),
-            self.inputs.width: gr.update(
-                minimum=1, maximum=max(widest, window.width), value=window.width, interactive=True
-            ),
+        `choice` is the same for maps that may stand beside one another.
+        """
+        view, window = case.view, case.window
+        told = None if window is None else [window.centre, window.width]
+        scene: dict[str, Any] = {
+            "case": case.token,
+            "count": len(case.series),
+            "index": case.index,
+            "window": told,
+            "answers": [words.in_short(answer) for answer in case.answers] if len(case.series) > 1 else [""],
+            "choice": "",
+            "map": None,
         }
+        if view.explained is not None:
+            attribution, method = view.explained.attribution, METHODS[view.explained.attribution.method].title
+            scene["choice"] = dump_json([attribution.label, method, attribution.budget, told])
+            scene["map"] = {**scenes.pack_map(view.explained), "title": method}
+        return dump_json(scene)
 
     def _show_choice(self, case: Case) -> Any:
         names = [(f"{one.name}: {one.facts}", number) for number, one in enumerate(case.found)]
         return gr.update(choices=names, value=case.chosen, visible=len(names) > 1)
-
-    def _show_series(self, case: Case) -> Shown:
-        show = self.outputs
-        if not case.is_series:
-            return {show.series: gr.update(visible=False), show.together: "", show.curve: ""}
-        return {
-            show.series: gr.update(visible=True),
-            show.together: words.together(case.together, case.series, case.unanswered),
-            show.curve: draw_curve(case.answers, case.together, case.index),
-            show.number: gr.update(minimum=1, maximum=len(case.series), value=case.index + 1),
-        }
 
     def _empty(self, message: str) -> Shown:
         show = self.outputs
@@ -365,18 +372,19 @@ class Page:
             show.answer: message,
             show.status: words.status("Ready."),
             show.stop: gr.update(interactive=False),
+            show.viewer: "",
             show.series: gr.update(visible=False),
-            show.slice: gr.update(value=None, label="Slice"),
-            show.heat: None,
-            show.swipe: None,
+            show.pool: gr.update(visible=False),
+            show.detail: "",
             show.target: "",
-            show.legend: words.legend(None),
+            show.legend: "",
+            show.evidence: gr.update(visible=False),
             show.map_words: words.map_words(None, ()),
+            show.all_maps: "",
             show.measure: gr.update(interactive=False),
             show.make_files: gr.update(interactive=False),
             show.notes: "",
             show.kept: None,
-            self.inputs.preset: gr.update(info=layout.NO_WINDOW, interactive=True),
             **self._no_files(),
         }
 
@@ -458,12 +466,3 @@ def _no_choice() -> Any:
 
 def _session(request: gr.Request | None) -> str:
     return getattr(request, "session_hash", None) or ""
-
-
-def _window_words(slice_: Slice) -> str:
-    return describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)
-
-
-def _shrink(picture: Image.Image) -> Image.Image:
-    picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-    return picture

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import gradio as gr
-from ct_xception_app import about, api, words
+from ct_xception_app import about, api, scenes, words
 from ct_xception_app.actions import NAME_EMPTY_PLACES, Page
 from ct_xception_app.cases import Study
 from ct_xception_app.feedback import FOLDER_VARIABLE, HUB_VARIABLE, FeedbackFolder
@@ -28,7 +28,6 @@ from starlette.middleware import Middleware
 from ct_xception.errors import InputError
 from ct_xception.imaging.reader import isolate_decoding
 from ct_xception.serving.classifier import Classifier
-from ct_xception.text import RESEARCH_USE
 
 
 def build_demo(checkpoint: str | Path, *, reviews: FeedbackFolder | None = None) -> gr.Blocks:
@@ -40,7 +39,7 @@ def build_demo(checkpoint: str | Path, *, reviews: FeedbackFolder | None = None)
     study = Study(classifier)
     with gr.Blocks(title="ct-xception", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         modality = classifier.contract.modality
-        gr.HTML(words.header(study.origin, modality), elem_id="head")
+        gr.HTML(words.header(study.origin, classifier.label_names, modality), elem_id="head")
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Answer", elem_id="answer-tab"), gr.Row(elem_id="page"):
                 inputs = build_inputs()
@@ -50,8 +49,8 @@ def build_demo(checkpoint: str | Path, *, reviews: FeedbackFolder | None = None)
             with gr.Tab("About this model", elem_id="about-tab"):
                 gr.Markdown(about.card_text(classifier), latex_delimiters=[], elem_id="about")
         api.add_api(demo, classifier)
-        gr.HTML(f'<p role="note">{RESEARCH_USE}</p>', elem_id="notice")
-        Page(study, inputs, outputs, reviewing, reviews).connect()
+        scenes.add_slices(demo, study.store)
+        Page(study, inputs, outputs, reviewing, reviews).connect(demo)
         demo.load(None, js=NAME_EMPTY_PLACES)
         demo.load(show_examples, None, inputs.examples, api_visibility="private", show_progress="hidden", queue=False)
     return demo
@@ -88,7 +87,7 @@ def launch(demo: gr.Blocks, *, host: str = "127.0.0.1", port: int = 7860, wait: 
             ssr_mode=False,
             quiet=True,
             prevent_thread_lock=True,
-            app_kwargs={"routes": api.routes(demo), "middleware": [_guard(host)]},
+            app_kwargs={"routes": [*api.routes(demo), *scenes.slice_routes(demo)], "middleware": [_guard(host)]},
             mcp_server=api.has_mcp(),
         )
     except OSError as error:

@@ -5,6 +5,7 @@ Nothing here knows the page; a case is what the page keeps between two clicks.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from ct_xception_app.downloads import Findings, Origin, operating_sentence
+from ct_xception_app.scenes import SliceStore
 from PIL import Image
 
 from ct_xception.errors import InputError
@@ -73,7 +75,11 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """The series in what was given, the one chosen answered through one window, and the view of its slice `index`."""
+    """The series in what was given, the one chosen answered through one window, and the view of its slice `index`.
+
+    `window` is the one that the network was asked to look through instead of its own, None where it was not. `token` is
+    what the viewer asks for the slices with.
+    """
 
     paths: tuple[str, ...]
     found: tuple[Series, ...]
@@ -83,6 +89,7 @@ class Case:
     window: Window | None
     index: int
     view: View
+    token: str = ""
 
     @property
     def series(self) -> Series:
@@ -91,8 +98,13 @@ class Case:
 
     @property
     def is_series(self) -> bool:
-        """Whether there is more than one slice."""
-        return len(self.series) > 1
+        """Whether there is more than one slice, and they may have one answer."""
+        return len(self.series) > 1 and self.series.related
+
+    @property
+    def is_separate(self) -> bool:
+        """Whether there are several files that nothing ties together: each has its own answer."""
+        return len(self.series) > 1 and not self.series.related
 
     def at(self, index: int, view: View) -> Case:
         """The same case with another slice, or another map of it, shown."""
@@ -110,13 +122,35 @@ class Case:
             answer.error or refused.format(name=answer.name) for answer in self.answers if answer.probabilities is None
         ]
 
+    @property
+    def window_warning(self) -> str:
+        """What to know of an answer through another window than the network's own; empty where there is none."""
+        if self.window is None or self.view.prediction.slice.window is None:
+            return ""
+        return (
+            f"The network looked through the window {self.window}, as you asked, and not through its own: what it was "
+            "trained and measured on says nothing of this answer."
+        )
+
 
 class Study:
-    """Makes cases, views and maps with one classifier. Holds nothing of any visitor."""
+    """Makes cases, views and maps with one classifier. Of a visitor it holds where the slices lie, in `store`."""
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier
         self.origin = Origin.of(classifier)
+        self.store = SliceStore(classifier)
+        self._examples: dict[str, Case] = {}
+        self._answering = threading.Lock()
+
+    def example(self, path: Path, aggregation: str) -> Case:
+        """An example of the page's own, answered once for all visitors. Raises InputError."""
+        with self._answering:
+            key = f"{path} {aggregation}"
+            if key not in self._examples:
+                case = self.open_case([str(path)], window=None, choice=MapChoice(), aggregation=aggregation)
+                self._examples[key] = replace(case, token=self.store.put(case.series, for_ever=True))
+            return self._examples[key]
 
     def open_case(
         self,
@@ -127,30 +161,32 @@ class Study:
         aggregation: str,
         chosen: int = 0,
         before: Case | None = None,
+        related: bool = False,
         progress: Progress | None = None,
         cancelled: Asked | None = None,
     ) -> Case:
         """Read what was given and answer one series of it, by `chosen` the largest; `before` is the case before.
 
-        The slice shown is the one in which the series' class is most probable, or the one shown before. Raises
+        `related` says that files which nothing ties together are slices of one series all the same. The slice shown is
+        the one in which the series' class is most probable, or the one shown before. Raises
         InputError where nothing can be read, Stopped and Cancelled.
         """
-        before = before if before is not None and before.paths == tuple(paths) else None
-        found = before.found if before is not None else gather([Path(path) for path in paths])
+        before = before if before is not None and before.paths == tuple(paths) and not related else None
+        found = before.found if before is not None else gather([Path(path) for path in paths], related=related)
         series = found[chosen]
+        same = before is not None and before.chosen == chosen
+        token = before.token if before is not None and same else self.store.put(series)
         if len(series) == 1:
             view = self.look(series, 0, window, choice, progress, cancelled)
-            record = view.prediction.to_dict()
-            answers = [SliceAnswer(series.members[0].name, record)]
-            return Case(tuple(paths), found, chosen, tuple(answers), None, window, 0, view)
+            alone = (SliceAnswer(series.members[0].name, view.prediction.to_dict()),)
+            return Case(tuple(paths), found, chosen, alone, None, window, 0, view, token)
         answers = answer_series(self.classifier, series, window=window, progress=progress, cancelled=cancelled)
-        together = answer_together(answers, aggregation)
-        same = before is not None and before.chosen == chosen
+        together = answer_together(answers, aggregation) if series.related else None
         index = before.index if before is not None and same else _first_shown(answers, together)
         if answers[index].record is None:
             index = _first_shown(answers, together)
         view = self.look(series, index, window, choice, progress, cancelled)
-        return Case(tuple(paths), found, chosen, tuple(answers), together, window, index, view)
+        return Case(tuple(paths), found, chosen, tuple(answers), together, window, index, view, token)
 
     def look(
         self,
@@ -187,6 +223,20 @@ class Study:
         )
         return view.with_map(explanation)
 
+    def all_maps(
+        self, view: View, choice: MapChoice, progress: Progress | None = None, cancelled: Asked | None = None
+    ) -> list[Explanation]:
+        """The same slice's map for each class, the most probable first. Raises InputError and Cancelled."""
+        names, maps = list(view.prediction.probabilities), list[Explanation]()
+        for number, name in enumerate(names):
+            if progress is not None:
+                progress(number / len(names))
+            one = replace(choice, target=name)
+            found = self.map(view, one, cancelled=cancelled).explained
+            assert found is not None
+            maps.append(found)
+        return maps
+
     def measure(
         self, view: View, budget: str, progress: Progress | None = None, cancelled: Asked | None = None
     ) -> View:
@@ -205,10 +255,11 @@ class Study:
             sentences=view.sentences,
             explanation=view.record,
             picture=_side_by_side(view),
-            answers=case.answers if case.is_series else (),
+            answers=case.answers if len(case.answers) > 1 else (),
             together=case.together,
             order=case.series.order,
             series=case.series.name,
+            warning=case.window_warning,
         )
 
     def figure(self, view: View, path: Path) -> None:

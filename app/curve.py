@@ -30,7 +30,8 @@ def draw_curve(answers: Sequence[SliceAnswer], together: SeriesAnswer | None, in
     )
     x = _x(index, len(answers))
     return (
-        f'<figure class="curve"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(said)}">'
+        f'<figure class="curve"><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(said)}" '
+        f'data-count="{len(answers)}" data-left="{LEFT}" data-right="{WIDTH - RIGHT}" data-width="{WIDTH}">'
         f'{_axes(len(answers))}<line class="here" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
         f"{lines}</svg><ul>{keys}</ul></figure>"
     )

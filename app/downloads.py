@@ -22,6 +22,7 @@ from ct_xception.files import dump_json, sha256_file
 from ct_xception.html import image_uri, render_page
 from ct_xception.serving.gate import REFUSED
 from ct_xception.serving.pooling import AGGREGATIONS, SeriesAnswer, SliceAnswer
+from ct_xception.serving.series import SEPARATE
 from ct_xception.serving.text import describe_abstention, describe_decision
 from ct_xception.text import RESEARCH_USE, describe_window, percent
 
@@ -79,7 +80,7 @@ class Findings:
 
     `prediction` is the slice that is shown; `explanation` its map's record and `sentences` the same in words;
     `picture` slice and map side by side. `answers` and `together` are those of a series, `order` how it was ordered and
-    `series` its name among those given.
+    `series` its name among those given. `warning` is what to know of the whole answer.
     """
 
     origin: Origin
@@ -91,6 +92,7 @@ class Findings:
     together: SeriesAnswer | None = None
     order: str = ""
     series: str = "series"
+    warning: str = ""
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
@@ -124,13 +126,16 @@ def as_json(findings: Findings) -> str:
         "created": findings.created.isoformat(timespec="seconds"),
         **findings.origin.to_dict(),
         "window": findings.window,
+        **({"warning": findings.warning} if findings.warning else {}),
         "answer": findings.prediction.to_dict(),
         "explanation": findings.explanation,
     }
     if findings.is_series:
         each = [answer.record or {"source": answer.name, "error": answer.error} for answer in findings.answers]
         together = {} if findings.together is None else findings.together.to_dict()
-        value["series"] = {"name": findings.series, "order": findings.order, **together, "each": each}
+        key = "files" if findings.series == SEPARATE else "series"
+        told = {"name": findings.series, "order": findings.order, **together, "each": each}
+        value[key] = each if key == "files" else told
     return dump_json(value, indent=2) + "\n"
 
 
@@ -143,15 +148,16 @@ def as_csv(findings: Findings) -> str:
     answers = findings.answers or [SliceAnswer(findings.prediction.source, findings.prediction.to_dict())]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    ruled = ["prediction_set", "abstained", "gate", "error"]
+    ruled = ["prediction_set", "abstained", "gate", "error", "warning"]
     origin = ["window_centre", "window_width", "operating_points", "model", "revision", "weights_sha256", "notice"]
     writer.writerow(["slice", "source", "label", *names, *ruled, *origin])
     for number, answer in enumerate(answers, 1):
-        writer.writerow([number, *map(_cell, _row(answer, findings.origin))])
+        writer.writerow([number, *map(_cell, _row(answer, findings))])
     return stream.getvalue()
 
 
-def _row(answer: SliceAnswer, origin: Origin) -> list[object]:
+def _row(answer: SliceAnswer, findings: Findings) -> list[object]:
+    origin = findings.origin
     record, values = answer.record or {}, answer.probabilities
     window = record.get("window") or {"centre": "", "width": ""}
     return [
@@ -162,6 +168,7 @@ def _row(answer: SliceAnswer, origin: Origin) -> list[object]:
         "" if record.get("abstained") is None or not values else "yes" if record["abstained"] else "no",
         answer.gate or "",
         answer.error or "",
+        findings.warning,
         window["centre"],
         window["width"],
         operating_sentence(record) if values else "",
@@ -198,10 +205,12 @@ def as_report(findings: Findings) -> str:
         rules=[] if refused else describe_decision(prediction.decision),
         points="" if refused else operating_sentence(prediction.to_dict()),
         series=None if findings.together is None else _series_slots(findings),
+        separate=[] if findings.together is not None else _each(findings.answers, None),
         picture=picture,
         sentences=[] if refused else findings.sentences,
         notes=prediction.notes,
         window=findings.window,
+        warning=findings.warning,
         origin=findings.origin,
         version=__version__,
     )
@@ -226,17 +235,21 @@ def _series_slots(findings: Findings) -> dict[str, Any]:
         "slices": together.slices,
         "agreeing": together.agreeing,
         "order": findings.order,
-        "each": [
-            {
-                "number": number,
-                "name": answer.name,
-                "label": (answer.record or {}).get("label", "") if answer.probabilities else "",
-                "share": percent(answer.probabilities[together.label]) if answer.probabilities else "",
-                "remark": answer.error or ("refused by the input gate" if answer.gate == REFUSED else ""),
-            }
-            for number, answer in enumerate(findings.answers, 1)
-        ],
+        "each": _each(findings.answers, together.label),
     }
+
+
+def _each(answers: Sequence[SliceAnswer], label: str | None) -> list[dict[str, Any]]:
+    """A row for each slice or file; its share is that of `label`, or of its own first class."""
+    rows = []
+    for number, answer in enumerate(answers, 1):
+        values, first = answer.probabilities or {}, (answer.record or {}).get("label") or ""
+        refused = "refused by the input gate" if answer.gate == REFUSED else ""
+        abstained = "no answer: the checkpoint abstains" if (answer.record or {}).get("abstained") else ""
+        shown = percent(values[label or first]) if values else ""
+        remark = answer.error or refused or abstained
+        rows.append({"number": number, "name": answer.name, "label": first, "share": shown, "remark": remark})
+    return rows
 
 
 @cache

@@ -19,10 +19,14 @@ TICK = 0.1  # seconds between two looks at the progress
 
 @dataclass(eq=False)
 class Job:
-    """One piece of work: `title` says what it is at, `share` in [0, 1] how much of it is done."""
+    """One piece of work: `title` says what it is at, `share` in [0, 1] how much of it is done.
+
+    `replaced` is set where another is about to take its place.
+    """
 
     title: str = "Working"
     share: float | None = None
+    replaced: bool = False
     deadline: float = field(default_factory=lambda: time.monotonic() + LONGEST_SECONDS)
     _stopped: threading.Event = field(default_factory=threading.Event)
 
@@ -72,6 +76,15 @@ class Jobs:
         if job is not None:
             job.stop()
 
+    def make_way(self, session: str) -> None:
+        """Stop a session's job without a word of it: what the visitor asked for next is on its way."""
+        with self._lock:
+            job = self._running.get(session)
+            if job is not None:
+                job.replaced = True
+        if job is not None:
+            job.stop()
+
     def _end(self, session: str, job: Job) -> bool:
         """Forget a job that is done; False where another has replaced it."""
         with self._lock:
@@ -106,7 +119,7 @@ class Jobs:
         finally:
             job.stop()
             current = self._end(session, job)
-        if not current:
+        if not current or job.replaced:
             raise Replaced
         if "error" in outcome:
             raise outcome["error"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import gradio as gr
-from ct_xception_app import words
+from ct_xception_app import scenes, words
 from ct_xception_app.feedback import NO_CLASS, UNSURE
 from ct_xception_app.limits import KEPT_SECONDS
 
@@ -18,53 +19,52 @@ from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.windows import WINDOWS
 from ct_xception.serving.pooling import AGGREGATIONS
 from ct_xception.serving.series import gather
+from ct_xception.text import RESEARCH_USE
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = sorted(path for path in (HERE / "examples").glob("*") if path.suffix in {".png", ".dcm", ".zip"})
-AS_STORED, BY_SLIDER = "as stored", "by the sliders"
-SIDE_BY_SIDE, SWIPE = "side by side", "swipe"
-CENTRES, WIDTHS = (-1000, 1000), (1, 4000)  # HU, on the sliders; presets and files may go beyond
+FIRST = HERE / "examples" / "squamous_cell_carcinoma_series.zip"  # answered at first sight
 UPLOAD_CLOSED = "Tick the box above to upload"
 UPLOAD_OPEN = "Slices, or a zipped series"
-NO_WINDOW = "for DICOM and 16-bit files"
+_WISHING = "globalThis.ctXceptionWish = (wish) => { props.value = wish; trigger('input'); };"
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The controls on the left: files, examples, window; `source` is the paths in question."""
+    """The controls on the left: files, examples; `source` is the paths in question."""
 
     consent: gr.Checkbox
     file: gr.File
-    preset: gr.Dropdown
-    centre: gr.Slider
-    width: gr.Slider
     examples: gr.Gallery
     source: gr.State
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What an answer fills, and what it can be asked further; `kept` is the visitor's case."""
+    """What an answer fills, and what it can be asked further; `kept` is the visitor's case.
+
+    `viewer` is told the scene and `wish` is what the viewer asks for: neither writes the other.
+    """
 
     answer: gr.HTML
     status: gr.HTML
     stop: gr.Button
     which: gr.Radio
-    series: gr.Column
-    together: gr.HTML
-    curve: gr.HTML
-    number: gr.Slider
-    aggregation: gr.Dropdown
-    pair: gr.Row
-    slice: gr.Image
-    heat: gr.Image
-    swipe: gr.ImageSlider
+    pool: gr.Button
+    viewer: gr.HTML
+    wish: gr.HTML
     legend: gr.HTML
-    view: gr.Radio
+    series: gr.Column
+    curve: gr.HTML
+    aggregation: gr.Dropdown
+    detail: gr.HTML
+    asking: gr.Accordion
     target: gr.Dropdown
     method: gr.Dropdown
     budget: gr.Radio
-    opacity: gr.Slider
+    every_map: gr.Button
+    all_maps: gr.HTML
+    evidence: gr.Column
     map_words: gr.HTML
     measure: gr.Button
     notes: gr.HTML
@@ -108,23 +108,7 @@ def build_inputs() -> Inputs:
             buttons=[],
             elem_id="examples",
         )
-        preset, centre, width = _build_window()
-    return Inputs(consent, file, preset, centre, width, examples, gr.State(None, time_to_live=KEPT_SECONDS))
-
-
-def _build_window() -> tuple[gr.Dropdown, gr.Slider, gr.Slider]:
-    with gr.Group(elem_id="window"):
-        preset = gr.Dropdown(
-            [AS_STORED, *((f"{name} {value}", name) for name, value in WINDOWS.items()), BY_SLIDER],
-            value=AS_STORED,
-            label="Window",
-            info=NO_WINDOW,
-            elem_id="preset",
-        )
-        lung = WINDOWS["lung"]
-        centre = gr.Slider(*CENTRES, lung.centre, step=5, label="Centre", interactive=False, elem_id="centre")
-        width = gr.Slider(*WIDTHS, lung.width, step=5, label="Width", interactive=False, elem_id="width")
-    return preset, centre, width
+    return Inputs(consent, file, examples, gr.State(None, time_to_live=KEPT_SECONDS))
 
 
 def show_examples() -> list[tuple[object, str]]:
@@ -152,103 +136,85 @@ def build_outputs(label_names: list[str], modality: str = CT) -> Outputs:
     """The right column: the answer, the pictures, what is known of the map, the file, the downloads."""
     with gr.Row(elem_id="work", equal_height=True):
         status = gr.HTML(words.status("Ready."), elem_id="status")
+        gr.HTML(f'<p role="note">{RESEARCH_USE}</p>', elem_id="notice")
         stop = gr.Button("Stop", size="sm", interactive=False, scale=0, min_width=80, elem_id="stop")
     which = gr.Radio([], label="Several series were given: which to answer", visible=False, elem_id="which")
-    series, together, curve, number, aggregation = _build_series()
     answer = gr.HTML(words.waiting(modality), elem_id="answer")
-    pair, slice_, heat, swipe = _build_viewer()
-    view, target, method, budget, opacity, legend = _build_controls(label_names)
-    map_words, measure = _build_evidence()
+    pool = gr.Button("They are slices of one scan: answer them together", size="sm", visible=False, elem_id="pool")
+    viewer, wish = _build_viewer()
+    legend = gr.HTML("", elem_id="legend")
+    series, curve, aggregation = _build_series()
+    detail = gr.HTML("", elem_id="detail")
+    evidence, map_words, measure, asking = _build_evidence()
+    with asking:
+        target, method, budget, every_map = _build_controls(label_names)
+    all_maps = gr.HTML("", elem_id="all-maps")
     notes = gr.HTML("", elem_id="notes")
     make_files, files = _build_downloads()
     kept = gr.State(None, time_to_live=KEPT_SECONDS)
     return Outputs(
-        *(answer, status, stop, which, series, together, curve, number, aggregation, pair, slice_, heat, swipe, legend),
-        *(view, target, method, budget, opacity, map_words, measure, notes, make_files, files, kept),
+        *(answer, status, stop, which, pool, viewer, wish, legend, series, curve, aggregation, detail, asking),
+        *(target, method, budget, every_map, all_maps, evidence, map_words, measure, notes, make_files, files, kept),
     )
 
 
-def _build_series() -> tuple[gr.Column, gr.HTML, gr.HTML, gr.Slider, gr.Dropdown]:
+def _build_viewer() -> tuple[gr.HTML, gr.HTML]:
+    """The viewer, which runs in the browser, and the place where it says what it asks the server for."""
+    presets = [{"name": name, "window": [window.centre, window.width]} for name, window in WINDOWS.items()]
+    constants = f'const CONSTANTS = {{"palettes": {scenes.palettes()}, "presets": {json.dumps(presets)}}};\n'
+    script = (HERE / "viewer.js").read_text(encoding="utf-8")
+    template = (HERE / "viewer.html").read_text(encoding="utf-8")
+    viewer = gr.HTML("", html_template=template, js_on_load=constants + script, elem_id="viewer")
+    wish = gr.HTML("", html_template="", js_on_load=_WISHING, visible="hidden", elem_id="wish")
+    return viewer, wish
+
+
+def _build_series() -> tuple[gr.Column, gr.HTML, gr.Dropdown]:
     with gr.Column(visible=False, elem_id="series") as series:
-        together = gr.HTML("", elem_id="together")
         curve = gr.HTML("", elem_id="curve")
-        with gr.Row():
-            number = gr.Slider(1, 2, 1, step=1, label="Slice shown", scale=3, min_width=240, elem_id="number")
-            aggregation = gr.Dropdown(
-                [(how.title, name) for name, how in AGGREGATIONS.items()],
-                value="mean_log",
-                label="Series answer by",
-                scale=2,
-                min_width=240,
-                elem_id="aggregation",
-            )
-    return series, together, curve, number, aggregation
+        aggregation = gr.Dropdown(
+            [(how.title, name) for name, how in AGGREGATIONS.items()],
+            value="mean_log",
+            label="Series answer by",
+            min_width=240,
+            elem_id="aggregation",
+        )
+    return series, curve, aggregation
 
 
-def _build_viewer() -> tuple[gr.Row, gr.Image, gr.Image, gr.ImageSlider]:
-    with gr.Row(elem_id="viewer", elem_classes="viewer") as pair:
-        slice_ = _picture("Slice", "The slice as it was read")
-        heat = _picture("Evidence", "The slice under its heat map")
-    swipe = gr.ImageSlider(
-        label="Slice and evidence",
-        interactive=False,
-        format="png",
-        type="pil",
-        visible=False,
-        buttons=["fullscreen"],
-        max_height=720,
-        elem_id="swipe",
-        elem_classes="viewer",
-    )
-    return pair, slice_, heat, swipe
-
-
-def _picture(label: str, alt: str) -> gr.Image:
-    return gr.Image(
-        label=label, alt_text=alt, interactive=False, format="png", type="pil", min_width=240, buttons=["fullscreen"]
-    )
-
-
-def _build_controls(
-    label_names: list[str],
-) -> tuple[gr.Radio, gr.Dropdown, gr.Dropdown, gr.Radio, gr.Slider, gr.HTML]:
-    with gr.Group(elem_id="controls"):
-        with gr.Row():
-            names: list[str | int | float | tuple[str, str | int | float]] = [("…", ""), *label_names]
-            target = gr.Dropdown(names, value="", label="Evidence for", scale=3, min_width=210, elem_id="target")
-            method = gr.Dropdown(
-                [(found.title[0].upper() + found.title[1:], name) for name, found in METHODS.items()],
-                value=DEFAULT_METHOD,
-                label="Method",
-                info=METHODS[DEFAULT_METHOD].sentence,
-                scale=3,
-                min_width=190,
-                elem_id="method",
-            )
-            budget = gr.Radio(
-                list(BUDGETS),
-                value=DEFAULT_BUDGET,
-                label="Effort",
-                info="of slow methods, and of the evidence",
-                scale=4,
-                min_width=290,
-                elem_id="budget",
-            )
-        with gr.Row():
-            view = gr.Radio(
-                [SIDE_BY_SIDE, SWIPE], value=SIDE_BY_SIDE, label="View", scale=3, min_width=220, elem_id="view"
-            )
-            opacity = gr.Slider(0, 1, 0.6, step=0.05, label="Opacity", scale=4, min_width=220, elem_id="opacity")
-        legend = gr.HTML(words.legend(None), elem_id="legend")
-    return view, target, method, budget, opacity, legend
-
-
-def _build_evidence() -> tuple[gr.HTML, gr.Button]:
-    with gr.Column(elem_id="evidence", elem_classes="sheet"):
+def _build_evidence() -> tuple[gr.Column, gr.HTML, gr.Button, gr.Accordion]:
+    with gr.Column(visible=False, elem_id="evidence", elem_classes="sheet") as evidence:
         gr.HTML("<h2>What the map says, and how far to trust it</h2>", elem_id="evidence-head")
         map_words = gr.HTML("<p class='quiet'>No map yet.</p>", elem_id="map-words")
         measure = gr.Button("Measure the evidence", size="sm", interactive=False, elem_id="measure")
-    return map_words, measure
+        asking = gr.Accordion("Another class, another method, all classes", open=False, elem_id="asking")
+    return evidence, map_words, measure, asking
+
+
+def _build_controls(label_names: list[str]) -> tuple[gr.Dropdown, gr.Dropdown, gr.Radio, gr.Button]:
+    with gr.Row(elem_id="controls"):
+        names: list[str | int | float | tuple[str, str | int | float]] = [("the answer's own", ""), *label_names]
+        target = gr.Dropdown(names, value="", label="Evidence for", scale=3, min_width=210, elem_id="target")
+        method = gr.Dropdown(
+            [(found.title[0].upper() + found.title[1:], name) for name, found in METHODS.items()],
+            value=DEFAULT_METHOD,
+            label="Method",
+            info=METHODS[DEFAULT_METHOD].sentence,
+            scale=3,
+            min_width=190,
+            elem_id="method",
+        )
+        budget = gr.Radio(
+            list(BUDGETS),
+            value=DEFAULT_BUDGET,
+            label="Effort",
+            info="of slow methods, and of the evidence",
+            scale=4,
+            min_width=290,
+            elem_id="budget",
+        )
+    every_map = gr.Button("Maps of all classes side by side", size="sm", elem_id="every-map")
+    return target, method, budget, every_map
 
 
 def _build_downloads() -> tuple[gr.Button, gr.File]:

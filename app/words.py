@@ -15,7 +15,7 @@ from ct_xception.explain.overlay import opposing_palette, palette
 from ct_xception.imaging.modality import CT, ONE
 from ct_xception.serving.classifier import Prediction
 from ct_xception.serving.gate import DOUBTFUL
-from ct_xception.serving.pooling import AGGREGATIONS, SeriesAnswer
+from ct_xception.serving.pooling import AGGREGATIONS, SeriesAnswer, SliceAnswer
 from ct_xception.serving.series import Series
 from ct_xception.serving.text import describe_abstention, describe_decision
 from ct_xception.text import a, percent
@@ -32,10 +32,39 @@ INK = (
 )
 
 
-def header(origin: Origin, modality: str = CT) -> str:
-    """The page's title, and the model that answers."""
-    model = html.escape(origin.name)
-    return f"<h1>ct-xception</h1><p>What Xception sees in {a(ONE[modality])}, and where. <code>{model}</code></p>"
+# Terms of art, and what stands behind each where it is met.
+TERMS = {
+    "prediction set": "All classes that cannot be ruled out: in the stated share of cases like those of validation, "
+    "the right one is among them. Several classes mean that the model cannot tell them apart here.",
+    "operating points": "A yes or no to one question, such as 'cancer?': the probability is held against a threshold "
+    "that was chosen on validation for a stated sensitivity or specificity.",
+    "calibrated": "Made to mean what they say: of slices answered with 80 %, about 80 % should be right.",
+    "temperature": "The number by which the network's scores are divided to calibrate them: above 1 it was too sure of "
+    "itself, below 1 not sure enough.",
+    "rank correlation": "How alike two maps order the places of the slice: 1 the same order, 0 none in common.",
+    "log-probabilities": "Logarithms are averaged, so that slices which agree weigh more than one that stands alone.",
+}
+
+
+def with_terms(sentence: str) -> str:
+    """A sentence of HTML with the first of each term in it explained where it stands."""
+    for term, meaning in TERMS.items():
+        place = sentence.lower().find(term.lower())
+        if place >= 0:
+            end = place + len(term)
+            told = f'<details class="term"><summary>{sentence[place:end]}</summary><span>{meaning}</span></details>'
+            sentence = sentence[:place] + told + sentence[end:]
+    return sentence
+
+
+def header(origin: Origin, label_names: Sequence[str], modality: str = CT) -> str:
+    """The page's title, the model that answers, what it knows, and its limits in a line."""
+    model, names = html.escape(origin.name), [f"<b>{html.escape(name)}</b>" for name in label_names]
+    return (
+        f"<h1>ct-xception</h1><p>What Xception sees in {a(ONE[modality])}, and where. <code>{model}</code></p>"
+        f"<p>It knows {', '.join(names[:-1])} and {names[-1]}, and can name nothing else; its figures hold for images "
+        "like those it was measured on (see <i>About this model</i>).</p>"
+    )
 
 
 def waiting(modality: str = CT) -> str:
@@ -68,16 +97,33 @@ def _doubt(prediction: Prediction) -> str:
     return f'<p class="doubt" role="alert"><strong>Doubtful input.</strong> {reasons}</p>'
 
 
-def answer(prediction: Prediction) -> str:
-    """A slice's answer: the first class, every probability, and what the checkpoint's own rules say of them."""
+def answer(prediction: Prediction, title: str = "", warning: str = "") -> str:
+    """A slice's answer: the first class and every probability, under a title and a warning where there are any."""
     if prediction.refusal:
-        return gate_refusal(prediction.refusal)
+        return title + gate_refusal(prediction.refusal)
     none = html.escape(describe_abstention(prediction))
     first = f'<p class="first"><span>{none}</span></p>' if none else _first(prediction.label, prediction.probabilities)
     return (
-        f'<div class="verdict" role="status">{_doubt(prediction)}{first}'
-        f"{_table(prediction.probabilities, 'Probability of each class')}{_rules(prediction)}</div>"
+        f'<div class="verdict" role="status">{title}{_warned(warning)}{_doubt(prediction)}{first}'
+        f"{_table(prediction.probabilities, 'Probability of each class')}</div>"
     )
+
+
+def _warned(warning: str) -> str:
+    if not warning:
+        return ""
+    return f'<p class="doubt" role="alert"><strong>Another window.</strong> {html.escape(warning)}</p>'
+
+
+def in_short(answer: SliceAnswer) -> str:
+    """A slice's answer in a few words, such as `normal 98.2 %`."""
+    if answer.error:
+        return "not read"
+    if not answer.probabilities:
+        return "refused by the input gate"
+    label = str((answer.record or {}).get("label"))
+    share = f"{label} {percent(answer.probabilities[label])}"
+    return f"no answer ({share} is too little)" if (answer.record or {}).get("abstained") else share
 
 
 def _first(label: str, probabilities: Mapping[str, float]) -> str:
@@ -95,12 +141,15 @@ def _row(label: str, probability: float) -> str:
     return f'<tr><th scope="row">{html.escape(label)}</th>{bar}<td>{html.escape(percent(probability))}</td></tr>'
 
 
-def _rules(prediction: Prediction) -> str:
-    """What the checkpoint's own rules say of the answer; nothing where it has none."""
+def rules(prediction: Prediction) -> str:
+    """What the checkpoint's own rules say of the answer; nothing where it has none, or was not answered."""
+    if prediction.refusal:
+        return ""
     said = [html.escape(sentence[0].upper() + sentence[1:]) for sentence in describe_decision(prediction.decision)]
-    items = "".join(f"<li>{sentence}</li>" for sentence in said)
+    items = "".join(f"<li>{with_terms(sentence)}</li>" for sentence in said)
     points = _points(prediction)
-    return f'<ul class="rules">{items}{points}</ul>' if items or points else ""
+    title = "<h2>What the model's rules say of this slice</h2>"
+    return f'<div class="sheet">{title}<ul class="rules">{items}{points}</ul></div>' if items or points else ""
 
 
 def _points(prediction: Prediction) -> str:
@@ -115,15 +164,18 @@ def _points(prediction: Prediction) -> str:
     )
     heads = "".join(f"<th scope='col'>{head}</th>" for head in ("question", "answer", "probability", "threshold"))
     return (
-        "<li><details><summary>Operating points of single classes</summary><table class='points'>"
-        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></details></li>"
+        "<li><details><summary>Operating points of single classes</summary>"
+        f"<p>{TERMS['operating points']}</p><table class='points'><thead><tr>{heads}</tr></thead>"
+        f"<tbody>{rows}</tbody></table></details></li>"
     )
 
 
 # A series
 
 
-def together(found: SeriesAnswer | None, series: Series, unanswered: Sequence[str]) -> str:
+def together(
+    found: SeriesAnswer | None, series: Series, unanswered: Sequence[str], example: str = "", warning: str = ""
+) -> str:
     """The series' answer, with the name of its aggregation and how many slices voted."""
     missing = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in unanswered[:5])
     more = f"<li>and {len(unanswered) - 5} more</li>" if len(unanswered) > 5 else ""
@@ -131,19 +183,53 @@ def together(found: SeriesAnswer | None, series: Series, unanswered: Sequence[st
     if found is None:
         none = "<strong>No slice of this series was answered.</strong>"
         return f'<div class="refusal" role="alert">{none}{left_out}</div>'
-    how, title = AGGREGATIONS[found.aggregation], f"<h2>{series.name.capitalize()}</h2>"
+    how, name = AGGREGATIONS[found.aggregation], example + series.name
+    title = f"<h2>{name[0].upper()}{name[1:]}</h2>"
+    told = with_terms(f"{how.title[0].upper()}{how.title[1:]} over")
     return (
-        f'<div class="verdict series" role="status">{title}{_first(found.label, found.probabilities)}'
+        f'<div class="verdict series" role="status">{title}{_warned(warning)}{_first(found.label, found.probabilities)}'
         f"{_table(found.probabilities, 'Probability of each class over the series')}"
-        f'<p class="how">{how.title[0].upper()}{how.title[1:]} over n = {found.answered} of {found.slices} slices, '
+        f'<div class="how">{told} n = {found.answered} of {found.slices} slices, '
         f"{series.order}; {found.agreeing} of them have {html.escape(found.label)} first. Not calibrated: "
-        f"calibration was fitted on single slices.</p>{left_out}</div>"
+        f"calibration was fitted on single slices.</div>{left_out}</div>"
+    )
+
+
+def separate(answers: Sequence[SliceAnswer], warning: str = "") -> str:
+    """A table of files that nothing ties together: each with its picture, and its own answer."""
+    heads = ("", "file", "answer", "probability")
+    rows = "".join(_file_row(index, one) for index, one in enumerate(answers))
+    return (
+        f'<div class="verdict files" role="status"><h2>{len(answers)} separate files, each answered by itself</h2>'
+        f'{_warned(warning)}<p class="how">Nothing in them says that they are slices of one scan, so they have no '
+        "answer together. Choose a file to see it.</p><div class='scroll' tabindex='0' role='region' "
+        "aria-label='Answers, file by file'><table class='listing'><thead><tr>"
+        + "".join(f"<th scope='col'>{head or '<span>picture</span>'}</th>" for head in heads)
+        + f"</tr></thead><tbody>{rows}</tbody></table></div></div>"
+    )
+
+
+def _file_row(index: int, found: SliceAnswer) -> str:
+    record, values = found.record or {}, found.probabilities
+    told, share = "", ""
+    if values:
+        label = str(record.get("label"))
+        told = html.escape(f"No answer (most for {label})" if record.get("abstained") else label)
+        share = html.escape(percent(values[label]))
+    else:
+        told = f"<em>Not answered.</em> {html.escape(found.error or 'Refused by the input gate.')}"
+    doubtful = ' <span class="mark">doubtful input</span>' if found.gate == DOUBTFUL else ""
+    name = html.escape(found.name)
+    return (
+        f'<tr data-row="{index}"><td><canvas width="56" height="56" data-slice="{index}" data-go="{index}" '
+        f'aria-hidden="true"></canvas></td><td><button type="button" data-go="{index}">{name}</button></td>'
+        f"<td>{told}{doubtful}</td><td class='number'>{share}</td></tr>"
     )
 
 
 def slice_title(number: int, count: int, name: str) -> str:
     """What stands above the answer of one slice of a series."""
-    return f"<h2>Slice {number} of {count}</h2><p>{html.escape(name)}</p>" if count > 1 else ""
+    return f"<h2>Slice {number} of {count}: {html.escape(name)}</h2>" if count > 1 else ""
 
 
 # The map
@@ -172,15 +258,45 @@ def method_sentence(method: str) -> str:
 
 
 def map_words(record: Mapping[str, Any] | None, sentences: Sequence[str]) -> str:
-    """What is known of the map: warnings first, then its place, and the evidence where it was measured."""
+    """What is known of the map: the verdict, warnings, its place, and the figures where they were measured."""
     if record is None:
         return '<p class="quiet">No map is shown.</p>'
-    warned = "".join(
-        f'<p class="doubt" role="alert"><strong>Look twice.</strong> {html.escape(one)}</p>'
-        for one in record["warnings"]
+    warned = "".join(f"<p>{html.escape(one)}</p>" for one in record["warnings"])
+    if warned:
+        verdict = f'<div class="doubt" role="alert"><strong>Do not trust this map as it stands.</strong>{warned}</div>'
+    else:
+        verdict = f'<p class="map-verdict">{_map_verdict(record)}</p>'
+    rest = [html.escape(one) for one in sentences if one not in record["warnings"]]
+    places, figures = (rest, []) if record["evidence"] is None else (rest[:2], rest[2:])
+    items = "".join(f"<li>{with_terms(one)}</li>" for one in places)
+    measured = "".join(f"<li>{with_terms(one)}</li>" for one in figures)
+    folded = f"<details><summary>The figures behind it</summary><ul>{measured}</ul></details>" if measured else ""
+    return f"{verdict}<ul>{items}</ul>{folded}"
+
+
+def _map_verdict(record: Mapping[str, Any]) -> str:
+    if record["strength"] == 0:
+        return "<strong>There is nothing to see:</strong> no place of this slice speaks for this class."
+    if record["evidence"] is None:
+        return (
+            "<strong>Not yet tested:</strong> this is where the map points; whether the network used that place is "
+            "what measuring the evidence tells."
+        )
+    return (
+        "<strong>This map points at what the network used:</strong> without these places the answer falls faster than "
+        "without random ones, and networks with random weights point elsewhere."
     )
-    items = "".join(f"<li>{html.escape(one)}</li>" for one in sentences if one not in record["warnings"])
-    return f"{warned}<ul>{items}</ul>"
+
+
+def all_maps(pictures: Sequence[tuple[str, str, str]]) -> str:
+    """Maps of every class side by side: (class, probability, picture as a data URI)."""
+    items = "".join(
+        f'<figure><img src="{uri}" alt="Evidence for {html.escape(name)}"><figcaption><b>{html.escape(name)}</b> '
+        f"{html.escape(share)}</figcaption></figure>"
+        for name, share, uri in pictures
+    )
+    told = "Each map is scaled to its own strongest place: compare where they point, not how bright they are."
+    return f'<div class="all-maps">{items}</div><p class="quiet">{told}</p>' if items else ""
 
 
 # The file, and the work

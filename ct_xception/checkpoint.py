@@ -20,6 +20,7 @@ AUDIT, EXPLANATIONS, EXPORT = "audit.json", "explanations.json", "export.json"
 CONTINUITY, CONTINUITY_ANSWERS = "continuity.json", "continuity.parquet"
 CONFUSION, ROC, CURVES, EXAMPLES = "confusion_matrix.png", "roc.png", "curves.png", "examples.png"
 RELIABILITY = "reliability.png"
+ROBUSTNESS, ROBUSTNESS_ANSWERS = "robustness.png", "robustness.parquet"
 EXTERNAL = "external"  # the folder of answers on other corpora, one NAME.parquet each
 
 # A run folder, which holds the checkpoint in MODEL and the folds of cross-validation in FOLDS
@@ -27,7 +28,7 @@ MODEL, FOLDS = "model", "folds"
 OPTIONS, CORPUS, SPLIT = "config.json", "corpus.json", "split.json"
 STATE, BEST, PROGRESS = "state.safetensors", "best.safetensors", "progress.json"
 FOLD_PLAN, FOLD = "folds.json", "fold.json"
-SOURCES, ERRORS = "evaluation_sources.json", "errors.html"
+SOURCES, ERRORS, LABELS_AT_ODDS = "evaluation_sources.json", "errors.html", "labels_at_odds.json"
 SEARCH = "search.json"  # of a search, and in the run folder of its winner
 
 SIDE_FORMATS = (1, 2)  # of SIDE_FILE: 1 had no seal of its own

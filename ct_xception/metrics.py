@@ -365,6 +365,39 @@ class AgreementMetrics(Stated):
     largest_difference: Share
 
 
+class ChangeMetrics(Stated):
+    """What one change of the picture does, by severity; `relative` is the accuracy left, of that unchanged."""
+
+    title: str
+    amounts: tuple[int | float, ...]
+    unit: str
+    accuracy: tuple[Metric, ...]
+    ece: tuple[Metric, ...]
+    coverage: tuple[Metric, ...] = ()
+    refused: tuple[Metric, ...] = ()
+    relative: Metric
+
+
+class CleanMetrics(Stated):
+    """The same slices unchanged."""
+
+    accuracy: Metric
+    ece: Metric
+    coverage: Metric | None = None
+    refused: Metric | None = None
+
+
+class RobustnessMetrics(Stated):
+    """What changes as of other scanners do to the answers; `relative` is the accuracy left under all of them."""
+
+    n: Count
+    n_groups: Count
+    seed: int
+    relative: Metric
+    clean: CleanMetrics
+    changes: dict[Text, ChangeMetrics]
+
+
 class Headline(Stated):
     """The most pessimistic protocol that ran, the path whose figures it is judged by, and what is counted there."""
 
@@ -389,6 +422,7 @@ class Measured(Stated):
     questions: dict[Text, QuestionMetrics] = {}
     explanations: HeatMapMetrics | None = None
     external: dict[Text, ExternalMetrics] = {}
+    robustness: RobustnessMetrics | None = None
 
 
 class Intervals(Stated):

@@ -23,6 +23,23 @@ def shorten(name: str, width: int) -> str:
     return name if len(name) <= width else "…" + name[len(name) - width + 1 :]
 
 
+class ShortNames:
+    """Paths in at most `width` characters, each unlike the others that were shown: `…/2/slice.dcm`.
+
+    Where the end alone would be another's, a part of the beginning stands before it; where nothing helps, all of it.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self._taken: dict[str, str] = {}
+
+    def __call__(self, name: str) -> str:
+        ends = (name[:head] + shorten(name[head:], self.width - head) for head in range(0, self.width - 4, 2))
+        short = next(one for one in (*ends, name) if self._taken.get(one, name) == name)
+        self._taken[short] = name
+        return short
+
+
 def describe_window(window: object | None, bit_depth: int, is_hu: bool) -> str:
     """How a slice's grey levels came about, in a few words: `window -600/1500 HU`, or `8-bit picture`."""
     if window is None:

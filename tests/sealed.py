@@ -16,8 +16,11 @@ from ct_xception.files import sha256_file, write_json
 from ct_xception.publish.card import write_card
 
 
-def sealed_checkpoint(folder: Path, network: Path, corpus_folder: Path) -> Path:
-    """Copy the config and weights of `network`, evaluate them on the corpus's test split, write card and seal."""
+def sealed_checkpoint(folder: Path, network: Path, corpus_folder: Path, **measured: int) -> Path:
+    """Copy the config and weights of `network`, evaluate them on the corpus's test split, write card and seal.
+
+    `measured` are counts of `Evaluation`, such as `robustness`.
+    """
     folder.mkdir(parents=True)
     for name in ("config.json", "model.safetensors"):
         shutil.copy(network / name, folder / name)
@@ -34,7 +37,7 @@ def sealed_checkpoint(folder: Path, network: Path, corpus_folder: Path) -> Path:
     side = {"format": 1, "input": steps, "temperature": 1.0, "provenance": provenance, "manifest": {}}
     write_json(folder / "ct_xception.json", side)
     stated = {"split": split, "corpus": provenance["corpus"]}
-    evaluate(Evaluation(folder, splits, **stated, progress=False, stock=False))
+    evaluate(Evaluation(folder, splits, **stated, progress=False, stock=False, **measured))
     write_card(folder)
     seal(folder)
     return folder

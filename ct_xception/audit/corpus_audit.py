@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.audit.audit import audit_corpus, audit_summary, write_audit
+from ct_xception.audit.repair import RepairedSplit, write_split
 from ct_xception.audit.report import Audit
 from ct_xception.corpus.load import Corpus, CorpusOptions, load_corpus
 from ct_xception.errors import InputError
@@ -55,6 +56,10 @@ class CorpusAudit(Audit):
         write_audit(self, folder)
         return Path(folder) / "audit.html"
 
+    def write_split(self, folder: str | Path, *, copy: bool = False, seed: int = 0) -> RepairedSplit:
+        """Write the leak-free split into a new folder: split.csv to train on, reasons.csv, and links to the images."""
+        return write_split(self, folder, copy=copy, seed=seed)
+
 
 def audit(
     corpus: str | Path | Corpus,
@@ -69,9 +74,10 @@ def audit(
 
     The `options` are those of `CorpusOptions` (class_map, group_pattern, …). Raises InputError and CorpusError.
 
-    >>> found = audit("phantom:patients=12,size=64", progress=False)
-    >>> found.leaks, list(found.counts)
-    (False, ['critical', 'warning', 'note'])
+    Examples:
+        >>> found = audit("phantom:patients=12,size=64", progress=False)
+        >>> found.leaks, list(found.counts)
+        (False, ['critical', 'warning', 'note'])
     """
     window = as_window(window)
     if not isinstance(corpus, Corpus):

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ct_xception.serving.classifier import Classifier
 
 
+AUTO = "auto"  # of --runtime
+
+
 def add_checkpoint(parser: argparse.ArgumentParser, name: str) -> None:
     """Which checkpoint, as a place or an option of this name."""
     help_ = "folder or Hub id (user/repo[@revision]); default: the newest runs/*/model"
@@ -38,6 +41,8 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group_pattern", metavar="REGEX", help="its first group in a path is the patient")
     for column in ("image", "label", "group", "series", "split", "mask"):
         parser.add_argument(f"--{column}_column", metavar="NAME", help="of a table or Hub dataset")
+    help_ = "columns of a lesion's box in pixels, ends counted, for the evidence of heat maps"
+    parser.add_argument("--box_columns", metavar="X0,Y0,X1,Y1", help=help_)
     help_ = "folder that a table's paths are relative to (default: its own)"
     parser.add_argument("--image_root", metavar="DIR", help=help_)
     help_ = "path of an image by the columns of a table, such as '{id}.png' or '{patient}/{slice}.dcm'"
@@ -73,10 +78,13 @@ def add_ort(parser: argparse.ArgumentParser) -> None:
 
 def add_runtime(parser: argparse.ArgumentParser) -> None:
     """What runs the network."""
-    from ct_xception.serving.runtimes import DEFAULT_RUNTIME, RUNTIMES
+    from ct_xception.serving.runtimes import RUNTIMES
 
-    help_ = "what runs the network; all but torch need `ct-xception export` first (default: torch)"
-    parser.add_argument("--runtime", choices=RUNTIMES, default=DEFAULT_RUNTIME, help=help_)
+    help_ = (
+        "what runs the network; all but torch need `ct-xception export` first (default: auto, the quickest file that "
+    )
+    help_ += "was exported and gave the network's own logits, else torch)"
+    parser.add_argument("--runtime", choices=(AUTO, *RUNTIMES), default=AUTO, help=help_)
 
 
 def add_no_gate(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +116,7 @@ def corpus_options(arguments: argparse.Namespace, window: Window | None, modalit
         split_map=pairs(arguments.split_map, "--split_map"),
         exclude=tuple(arguments.exclude),
         class_level=arguments.class_level,
+        box_columns=arguments.box_columns,
         image_root=arguments.image_root,
         image_template=arguments.image_template,
         group_pattern=arguments.group_pattern,
@@ -156,9 +165,22 @@ def load_classifier(
     path = checkpoint_of(checkpoint)
     from ct_xception.serving.classifier import Classifier
 
+    if runtime == AUTO:
+        runtime = _fastest(path)
     if runtime == "torch":  # the others start without transformers, and draw no bars
         hide_loading_bars()
     return Classifier.from_pretrained(path, runtime, overrule_gate=overrule_gate, modality=modality)
+
+
+def _fastest(checkpoint: str) -> str:
+    """The runtime to be asked, which is said where it is not the network itself."""
+    from ct_xception.serving.fastest import fastest_runtime
+    from ct_xception.serving.runtimes import DEFAULT_RUNTIME, EXPORTED
+
+    found = fastest_runtime(checkpoint)
+    if found != DEFAULT_RUNTIME:
+        print(f"runtime: {EXPORTED[found].title} (it gave the network's own logits at export)", file=sys.stderr)
+    return found
 
 
 def hide_loading_bars() -> None:

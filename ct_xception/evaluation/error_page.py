@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.audit.survey import survey_corpus
-from ct_xception.checkpoint import ERRORS, WEIGHTS
+from ct_xception.checkpoint import ERRORS, LABELS_AT_ODDS, WEIGHTS
 from ct_xception.checkpoint_files import Metric
 from ct_xception.corpus.labels import SPLITS
 from ct_xception.errors import InputError
@@ -26,6 +26,13 @@ from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.baselines import nearest_neighbours
 from ct_xception.evaluation.error_cases import Case, Neighbour, draw_cases, least_certain_hits, surest_mistakes
 from ct_xception.evaluation.evaluation import Evaluation
+from ct_xception.evaluation.labels_at_odds import (
+    AtOdds,
+    Held,
+    LabelsAtOdds,
+    find_labels_at_odds,
+    write_labels_at_odds,
+)
 from ct_xception.evaluation.plots import MOST_CONFUSED
 from ct_xception.evaluation.protocols import GROUPED, TITLES
 from ct_xception.evaluation.subgroups import (
@@ -52,6 +59,7 @@ if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
     from ct_xception.serving.classifier import Classifier
 
+LABELS_SHOWN = 24  # of those at odds
 SURE = 0.9  # probability from which a mistake is called sure
 _TITLES = TITLES | {
     "published": "the test split as the corpus was published",
@@ -98,6 +106,14 @@ class _Section:
 
 
 @dataclass(frozen=True, eq=False)
+class _AtOdds:
+    """The labels at odds, and the first of them with their pictures, as data URIs."""
+
+    all: LabelsAtOdds
+    shown: tuple[tuple[AtOdds, str | None], ...]
+
+
+@dataclass(frozen=True, eq=False)
 class _Neighbours:
     """For M items the survey's row of the most alike training image, and the correlation of the body crops."""
 
@@ -138,9 +154,25 @@ def write_error_page(evaluation: Evaluation, classifier: Classifier, answers: An
     cases = _draw(given, classifier, answers, items, survey, neighbours)
     truth, predicted = items.labels[kept], answers.probabilities[kept].argmax(axis=1)
     echoed = neighbours.echoed(survey, truth, predicted) if neighbours else None
+    at_odds = _labels_at_odds(protocols.held, names, survey, folder)
     stamp = f"weights {sha256_file(given.checkpoint / WEIGHTS)[:16]}, split {split.get('name') or 'unnamed'}"
-    write_atomically(folder / ERRORS, _render(folder.resolve().name, names, sections, cases, echoed, stamp))
+    page = _render(folder.resolve().name, names, sections, cases, echoed, at_odds, stamp)
+    write_atomically(folder / ERRORS, page)
     return folder / ERRORS
+
+
+def _labels_at_odds(held: Held | None, names: Sequence[str], survey: Survey, folder: Path) -> _AtOdds | None:
+    """The labels at odds with answers out of fold, written as JSON too; None where there are no such answers."""
+    (folder / LABELS_AT_ODDS).unlink(missing_ok=True)
+    if held is None:
+        return None
+    found = find_labels_at_odds(held, names)
+    write_labels_at_odds(folder, found)
+    shown = found.found[:LABELS_SHOWN]
+    known = set(survey.sources)
+    rows = {one.source: int(_rows(survey, [one.source])[0]) for one in shown if one.source in known}
+    pictures = {source: image_uri(survey.aligned[row]) for source, row in rows.items()}
+    return _AtOdds(found, tuple((one, pictures.get(one.source)) for one in shown))
 
 
 def _check(answers: Answers, items: Items, names: Sequence[str]) -> None:
@@ -246,6 +278,7 @@ def _render(
     sections: Sequence[_Section],
     cases: Sequence[Case],
     echoed: int | None,
+    at_odds: _AtOdds | None,
     stamp: str,
 ) -> str:
     own = sections[0]
@@ -259,6 +292,7 @@ def _render(
         mistakes=[case for case in cases if not case.right],
         hits=[case for case in cases if case.right],
         echoed=echoed,
+        at_odds=at_odds,
         least=LEAST_ITEMS,
         stamp=stamp,
         surely=f"{100 * SURE:.0f} %",

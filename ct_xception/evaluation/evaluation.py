@@ -43,10 +43,10 @@ class Evaluation:
     `splits[split_name]` is answered; it has the columns image {"path", "bytes"}, label, group, source. With train among
     the `splits` the page of mistakes shows the most alike training images; `survey` is the audit's, made anew where
     there is none. `split` (as `make_splits` gives it) and `corpus` (its report) say what was evaluated; without `split`
-    the figures carry no protocol, and no card takes them. `protocols` is what else is known. `externals`
-    are other corpora, to be asked whole. `explained` is how many
-    items' heat maps are checked; without `stock` transformers' own pipeline is not asked. `modality` says what the
-    images are where the checkpoint does not.
+    the figures carry no protocol, and no card takes them. `protocols` is what else is known. `externals` are other
+    corpora, to be asked whole. `explained` is how many items' heat maps are checked, `robustness` how many are changed
+    as other scanners would; without `stock` transformers' own pipeline is not asked. `modality` says what the images
+    are where the checkpoint does not.
     """
 
     checkpoint: Path
@@ -62,6 +62,7 @@ class Evaluation:
     externals: tuple[External, ...] = ()
     survey: Survey | None = None
     explained: int = 0
+    robustness: int = 0
     stock: bool = True
     batch_size: int = 16
     seed: int = 0

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ct_xception.checkpoint import EXPLANATIONS_FORMAT
 from ct_xception.checkpoint_files import Metric
+from ct_xception.corpus.boxes import box_mask
 from ct_xception.corpus.cells import frame_of
 from ct_xception.corpus.inspection import read_mask
 from ct_xception.errors import SliceError
@@ -95,10 +96,12 @@ def sample(labels: NDArray[np.intp], answered: NDArray[np.bool_], count: int, se
 
 
 def lesion_rows(dataset: Dataset, answers: Answers) -> list[int]:
-    """The rows with a mask that the predictor answered right; none where the corpus has no masks."""
-    if "mask" not in dataset.column_names:
+    """The rows with a mask, or with boxes, that the predictor answered right; none where the corpus has neither."""
+    told = [name for name in ("mask", "boxes") if name in dataset.column_names]
+    if not told:
         return []
-    masked = np.array([bool(mask) for mask in dataset.select_columns(["mask"])[:]["mask"]], bool)
+    columns = dataset.select_columns(told)[:]
+    masked = np.any([[bool(cell) for cell in columns[name]] for name in told], axis=0)
     right = np.argmax(answers.probabilities, axis=1) == Items.of(dataset).labels
     return [int(row) for row in np.flatnonzero(masked & right & answers.answered)]
 
@@ -148,12 +151,13 @@ def _evidence(explanation: Explanation, random: Sequence[Network], seed: int) ->
 
 
 def _pointing(explanation: Explanation, item: Item) -> Pointing | None:
-    """How a map fares against its item's mask."""
+    """How a map fares against its item's mask, or what lies in its boxes where it has no mask."""
     from ct_xception.explain.faithfulness import point
 
     heat = explanation.attribution.map
     try:
-        lesion = read_mask(Path(item["mask"]), frame_of(item))
+        mask = item.get("mask")
+        lesion = read_mask(Path(mask), frame_of(item)) if mask else box_mask(item["boxes"], heat.shape)
     except SliceError:
         return None
     return (

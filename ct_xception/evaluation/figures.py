@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.checkpoint import CONFUSION, CURVES, EXAMPLES, RELIABILITY, ROC
+from ct_xception.checkpoint import CONFUSION, CURVES, EXAMPLES, RELIABILITY, ROBUSTNESS, ROC
 from ct_xception.corpus.cells import slice_source
 from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import InputError, SliceError
@@ -18,10 +18,18 @@ from ct_xception.evaluation import plots as report
 from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
 from ct_xception.evaluation.baselines import describe_baselines
 from ct_xception.evaluation.evaluation import Evaluation
+from ct_xception.evaluation.shift.curves import robustness_figure
 from ct_xception.evaluation.shift.external import left_out, patients_word
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.reader import read_slice
-from ct_xception.metrics import ClassificationMetrics, ExternalMetrics, GateMetrics, Metrics, PathMetrics
+from ct_xception.metrics import (
+    ClassificationMetrics,
+    ExternalMetrics,
+    GateMetrics,
+    Metrics,
+    PathMetrics,
+    RobustnessMetrics,
+)
 from ct_xception.statistics.intervals import describe_metric
 
 if TYPE_CHECKING:
@@ -46,6 +54,8 @@ def draw_evaluation(
         drawn |= _draw_answers(items, answers[PREDICTOR], metrics)
     if metrics.calibration is not None:
         drawn[RELIABILITY] = report.reliability_figure(metrics.calibration)
+    if metrics.robustness is not None:
+        drawn[ROBUSTNESS] = robustness_figure(metrics.robustness)
     if outputs.history is not None:
         drawn[CURVES] = report.curves_figure(
             read_history(outputs.history), best_epoch=metrics.best_epoch, counts=metrics.split_sizes
@@ -56,7 +66,7 @@ def draw_evaluation(
         if examples is not None and outputs.examples is not None:
             report.save_figure(examples, outputs.examples / EXAMPLES, dpi=_DPI)
         drawn |= {EXAMPLES: examples} if examples is not None and publish else {}
-    for name in (CONFUSION, ROC, RELIABILITY, CURVES, EXAMPLES):
+    for name in (CONFUSION, ROC, RELIABILITY, CURVES, EXAMPLES, ROBUSTNESS):
         (folder / name).unlink(missing_ok=True)
     for name, figure in drawn.items():
         report.save_figure(figure, folder / name, dpi=_DPI)
@@ -135,10 +145,22 @@ def evaluation_summary(metrics: Metrics) -> str:
         if block.removed is not None:
             lines[-1] += f" ({block.removed} left out)"
         lines += _path_lines(block.paths) + _baseline_lines(metrics, name, block.paths)
-    lines += _calibration_lines(metrics) + _gate_lines(metrics.gate) + external_lines(metrics.external)
+    lines += _calibration_lines(metrics) + _gate_lines(metrics.gate)
+    lines += external_lines(metrics.external) + _robustness_lines(metrics.robustness)
     if metrics.headline is not None:
         lines += ["", f"headline, the most pessimistic protocol that ran: {metrics.headline.protocol}"]
     return "\n".join(lines)
+
+
+def _robustness_lines(block: RobustnessMetrics | None) -> list[str]:
+    """What changes of a scanner do, worst first: accuracy as a share of that on the same slices unchanged."""
+    if block is None:
+        return []
+    head = f"robustness, {block.n} test slices changed in {len(block.changes)} ways at 5 severities"
+    changes = sorted(block.changes.values(), key=lambda one: one.relative.value or 0.0)
+    shown = [("accuracy left, of that unchanged", block.relative)]
+    shown += [(f"  {one.title}", one.relative) for one in changes]
+    return ["", head, *(f"  {title:<36} {describe_metric(relative)}" for title, relative in shown)]
 
 
 def external_lines(blocks: Mapping[str, ExternalMetrics]) -> list[str]:

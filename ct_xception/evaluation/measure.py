@@ -25,6 +25,7 @@ from ct_xception.checkpoint import (
     METRICS_FORMAT,
     PREDICTIONS,
     PREDICTIONS_GROUPED,
+    ROBUSTNESS_ANSWERS,
     WEIGHTS,
 )
 from ct_xception.checkpoint_files import PoolingRule, Side, read_side
@@ -55,6 +56,7 @@ from ct_xception.evaluation.patients import (
 from ct_xception.evaluation.predictions import Names, write_predictions
 from ct_xception.evaluation.protocols import DEDUPLICATED, GROUPED, TITLES, Part, Protocols
 from ct_xception.evaluation.rules import rule_figures
+from ct_xception.evaluation.shift.robustness import Tried, robustness_figures, try_changes, write_tried
 from ct_xception.evaluation.shift.validation import (
     Validation,
     private_names,
@@ -106,9 +108,10 @@ def evaluate(evaluation: Evaluation, share: Share = ALONE) -> Metrics | None:
     checked = check_heat_maps(evaluation, classifier, answers[PREDICTOR], share)
     asking: dict[str, Any] = {"batch_size": evaluation.batch_size, "progress": evaluation.progress}
     elsewhere = ask_elsewhere(evaluation.externals, answerers, evaluation.label_names, share, **asking)
+    tried = try_changes(evaluation, classifier, answers[PREDICTOR], share)
     if not share.is_main:
         return None
-    metrics = write_evaluation(evaluation, answers, checked, elsewhere)
+    metrics = write_evaluation(evaluation, answers, checked, elsewhere, tried)
     if evaluation.outputs.errors is not None:
         write_error_page(evaluation, classifier, answers[PREDICTOR])
     return metrics
@@ -136,11 +139,13 @@ def write_evaluation(
     answers: Mapping[str, Answers],
     checked: Checked = Checked(),  # noqa: B008 (frozen)
     elsewhere: Mapping[str, Validation] | None = None,
+    tried: Tried | None = None,
 ) -> Metrics:
     """Write the evaluation from answers that are there already; return the metrics.
 
     `answers` {"predictor": …, "stock_pipeline": …} are in the dataset's order, and `checked` what `check_heat_maps`
-    found. How the checkpoint decides is read from its ct_xception.json. `elsewhere` are answers on external corpora.
+    found. How the checkpoint decides is read from its ct_xception.json. `elsewhere` are answers on external corpora,
+    `tried` those to changed slices.
     metrics.json is written last: what it names is there.
     """
     label_names, folder, protocols = check_split(evaluation), evaluation.folder, evaluation.protocols
@@ -151,7 +156,9 @@ def write_evaluation(
     parts = _parts(head["protocol"], Part(items, answers, protocols.baselines), protocols)
     stated = describe(checked, items, label_names, names) if checked.evidence else None
     known = knows_patients(evaluation.corpus)
-    given = Given(parts, label_names, side, names, protocols.skipped, stated, evaluation.seed, known, elsewhere or {})
+    given = Given(
+        parts, label_names, side, names, protocols.skipped, stated, evaluation.seed, known, elsewhere or {}, tried
+    )
     paths, blocks = measure(given)
     head |= {"paths": paths[head["protocol"]], **{name: getattr(blocks, name) for name in blocks.model_fields_set}}
     if len(parts) > 1:
@@ -160,6 +167,8 @@ def write_evaluation(
         head["audit"] = AUDIT
     _write_answers(folder, parts, protocols, label_names, names)
     write_external_answers(folder, given.elsewhere)
+    if tried is not None:
+        write_tried(folder / ROBUSTNESS_ANSWERS, tried, label_names, names)
     if stated is not None:
         write_json(folder / EXPLANATIONS, stated)
     if protocols.audit is not None:
@@ -194,6 +203,7 @@ class Given:
     seed: int = 0
     patients_known: bool = False
     elsewhere: Mapping[str, Validation] = field(default_factory=dict)
+    tried: Tried | None = None
 
 
 def measure(given: Given) -> tuple[dict[str, dict[str, PathMetrics]], Measured]:
@@ -211,6 +221,8 @@ def measure(given: Given) -> tuple[dict[str, dict[str, PathMetrics]], Measured]:
     found["external"] = measure_elsewhere(given, own)
     if given.explanations is not None:
         found["explanations"] = explanation_figures(given.explanations, seed=given.seed)
+    if given.tried is not None:
+        found["robustness"] = robustness_figures(given.tried, given.label_names, given.side.conformal, given.seed)
     blocks = rule_figures(given.side, given.parts, given.label_names, given.seed)
     return paths, blocks.model_copy(update={name: block for name, block in found.items() if block})
 
@@ -304,7 +316,7 @@ def _write_answers(
     """The parquet files; those of an older evaluation that this one has not are removed."""
     own, grouped = next(iter(parts.values())), protocols.out_of_fold
     twins = {} if protocols.has_twin is None else {"has_twin": protocols.has_twin}
-    for name in (PREDICTIONS_GROUPED, BASELINES, AUDIT, EXPLANATIONS):
+    for name in (PREDICTIONS_GROUPED, BASELINES, AUDIT, EXPLANATIONS, ROBUSTNESS_ANSWERS):
         (folder / name).unlink(missing_ok=True)
     write_predictions(folder / PREDICTIONS, own, label_names, names, **twins)
     if grouped is not None:

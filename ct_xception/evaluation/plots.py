@@ -98,7 +98,7 @@ def curves_figure(
     if not history:
         raise InputError("The training history is empty: there is no epoch to draw.")
     best_epoch = _best_epoch(history) if best_epoch is None else best_epoch
-    with _canvas(7.0, 2.6) as figure:
+    with canvas(7.0, 2.6) as figure:
         left, right = figure.subplots(1, 2)
         _draw_curves(left, history, "accuracy", counts or {}, best_epoch)
         _draw_curves(right, history, "loss", counts or {}, best_epoch)
@@ -159,7 +159,7 @@ def confusion_figure(matrix: Sequence[Sequence[int]], label_names: Sequence[str]
     size, support = len(label_names), counts.sum(axis=1)
     share = 100 * counts / np.maximum(support, 1)[:, None]
     cell = 0.85 if size <= 4 else 0.62 if size <= _MANY else 0.36
-    with _canvas(size * cell + 2.6, size * cell + 0.9) as figure:
+    with canvas(size * cell + 2.6, size * cell + 0.9) as figure:
         axes = figure.subplots()
         image = axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
         _write_cells(axes, counts, share)
@@ -242,7 +242,7 @@ def roc_figure(
     """
     drawn = _curves_of(label_names, areas)
     left, many = len(label_names) - len(drawn), len(drawn) > _MANY
-    with _canvas(6.8 if many else 6.0, 4.8 if many else 3.6) as figure:
+    with canvas(6.8 if many else 6.0, 4.8 if many else 3.6) as figure:
         axes = figure.subplots()
         _draw_roc(axes, probabilities, labels, label_names, areas, drawn)
         if left:
@@ -322,7 +322,7 @@ def reliability_figure(calibration: Calibration) -> Figure:
     On the dotted line a confidence is as often right as it
     says, and a broad bar is the distance from it; points grow with their items, and thin bars are 95 % intervals.
     """
-    with _canvas(7.0, 3.9) as figure:
+    with canvas(7.0, 3.9) as figure:
         above, below = figure.subplots(2, 2, sharex=True, height_ratios=(3.2, 1))
         titles = ("Before temperature scaling", f"After (temperature {calibration.temperature:.2f})")
         both = (calibration.before, calibration.after)
@@ -366,7 +366,7 @@ def examples_figure(examples: Sequence[Example], *, title: str = "") -> Figure:
         raise InputError("No examples to draw.")
     columns = min(len(shown), 4 if len(shown) <= 12 else 6)
     rows, wide = -(-len(shown) // columns), 7.0 / max(columns, 3)
-    with _canvas(columns * wide, rows * (wide + 0.22) + 0.3, dense=True) as figure:
+    with canvas(columns * wide, rows * (wide + 0.22) + 0.3, dense=True) as figure:
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, example in zip(grid, shown, strict=False):
             _draw_example(axes, example, letters=int(wide * 17.5))
@@ -416,7 +416,7 @@ def _shortened(name: str, letters: int) -> str:
 
 
 @contextmanager
-def _canvas(width: float, height: float, *, dense: bool = False) -> Iterator[Figure]:
+def canvas(width: float, height: float, *, dense: bool = False) -> Iterator[Figure]:
     """A figure of this size in inches, drawn off screen in the package's style."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from ct_xception.evaluation.answers import Answers
 from ct_xception.evaluation.protocols import Part
 from ct_xception.files import atomic_path
 from ct_xception.statistics.intervals import group_indices
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 class Names:
@@ -53,6 +56,22 @@ class Names:
 def write_predictions(
     path: Path, part: Part, label_names: Sequence[str], names: Names, **extra: NDArray[np.generic]
 ) -> None:
+    """The rows of `prediction_table` as a Parquet file."""
+    write_tables(path, [prediction_table(part, label_names, names, **extra)])
+
+
+def write_tables(path: Path, tables: Sequence[pyarrow.Table]) -> None:
+    """Tables of the same columns, one after another, as one Parquet file."""
+    import pyarrow
+    import pyarrow.parquet
+
+    with atomic_path(path) as temporary:
+        pyarrow.parquet.write_table(pyarrow.concat_tables(tables), temporary)
+
+
+def prediction_table(
+    part: Part, label_names: Sequence[str], names: Names, **extra: NDArray[np.generic]
+) -> pyarrow.Table:
     """One row an item and path: source, group, label, predicted, `p <class>` for every class, refused, path, `extra`.
 
     Where the corpus tells series, `series` numbers them as groups are, null for an item in none. Where an input gate
@@ -62,7 +81,6 @@ def write_predictions(
     their names, which stay behind: they may be patients' and this file is published. `extra` {column: (N,)} go last.
     """
     import pyarrow
-    import pyarrow.parquet
 
     tables, gated = [], any(answers.verdicts for answers in part.paths.values())
     for route, answers in part.paths.items():
@@ -72,8 +90,7 @@ def write_predictions(
             columns["gate"] = pyarrow.array(verdicts, pyarrow.string())
         columns["path"] = [route] * len(part.items.sources)
         tables.append(pyarrow.table(columns | {name: pyarrow.array(values) for name, values in extra.items()}))
-    with atomic_path(path) as temporary:
-        pyarrow.parquet.write_table(pyarrow.concat_tables(tables), temporary)
+    return pyarrow.concat_tables(tables)
 
 
 def _answer_columns(part: Part, answers: Answers, label_names: Sequence[str], names: Names) -> dict[str, Any]:

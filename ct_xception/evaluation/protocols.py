@@ -22,6 +22,7 @@ from ct_xception.corpus.split import deduplicated_test
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.baselines import out_of_fold_baselines, run_baselines
+from ct_xception.evaluation.labels_at_odds import Held, hold_answers
 from ct_xception.files import read_json
 from ct_xception.metrics import PooledBy
 
@@ -90,7 +91,7 @@ class Protocols:
 
     `has_twin` (M,) marks the test items with a twin in training or validation, and `deduplicated` describes the split
     without them. `baselines` {name: (M, K)} are the simple rules on the test split, `skipped` {name: reason} says which
-    there are none of. `audit` may be published.
+    there are none of. `audit` may be published. `held` are answers to hold the whole corpus's labels against.
     """
 
     has_twin: NDArray[np.bool_] | None = None
@@ -99,6 +100,7 @@ class Protocols:
     baselines: Mapping[str, Floats] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
     audit: Mapping[str, Any] | None = None
+    held: Held | None = None
 
 
 def find_protocols(
@@ -118,8 +120,10 @@ def find_protocols(
     `features` (N, C) of the frozen starting network, in the order of the audit's survey, and `skipped` why not.
     """
     out_of_fold = read_out_of_fold(folds, splits["test"].features["label"].names) if folds is not None else None
+    grouped = None if out_of_fold is None else (out_of_fold.part.items, out_of_fold.part.paths[PREDICTOR])
     if audit is None:
-        return Protocols(out_of_fold=out_of_fold, skipped={"all": NO_AUDIT})
+        held = hold_answers(grouped, None, {}, None, seed)
+        return Protocols(out_of_fold=out_of_fold, skipped={"all": NO_AUDIT}, held=held)
     has_twin = twin_mask(audit, splits) | (False if elsewhere is None else elsewhere)
     return Protocols(
         has_twin=has_twin,
@@ -128,6 +132,7 @@ def find_protocols(
         baselines=_own_baselines(audit, splits, features, seed),
         skipped=dict(skipped or {}),
         audit=audit.public(),
+        held=hold_answers(grouped, audit.survey, audit.patients, features, seed),
     )
 
 

@@ -6,6 +6,7 @@ write_onnx(model, "model.onnx", describe(checkpoint))
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import shutil
@@ -59,11 +60,15 @@ def write_onnx(model: CTXceptionForImageClassification, path: Path, description:
     for package in ("onnx", "onnxscript"):
         needed(package, "export")
     side = int(model.config.pretrained_cfg["input_size"][-1])
+    # Of weights kept channels last, torch 2.10 exports the pooling as strides, in a loop that OpenVINO does not read.
+    plain = copy.deepcopy(model)
+    for parameter in plain.parameters():
+        parameter.data = parameter.data.contiguous()
     # A batch of two: the exporter would take a batch of one for a constant.
     example = torch.zeros(2, 3, side, side, dtype=model.dtype, device=model.device)
     with quietly(), torch.no_grad():
         program = torch.onnx.export(
-            _all_outputs(model).eval(),
+            _all_outputs(plain).eval(),
             (example,),
             dynamo=True,
             opset_version=OPSET,

@@ -58,11 +58,12 @@ def read_slice(
     the file is taken for: of MR and X-rays nothing is said of HU, and what has no window is shown between percentiles
     of its values.
 
-    >>> import numpy
-    >>> square = numpy.zeros((64, 64), "uint8")
-    >>> square[16:48, 16:48] = 200
-    >>> read_slice(square, name="square")
-    Slice('square': 64 × 64 pixels, 8-bit picture)
+    Examples:
+        >>> import numpy
+        >>> square = numpy.zeros((64, 64), "uint8")
+        >>> square[16:48, 16:48] = 200
+        >>> read_slice(square, name="square")
+        Slice('square': 64 × 64 pixels, 8-bit picture)
 
     `keep_values` gives a slice of more than 8 bits its `values`. Raises SliceError, naming what was found and what to
     do, for every input that cannot be read right.

@@ -84,8 +84,9 @@ def parse_window(text: str) -> Window:
 def as_window(given: Any) -> Window | None:
     """A window however it was named: a Window, a preset's name, `"-600/1500"`, or (centre, width); None stays None.
 
-    >>> as_window("lung"), as_window((40, 400))
-    (Window(centre=-600, width=1500), Window(centre=40.0, width=400.0))
+    Examples:
+        >>> as_window("lung"), as_window((40, 400))
+        (Window(centre=-600, width=1500), Window(centre=40.0, width=400.0))
 
     Raises InputError for anything else.
     """

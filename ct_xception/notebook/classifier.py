@@ -54,12 +54,13 @@ HINTS = {
 class Classifier(serving.Classifier):
     """A checkpoint that answers. Safe to call from several threads.
 
-    >>> c = Classifier.from_pretrained(CHECKPOINT)
-    >>> c.labels
-    ['adenocarcinoma', 'large cell carcinoma', 'normal', 'squamous cell carcinoma']
-    >>> answer = c(SLICE)
-    >>> sorted(answer.probabilities) == c.labels and answer.label in c.labels
-    True
+    Examples:
+        >>> c = Classifier.from_pretrained(CHECKPOINT)
+        >>> c.labels
+        ['adenocarcinoma', 'large cell carcinoma', 'normal', 'squamous cell carcinoma']
+        >>> answer = c(SLICE)
+        >>> sorted(answer.probabilities) == c.labels and answer.label in c.labels
+        True
     """
 
     def __init__(self, model: Any, *settings: Any, **options: Any) -> None:
@@ -117,8 +118,9 @@ class Classifier(serving.Classifier):
         a row of `datasets` gives a `Prediction`. A list, a folder or a zip gives `Answers`: of a list the first slice
         that cannot be read raises its SliceError, of the others it stands in its place, as in `predict`.
 
-        >>> Classifier.from_pretrained(CHECKPOINT)([SLICE, SLICE])[1].label == c(SLICE).label
-        True
+        Examples:
+            >>> c([SLICE, SLICE])[1].label == c(SLICE).label
+            True
         """
         if holds_many(source):
             return self.predict(source, window=window, frame=frame)
@@ -132,15 +134,25 @@ class Classifier(serving.Classifier):
         return answers
 
     def predict(
-        self, sources: Any, *, window: AnyWindow = None, frame: int | None = None, batch_size: int = 8
-    ) -> Answers:
+        self,
+        sources: Any,
+        *,
+        window: AnyWindow = None,
+        frame: int | None = None,
+        batch_size: int = 8,
+        by: str = "slice",
+    ) -> Any:
         """Answer every slice of a folder, a zip, a volume, a list or a single source; what cannot be read stays listed.
 
+        `by` patient or series is `predict_by`, whose `UnitAnswers` come in the place of `Answers`.
         The answers hold their slices: for thousands of files use `predict_many`, or `ct-xception score`.
 
-        >>> c.predict(FOLDER).to_frame()["label"].isin(c.labels).all()
-        np.True_
+        Examples:
+            >>> c.predict(FOLDER).to_frame()["label"].isin(c.labels).all()
+            np.True_
         """
+        if by != "slice":
+            return self.predict_by(sources, by, window=window)
         window = as_window(window)
         found = every_slice(sources, frame)
         with hold_all(archives_of(found.slices)):
@@ -152,8 +164,9 @@ class Classifier(serving.Classifier):
 
         DICOM's identifiers tell patients apart; where there are none, `notes` say that a folder was taken for one.
 
-        >>> [len(one.slices) for one in c.predict_by(SLICE)]
-        [1]
+        Examples:
+            >>> [len(one.slices) for one in c.predict_by(SLICE)]
+            [1]
         """
         paths = several(sources) or [sources]
         units, notes = find_units(paths, by)
@@ -174,11 +187,9 @@ class Classifier(serving.Classifier):
         except SliceError as error:
             return error
 
-    def read(
-        self, source: Any, *, window: AnyWindow = None, frame: int | None = None, name: str | None = None
-    ) -> Slice:
+    def read(self, source: Any, *, window: AnyWindow = None, **options: Any) -> Slice:
         """Read one slice as this checkpoint wants it shown; `window` overrides its choice. Raises SliceError."""
-        return super().read(source, window=as_window(window), frame=frame, name=name)
+        return super().read(source, window=as_window(window), **options)
 
     def explain(self, source: Any, target: str | int | None = None, method: str = "gradcam", **options: Any) -> HeatMap:
         """Map the evidence for a class, by default the answer, in one slice or in an answer to one.
@@ -186,9 +197,10 @@ class Classifier(serving.Classifier):
         `method` is a name or title of those in `ct_xception.explain.methods.METHODS`, however it is spelt; `budget`
         fast, balanced or thorough; `window`, `frame` and `seed` as elsewhere.
 
-        >>> heat_map = c.explain(SLICE, method="Grad-CAM")
-        >>> heat_map.map.shape == c.read(SLICE).pixels.shape
-        True
+        Examples:
+            >>> heat_map = c.explain(SLICE, method="Grad-CAM")
+            >>> heat_map.map.shape == c.read(SLICE).pixels.shape
+            True
         """
         from ct_xception.explain.heat_map import explain_source
 

@@ -40,6 +40,7 @@ def measure_test(context: Context) -> Metrics | None:
         externals=context.externals,
         survey=None if audit is None else audit.survey,
         explained=config.explained,
+        robustness=config.robustness,
         batch_size=config.batch_size,
         seed=config.seed,
         device=str(context.accelerator.device),

@@ -77,7 +77,7 @@ _NUMBERED = re.compile(r"[a-z][a-z -]*\d+")  # what stands for a name: item 0001
 _WORD = re.compile(r"[a-z_]+(?:, [a-z_]+)?|old \d{1,3}")  # a protocol (old 1: of a replayed corpus), a path, a verdict
 # What the columns of a Parquet file may hold, by their names: the evaluation writes no others.
 _NAMES, _LABELS = {"source", "group", "series", "patient"}, {"label", "predicted", "predicted_before"}
-_WORDS, _FLAGS, _COUNTS = {"path", "protocol", "baseline", "gate"}, {"has_twin"}, {"fold"}
+_WORDS, _FLAGS, _COUNTS = {"path", "protocol", "baseline", "gate"}, {"has_twin"}, {"fold", "severity"}
 _PROBABILITY = ("p ", "reference p ")
 # What a PNG needs to be seen; any other chunk may carry anything.
 _CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"sBIT", b"bKGD"}

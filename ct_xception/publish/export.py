@@ -14,6 +14,7 @@ import itertools
 import math
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,12 +169,22 @@ def _prepared(
 class _Measured:
     """What the network and each file answered: logits (M, K) by runtime, of `rows` of the slices checked.
 
-    `apart` {runtime: {output: the largest absolute difference from the network's}}.
+    `apart` {runtime: {output: the largest absolute difference from the network's}}; `seconds` {runtime: those of its
+    quickest batch, a slice}.
     """
 
     rows: list[int] = field(default_factory=list)
     logits: dict[str, list[np.ndarray]] = field(default_factory=dict)
     apart: dict[str, dict[str, float]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def ask(self, name: str, network: Network, values: np.ndarray) -> Any:
+        """A network's outputs for a batch, timed."""
+        started = time.perf_counter()
+        found = network(values)
+        taken = (time.perf_counter() - started) / len(values)
+        self.seconds[name] = min(taken, self.seconds.get(name, math.inf))
+        return found
 
     def add(self, name: str, found: Any, wanted: Any) -> None:
         self.logits.setdefault(name, []).extend(found.logits)
@@ -196,7 +207,7 @@ def _measure(
         wanted = classifier.network(batch.values)
         measured.add(DEFAULT_RUNTIME, wanted, wanted)
         for name, network in networks.items():
-            measured.add(name, network(batch.values), wanted)
+            measured.add(name, measured.ask(name, network, batch.values), wanted)
     if not measured.rows:
         raise CheckpointError(f"{classifier.name}: none of the slices could be read; name another corpus.")
     return measured
@@ -226,6 +237,8 @@ def _judge(name: str, measured: _Measured, slices: ExportSlices, answers: pandas
                 f"its logits differ from the network's by up to {apart['logits']:.2g} on {n} slices, and "
                 f"{most:.2g}, a {1 / TOLERANCE:,.0f}th of the largest, is the most that is kept"
             ]
+    if name in measured.seconds:
+        found["milliseconds"] = round(1000 * measured.seconds[name], 2)
     return found | ({"reason": "; ".join(missed)} if missed else {})
 
 

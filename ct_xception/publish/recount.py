@@ -24,6 +24,7 @@ from ct_xception.checkpoint import (
     METRICS,
     PREDICTIONS,
     PREDICTIONS_GROUPED,
+    ROBUSTNESS_ANSWERS,
 )
 from ct_xception.checkpoint_files import Side
 from ct_xception.corpus.listing import check_external_name
@@ -34,6 +35,7 @@ from ct_xception.evaluation.patients import BY_PATIENT, BY_SERIES, knows_patient
 from ct_xception.evaluation.predictions import Names
 from ct_xception.evaluation.protocols import Part
 from ct_xception.evaluation.shift.questions import Question
+from ct_xception.evaluation.shift.robustness import KEYS, Tried
 from ct_xception.evaluation.shift.validation import FIGURES, Validation
 from ct_xception.files import read_json
 from ct_xception.metrics import ExternalMetrics, Headline, Measured, Metrics, PathMetrics, ProtocolMetrics
@@ -56,6 +58,7 @@ _OWN = {
     "explanations": "the heat maps' figures",
     "operating_points": "the figures of operating points",
     "abstention": "the figures of abstention",
+    "robustness": "the figures of robustness",
 }
 
 
@@ -99,10 +102,26 @@ class Recount:
         metrics, parts = self.metrics, {name: self.part(name, rows) for name, rows in self.answers.items()}
         names = Names([source for part in parts.values() for source in part.items.sources], anonymous=False)
         skipped = next((block.skipped for block in metrics.baselines.values()), {})
-        stated, seed = self._explained(), metrics.intervals.seed
+        stated, seed, tried = self._explained(), metrics.intervals.seed, self._tried()
         elsewhere = {name: self._external(name, block) for name, block in metrics.external.items()}
-        known = knows_patients(self.side.provenance.corpus)
-        return measure(Given(parts, metrics.label_names, self.side, names, skipped, stated, seed, known, elsewhere))
+        known, labels = knows_patients(self.side.provenance.corpus), metrics.label_names
+        return measure(Given(parts, labels, self.side, names, skipped, stated, seed, known, elsewhere, tried))
+
+    def _tried(self) -> Tried | None:
+        """The published answers to changed slices; None where metrics.json has no figures of them."""
+        if self.metrics.robustness is None:
+            return None
+        table, items = self._read(ROBUSTNESS_ANSWERS), None
+        answers = dict[tuple[str, int], Answers]()
+        for (change, severity), rows in table.groupby(["path", "severity"], sort=False):
+            part, _ = self._joined("robustness", rows, self.metrics.label_names)
+            items = items or part.items
+            if part.items.sources != items.sources:
+                raise self._refusal(f"{EVALUATION}/{ROBUSTNESS_ANSWERS} changes other slices at another severity")
+            answers[str(change), int(severity)] = part.paths[str(change)]
+        if items is None or set(answers) != set(KEYS):
+            raise self._refusal(f"{EVALUATION}/{ROBUSTNESS_ANSWERS} does not hold every change")
+        return Tried(items, answers)
 
     def _external(self, name: str, block: ExternalMetrics) -> Validation:
         """The published answers on an external corpus, which may have been of other classes."""

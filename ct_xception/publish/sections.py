@@ -314,6 +314,7 @@ def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool
         "gate": metrics.gate,
         "heat_maps": _heat_maps(metrics),
         "mistakes": _mistakes(evidence),
+        "robustness": metrics.robustness,
         "versions": _versions(evidence.provenance),
         **_exports(evidence),
         "figures": metrics.figures,

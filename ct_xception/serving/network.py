@@ -107,9 +107,12 @@ def needed(package: str, what: str, extra: str = "export") -> Any:
 
 
 def opened(load: Callable[[], Any], path: str | Path) -> Any:
-    """What `load` makes of a file. The runtimes raise classes of their own, which share no parent but Exception."""
+    """What `load` makes of a file. The runtimes raise classes of their own, which share no parent but Exception.
+
+    What they say is of their own insides, and where their source lay; a ValueError is ours.
+    """
     try:
         return load()
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = str(error) if isinstance(error, ValueError) else "it is damaged, or of another version of its runtime"
         raise CheckpointError(f"{Path(path).name}: cannot be loaded ({reason}); export it again.") from error

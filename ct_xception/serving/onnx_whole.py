@@ -1,9 +1,10 @@
-"""An ONNX file holds all of its tensors itself: looked up in its bytes, before a runtime opens it.
+"""An ONNX file holds all of its tensors itself, and computes what an Xception does: seen in its bytes, before it runs.
 
 A tensor of an ONNX model may name another file (or, to ONNX Runtime, an address in memory) that its values are read
 from, any that the process may read. No export of this package does. Only the skeleton of the protobuf is walked,
 https://protobuf.dev/programming-guides/encoding/, with the field numbers of onnx.proto3: the values are passed over, so
-that 80 MB take milliseconds and the onnx package is not needed. What a parser could take in two ways is refused.
+that 80 MB take milliseconds and the onnx package is not needed. What a parser could take in two ways is refused; so are
+operators such as ConstantOfShape, which a runtime would carry out while it loads, whatever memory that takes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
+
+from ct_xception.errors import printable
 
 # Per message the fields that hold a tensor, directly or not: {message: {field number: message}}.
 HOLDERS: dict[str, dict[int, str]] = {
@@ -26,25 +29,37 @@ HOLDERS: dict[str, dict[int, str]] = {
     "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
 }  # fmt: skip
 EXTERNAL_DATA, DATA_LOCATION = 13, 14  # of TensorProto
+OPERATOR = 4  # of NodeProto
+OPERATORS = frozenset(
+    b"Add AveragePool BatchNormalization Cast Clip Concat Constant Conv DequantizeLinear Div Flatten Gemm "
+    b"GlobalAveragePool Identity MatMul MaxPool Mul QuantizeLinear ReduceMean Relu Reshape Shape Squeeze Sub Transpose "
+    b"Unsqueeze".split()
+)
 MOST_FIELDS, MOST_DEPTH = 1_000_000, 100  # our largest export has 15,000 fields; protobuf stops at 100, too
 _VARINT, _MESSAGE, _FIXED = 0, 2, {1: 8, 5: 4}  # wire types; groups, 3 and 4, are of another age
 
 
 def check_whole(path: str | Path) -> None:
-    """Raise ValueError where the model in a file keeps tensors elsewhere, or its bytes are no protobuf."""
+    """Raise ValueError where a file's model keeps tensors elsewhere or computes more, or its bytes are no protobuf."""
+    if not Path(path).stat().st_size:
+        raise ValueError("it is empty")
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        waiting, seen = [("ModelProto", 0, len(data), 1)], 0
+        waiting, seen, kinds = [("ModelProto", 0, len(data), 1)], 0, set[bytes]()
         while waiting:
             message, start, end, depth = waiting.pop()
             for number, value in _fields(data, start, end):
                 seen += 1
                 if message == "TensorProto" and (number == EXTERNAL_DATA or number == DATA_LOCATION and value != 0):
                     raise ValueError("it keeps weights in another file")
+                if message == "NodeProto" and number == OPERATOR and isinstance(value, tuple):
+                    kinds.add(data[slice(*value)])
                 held = HOLDERS.get(message, {}).get(number)
                 if held and isinstance(value, tuple):
                     waiting.append((held, *value, depth + 1))
             if seen > MOST_FIELDS or depth > MOST_DEPTH:
                 raise ValueError("it is more deeply or finely divided than any network")
+        if strange := sorted(kinds - OPERATORS):
+            raise ValueError(f"it computes {printable(strange[0][:40].decode(errors='replace'))}, as no Xception does")
 
 
 def _fields(data: mmap.mmap, place: int, end: int) -> Iterator[tuple[int, int | tuple[int, int]]]:

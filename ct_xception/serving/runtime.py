@@ -39,11 +39,12 @@ class Runtime:
 class Exported(Runtime):
     """A runtime of a file that `ct-xception export` wrote; it answers on the CPU, without torch.
 
-    `ct_xception/formats/` writes the file, in a module of the runtime's name with `_` for `-`. `flag` is the option of
-    the command, `sentence` what it writes. `approximate`: its answers are only near the network's, so that it is
-    calibrated on training slices and judged by what it decides.
+    `ct_xception/formats/` writes the file, in a module of the runtime's name with `_` for `-`. `package` must be
+    installed. `flag` is the option of the command, `sentence` what it writes. `approximate`: its answers are only near
+    the network's, so that it is calibrated on training slices and judged by what it decides.
     """
 
+    package: ClassVar[str]
     flag: ClassVar[str]
     sentence: ClassVar[str]
     approximate: ClassVar[bool] = False

@@ -1,6 +1,7 @@
 """Many slices as one series: files, frames or zipped ones, told apart and put in order.
 
-Slices of different series never share an answer: where several series are given, one of them is chosen.
+Slices of different series never share an answer: where several series are given, one of them is chosen. Files that
+nothing ties to one another are SEPARATE: each has its own answer, and they have none together.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 SERIES, PATIENT = "series", "patient"
 MAX_SLICES = 400  # answered of one series: a chest at 1 mm
 MAX_FRAMES = MAX_PAGES  # of one file
+SEPARATE = "separate files"  # the name of those that nothing ties to one another
 MAX_DIGITS = 64  # of a number in a name, as long as a whole UID; Python itself refuses to read 4,301
 
 
@@ -62,7 +64,8 @@ class Series:
     """Slices in their order; `order` says which, and `notes` what was passed over or looks odd, a clause each.
 
     `name` and `facts` tell one series from the others by its number, slices, matrix and spacing, and by no tag that
-    names anybody.
+    names anybody. `related` says whether the slices may have one answer: they share a SeriesInstanceUID, a zip or a
+    file, or were said to be of one series.
     """
 
     members: tuple[Member, ...]
@@ -70,6 +73,7 @@ class Series:
     notes: tuple[str, ...] = ()
     name: str = "series"
     facts: str = ""
+    related: bool = True
 
     def __len__(self) -> int:
         return len(self.members)
@@ -78,10 +82,11 @@ class Series:
 Placed: TypeAlias = tuple[Member, Place]
 
 
-def gather(paths: Sequence[Path], *, names: Sequence[str] | None = None) -> tuple[Series, ...]:
+def gather(paths: Sequence[Path], *, names: Sequence[str] | None = None, related: bool = False) -> tuple[Series, ...]:
     """The series in files and zip archives, the largest first; `names` stand for the files in messages.
 
-    They are told apart by SeriesInstanceUID, and without one by their folder in an archive. Slices are ordered by
+    They are told apart by SeriesInstanceUID, and without one by their file of several slices, or their folder in an
+    archive. What stands alone then is SEPARATE, or one series where it is said to be `related`. Slices are ordered by
     their position along the patient, the highest first (for an axial series the head), else by InstanceNumber, else by
     name. What holds no image goes with the first series, to be named there as unanswered. Raises InputError where there
     is nothing to read or too much of it.
@@ -101,9 +106,13 @@ def gather(paths: Sequence[Path], *, names: Sequence[str] | None = None) -> tupl
     with hold_all(member.archive for member in found):
         apart, unreadable = _tell_apart(found)
     return tuple(
-        _arrange(placed, [] if number else unreadable, f"series {number + 1}" if len(apart) > 1 else "series", notes)
-        for number, placed in enumerate(apart or [[]])
+        _arrange(group, [] if number else unreadable, _name_of(number, apart), notes, related)
+        for number, group in enumerate(apart or [_Group([])])
     )
+
+
+def _name_of(number: int, apart: Sequence[_Group]) -> str:
+    return f"series {number + 1}" if len(apart) > 1 else "series"
 
 
 @dataclass(frozen=True)
@@ -217,22 +226,44 @@ def _look_into(path: Path, name: str) -> tuple[list[Member], list[str]]:
     return members, [f"{others} in {name} passed over"] if passed else []
 
 
-def _tell_apart(found: Sequence[Member]) -> tuple[list[list[Placed]], list[Member]]:
-    """The slices of each series, most slices first, and what holds no image."""
+@dataclass(frozen=True)
+class _Group:
+    """Slices of one series; or those that `stand_alone`, each without another of its own."""
+
+    placed: Sequence[Placed]
+    stand_alone: bool = False
+
+    @property
+    def slices(self) -> int:
+        return sum(max(1, place.frames) for _, place in self.placed)
+
+
+def _tell_apart(found: Sequence[Member]) -> tuple[list[_Group], list[Member]]:
+    """The slices of each series, and those that stand alone, most slices first; and what holds no image."""
     apart, unreadable = dict[Any, list[Placed]](), list[Member]()
     for member in found:
         place = _place_of(member)
         if place.size is None:
             unreadable.append(member)
             continue
-        stored = None if member.entry is None else (member.path, member.folder)
+        holds_several = member.entry is not None or place.frames > 1
+        stored = (member.path, member.folder) if holds_several else None
         apart.setdefault(place.series or stored, []).append((member, place))
-    return sorted(apart.values(), key=lambda placed: -sum(place.frames for _, place in placed)), unreadable
+    loose = apart.pop(None, [])
+    groups = [_Group(placed) for placed in apart.values()]
+    single = [group for group in groups if group.slices == 1]
+    if loose or len(single) > 1:
+        groups = [group for group in groups if group.slices > 1]
+        loose += [pair for group in single for pair in group.placed]
+        groups.append(_Group(loose, stand_alone=True))
+    return sorted(groups, key=lambda group: -group.slices), unreadable
 
 
-def _arrange(placed: Sequence[Placed], unreadable: Sequence[Member], name: str, notes: Sequence[str]) -> Series:
+def _arrange(group: _Group, unreadable: Sequence[Member], name: str, notes: Sequence[str], related: bool) -> Series:
     """One series in order, a member for each frame answered, and what holds no image behind. Raises InputError."""
-    keys, order = _order([place for _, place in placed], [member.name for member, _ in placed])
+    placed, separate = group.placed, group.stand_alone and not related and len(group.placed) + len(unreadable) > 1
+    names = [member.name for member, _ in placed]
+    keys, order = _order([Place() if separate else place for _, place in placed], names)
     if len(placed) + len(unreadable) == 1:
         order = "by position" if placed and placed[0][1].positions else "as stored in the file"
     ranked = [placed[index] for index in sorted(range(len(placed)), key=lambda index: keys[index])]
@@ -242,7 +273,8 @@ def _arrange(placed: Sequence[Placed], unreadable: Sequence[Member], name: str, 
     members += sorted(unreadable, key=lambda member: _natural(member.name))
     odd = order == "by position" and len(set(keys)) < len(keys)
     more = ["several slices lie at one position: this may be more than one series"] if odd else []
-    return Series(tuple(members), order, (*notes, *more, *thinned), name, facts)
+    name = SEPARATE if separate else name
+    return Series(tuple(members), order, (*notes, *more, *thinned), name, facts, related=not separate)
 
 
 def _members_of(ranked: Sequence[Placed]) -> tuple[list[Member], int]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.files import dump_json
-from ct_xception.text import RESEARCH_USE, describe_window, percent, shorten
+from ct_xception.text import RESEARCH_USE, ShortNames, describe_window, percent
 
 if TYPE_CHECKING:
     from ct_xception.serving.classifier import Prediction
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _BAR = 28
 _PERCENT = len(percent(1.0))
 _REMARK = len("no class fits")
+LEAST_NAME = 20  # characters of a file's name in a table
 REFUSAL = "refused: this is no slice such as the model was trained on"
 OVERRULED = "refused by the input gate, and answered all the same, as asked: this is no slice such as those of training"
 DOUBT = "doubtful: this may be no slice such as the model was trained on"
@@ -161,16 +162,20 @@ def table(
 
     Where `decisions` has rules or an input gate was asked (`gated`), a remark ends the rows of which they say
     something; what the gate refused has the reason for an answer. Of an abstention the first class stands under next.
+    In a narrow terminal the runner-up goes; two files never share a name.
     """
     abstains = decisions is not None and decisions.abstain_below is not None
     answer = max(len(NO_ANSWER if abstains else "refused" if gated else "answer"), *map(len, label_names))
     runner_up = answer + 1 + _PERCENT
     ruled = gated or abstains or (decisions is not None and decisions.conformal is not None)
-    room = max(16, width - (2 + answer) - (2 + _PERCENT) - (2 + runner_up) - ((2 + _REMARK) if ruled else 0))
-    file = min(room, max(len("file"), *map(len, sources)))
-    yield f"{'file':<{file}}  {'answer':<{answer}}  {'':>{_PERCENT}}  next".rstrip()
+    longest = max(len("file"), *map(len, sources))
+    room = width - (2 + answer) - (2 + _PERCENT) - ((2 + _REMARK) if ruled else 0)
+    with_next = room - (2 + runner_up) >= min(longest, LEAST_NAME)
+    file = min(max(LEAST_NAME, room - (2 + runner_up) * with_next), longest)
+    names = ShortNames(file)
+    yield f"{'file':<{file}}  {'answer':<{answer}}  {'':>{_PERCENT}}  {'next' if with_next else ''}".rstrip()
     for prediction in predictions:
-        name = shorten(prediction.source, file)
+        name = names(prediction.source)
         if prediction.refusal:
             why = "; ".join(prediction.refusal)
             yield f"{name:<{file}}  {'refused':<{answer}}  {_cut(why, max(16, width - file - answer - 4))}".rstrip()
@@ -179,8 +184,8 @@ def table(
         said, share, after = first, percent(p_first), f"{second} {percent(p_second)}"
         if prediction.abstained:
             said, share, after = NO_ANSWER, "", f"{first} {share}"
-        row = f"{name:<{file}}  {said:<{answer}}  {share:>{_PERCENT}}  {after:<{runner_up}}"
-        yield f"{row}  {_remark(prediction)}".rstrip()
+        row = f"{name:<{file}}  {said:<{answer}}  {share:>{_PERCENT}}"
+        yield f"{row}  {f'{after:<{runner_up}}  ' * with_next}{_remark(prediction)}".rstrip()
 
 
 def _cut(text: str, width: int) -> str:

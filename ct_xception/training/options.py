@@ -67,6 +67,9 @@ class TrainConfig:
     mask_column: str | None = option(
         None, "column of pictures of the lesions, for the evidence of heat maps (default: found by name)", "corpus"
     )
+    box_columns: str | None = option(
+        None, "four columns X0,Y0,X1,Y1 of a lesion's box in pixels, ends counted, in place of a mask", "corpus"
+    )
     image_root: str | None = option(None, "folder that a table's paths are relative to (default: its own)", "corpus")
     image_template: str | None = option(
         None, "path of an image by the columns of a table, for example {id}.png", "corpus"
@@ -150,6 +153,9 @@ class TrainConfig:
     )
     coverage: float = option(0.95, "how often a set of classes is to hold the true one", "evidence")
     explained: int = option(12, "test images whose heat maps are checked for the card", "evidence")
+    robustness: int = option(
+        0, "test images changed as other scanners would, 55 times each, for the card: 48 take some minutes", "evidence"
+    )
 
     metric: str = option("loss", "validation figure that chooses the epoch to keep", "run", METRICS)
     patience: int = option(0, "stop after this many epochs without a better figure; 0 never stops", "run")
@@ -187,6 +193,7 @@ class TrainConfig:
             split_map=self.split_map,
             exclude=tuple(self.exclude),
             class_level=self.class_level,
+            box_columns=self.box_columns,
             image_root=self.image_root,
             image_template=self.image_template,
             group_pattern=self.group_pattern,
@@ -213,6 +220,7 @@ class TrainConfig:
 EVIDENCE = frozenset(
     {
         "mask_column",
+        "box_columns",
         "audit",
         "protocols",
         "folds",
@@ -221,6 +229,7 @@ EVIDENCE = frozenset(
         "external",
         "coverage",
         "explained",
+        "robustness",
         "margin",
     }
 )
@@ -248,6 +257,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "folds": (2, 100),
     "coverage": (0.5, 0.999),
     "explained": (0, 1000),
+    "robustness": (0, 1000),
     "replay_share": (0.0, 0.95),
     "margin": (0.0, 1.0),
     "seed": (0, 2**31 - 1),

@@ -41,6 +41,7 @@ def is_complete(config: TrainConfig, run: Path) -> bool:
     coverage = None if metrics.conformal is None else metrics.conformal.rule.coverage
     decided = coverage == config.coverage and (config.class_group_lists or groups) == groups
     explained = not config.explained or metrics.explanations is not None
+    explained &= not config.robustness or metrics.robustness is not None
     validated = {*config.external} <= {*metrics.external}
     return decided and explained and validated and metrics.gate is not None and {*config.protocols} <= measured
 

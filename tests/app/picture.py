@@ -15,10 +15,10 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from tests.app.conftest import CHROMIUM, FLAGS
-from tests.app.test_browser import PATIENCE
+from tests.app.test_browser import PATIENCE, ROOT, settled, state
 
 WIDTH, PORT = 1400, 7873
-BELOW = 52  # pixels under the controls: the notice stands there
+BELOW = 16  # pixels under the legend
 
 
 def main() -> None:
@@ -35,6 +35,8 @@ def main() -> None:
         page = chromium.new_page(viewport={"width": WIDTH, "height": 900}, color_scheme="light")
         page.set_default_timeout(PATIENCE)
         page.goto(f"http://127.0.0.1:{PORT}/")
+        page.wait_for_selector("#answer .verdict")
+        settled(page)
         taken = take(page, number)
     demo.close()
     # Six bits of each colour, white still white: no eye sees it, and the file is a third smaller.
@@ -44,17 +46,17 @@ def main() -> None:
 
 
 def take(page: Page, number: int) -> bytes:
-    """The page, from its top to its controls, once example `number` is answered and drawn."""
+    """The page, from its top to its legend, once example `number` is answered and drawn."""
+    before = state(page)["case"]
     page.locator("#examples button.thumbnail-item").nth(number).click()
-    page.wait_for_function("document.querySelectorAll('#viewer img').length === 2")
-    page.wait_for_function("document.querySelector('#status').innerText.startsWith('Ready')")
-    if points := page.query_selector(".verdict .rules summary"):
-        points.click()
+    page.wait_for_function(f"before => document.querySelector('{ROOT}').dataset.case !== before", arg=before)
+    settled(page)
+    page.wait_for_function(f"document.querySelector('{ROOT}').dataset.map")
     page.mouse.move(0, 0)
-    bottom = page.evaluate("document.querySelector('#controls').getBoundingClientRect().bottom + window.scrollY")
+    bottom = page.evaluate("document.querySelector('#legend').getBoundingClientRect().bottom + window.scrollY")
     page.set_viewport_size({"width": WIDTH, "height": round(bottom) + BELOW})
     page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0)")
-    page.wait_for_timeout(500)  # the pictures' own fade
+    page.wait_for_timeout(500)  # the pictures are drawn anew where the window has another size
     return page.screenshot()
 
 

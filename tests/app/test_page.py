@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -15,16 +19,16 @@ import pytest
 from ct_xception_app import layout
 from ct_xception_app.actions import Page
 from ct_xception_app.cases import MapChoice, Study
+from ct_xception_app.downloads import as_csv, as_json, as_report
 from ct_xception_app.feedback import FeedbackFolder
-from ct_xception_app.layout import BY_SLIDER, EXAMPLES, SWIPE
-from ct_xception_app.limits import SHOWN_SIDE
+from ct_xception_app.layout import EXAMPLES, FIRST
+from ct_xception_app.words import TERMS
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from ct_xception.checkpoint_files import ConformalRule
 from ct_xception.explain.budget import BUDGETS, Budget, Cancelled
 from ct_xception.explain.faithfulness import EFFORTS, Effort
-from ct_xception.explain.overlay import overlay, readable
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.classifier import Classifier
@@ -33,6 +37,12 @@ from ct_xception.serving.gate import GateVerdict
 from ct_xception.serving.series import gather
 from ct_xception.text import RESEARCH_USE, percent
 from tests.closeness import ROUNDING
+
+
+def plain(text: str) -> str:
+    """What is read of a piece of HTML whose explanations are folded."""
+    return re.sub(r"<[^>]+>", "", re.sub(r"</summary><span>.*?</span>", "", text))
+
 
 REQUEST: Any = SimpleNamespace(session_hash="one")
 Shown = dict[Any, Any]
@@ -44,11 +54,11 @@ def classifier(tiny_checkpoint: Path) -> Classifier:
 
 
 def build_page(classifier: Classifier, reviews: FeedbackFolder | None = None) -> Page:
-    with gr.Blocks(analytics_enabled=False):
+    with gr.Blocks(analytics_enabled=False) as demo:
         inputs, outputs = layout.build_inputs(), layout.build_outputs(classifier.label_names)
         reviewing = layout.build_review(classifier.label_names) if reviews is not None else None
         page = Page(Study(classifier), inputs, outputs, reviewing, reviews)
-        page.connect()
+        page.connect(demo)
     return page
 
 
@@ -74,6 +84,17 @@ def run(steps: Iterator[Shown]) -> Shown:
     return shown
 
 
+def scene_of(page: Page, shown: Shown) -> dict[str, Any]:
+    """What the viewer is told."""
+    return json.loads(shown[page.outputs.viewer])
+
+
+def wished(page: Page, shown: Shown, index: int, window: list[float] | None = None) -> dict[str, Any]:
+    """What the viewer sends: the case that was shown, and where its hand rests."""
+    case = shown[page.outputs.kept]
+    return {"kept": case, "wish": json.dumps({"case": case.token, "index": index, "window": window})}
+
+
 def answer(page: Page, *paths: Path, **changed: Any) -> Shown:
     return run(page.answer(REQUEST, told(page, *paths, **changed)))
 
@@ -93,53 +114,67 @@ def test_an_answer_is_the_classifier_s_own(page: Page, classifier: Classifier, s
     case = shown[out.kept]
     assert case.view.prediction.probabilities == expected.probabilities
     assert f"<span>{expected.label}</span>" in shown[out.answer] and shown[out.answer].count("<tr>") == 4
+    scene = scene_of(page, shown)
+    assert (scene["count"], scene["index"], scene["window"]) == (1, 0, None)
+    assert scene["map"]["label"] == expected.label and (scene["map"]["height"], scene["map"]["width"]) == (96, 112)
     assert all(percent(value).replace("<", "&lt;") in shown[out.answer] for value in expected.probabilities.values())
-    assert shown[out.slice]["label"] == "Slice, 8-bit picture"
-    assert shown[out.slice]["value"].size == shown[out.heat].size == (112, 96)
-    assert shown[out.target] == expected.label and expected.label in shown[out.legend]
+    assert shown[out.target] == "" and expected.label in shown[out.legend]
     assert "cropped to the body" in shown[out.notes] and "Burnt-in" not in shown[out.notes]
     assert shown[out.series] == gr.update(visible=False) and shown[out.status].count("Ready.") == 1
 
 
-def test_an_8_bit_picture_rests_the_sliders_and_says_why(page: Page, sample_slices: list[Path]) -> None:
-    shown = answer(page, sample_slices[0])
-    assert shown[page.inputs.preset]["info"] == "8-bit picture: its window is fixed"
-    assert shown[page.inputs.centre]["interactive"] is shown[page.inputs.width]["interactive"] is False
+def test_the_network_keeps_its_window_until_it_is_told_another(
+    page: Page, classifier: Classifier, sample_series: list[Path]
+) -> None:
+    out = page.outputs
+    first = answer(page, sample_series[0])
+    assert first[out.kept].view.prediction.slice.window == Window(40, 400) and "Another window" not in first[out.answer]
+    bone = run(page.follow(REQUEST, told(page, sample_series[0], **wished(page, first, 0, [400, 1800]))))
+    case = bone[out.kept]
+    assert case.view.prediction.slice.window == case.window == Window(400, 1800)
+    assert case.view.prediction.probabilities == classifier(sample_series[0], window=Window(400, 1800)).probabilities
+    assert "Another window." in bone[out.answer] and "says nothing of this answer" in bone[out.answer]
+    assert scene_of(page, bone)["window"] == [400, 1800] and scene_of(page, bone)["case"] == case.token
+    assert page.study.findings(case).warning == case.window_warning != ""
+    back = run(page.follow(REQUEST, told(page, sample_series[0], **wished(page, bone, 0))))
+    assert back[out.kept].view.prediction.probabilities == first[out.kept].view.prediction.probabilities
+    assert "Another window" not in back[out.answer]
+    wrong = run(page.follow(REQUEST, told(page, sample_series[0], **wished(page, first, 0, [0, 0]))))
+    assert "window width 0.0 is not between 1e-6 and 1e9" in wrong[out.status]
 
 
-def test_the_window_chosen_is_the_window_shown(page: Page, sample_series: list[Path]) -> None:
-    stored = answer(page, sample_series[0])
-    assert stored[page.outputs.slice]["label"] == "Slice, window 40/400 HU"
-    assert stored[page.inputs.centre]["value"] == 40 and stored[page.inputs.width]["interactive"] is True
-    bone = answer(page, sample_series[0], preset="bone")
-    assert bone[page.outputs.kept].view.prediction.slice.window == Window(400, 1800)
-    own = answer(page, sample_series[0], preset=BY_SLIDER, centre=-500, width=900)
-    assert own[page.outputs.slice]["label"] == "Slice, window -500/900 HU"
-    wrong = answer(page, sample_series[0], preset=BY_SLIDER, centre=0, width=0)
-    assert "window width 0.0 is not between 1e-6 and 1e9" in wrong[page.outputs.answer]
+def test_what_the_viewer_asks_of_another_case_is_passed_over(page: Page, sample_series: list[Path]) -> None:
+    shown = answer(page, sample_series[0])
+    for wish in ("", "{}", "[1]", json.dumps({"case": "another", "index": 0, "window": [400, 1800]})):
+        asked = told(page, sample_series[0], kept=shown[page.outputs.kept], wish=wish)
+        assert list(page.follow(REQUEST, asked)) == []
 
 
-def test_a_slider_redraws_at_once_what_the_reader_would_show(page: Page, sample_series: list[Path]) -> None:
-    case = answer(page, sample_series[0])[page.outputs.kept]
-    shown = page.draw_window(REQUEST, told(page, sample_series[0], kept=case, centre=-500, width=900))
-    assert shown[page.inputs.preset] == BY_SLIDER
-    drawn = shown[page.outputs.slice]
-    assert drawn["label"] == "Slice, window -500/900 HU, not yet answered"
-    expected = read_slice(sample_series[0], window=Window(-500, 900)).to_pil()
-    assert np.array_equal(np.asarray(drawn["value"]), np.asarray(expected))
-    moved = page.choose_preset(REQUEST, told(page, sample_series[0], kept=case, preset="lung"))
-    assert (moved[page.inputs.centre]["value"], moved[page.inputs.width]["value"]) == (-600, 1500)
-    assert moved[page.outputs.slice]["label"] == "Slice, window -600/1500 HU, not yet answered"
+def test_no_answer_writes_what_a_hand_holds(page: Page, sample_series: list[Path]) -> None:
+    """Neither a slice nor a map nor another window moves a control: only other files reset the class."""
+    out = page.outputs
+    held = {out.aggregation, out.method, out.budget, out.wish, page.inputs.consent, page.inputs.file}
+    shown = answer(page, *sample_series)
+    assert not held & set(shown)
+    case = shown[out.kept]
+    after = [
+        run(page.follow(REQUEST, told(page, *sample_series, **wished(page, shown, 3)))),
+        run(page.follow(REQUEST, told(page, *sample_series, **wished(page, shown, 0, [400, 1800])))),
+        run(page.explain(REQUEST, told(page, *sample_series, kept=case, method="saliency"))),
+    ]
+    for one in after:
+        moved = (held | {out.target}) & set(one)
+        assert not moved or (moved == {out.method} and "value" not in one[out.method])
 
 
-def test_stored_units_get_their_own_range(page: Page, tmp_path: Path) -> None:
-    Image.fromarray(np.arange(10_000, dtype=np.uint16).reshape(100, 100) * 6).save(tmp_path / "deep.png")
-    shown = answer(page, tmp_path / "deep.png")
-    assert shown[page.inputs.centre]["maximum"] == 65536 and shown[page.inputs.preset]["info"] == "in stored units"
-    assert shown[page.inputs.centre]["minimum"] == 0
-    moved = page.choose_preset(REQUEST, told(page, tmp_path / "deep.png", kept=shown[page.outputs.kept], preset="lung"))
-    ends = {key: moved[page.inputs.centre][key] for key in ("minimum", "value", "maximum")}
-    assert ends == {"minimum": -600, "value": -600, "maximum": 65536}  # gradio refuses a value below the minimum
+def test_an_example_is_answered_at_first_sight_and_once_for_all(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = page.outputs
+    first = run(page.greet(REQUEST, told(page)))
+    assert "Example, drawn by a program: series" in first[out.answer] and first[out.kept].paths == (str(FIRST),)
+    monkeypatch.setattr(page.study, "open_case", None)  # it would be called for another answer
+    again = run(page.greet(REQUEST, told(page)))
+    assert again[out.kept] is first[out.kept]
+    assert run(page.greet(REQUEST, told(page, FIRST))) == {}  # a visitor's own choice is not written over
 
 
 def test_a_bad_file_is_refused_in_the_reader_s_words_and_escaped(page: Page, tmp_path: Path) -> None:
@@ -148,11 +183,11 @@ def test_a_bad_file_is_refused_in_the_reader_s_words_and_escaped(page: Page, tmp
     shown, out = answer(page, bad), page.outputs
     assert "&lt;b&gt;x.png: neither DICOM nor one of PNG" in shown[out.answer] and 'role="alert"' in shown[out.answer]
     assert str(tmp_path) not in shown[out.answer]
-    assert shown[out.slice]["value"] is None and shown[out.heat] is None and shown[out.kept] is None
+    assert shown[out.viewer] == "" and shown[out.kept] is None
     assert shown[out.stop] == gr.update(interactive=False)
 
 
-def test_another_class_method_and_opacity_redraw_the_same_slice(page: Page, sample_slices: list[Path]) -> None:
+def test_another_class_and_method_redraw_the_same_slice(page: Page, sample_slices: list[Path]) -> None:
     out = page.outputs
     case = answer(page, sample_slices[0])[out.kept]
     other = list(case.view.prediction.probabilities)[-1]
@@ -163,26 +198,18 @@ def test_another_class_method_and_opacity_redraw_the_same_slice(page: Page, samp
     assert other in shown[out.legend] and "SmoothGrad" in shown[out.legend]
     assert shown[out.kept].view.prediction is case.view.prediction
     assert "noisy copies" in shown[out.method]["info"]
-    drawn = overlay(case.view.prediction.slice, readable(explained), opacity=0.6)
-    assert np.array_equal(np.asarray(shown[out.heat]), np.asarray(drawn))
-    plain = page.draw(REQUEST, told(page, kept=shown[out.kept], opacity=0.0))[out.heat]
-    assert np.array_equal(np.asarray(plain), np.asarray(case.view.prediction.slice.to_pil()))
+    assert scene_of(page, shown)["map"]["label"] == other and scene_of(page, shown)["case"] == case.token
+    assert scene_of(page, shown)["choice"] != scene_of(page, {out.viewer: page._scene(case)})["choice"]
 
 
-def test_the_swipe_holds_both_pictures_and_hides_the_pair(page: Page, sample_slices: list[Path]) -> None:
+def test_maps_of_all_classes_stand_side_by_side(page: Page, sample_slices: list[Path]) -> None:
     out = page.outputs
     case = answer(page, sample_slices[0])[out.kept]
-    shown = page.turn(REQUEST, told(page, kept=case, view=SWIPE))
-    assert shown[out.swipe]["visible"] and len(shown[out.swipe]["value"]) == 2
-    assert shown[out.pair] == gr.update(visible=False) and out.heat not in shown
-
-
-def test_an_answer_that_comes_late_does_not_turn_the_view_back(page: Page, sample_slices: list[Path]) -> None:
-    out = page.outputs
-    shown = answer(page, sample_slices[0])
-    redrawn = page.draw(REQUEST, told(page, kept=shown[out.kept]))
-    for one in (shown, redrawn):
-        assert out.pair not in one and out.swipe not in one and one[out.heat] is not None
+    shown = run(page.explain_all(REQUEST, told(page, sample_slices[0], kept=case)))[out.all_maps]
+    names = list(case.view.prediction.probabilities)
+    assert shown.count("<img") == len(names) and "own strongest place" in shown
+    places = [shown.index(f'alt="Evidence for {name}"') for name in names]
+    assert places == sorted(places)
 
 
 def test_the_map_is_put_in_words_and_measured_on_request(
@@ -192,7 +219,7 @@ def test_the_map_is_put_in_words_and_measured_on_request(
     monkeypatch.setitem(BUDGETS, "fast", Budget(steps=2, samples=2, windows=2, segments=4, mixtures=4))
     out = page.outputs
     first = answer(page, sample_slices[0])
-    assert "of the evidence lies in the body" in first[out.map_words]
+    assert "of the evidence lies in the body" in first[out.map_words] and "Not yet tested" in first[out.map_words]
     steps = list(page.measure(REQUEST, told(page, sample_slices[0], kept=first[out.kept])))
     assert any("<progress" in step.get(out.status, "") for step in steps)
     shown = run(iter(steps))
@@ -233,17 +260,9 @@ def test_a_new_job_of_a_visitor_stops_the_one_before_and_no_one_else_s(page: Pag
 def test_without_a_slice_the_page_waits(page: Page) -> None:
     out = page.outputs
     assert "Choose an example" in answer(page)[out.answer]
-    assert out.heat not in run(page.explain(REQUEST, told(page, target="normal")))
-    assert page.draw(REQUEST, told(page))[out.heat] is None
+    assert out.viewer not in run(page.explain(REQUEST, told(page, target="normal")))
     assert "no map" in run(page.measure(REQUEST, told(page)))[out.status]
     assert "no answer" in run(page.make_files(REQUEST, told(page)))[out.status]
-
-
-def test_a_large_picture_is_shown_small_and_answered_whole(page: Page, tmp_path: Path) -> None:
-    Image.fromarray(np.full((900, 2000), 90, np.uint8)).save(tmp_path / "film.png")
-    shown, out = answer(page, tmp_path / "film.png"), page.outputs
-    assert max(shown[out.slice]["value"].size) == max(shown[out.heat].size) == SHOWN_SIDE
-    assert shown[out.kept].view.prediction.slice.pixels.shape == (900, 2000)
 
 
 def test_letters_beside_the_body_are_warned_of(page: Page, sample_slices: list[Path], tmp_path: Path) -> None:
@@ -269,21 +288,23 @@ def test_a_zipped_series_is_answered_in_its_order(
     expected = np.exp(logs) / np.exp(logs).sum()
     together = dict(zip(classifier.label_names, expected, strict=True))
     assert case.together.probabilities == pytest.approx(together, abs=1e-9)
-    assert "Mean of log-probabilities over n = 5 of 5 slices, by position" in shown[out.together]
-    assert "Not calibrated" in shown[out.together] and shown[out.series] == gr.update(visible=True)
-    assert shown[out.number]["value"] == case.together.strongest + 1 == case.index + 1
-    assert f"Slice {case.index + 1} of 5" in shown[out.answer]
+    assert "over n = 5 of 5 slices, by position" in plain(shown[out.answer])
+    assert "Not calibrated" in shown[out.answer] and shown[out.series] == gr.update(visible=True)
+    assert scene_of(page, shown)["index"] == case.together.strongest == case.index
+    assert f"Slice {case.index + 1} of 5" in shown[out.detail]
+    assert scene_of(page, shown)["answers"][0].startswith(str(case.answers[0].record["label"]))
     assert "one other file in series.zip passed over" in shown[out.notes]
     assert shown[out.curve].count("<polyline") == 4 and "Probability of each class over 5 slices" in shown[out.curve]
 
 
-def test_the_slice_slider_shows_that_slice_and_keeps_the_series(page: Page, sample_series: list[Path]) -> None:
+def test_where_the_hand_rests_is_looked_at_and_the_series_is_kept(page: Page, sample_series: list[Path]) -> None:
     out = page.outputs
     case = answer(page, *sample_series)[out.kept]
-    shown = run(page.show_slice(REQUEST, told(page, *sample_series, kept=case, number=5)))
-    assert shown[out.kept].index == 4 and shown[out.kept].answers is case.answers
-    assert shown[out.kept].view.prediction.source == case.answers[4].name and "Slice 5 of 5" in shown[out.answer]
-    again = run(page.answer(REQUEST, told(page, *sample_series, kept=shown[out.kept], preset="lung")))
+    shown = run(page.follow(REQUEST, told(page, *sample_series, **wished(page, {out.kept: case}, 4))))
+    assert shown[out.kept].index == 4 and shown[out.kept].answers is case.answers and out.answer not in shown
+    assert shown[out.kept].view.prediction.source == case.answers[4].name and "Slice 5 of 5" in shown[out.detail]
+    assert shown[out.kept].view.explained.attribution.label == case.together.label
+    again = run(page.follow(REQUEST, told(page, *sample_series, **wished(page, shown, 4, [-600, 1500]))))
     assert again[out.kept].index == 4 and again[out.kept].series is case.series
     assert again[out.kept].together.probabilities != case.together.probabilities
 
@@ -295,32 +316,54 @@ def test_of_two_series_the_larger_is_answered_and_the_other_can_be_chosen(
     shown = answer(page, *paths)
     case, choice = shown[out.kept], shown[out.which]
     assert [item.name for item in case.answers] == [path.name for path in sample_series[::-1]]
-    assert choice["visible"] and choice["value"] == 0 and "<h2>Series 1</h2>" in shown[out.together]
-    names = ["series 1: 5 slices of 112 × 96 pixels, 1 mm apart, 1 mm thick", "series 2: 2 slices of 112 × 96 pixels"]
+    assert choice["visible"] and choice["value"] == 0 and "<h2>Series 1</h2>" in shown[out.answer]
+    names = ["series 1: 5 slices of 112 × 96 pixels, 1 mm apart, 1 mm thick"]
+    names.append("separate files: 2 slices of 112 × 96 pixels")
     assert choice["choices"] == [(name, number) for number, name in enumerate(names)]
     other = run(page.answer(REQUEST, told(page, *paths, kept=case, which=1)))
     assert [item.name for item in other[out.kept].answers] == [path.name for path in sample_slices[:2]]
-    assert other[out.which]["value"] == 1 and "n = 2 of 2 slices" in other[out.together]
-    assert page.study.findings(other[out.kept]).series == "series 2"
+    assert other[out.which]["value"] == 1 and "2 separate files, each answered by itself" in other[out.answer]
     alone = answer(page, *sample_series)
-    assert alone[out.which]["visible"] is False and "<h2>Series</h2>" in alone[out.together]
+    assert alone[out.which]["visible"] is False and "<h2>Series</h2>" in alone[out.answer]
+
+
+def test_separate_files_are_a_table_and_pooled_on_request_alone(
+    page: Page, classifier: Classifier, sample_slices: list[Path], tmp_path: Path
+) -> None:
+    out = page.outputs
+    bad = tmp_path / "<i>bad.png"
+    bad.write_bytes(b"no picture")
+    shown = answer(page, bad, *sample_slices[:2])
+    case, table = shown[out.kept], shown[out.answer]
+    assert case.together is None and shown[out.curve] == "" and shown[out.pool] == gr.update(visible=True)
+    for index, path in enumerate(sample_slices[:2]):
+        found = classifier(path)
+        assert f'<button type="button" data-go="{index}">{path.name}</button>' in table
+        assert f"<td>{found.label}" in table and percent(found.probabilities[found.label]) in table
+    assert "&lt;i&gt;bad.png: neither DICOM" in table and "<i>bad" not in table
+    files = page.study.findings(case)
+    rows = list(csv.DictReader(io.StringIO(as_csv(files))))
+    assert [row["label"] != "" for row in rows] == [True, True, False] and "neither DICOM" in rows[2]["error"]
+    assert "File by file" in as_report(files) and len(json.loads(as_json(files))["files"]) == 3
+    pooled = run(page.pool_files(REQUEST, told(page, bad, *sample_slices[:2], kept=case)))
+    assert "n = 2 of 3 slices" in plain(pooled[out.answer]) and pooled[out.pool] == gr.update(visible=False)
 
 
 def test_another_aggregation_pools_again_without_the_network(page: Page, sample_series: list[Path]) -> None:
     out = page.outputs
     case = answer(page, *sample_series)[out.kept]
     shown = page.pool_again(REQUEST, told(page, *sample_series, kept=case, aggregation="mean"))
-    assert "Mean of probabilities over n = 5" in shown[out.together]
+    assert "Mean of probabilities over n = 5" in plain(shown[out.answer])
     assert shown[out.kept].together.aggregation == "mean" and shown[out.kept].answers is case.answers
 
 
 def test_a_slice_of_a_series_that_cannot_be_read_is_named_and_has_no_vote(
-    page: Page, sample_slices: list[Path], tmp_path: Path
+    page: Page, sample_series: list[Path], tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no picture")
-    shown, out = answer(page, bad, *sample_slices[:2]), page.outputs
-    assert "n = 2 of 3 slices" in shown[out.together] and "bad.png: neither DICOM" in shown[out.together]
+    shown, out = answer(page, bad, *sample_series[:2]), page.outputs
+    assert "n = 2 of 3 slices" in plain(shown[out.answer]) and "bad.png: neither DICOM" in shown[out.answer]
     none = answer(page, bad, bad)
     assert "none of the 2 slices could be read. bad.png: neither" in none[out.answer]
 
@@ -353,9 +396,9 @@ def test_what_the_gate_refuses_is_shown_with_reasons_and_no_percentage(
     assert "Not answered" in shown[out.answer] and "a colour &lt;photograph&gt;" in shown[out.answer]
     assert "%" not in shown[out.answer] + shown[out.map_words] + shown[out.legend]
     assert shown[out.kept].view.explained is None and shown[out.target] == ""
-    assert shown[out.heat] is None and shown[out.slice]["value"] is not None
+    assert scene_of(page, shown)["map"] is None and scene_of(page, shown)["count"] == 1
     again = run(page.explain(REQUEST, told(page, sample_slices[0], kept=shown[out.kept])))
-    assert out.heat not in again
+    assert out.viewer not in again
 
 
 def test_what_the_gate_doubts_is_answered_with_a_warning(
@@ -370,15 +413,18 @@ def test_the_rules_stand_under_the_answer_and_only_where_there_are_any(
     page: Page, classifier: Classifier, sample_slices: list[Path]
 ) -> None:
     out = page.outputs
-    assert "rules" not in answer(page, sample_slices[0])[out.answer]
+    assert answer(page, sample_slices[0])[out.detail] == ""
     point = OperatingPoint("normal", ("normal",), 0.4, "sensitivity 0.9")
     conformal = ConformalRule(method="lac", coverage=0.9, threshold=1.0)
     decisions = Decisions(conformal=conformal, operating_points=(point,), temperature=1.25)
     ruled = build_page(Classifier(classifier.model, decisions=decisions))
-    verdict = answer(ruled, sample_slices[0])[ruled.outputs.answer]
-    assert "<li>Prediction set at 90 % coverage: " in verdict
-    assert "<li>Probabilities calibrated on validation (temperature 1.25)</li>" in verdict
-    assert "Operating points of single classes" in verdict and "40.0 %" in verdict
+    verdict = answer(ruled, sample_slices[0])[ruled.outputs.detail]
+    said = plain(verdict)
+    assert "Prediction set at 90 % coverage: " in said
+    assert "Probabilities calibrated on validation (temperature 1.25)" in said
+    assert "Operating points of single classes" in said and "40.0 %" in said
+    for term in ("prediction set", "calibrated", "temperature", "operating points"):
+        assert TERMS[term] in verdict
 
 
 # Downloads and reviews

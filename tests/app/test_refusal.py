@@ -74,7 +74,8 @@ def page_and_downloads(model: Path, path: Path, _: pytest.MonkeyPatch) -> tuple[
     study = Study(loaded(model))
     case = study.open_case([str(path)], window=None, choice=MapChoice(), aggregation="mean_log")
     findings = study.findings(case)
-    told = [words.answer(case.view.prediction), as_csv(findings), as_json(findings), as_report(findings)]
+    said = words.answer(case.view.prediction) + words.rules(case.view.prediction) + words.in_short(case.answers[0])
+    told = [said, as_csv(findings), as_json(findings), as_report(findings)]
     return "\n".join(told), json.loads(told[2])["answer"]["label"]
 
 

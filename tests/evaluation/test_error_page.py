@@ -21,6 +21,7 @@ from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.error_cases import Chosen, least_certain_hits, surest_mistakes
 from ct_xception.evaluation.error_page import write_error_page
 from ct_xception.evaluation.evaluation import Evaluation, Outputs
+from ct_xception.evaluation.labels_at_odds import BY_NETWORKS, Held
 from ct_xception.evaluation.protocols import OutOfFold, Part, Protocols
 from ct_xception.serving.classifier import Classifier
 from ct_xception.statistics.metrics import classification_metrics
@@ -163,6 +164,21 @@ def test_twins_and_cross_validation_have_their_tables(write: Write, survey: Surv
     assert "The same by cross-validation" in said and "n = 10" in said
     assert "By source split" in said
     assert "squamous cell carcinoma as adenocarcinoma 2" in said
+
+
+@pytest.mark.usefixtures("no_cases")
+def test_labels_at_odds_are_listed_with_their_pictures(write: Write, survey: Survey) -> None:
+    """Answers that name another class than the label of one item in ten, out of fold."""
+    items = Items(survey.labels, survey.groups, survey.sources)
+    foretold = survey.labels.copy()
+    wrong = survey.sources.index("test/case03.png")
+    foretold[wrong] = (foretold[wrong] + 1) % 4
+    page = write(protocols=Protocols(held=Held(items, 0.1 + 0.6 * np.eye(4)[foretold], BY_NETWORKS)))
+    told = words(page)
+    assert f"1 of 10 labels do not fit what {BY_NETWORKS} answered" in told
+    section = page.partition('id="labels"')[2].partition("<h2")[0]
+    assert "test/case03.png" in section and section.count("data:image/") == 1
+    assert "Not looked for: nothing answered the images" in words(write())
 
 
 @pytest.mark.usefixtures("no_cases")

@@ -23,6 +23,12 @@ class TestTexts:
         assert {entry.value for entry in proto.metadata_props} <= texts
         assert sum(map(len, texts)) < len(data) / 50
 
+    def test_the_network_is_straight(self, exported_checkpoint: Path) -> None:
+        """Loops and sequences, which exporters write for strides, are not read by every runtime."""
+        proto = onnx.load(exported_checkpoint / "onnx/model.onnx")
+        kinds = {node.op_type for node in proto.graph.node}
+        assert "Conv" in kinds and not any(kind in ("Loop", "If", "Scan") or "Sequence" in kind for kind in kinds)
+
     def test_a_name_hidden_in_a_file_is_found(self) -> None:
         node = onnx.helper.make_node("Relu", ["x"], ["y"], doc_string="DOE^JOHN")
         info = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy"]

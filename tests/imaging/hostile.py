@@ -1,23 +1,26 @@
 """Small files that cost much to read, and broken ones that decode in silence, made by hand; no picture of a patient.
 
-`COSTLY` must be refused or answered within a second and 300 MB; `BROKEN` must be refused.
+`COSTLY` must be refused or answered within a second and 300 MB; `BROKEN` must be refused. `seeds` are honest
+files, to be damaged.
 """
 
 from __future__ import annotations
 
+import gzip
 import io
 import struct
 import zlib
 from collections.abc import Callable
 from typing import Any
 
+import nibabel
 import numpy as np
 import pydicom
 from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 
-from tests.imaging.builders import ct_dataset, dicom_bytes, encode
+from tests.imaging.builders import ct, ct_dataset, dicom_bytes, encode, tiff
 
 Make = Callable[[], bytes]
 
@@ -203,6 +206,47 @@ def rows_of(array: np.ndarray) -> bytes:
 
 def j2k() -> bytes:
     return encode(Image.fromarray(noise()), "JPEG2000", irreversible=False, no_jp2=True)
+
+
+def compressed(stored: np.ndarray, syntax: str, **tags: Any) -> bytes:
+    dataset = ct_dataset(stored, **tags)
+    if syntax == RLELossless:
+        dataset.compress(syntax)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    return dicom_bytes(dataset)
+
+
+def nifti(stored: np.ndarray) -> bytes:
+    return bytes(nibabel.Nifti1Image(stored.T[:, ::-1, None], np.diag([-1, 1, 1, 1])).to_bytes())
+
+
+def seeds(grey: np.ndarray) -> dict[str, bytes]:
+    """One 8-bit slice (H, W) in two dozen formats, whole and honest, by file name; in HU it spans the lung window."""
+    side, picture = grey.shape[0], Image.fromarray(grey)
+    assert grey.shape == (side, side)
+    deep, hu = grey.astype(np.uint16) * 257, (grey.astype(np.int16) * 6 - 1350)
+    colour, again, jpeg = (
+        picture.convert("RGB"),
+        {"save_all": True, "append_images": [picture]},
+        encode(picture, "JPEG"),
+    )
+    stored, of_hu = (hu + 1350).astype(np.uint16), {"RescaleIntercept": -1350}
+    return {
+        "grey.png": encode(picture), "alpha.png": encode(colour.convert("RGBA")),
+        "deep.png": encode(Image.fromarray(deep)),
+        "palette.png": encode(picture.convert("P")), "moving.png": encode(picture, **again), "grey.jpg": jpeg,
+        "progressive.jpg": encode(colour, "JPEG", progressive=True), "grey.gif": encode(picture, "GIF"),
+        "restarts.jpg": encode(picture, "JPEG", restart_marker_rows=1), "grey.bmp": encode(picture, "BMP"),
+        "grey.webp": encode(picture, "WEBP", lossless=True), "grey.jp2": encode(picture, "JPEG2000"),
+        "lzw.tif": encode(picture, "TIFF", compression="tiff_lzw"), "pages.tif": encode(picture, "TIFF", **again),
+        "deflate.tif": encode(picture, "TIFF", compression="tiff_adobe_deflate"), "deep.tif": tiff(deep),
+        "native.dcm": ct(stored, **of_hu), "rle.dcm": compressed(stored, RLELossless, **of_hu),
+        "deflated.dcm": compressed(stored, DeflatedExplicitVRLittleEndian, **of_hu),
+        "jpeg.dcm": jpeg_dicom(jpeg, side), "frames.dcm": ct(np.stack([stored, stored]), **of_hu),
+        "j2k.dcm": encapsulated(encode(Image.fromarray(stored), "JPEG2000", no_jp2=True), JPEG2000Lossless, side, side,
+                                **of_hu),
+        "hu.nii": nifti(hu), "hu.nii.gz": gzip.compress(nifti(hu)),
+    }  # fmt: skip
 
 
 COSTLY: dict[str, Make] = {

@@ -93,6 +93,20 @@ def test_a_tensor_elsewhere_is_refused_wherever_it_stands(make: Callable[[], onn
         EXPORTED["onnx"].load(tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize("kind", ["ConstantOfShape", "Expand", "Loop", "If", "Resize", "Relu2", "\x1b[2J"])
+def test_operators_of_other_networks_are_refused(kind: str, tmp_path: Path) -> None:
+    """A runtime carries some of them out while it loads: a file of 300 bytes may ask for gigabytes."""
+    shape = numpy_helper.from_array(np.array([20_000, 10_000]), "shape")
+    made = network(node=helper.make_node(kind, ["shape"], ["z"]))
+    made.graph.initializer.append(shape)
+    (tmp_path / "m.onnx").write_bytes(made.SerializeToString())
+    with pytest.raises(
+        CheckpointError, match=r"m\.onnx: cannot be loaded \(it computes .*, as no Xception does\)"
+    ) as caught:
+        EXPORTED["onnx"].load(tmp_path / "m.onnx")
+    assert str(caught.value).isprintable()
+
+
 def test_a_second_graph_is_seen_too(tmp_path: Path) -> None:
     """Parsers put the parts of a message that stands twice together."""
     (tmp_path / "m.onnx").write_bytes(network().SerializeToString() + network(away("v")).SerializeToString())

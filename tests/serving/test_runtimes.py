@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from ct_xception.checkpoint import EXPORT, evaluated
 from ct_xception.checkpoint_files import Side, write_side
 from ct_xception.cli import main
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.files import read_json, sha256_file, write_json
 from ct_xception.serving.classifier import Classifier, softmax
+from ct_xception.serving.fastest import fastest_runtime
 from ct_xception.serving.network import Description, Outputs
 from ct_xception.serving.runtimes import EXPORTED, RUNTIMES, find_runtime
 from ct_xception.serving.runtimes.onnx import OnnxNetwork
@@ -107,6 +109,28 @@ class TestClassifier:
                 assert ours["probabilities"][name] == pytest.approx(value, abs=ROUNDING)
             del ours["probabilities"]
             assert ours == theirs
+
+    def test_predict_asks_the_quickest_that_gave_the_networks_logits(
+        self, copy_of: Path, tiny_checkpoint: Path, sample_slices: list[Path], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        record = read_json(copy_of / evaluated(EXPORT))
+        assert all(one["milliseconds"] > 0 for one in record["files"].values())
+        for quickest in FLOAT32:
+            times = {name: 1 if name == quickest else 0.1 if name == "onnx-int8" else 2 for name in record["files"]}
+            for name, milliseconds in times.items():
+                record["files"][name]["milliseconds"] = milliseconds
+            write_json(copy_of / evaluated(EXPORT), record)
+            assert fastest_runtime(copy_of) == quickest
+        assert main(["predict", str(sample_slices[0]), "--model", str(copy_of)]) == 0
+        assert f"runtime: {EXPORTED[FLOAT32[-1]].title}" in capsys.readouterr().err
+        assert fastest_runtime(tiny_checkpoint) == "torch" == fastest_runtime("nobody/nothing") == fastest_runtime("-")
+
+    def test_a_runtime_that_is_not_installed_is_passed_over(
+        self, exported_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for runtime in EXPORTED.values():
+            monkeypatch.setattr(type(runtime), "package", "not_installed_here")
+        assert fastest_runtime(exported_checkpoint) == "torch"
 
     @pytest.mark.parametrize("runtime", EXPORTED)
     def test_torch_is_never_imported(self, exported_checkpoint: Path, sample_slices: list[Path], runtime: str) -> None:

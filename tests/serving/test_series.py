@@ -24,7 +24,7 @@ from ct_xception.serving import series as module
 from ct_xception.serving.archive import Archive
 from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.pooling import SliceAnswer, Stopped, answer_series, answer_together, pool
-from ct_xception.serving.series import Member, Series, gather
+from ct_xception.serving.series import SEPARATE, Member, Series, gather
 from tests.closeness import ROUNDING
 from tests.imaging.builders import ct, disc, encode
 
@@ -74,7 +74,7 @@ def test_several_files_are_a_series_and_two_at_one_position_are_pointed_out(tmp_
     for name in ("b.dcm", "a.dcm"):
         (tmp_path / name).write_bytes(dicom(ImagePositionPatient=[0, 0, 1], ImageOrientationPatient=AXIAL))
     (series,) = gather([tmp_path / "b.dcm", tmp_path / "a.dcm"])
-    assert len(series) == 2 and "more than one series" in series.notes[0]
+    assert len(series) == 2 and series.related and "more than one series" in series.notes[0]
 
 
 def test_two_series_are_never_one_and_the_larger_comes_first(tmp_path: Path, classifier: Classifier) -> None:
@@ -103,8 +103,28 @@ def test_without_uids_the_folders_of_a_zip_are_series_and_loose_files_one(tmp_pa
     for name in ("p/1.png", "q/2.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(picture)
-    (series,) = gather([tmp_path / "p/1.png", tmp_path / "q/2.png"])  # a browser's uploads lie in folders of their own
-    assert names(series) == ["1.png", "2.png"] and series.name == "series"
+    loose = [tmp_path / "p/1.png", tmp_path / "q/2.png"]  # a browser's uploads lie in folders of their own
+    (series,) = gather(loose)
+    assert names(series) == ["1.png", "2.png"] and series.name == SEPARATE and not series.related
+    (series,) = gather(loose, related=True)
+    assert names(series) == ["1.png", "2.png"] and series.name == "series" and series.related
+
+
+def test_what_nothing_ties_together_is_separate(tmp_path: Path) -> None:
+    given = {"a.dcm": dicom(SeriesInstanceUID="1.2.1", InstanceNumber=2), "c.png": encode(Image.fromarray(disc())),
+             "b.dcm": dicom(SeriesInstanceUID="1.2.2", InstanceNumber=1), "bad.png": b"x",
+             "two.dcm": ct(np.stack([disc(96, 40)] * 3).astype(np.uint16), SeriesInstanceUID=None)}  # fmt: skip
+    for name, content in given.items():
+        (tmp_path / name).write_bytes(content)
+    paths = [tmp_path / name for name in given]
+    found = gather(paths)
+    assert [(series.name, series.related) for series in found] == [("series 1", True), (SEPARATE, False)]
+    assert names(found[1]) == ["a.dcm", "b.dcm", "c.png"] and names(found[0])[-1] == "bad.png"
+    alone = gather([tmp_path / "c.png", tmp_path / "bad.png"])
+    assert [(names(series), series.related) for series in alone] == [(["c.png", "bad.png"], False)]
+    assert gather([tmp_path / "c.png"])[0].related
+    folders = {f"{name}/1.png": given["c.png"] for name in "xy"}
+    assert [series.related for series in gather([zipped(tmp_path / "set.zip", folders)])] == [False]
 
 
 def test_frames_of_one_file_are_slices(tmp_path: Path, classifier: Classifier) -> None:

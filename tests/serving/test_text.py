@@ -14,7 +14,7 @@ from ct_xception.serving.classifier import Prediction
 from ct_xception.serving.decisions import Decision, Decisions
 from ct_xception.serving.gate import GateVerdict
 from ct_xception.serving.text import bars, describe_decision, json_list, json_object, tab_separated, table
-from ct_xception.text import RESEARCH_USE, percent
+from ct_xception.text import RESEARCH_USE, ShortNames, percent
 
 LABELS = ["cancer", "normal"]
 
@@ -77,6 +77,25 @@ def test_several_answers_are_aligned_and_long_paths_keep_their_end() -> None:
         "…" + "b" * 22 + ".dcm  normal  >99.9 %  cancer <0.1 %",
     ]
     assert max(map(len, rows)) <= 60
+
+
+def test_a_narrow_terminal_loses_the_runner_up_and_never_tells_two_files_alike() -> None:
+    names = [f"{place}/a_folder_with_a_long_name/slice_{number}.dcm" for place in "ab" for number in (1, 2)]
+    answers = [*(prediction(name, 0.9, RULES) for name in names), prediction("c.dcm", 0.6, RULES)]
+    rows = list(table(answers, [*names, "c.dcm"], LABELS, 60, RULES))
+    assert rows[0].split() == ["file", "answer"] and max(map(len, rows)) <= 60
+    shown = [row.partition("  ")[0] for row in rows[1:]]
+    assert len(set(shown)) == len(names) + 1 and shown[0].endswith("slice_1.dcm") and shown[2].startswith("b")
+    assert rows[-1].split() == ["c.dcm", "no", "answer", "abstains"]
+
+
+def test_short_names_are_not_shared() -> None:
+    short = ShortNames(12)
+    names = [f"{place}/{'x' * 40}" for place in "abc"]
+    assert len({short(name) for name in names}) == 3 and short(names[0]) == short(names[0])
+    assert max(map(len, map(short, names))) <= 12
+    same = ShortNames(8)
+    assert same("y" * 30 + "1" + "z" * 30) != same("y" * 30 + "2" + "z" * 30)  # then all of it
 
 
 def test_a_pipe_gets_tab_separated_columns_in_class_order() -> None:

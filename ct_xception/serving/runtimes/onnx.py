@@ -39,7 +39,7 @@ def _session(onnxruntime: Any, path: str | Path, options: Any) -> Any:
 @register
 class Onnx(Exported):
     name, title, files = "onnx", "ONNX, float32", (ONNX,)
-    flag, sentence = "onnx", "the default"
+    package, flag, sentence = "onnxruntime", "onnx", "the default"
 
     def load(self, path: str | Path, threads: int | None = None) -> OnnxNetwork:
         return OnnxNetwork(path, threads, runtime=self.name)

@@ -48,7 +48,7 @@ def _stated_keys(model: Any) -> list[str]:
 @register
 class OpenVino(Exported):
     name, title, files = "openvino", "OpenVINO, float32", OPENVINO
-    flag, sentence = "openvino", "in OpenVINO's form"
+    package, flag, sentence = "openvino", "openvino", "in OpenVINO's form"
 
     def load(self, path: str | Path, threads: int | None = None) -> OpenVinoNetwork:
         return OpenVinoNetwork(path, threads)
