@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from ct_xception_app.feedback import NO_CLASS, FeedbackFolder, Review
 from ct_xception_app.jobs import Job, Jobs, Replaced
 from ct_xception_app.layout import EXAMPLES, FIRST, Inputs, Outputs, Reviewing
 from ct_xception_app.limits import LONGEST_SECONDS
+from ct_xception_app.one_page import save_pdf
 
 from ct_xception.errors import InputError
 from ct_xception.explain.budget import Cancelled
@@ -226,8 +228,8 @@ class Page:
             choice = self._choice(data, case)
             maps = self.study.all_maps(case.view, choice, job.progress, job.cancelled)
             told = case.view.prediction.probabilities
-            drawn = [(one.attribution.label, image_uri(draw_overlay(one), SMALL_MAP)) for one in maps]
-            return words.all_maps([(name, percent(told[name]), uri) for name, uri in drawn])
+            drawn = [(one.attribution, image_uri(draw_overlay(one), SMALL_MAP)) for one in maps]
+            return words.all_maps([(one, percent(told[one.label]), uri) for one, uri in drawn])
 
         yield from self._follow(request, work, lambda maps: {self.outputs.all_maps: maps})
 
@@ -324,7 +326,8 @@ class Page:
         """The slice that is shown: its own answer, its map, and what was done to its file."""
         show, view, prediction = self.outputs, case.view, case.view.prediction
         explained, several = view.explained, len(case.series) > 1
-        title = words.slice_title(case.index + 1, len(case.series), prediction.source)
+        noun = "File" if case.is_separate else "Slice"
+        title = words.slice_title(case.index + 1, len(case.series), prediction.source, noun)
         own = words.answer(prediction, title, case.window_warning) if several else ""
         others = case.series.notes if several else ()
         return {
@@ -350,6 +353,7 @@ class Page:
         scene: dict[str, Any] = {
             "case": case.token,
             "count": len(case.series),
+            "noun": "File" if case.is_separate else "Slice",
             "index": case.index,
             "window": told,
             "answers": [words.in_short(answer) for answer in case.answers] if len(case.series) > 1 else [""],
@@ -411,7 +415,7 @@ class Page:
         yield from self._follow(request, work, shown)
 
     def _write_files(self, case: Case, folder: Path) -> list[str]:
-        findings, stem = self.study.findings(case), "ct-xception-answer"
+        findings, stem = self.study.findings(case), _stem(case)
         folder.mkdir(parents=True)
         written = []
         if case.view.explained is not None:
@@ -420,7 +424,8 @@ class Page:
         for suffix, write in ((".json", as_json), (".csv", as_csv), (".html", as_report)):
             (folder / f"{stem}{suffix}").write_text(write(findings), encoding="utf-8")
             written.append(f"{stem}{suffix}")
-        return [str(folder / name) for name in written]
+        save_pdf(findings, folder / f"{stem}.pdf")
+        return [str(folder / name) for name in (*written, f"{stem}.pdf")]
 
     def keep_review(self, data: Data) -> str:
         """Keep a reviewer's word on the slice shown."""
@@ -440,6 +445,14 @@ class Page:
         except (InputError, OSError) as error:
             return words.status(f"The review could not be kept ({error}).")
         return words.status(f"Kept: {right}, {label}. Thank you.")
+
+
+def _stem(case: Case) -> str:
+    """What the downloads are called: the case's first file, how many more there are, and the slice that is shown."""
+    first = re.sub(r"[^\w.-]+", "-", Path(case.paths[0]).stem, flags=re.ASCII).strip("-.")[:60] or "answer"
+    more = f"-and-{len(case.paths) - 1}-more" if len(case.paths) > 1 else ""
+    shown = f"-slice-{case.index + 1}" if len(case.series) > 1 else ""
+    return f"{first}{more}{shown}-ct-xception"
 
 
 def _is_told(component: object) -> bool:

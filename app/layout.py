@@ -219,7 +219,9 @@ def _build_controls(label_names: list[str]) -> tuple[gr.Dropdown, gr.Dropdown, g
 
 def _build_downloads() -> tuple[gr.Button, gr.File]:
     with gr.Accordion("Downloads", open=False, elem_id="downloads"):
-        gr.HTML("<p>Figure (PNG), data (JSON, CSV) and a report of one page (HTML), each naming the model.</p>")
+        gr.HTML(
+            "<p>Figure (PNG), one page to print (PDF), data (JSON, CSV) and a report (HTML), each naming the model.</p>"
+        )
         make_files = gr.Button("Make the files", size="sm", interactive=False, elem_id="make-files")
         files = gr.File(
             label="Files", file_count="multiple", interactive=False, visible=False, height=290, elem_id="files"

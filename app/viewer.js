@@ -260,7 +260,7 @@ function tell(slice) {
   const failed = failures.get(`${scene.case}/${index}`);
   part("left").textContent = slice ? `Slice, ${shown}` : failed ? "Slice" : "Slice, on its way …";
   part("right").textContent = map ? `Evidence for ${map.label} (${map.title})` : "Evidence: no map of this slice yet";
-  const which = scene.count > 1 ? `Slice ${index + 1} of ${scene.count}` : "";
+  const which = scene.count > 1 ? `${scene.noun} ${index + 1} of ${scene.count}` : "";
   part("caption").textContent = failed ?? [which, scene.answers[index]].filter(Boolean).join(": ");
   part("caption").hidden = !part("caption").textContent;
   part("slice").setAttribute("aria-label", `${which || "The slice"}, ${shown}`);

@@ -110,11 +110,16 @@ class FittedOn(Stated):
 
 
 class ConformalRule(Stated):
-    """A rule of prediction sets, as `statistics.conformal.fit_conformal` gives it; of another method, a later one's."""
+    """A rule of prediction sets, as `statistics.conformal.fit_conformal` gives it; of another method, a later one's.
+
+    `thresholds` {class: its own} decide where they are stated.
+    """
 
     method: Text
     coverage: Annotated[float, Field(gt=0, lt=1)]
     threshold: Annotated[float, Field(ge=0, le=1e6)] | None
+    thresholds: dict[Text, Annotated[float, Field(ge=0, le=1e6)] | None] | None = None
+    n_by_class: dict[Text, Count] | None = None
     penalty: Annotated[float, Field(ge=0, le=1e3)] = 0.1
     free_ranks: Annotated[int, Field(ge=0, le=MOST_CLASSES)] = 2
     unit: Text | None = None  # what was counted to fit it: "item" or "group", of which there were n_groups

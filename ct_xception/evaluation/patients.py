@@ -68,12 +68,14 @@ def fit_unit_rules(
     coverage: float,
     class_groups: ClassGroups | None = None,
     crossing: bool = False,
+    by_class: bool = False,
     seed: int = 0,
 ) -> PoolingRule | None:
     """The side file's `pooling`, from calibrated answers (N, K) to validation slices; None where no unit is known.
 
     Fitted on patients, on series where only those are known; a series is then pooled as its patient would be. The rules
-    of deciding are fitted on the pooled answers. `crossing`: as in `rules.fit_rules`, no sets are promised then.
+    of deciding are fitted on the pooled answers. `crossing` and `by_class` as in `rules.fit_rules`; where patients
+    cross, no sets are promised.
     """
     units = units_of(items, patients_known=patients_known)
     if not units:
@@ -90,7 +92,9 @@ def fit_unit_rules(
         "operating_points": choose_operating_points(scores, truth, label_names, class_groups or None),
         "abstention": choose_abstention(scores, truth, label_names),
     }
-    return rule.model_copy(update=decided | ({} if crossing else {"conformal": fit_conformal(scores, truth, coverage)}))
+    if not crossing:
+        decided["conformal"] = fit_conformal(scores, truth, coverage, by_class=label_names if by_class else None)
+    return rule.model_copy(update=decided)
 
 
 def describe_rule(rule: PoolingRule) -> PooledBy:

@@ -42,6 +42,7 @@ def fit_rules(
     calibrated: bool = False,
     crossing: bool = False,
     patients_known: bool = False,
+    by_class: bool = False,
     seed: int = 0,
 ) -> Rules:
     """The temperature, and the rules for probabilities that it has scaled, from the validation split.
@@ -49,6 +50,7 @@ def fit_rules(
     The temperature is 1.0 where the network is `calibrated` already, and only the rules are wanted. `crossing` says
     that groups of validation lie in other splits as well: these were drawn image by image then, and answers to
     validation foretell those to images drawn alike, but nothing about a new patient; so sets are not promised for one.
+    `by_class`: sets are to hold the true class as often for each class, and not over all.
     """
     kept = answers.answered
     if not kept.any():
@@ -56,7 +58,7 @@ def fit_rules(
     own = items.select(kept)
     temperature = 1.0 if calibrated else fit_temperature(answers.probabilities[kept], own.labels)
     scaled = apply_temperature(answers.probabilities[kept], temperature)
-    known: dict[str, Any] = {"patients_known": patients_known, "crossing": crossing, "seed": seed}
+    known: dict[str, Any] = {"patients_known": patients_known, "crossing": crossing, "by_class": by_class, "seed": seed}
     pooling = fit_unit_rules(own, scaled, label_names, coverage=coverage, class_groups=class_groups, **known)
     told: dict[str, Any] = {} if pooling is None else {"pooling": pooling}
     if class_groups:
@@ -64,7 +66,9 @@ def fit_rules(
     return Rules(
         temperature=temperature,
         calibration=FittedOn(split="validation", n=int(kept.sum()), n_groups=len(set(own.groups))),
-        conformal=fit_conformal(scaled, own.labels, coverage, None if crossing else own.groups),
+        conformal=fit_conformal(
+            scaled, own.labels, coverage, None if crossing else own.groups, by_class=label_names if by_class else None
+        ),
         operating_points=choose_operating_points(scaled, own.labels, label_names, class_groups or None, own.groups),
         abstention=choose_abstention(scaled, own.labels, label_names, own.groups),
         **told,

@@ -101,6 +101,7 @@ def calibrate(context: Context, folder: Path, splits: DatasetDict) -> None:
     pooled = side.pooling is not None or not (known or "series" in splits["validation"].column_names)
     context.accelerator.wait_for_everyone()  # every process has read the side file before the main one changes it
     same = rule is not None and rule.coverage == config.coverage and side.class_groups == groups
+    same &= rule is not None and (rule.thresholds is not None) == (config.coverage_by == "class")
     if calibrated and pooled and same:
         return
     answers = ask(context, splits["validation"], predictor(context, folder), "validation")
@@ -110,6 +111,7 @@ def calibrate(context: Context, folder: Path, splits: DatasetDict) -> None:
             answers,
             context.label_names,
             coverage=config.coverage,
+            by_class=config.coverage_by == "class",
             class_groups=groups,
             calibrated=calibrated,
             crossing=groups_cross(splits),

@@ -37,7 +37,7 @@ def prediction_set(
     """
     names = list(probabilities) if isinstance(probabilities, Mapping) else None
     values = np.array(list(probabilities.values()) if isinstance(probabilities, Mapping) else probabilities, float)
-    members = set_members(values, rule)
+    members = set_members(values, rule, names)
     kept = [int(k) for k in np.argsort(-values, kind="stable") if members[k]]
     return tuple(kept) if names is None else tuple(names[k] for k in kept)
 
@@ -149,6 +149,9 @@ class Decisions:
         pooling = Pooling.of(side.pooling, side.class_groups)
         points = [*found.operating_points, *(() if pooling.decisions is None else pooling.decisions.operating_points)]
         named = {name for point in points for name in point.positive}
+        for rule in (found.conformal, None if pooling.decisions is None else pooling.decisions.conformal):
+            if rule is not None and rule.thresholds is not None and set(rule.thresholds) != set(label_names):
+                raise InputError("its prediction sets are not of its own classes; fetch it again.")
         unknown = sorted(
             (named | {name for classes in side.class_groups.values() for name in classes}) - set(label_names)
         )

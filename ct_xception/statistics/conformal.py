@@ -62,13 +62,17 @@ def nonconformity(probabilities: Floats, rule: ConformalRule) -> Floats:
     return scores
 
 
-def set_members(probabilities: Floats, rule: ConformalRule) -> NDArray[np.bool_]:
-    """Which classes the prediction set holds, (..., K), for probabilities (..., K).
+def set_members(probabilities: Floats, rule: ConformalRule, names: Sequence[str] | None = None) -> NDArray[np.bool_]:
+    """Which classes the prediction set holds, (..., K), for probabilities (..., K) of the classes `names`.
 
-    A rule whose threshold is None was fitted on too few items to promise its coverage: every class is a member.
+    A rule whose threshold is None was fitted on too few items to promise its coverage: every class is a member. Of a
+    rule by class, which needs the names, that holds for each class by itself.
     """
     scores = nonconformity(np.asarray(probabilities, np.float64), rule)
-    return np.ones(scores.shape, bool) if rule.threshold is None else scores <= rule.threshold
+    if rule.thresholds and names is None:
+        raise InputError("a conformal rule by class needs the classes' names.")
+    limits = [rule.thresholds[name] for name in names or ()] if rule.thresholds else [rule.threshold]
+    return scores <= np.array([np.inf if limit is None else limit for limit in limits])
 
 
 def fit_conformal(
@@ -81,6 +85,7 @@ def fit_conformal(
     penalty: float = 0.1,
     free_ranks: int = 2,
     never_empty: bool = True,
+    by_class: Sequence[str] | None = None,
 ) -> ConformalRule:
     """The rule whose sets hold the true class with probability at least `coverage`, from validation answers (N, K).
 
@@ -88,7 +93,12 @@ def fit_conformal(
     same, however many items it holds, and n counts groups: the promise is for an item of a new group (Lee, Barber &
     Willett 2023). Without, it is for an item drawn as these were. The threshold is None, and `reason` says why, where
     there are too few: then every set holds every class. aps and raps never give an empty set; `never_empty` keeps lac
-    from it. Raises InputError on shapes, ranges and options.
+    from it.
+
+    With `by_class`, the names of the K classes, the promise is for the items of each class (Mondrian, Vovk 2012;
+    Sadinle, Lei & Wasserman 2019): `thresholds` {name: that of the true scores of this class's items, or None where
+    those are too few} decide, and `n_by_class` counts them; sets are larger for it. `threshold` is as without, for
+    older readers. Raises InputError on shapes, ranges and options.
     """
     _check_options(coverage, method, penalty, free_ranks)
     scores, truth = check_answers(probabilities, labels, _numbered(probabilities))
@@ -103,15 +113,27 @@ def fit_conformal(
         n_groups=int(group.max()) + 1,
         **ranked,
     )
-    threshold = _quantile(nonconformity(scores, rule)[np.arange(truth.size), truth], group, coverage)
+    own = nonconformity(scores, rule)[np.arange(truth.size), truth]
+    least = _never_empty(scores.shape[1]) if method == "lac" and never_empty else 0.0
+    told: dict[str, Any] = {} if by_class is None else _by_class(own, truth, group, coverage, by_class, least)
+    threshold = _quantile(own, group, coverage)
     if threshold is not None:
-        least = _never_empty(scores.shape[1]) if method == "lac" and never_empty else threshold
-        return rule.model_copy(update={"threshold": max(threshold, least)})
+        return rule.model_copy(update=told | {"threshold": max(threshold, least)})
     needed = math.ceil(coverage / (1 - coverage) - _SLACK)
-    few = (
-        f"{rule.n_groups} independent validation items cannot promise a coverage of {coverage:g}; at least {needed} can"
-    )
-    return rule.model_copy(update={"reason": few})
+    few = f"{rule.n_groups} independent validation items cannot promise a coverage of {coverage:g}"
+    return rule.model_copy(update=told | {"reason": f"{few}; at least {needed} can"})
+
+
+def _by_class(
+    own: Floats, truth: NDArray[np.intp], group: NDArray[np.intp], coverage: float, names: Sequence[str], least: float
+) -> dict[str, Any]:
+    thresholds, counts = dict[str, float | None](), dict[str, int]()
+    for k, name in enumerate(names):
+        members = np.unique(group[truth == k], return_inverse=True)[1]
+        found = _quantile(own[truth == k], members, coverage) if members.size else None
+        thresholds[name] = None if found is None else max(found, least)
+        counts[name] = int(members.max()) + 1 if members.size else 0
+    return {"thresholds": thresholds, "n_by_class": counts}
 
 
 def _never_empty(classes: int) -> float:
@@ -158,13 +180,18 @@ def conformal_figures(
     `coverage`: the share of sets that hold the true class; `mean_size`: classes a set; `sizes` {"0": sets that are
     empty, "1": …}; `expected`: the 95 % range of the coverage
     on so many independent items, were they exchangeable with the calibration's (beta-binomial); `within_expected`
-    whether the measured one lies in it, None where the rule promises nothing.
+    whether the measured one lies in it, None where the rule promises nothing. Of a rule by class `expected` is None,
+    and `within_expected` says that no class is covered less than that.
     """
     scores, truth = check_answers(probabilities, labels, label_names)
     group = group_indices(groups, truth.size)
-    members = set_members(scores, rule)
+    members = set_members(scores, rule, label_names)
     hits, size = members[np.arange(truth.size), truth], members.sum(axis=1)
-    expected = _expected_range(rule, int(group.max()) + 1)
+    expected = None if rule.thresholds else _expected_range(rule, int(group.max()) + 1)
+    if rule.thresholds:
+        within = _within_by_class(rule, hits, truth, group, label_names)
+    else:
+        within = _is_within(float(hits.mean()), rule, expected, len(label_names))
     return CoverageMetrics(
         n=int(truth.size),
         n_groups=int(group.max()) + 1,
@@ -177,19 +204,32 @@ def conformal_figures(
             for k, name in enumerate(label_names)
         },
         expected=expected,
-        within_expected=_is_within(float(hits.mean()), rule, expected, len(label_names)),
+        within_expected=within,
     )
 
 
-def _expected_range(rule: ConformalRule, n_test: int) -> Span | None:
+def _within_by_class(
+    rule: ConformalRule, hits: NDArray[np.bool_], truth: NDArray[np.intp], group: NDArray[np.intp], names: Sequence[str]
+) -> bool | None:
+    """Whether each class that sets are promised for, and that is here, is covered as often as is to be expected."""
+    kept = [
+        float(hits[truth == k].mean()) >= expected.low
+        for k, name in enumerate(names)
+        if (truth == k).any()
+        and (expected := _expected_range(rule, np.unique(group[truth == k]).size, name)) is not None
+    ]
+    return all(kept) if kept else None
+
+
+def _expected_range(rule: ConformalRule, n_test: int, name: str | None = None) -> Span | None:
     """Where the coverage on `n_test` exchangeable items falls: BetaBinomial(k, n + 1 - k), k of n calibration scores.
 
-    Vovk (2012); exact for continuous scores and independent items.
+    Vovk (2012); exact for continuous scores and independent items. `name` is the class of those of a rule by class.
     """
     from scipy.stats import betabinom
 
-    n = rule.n_groups
-    if rule.threshold is None:
+    n = rule.n_groups if name is None else (rule.n_by_class or {})[name]
+    if (rule.threshold if name is None else (rule.thresholds or {})[name]) is None:
         return None
     kept = math.ceil((n + 1) * rule.coverage - _SLACK)
     tail = (1 - CONFIDENCE) / 2

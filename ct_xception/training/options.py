@@ -152,6 +152,7 @@ class TrainConfig:
         "evidence",
     )
     coverage: float = option(0.95, "how often a set of classes is to hold the true one", "evidence")
+    coverage_by: str = option("all", "whether that holds over all classes, or for each", "evidence", ("all", "class"))
     explained: int = option(12, "test images whose heat maps are checked for the card", "evidence")
     robustness: int = option(
         0, "test images changed as other scanners would, 55 times each, for the card: 48 take some minutes", "evidence"
@@ -228,6 +229,7 @@ EVIDENCE = frozenset(
         "class_groups",
         "external",
         "coverage",
+        "coverage_by",
         "explained",
         "robustness",
         "margin",

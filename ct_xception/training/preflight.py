@@ -38,8 +38,9 @@ def is_complete(config: TrainConfig, run: Path) -> bool:
         return False
     measured = {"published", *metrics.protocols} | (set() if config.audit else {"deduplicated"})
     groups = {name: list(own) for name, own in metrics.class_groups.items()}
-    coverage = None if metrics.conformal is None else metrics.conformal.rule.coverage
-    decided = coverage == config.coverage and (config.class_group_lists or groups) == groups
+    rule = None if metrics.conformal is None else metrics.conformal.rule
+    decided = rule is not None and rule.coverage == config.coverage and (config.class_group_lists or groups) == groups
+    decided &= rule is not None and (rule.thresholds is not None) == (config.coverage_by == "class")
     explained = not config.explained or metrics.explanations is not None
     explained &= not config.robustness or metrics.robustness is not None
     validated = {*config.external} <= {*metrics.external}

@@ -435,7 +435,9 @@ def test_the_files_carry_the_model_the_window_and_the_notice(page: Page, zipped_
     case = answer(page, zipped_series)[out.kept]
     shown = run(page.make_files(REQUEST, told(page, zipped_series, kept=case)))
     files = {Path(path).suffix: Path(path) for path in shown[out.files]["value"]}
-    assert set(files) == {".png", ".json", ".csv", ".html"} and shown[out.files]["visible"]
+    assert {path.stem for path in files.values()} == {f"series-slice-{case.index + 1}-ct-xception"}
+    assert files[".pdf"].read_bytes().count(b"/Type /Page ") == 1
+    assert set(files) == {".png", ".json", ".csv", ".html", ".pdf"} and shown[out.files]["visible"]
     assert all(path.is_relative_to(out.files.GRADIO_CACHE) for path in files.values())
     for suffix in (".json", ".csv", ".html"):
         text = files[suffix].read_text()

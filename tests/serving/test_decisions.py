@@ -116,3 +116,14 @@ def test_a_checkpoint_answers_by_its_rules(tiny_checkpoint: Path, sample_slices:
     (tmp_path / "ct_xception.json").write_text(json.dumps({**side, "operating_points": [POINT]}))
     with pytest.raises(CheckpointError, match=r"ct_xception.json: its decision rules speak of unknown classes \(adeno"):
         open_checkpoint(tmp_path)
+
+
+def test_sets_by_class_follow_the_names_and_not_the_ranks() -> None:
+    rule = {"method": "lac", "coverage": 0.9, "threshold": 0.5, "thresholds": {"a": 0.95, "b": 0.5, "c": None}}
+    typed = ConformalRule.of(rule)
+    assert prediction_set({"b": 0.6, "c": 0.3, "a": 0.1}, typed) == ("b", "c", "a")
+    assert prediction_set({"c": 0.6, "b": 0.36, "a": 0.04}, typed) == ("c",)
+    decisions = Decisions.of(Side.of({"conformal": rule}), ["a", "b", "c"])
+    assert decisions.decide({"b": 0.6, "c": 0.3, "a": 0.1}).prediction_set == ("b", "c", "a")
+    with pytest.raises(InputError, match="prediction sets are not of its own classes"):
+        Decisions.of(Side.of({"conformal": rule}), ["a", "b", "d"])

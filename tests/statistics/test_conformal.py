@@ -163,3 +163,34 @@ def test_the_expected_range_holds_exchangeable_coverage_and_not_another_populati
 def test_bad_options_are_refused(options: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
         fit_conformal([[0.5, 0.5]], [0], **options)
+
+
+def test_sets_by_class_keep_their_promise_to_each() -> None:
+    """A class that is rare and hard is covered too seldom by one threshold for all, and as often by its own."""
+    rng = np.random.default_rng(0)
+
+    def drawn(n: int) -> tuple[np.ndarray, np.ndarray]:
+        truth = (rng.random(n) < 0.15).astype(int)
+        right = np.where(truth == 0, rng.beta(9, 1, n), rng.beta(2, 2, n))
+        return np.where(np.arange(2) == truth[:, None], right[:, None], 1 - right[:, None]), truth
+
+    names = ["common", "rare"]
+    fitted, asked = drawn(4000), drawn(4000)
+    rules = [fit_conformal(*fitted, 0.9, by_class=by) for by in (None, names)]
+    whole, own = (conformal_figures(rule, *asked, names, resamples=20) for rule in rules)
+    assert whole.per_class_coverage["rare"].value < 0.7
+    for name in names:
+        assert own.per_class_coverage[name].value == pytest.approx(0.9, abs=0.04) or name == "common"
+        assert own.per_class_coverage[name].value > 0.86
+    assert own.within_expected is True and own.expected is None
+    assert rules[1].threshold == rules[0].threshold and rules[1].n_by_class["rare"] == (fitted[1] == 1).sum()
+
+
+def test_a_class_of_too_few_is_in_every_set() -> None:
+    scores = np.array([[0.9, 0.1]] * 20 + [[0.3, 0.7]] * 2)
+    labels = np.array([0] * 20 + [1] * 2)
+    rule = fit_conformal(scores, labels, 0.9, by_class=["a", "b"])
+    assert rule.thresholds["b"] is None and rule.thresholds["a"] == pytest.approx(0.5)
+    assert set_members(np.array([[0.99, 0.01], [0.2, 0.8]]), rule, ["a", "b"]).tolist() == [[True, True], [False, True]]
+    with pytest.raises(InputError, match="by class needs the classes' names"):
+        set_members(scores, rule)
