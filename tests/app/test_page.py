@@ -26,6 +26,7 @@ from ct_xception_app.words import TERMS
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
+from ct_xception.checkpoint_files import ConformalRule
 from ct_xception.explain.budget import BUDGETS, Budget, Cancelled
 from ct_xception.explain.faithfulness import EFFORTS, Effort
 from ct_xception.imaging.reader import read_slice
@@ -435,7 +436,7 @@ def test_the_rules_stand_under_the_answer_and_only_where_there_are_any(
     out = page.outputs
     assert answer(page, sample_slices[0])[out.detail] == ""
     point = OperatingPoint("normal", ("normal",), 0.4, "sensitivity 0.9")
-    conformal = {"method": "lac", "coverage": 0.9, "threshold": 1.0}
+    conformal = ConformalRule(method="lac", coverage=0.9, threshold=1.0)
     decisions = Decisions(conformal=conformal, operating_points=(point,), temperature=1.25)
     ruled = build_page(Classifier(classifier.model, decisions=decisions))
     verdict = answer(ruled, sample_slices[0])[ruled.outputs.detail]
