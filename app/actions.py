@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from ct_xception_app.feedback import NO_CLASS, FeedbackFolder, Review
 from ct_xception_app.jobs import Job, Jobs, Replaced
 from ct_xception_app.layout import EXAMPLES, FIRST, Inputs, Outputs, Reviewing
 from ct_xception_app.limits import LONGEST_SECONDS
+from ct_xception_app.one_page import save_pdf
 
 from ct_xception.errors import InputError
 from ct_xception.explain.budget import Cancelled
@@ -42,6 +44,7 @@ NAME_EMPTY_PLACES = """() => {
     mend(); new MutationObserver(mend).observe(document.body, {childList: true, subtree: true}); }"""
 
 SMALL_MAP = 280  # pixels of one of the maps side by side
+MOST_PAST = 8  # cases of a session that can be seen again
 
 _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
@@ -75,7 +78,11 @@ class Page:
 
         self._connect_inputs(answering)
         # What is asked for next makes way for itself first: the work before it ends at once, and is not shown.
-        asked = ((show.which.input, self.answer), (show.wish.input, self.follow), (show.pool.click, self.pool_files))
+        asked = (
+            (show.which.input, self.choose_series),
+            (show.wish.input, self.follow),
+            (show.pool.click, self.pool_files),
+        )
         for event, action in asked:
             event(self.make_way, None, None, **_QUIET, queue=False).then(action, **answering)
         for choice in (show.target, show.method, show.budget):
@@ -104,15 +111,18 @@ class Page:
             ready.then(self.answer, **answering).then(None, js=_BACK_TO_THE_ANSWER)
 
     def greet(self, request: gr.Request, data: Data) -> Iterator[Shown]:
-        """At first sight: an example, answered."""
+        """At first sight: an example, answered; the address may name another (`?example=adenocarcinoma`)."""
         if data[self.inputs.source] or self.study.classifier.contract.modality != CT:
             return
 
+        asked = dict(getattr(request, "query_params", {})).get("example")
+        path = next((path for path in EXAMPLES if path.stem == asked), FIRST)
+
         def work(job: Job) -> Case:
             job.title = "Answering an example"
-            return self.study.example(FIRST, data[self.outputs.aggregation])
+            return self.study.example(path, data[self.outputs.aggregation])
 
-        yield from self._follow(request, work, lambda case: self._show_case(case, new=True))
+        yield from self._follow(request, work, lambda case: self._show_case(case, data, new=True))
 
     def make_way(self, request: gr.Request) -> None:
         """What this visitor asked for next makes what is under way needless."""
@@ -127,7 +137,13 @@ class Page:
             self.jobs.stop(_session(request))
             yield self._empty(words.waiting(self.study.classifier.contract.modality))
             return
-        yield from self._answer(request, data, tuple(paths), chosen=data[self.outputs.which] or 0)
+        yield from self._answer(request, data, tuple(paths))
+
+    def choose_series(self, request: gr.Request, data: Data) -> Iterator[Shown]:
+        """Another of the series that were given."""
+        case: Case | None = data[self.outputs.kept]
+        if case is not None:
+            yield from self._answer(request, data, case.paths, chosen=data[self.outputs.which] or 0)
 
     def pool_files(self, request: gr.Request, data: Data) -> Iterator[Shown]:
         """The visitor says that separate files are slices of one scan."""
@@ -162,11 +178,14 @@ class Page:
                 cancelled=job.cancelled,
             )
 
-        yield from self._follow(request, work, lambda case: self._show_case(case, new=not same), refuse=True)
+        yield from self._follow(request, work, lambda case: self._show_case(case, data, new=not same), refuse=True)
 
     def follow(self, request: gr.Request, data: Data) -> Iterator[Shown]:
         """The viewer's hand rests on another slice, or asks the network to look through another window."""
         case: Case | None = data[self.outputs.kept]
+        if (number := scenes.read_past(data[self.outputs.wish])) is not None:
+            yield from self._show_past(data, number)
+            return
         try:
             wish = scenes.read_wish(data[self.outputs.wish])
         except InputError as error:
@@ -180,6 +199,12 @@ class Page:
             yield from self._answer(request, data, case.paths, window=wish.window, chosen=case.chosen)
         elif wish.index != case.index and 0 <= wish.index < len(case.series):
             yield from self._show_slice(request, data, case, wish.index)
+
+    def _show_past(self, data: Data, number: int) -> Iterator[Shown]:
+        """A case of this session again, as it was answered."""
+        past: tuple[Case, ...] = data[self.outputs.past] or ()
+        if 0 <= number < len(past):
+            yield {self.outputs.status: words.status("Ready."), **self._show_case(past[number], data, new=True)}
 
     def _show_slice(self, request: gr.Request, data: Data, case: Case, index: int) -> Iterator[Shown]:
         def work(job: Job) -> Case:
@@ -226,8 +251,8 @@ class Page:
             choice = self._choice(data, case)
             maps = self.study.all_maps(case.view, choice, job.progress, job.cancelled)
             told = case.view.prediction.probabilities
-            drawn = [(one.attribution.label, image_uri(draw_overlay(one), SMALL_MAP)) for one in maps]
-            return words.all_maps([(name, percent(told[name]), uri) for name, uri in drawn])
+            drawn = [(one.attribution, image_uri(draw_overlay(one), SMALL_MAP)) for one in maps]
+            return words.all_maps([(one, percent(told[one.label]), uri) for one, uri in drawn])
 
         yield from self._follow(request, work, lambda maps: {self.outputs.all_maps: maps})
 
@@ -288,10 +313,14 @@ class Page:
 
     # What is shown
 
-    def _show_case(self, case: Case, *, new: bool) -> Shown:
+    def _show_case(self, case: Case, data: Data, *, new: bool) -> Shown:
         """A case's answers, and its slice; a `new` one starts without what was chosen for the one before."""
         show = self.outputs
+        others = [one for one in data[show.past] or () if one.token != case.token]
+        past = (*others, case)[-MOST_PAST:]
         return {
+            show.past: past,
+            show.history: words.history([(one.name, one.in_short) for one in past]),
             **self._show_answers(case),
             **self._show_view(case),
             show.which: self._show_choice(case),
@@ -324,7 +353,8 @@ class Page:
         """The slice that is shown: its own answer, its map, and what was done to its file."""
         show, view, prediction = self.outputs, case.view, case.view.prediction
         explained, several = view.explained, len(case.series) > 1
-        title = words.slice_title(case.index + 1, len(case.series), prediction.source)
+        noun = "File" if case.is_separate else "Slice"
+        title = words.slice_title(case.index + 1, len(case.series), prediction.source, noun)
         own = words.answer(prediction, title, case.window_warning) if several else ""
         others = case.series.notes if several else ()
         return {
@@ -350,6 +380,7 @@ class Page:
         scene: dict[str, Any] = {
             "case": case.token,
             "count": len(case.series),
+            "noun": "File" if case.is_separate else "Slice",
             "index": case.index,
             "window": told,
             "answers": [words.in_short(answer) for answer in case.answers] if len(case.series) > 1 else [""],
@@ -411,7 +442,7 @@ class Page:
         yield from self._follow(request, work, shown)
 
     def _write_files(self, case: Case, folder: Path) -> list[str]:
-        findings, stem = self.study.findings(case), "ct-xception-answer"
+        findings, stem = self.study.findings(case), _stem(case)
         folder.mkdir(parents=True)
         written = []
         if case.view.explained is not None:
@@ -420,7 +451,8 @@ class Page:
         for suffix, write in ((".json", as_json), (".csv", as_csv), (".html", as_report)):
             (folder / f"{stem}{suffix}").write_text(write(findings), encoding="utf-8")
             written.append(f"{stem}{suffix}")
-        return [str(folder / name) for name in written]
+        save_pdf(findings, folder / f"{stem}.pdf")
+        return [str(folder / name) for name in (*written, f"{stem}.pdf")]
 
     def keep_review(self, data: Data) -> str:
         """Keep a reviewer's word on the slice shown."""
@@ -440,6 +472,14 @@ class Page:
         except (InputError, OSError) as error:
             return words.status(f"The review could not be kept ({error}).")
         return words.status(f"Kept: {right}, {label}. Thank you.")
+
+
+def _stem(case: Case) -> str:
+    """What the downloads are called: the case's first file, how many more there are, and the slice that is shown."""
+    first = re.sub(r"[^\w.-]+", "-", Path(case.paths[0]).stem, flags=re.ASCII).strip("-.")[:60] or "answer"
+    more = f"-and-{len(case.paths) - 1}-more" if len(case.paths) > 1 else ""
+    shown = f"-slice-{case.index + 1}" if len(case.series) > 1 else ""
+    return f"{first}{more}{shown}-ct-xception"
 
 
 def _is_told(component: object) -> bool:

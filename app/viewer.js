@@ -260,7 +260,7 @@ function tell(slice) {
   const failed = failures.get(`${scene.case}/${index}`);
   part("left").textContent = slice ? `Slice, ${shown}` : failed ? "Slice" : "Slice, on its way …";
   part("right").textContent = map ? `Evidence for ${map.label} (${map.title})` : "Evidence: no map of this slice yet";
-  const which = scene.count > 1 ? `Slice ${index + 1} of ${scene.count}` : "";
+  const which = scene.count > 1 ? `${scene.noun} ${index + 1} of ${scene.count}` : "";
   part("caption").textContent = failed ?? [which, scene.answers[index]].filter(Boolean).join(": ");
   part("caption").hidden = !part("caption").textContent;
   part("slice").setAttribute("aria-label", `${which || "The slice"}, ${shown}`);
@@ -544,6 +544,8 @@ part("in").addEventListener("click", () => zoomBy(1.4));
 part("out").addEventListener("click", () => zoomBy(1 / 1.4));
 part("fit").addEventListener("click", fit);
 document.addEventListener("click", ({ target, clientX }) => {
+  const past = target.closest?.("#history [data-past]");
+  if (past) globalThis.ctXceptionWish?.(JSON.stringify({ past: Number(past.dataset.past), asked: Date.now() }));
   const row = target.closest?.("#answer [data-go]");
   if (row) go(Number(row.dataset.go));
   const plot = target.closest?.("#curve svg");

@@ -227,9 +227,20 @@ def _file_row(index: int, found: SliceAnswer) -> str:
     )
 
 
-def slice_title(number: int, count: int, name: str) -> str:
-    """What stands above the answer of one slice of a series."""
-    return f"<h2>Slice {number} of {count}: {html.escape(name)}</h2>" if count > 1 else ""
+def history(cases: Sequence[tuple[str, str]]) -> str:
+    """What was answered in this session, the latest first, to be seen again; nothing for a single case."""
+    if len(cases) < 2:
+        return ""
+    items = "".join(
+        f'<li><button type="button" data-past="{number}">{html.escape(name)}</button> {html.escape(answer)}</li>'
+        for number, (name, answer) in reversed(list(enumerate(cases)))
+    )
+    return f"<h2>In this session</h2><ul>{items}</ul>"
+
+
+def slice_title(number: int, count: int, name: str, noun: str = "Slice") -> str:
+    """What stands above the answer of one slice of a series, or file of several."""
+    return f"<h2>{noun} {number} of {count}: {html.escape(name)}</h2>" if count > 1 else ""
 
 
 # The map
@@ -288,12 +299,12 @@ def _map_verdict(record: Mapping[str, Any]) -> str:
     )
 
 
-def all_maps(pictures: Sequence[tuple[str, str, str]]) -> str:
-    """Maps of every class side by side: (class, probability, picture as a data URI)."""
+def all_maps(pictures: Sequence[tuple[Attribution, str, str]]) -> str:
+    """Maps of every class side by side: (map, the class's probability, picture as a data URI)."""
     items = "".join(
-        f'<figure><img src="{uri}" alt="Evidence for {html.escape(name)}"><figcaption><b>{html.escape(name)}</b> '
-        f"{html.escape(share)}</figcaption></figure>"
-        for name, share, uri in pictures
+        f'<figure><img src="{uri}" alt="Evidence for {html.escape(one.label)}"><figcaption><b>{html.escape(one.label)}'
+        f"</b> {html.escape(share)}{'' if one.strength else '<br>nothing here speaks for it'}</figcaption></figure>"
+        for one, share, uri in pictures
     )
     told = "Each map is scaled to its own strongest place: compare where they point, not how bright they are."
     return f'<div class="all-maps">{items}</div><p class="quiet">{told}</p>' if items else ""

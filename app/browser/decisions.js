@@ -35,7 +35,8 @@ function nonconformity(ranking, rule) {
 /** The classes that cannot be ruled out; a rule without a threshold rules out none. */
 export function predictionSet(ranking, rule) {
   const scores = nonconformity(ranking, rule);
-  return ranking.filter((_, k) => rule.threshold === null || scores[k] <= rule.threshold).map(([name]) => name);
+  const limit = (name) => (rule.thresholds ? rule.thresholds[name] : rule.threshold);
+  return ranking.filter(([name], k) => limit(name) === null || scores[k] <= limit(name)).map(([name]) => name);
 }
 
 /** The yes or no of each operating point: [{name, kind, positive, score, threshold}, ...]. */

@@ -11,7 +11,7 @@ const [SHORT, LONG, ASPECT] = [0.5, 3.0, 1.5];
 const FARTHEST = 1000;
 const [REFUSES, DOUBTS] = [1, 0.5];
 const MIN_THRESHOLD = 8;
-const [MIN_SHARE, BLACK_SHARE, RIM] = [0.015, 0.1, 0.025]; // of ct_xception/imaging/body/lungs.py
+const [MIN_SHARE, BLACK_SHARE, MOST_BOX, RIM] = [0.015, 0.1, 0.68, 0.025]; // of ct_xception/imaging/body/lungs.py
 
 /** The arrays of a safetensors file: {name: {shape, values: Float32Array}}. */
 export function readArrays(buffer) {
@@ -135,7 +135,23 @@ function darkPlaces({ pixels, height, width }, body) {
   labels.forEach((label, i) => {
     if (label) nearest[label - 1] = Math.min(nearest[label - 1], Math.sqrt(depths[i]));
   });
-  return sizes.some((size, k) => size >= MIN_SHARE * area && nearest[k] > RIM * across);
+  const most = MOST_BOX * across * (box.bottom - box.top);
+  const areas = boxAreas(labels, sizes.length, width);
+  return sizes.some((size, k) => size >= MIN_SHARE * area && nearest[k] > RIM * across && areas[k] <= most);
+}
+
+/** The area of each component's box. */
+function boxAreas(labels, count, width) {
+  const boxes = Array.from({ length: count }, () => [Infinity, -1, Infinity, -1]);
+  labels.forEach((label, i) => {
+    if (!label) return;
+    const [row, column, box] = [Math.floor(i / width), i % width, boxes[label - 1]];
+    box[0] = Math.min(box[0], row);
+    box[1] = Math.max(box[1], row);
+    box[2] = Math.min(box[2], column);
+    box[3] = Math.max(box[3], column);
+  });
+  return boxes.map(([top, bottom, left, right]) => (bottom - top + 1) * (right - left + 1));
 }
 
 /** The squared distance of each pixel of a mask to the nearest one off it; beyond the picture all is off. */

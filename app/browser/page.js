@@ -166,7 +166,7 @@ async function drawHeat() {
   draw($("heat"), overlayPicture(slice, heat, record.palette, Number($("opacity").value)));
   const where = map.strength > 0 ? `strongest ${peak(heat, slice)}` : "there is none anywhere";
   $("heat").setAttribute("aria-label", `Class activation map of ${name}: evidence for it is ${where}`);
-  $("heat-words").textContent = `Evidence for ${name} (class activation map): ${where}`;
+  $("heat-words").textContent = `Evidence for ${name} (class activation map of the last layer, coarse): ${where}`;
   drawScale(record.palette);
 }
 

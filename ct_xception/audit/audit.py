@@ -321,7 +321,7 @@ def _balance(survey: Survey) -> list[Finding]:
 
 def _patients(survey: Survey, twins: Twins) -> list[Finding]:
     if survey.groups_known:
-        return []
+        return _single_patients(survey)
     number, total = len(set(twins.patients)), len(survey.sources)
     largest = Counter(twins.patients).most_common(1)[0][1] if twins.patients else 0
     title = (
@@ -330,6 +330,20 @@ def _patients(survey: Survey, twins: Twins) -> list[Finding]:
     )
     detail = {"figures": {"pseudo-patients": number, "largest": largest}}
     return [Finding("patients_unknown", "note", title, number, total, (), detail)]
+
+
+def _single_patients(survey: Survey) -> list[Finding]:
+    """Classes of which all images are one patient's: who knows the patient seems to know the class."""
+    labels, groups = survey.labels, np.array(survey.groups)
+    shown = {name: groups[labels == label] for label, name in enumerate(survey.label_names) if (labels == label).any()}
+    single = {name: len(whose) for name, whose in shown.items() if len(set(whose)) == 1 < len(whose)}
+    if not single:
+        return []
+    said = enumerate_some([f"{number:,} of {name}" for name, number in single.items()])
+    title = f"The images of a class are of one patient alone ({said}): what tells the patient passes for the class."
+    severity: Severity = "critical" if len(single) == len(shown) else "warning"
+    number = sum(single.values())
+    return [Finding("single_patients", severity, title, number, len(labels), (), {"found": single})]
 
 
 def audit_summary(audit: Audit, width: int = 100) -> str:

@@ -51,6 +51,8 @@ ADVICE = {
     "identity_not_taken": ("Slices of one patient may lie on both sides of a split without anybody noticing.",
                            "Say whose the images are, with the option that is named."),
     "passed_over": ("They take part in nothing.", "Look whether images are among them."),
+    "single_patients": ("No image of another patient can show whether the class was learnt, or the patient.",
+                        "Add patients; until then no figure of this class says anything."),
     "patients_unknown": ("Slices of one patient are near copies of one another.",
                          "Give a patient column or --group_pattern if you can."),
 }  # fmt: skip

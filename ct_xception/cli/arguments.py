@@ -41,6 +41,8 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group_pattern", metavar="REGEX", help="its first group in a path is the patient")
     for column in ("image", "label", "group", "series", "split", "mask"):
         parser.add_argument(f"--{column}_column", metavar="NAME", help="of a table or Hub dataset")
+    help_ = "columns of a lesion's box in pixels, ends counted, for the evidence of heat maps"
+    parser.add_argument("--box_columns", metavar="X0,Y0,X1,Y1", help=help_)
     help_ = "folder that a table's paths are relative to (default: its own)"
     parser.add_argument("--image_root", metavar="DIR", help=help_)
     help_ = "path of an image by the columns of a table, such as '{id}.png' or '{patient}/{slice}.dcm'"
@@ -114,6 +116,7 @@ def corpus_options(arguments: argparse.Namespace, window: Window | None, modalit
         split_map=pairs(arguments.split_map, "--split_map"),
         exclude=tuple(arguments.exclude),
         class_level=arguments.class_level,
+        box_columns=arguments.box_columns,
         image_root=arguments.image_root,
         image_template=arguments.image_template,
         group_pattern=arguments.group_pattern,

@@ -157,7 +157,7 @@ class _Tally:
 
 def _find_files(inputs: Sequence[str], tally: _Tally) -> Iterator[Path]:
     """The files named, and the readable ones in the folders named, sorted; what is neither is refused."""
-    from ct_xception.imaging.source import describe_passed_over, find_files
+    from ct_xception.imaging.source import ADDRESSES, describe_passed_over, find_files
 
     for name in inputs:
         path = Path(name)
@@ -170,6 +170,8 @@ def _find_files(inputs: Sequence[str], tally: _Tally) -> Iterator[Path]:
                 tally.refuse(SliceError(path, "the folder holds no image or DICOM file", "name another folder"))
         elif path.exists():
             yield path
+        elif name.startswith(ADDRESSES):
+            tally.refuse(SliceError(name, "an address, not a file", "download it first"))
         else:
             tally.refuse(SliceError(path, "no such file or folder", "check the name"))
 

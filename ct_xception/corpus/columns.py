@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from ct_xception.errors import InputError, printable
+
 # Names of each role without case and punctuation, ranked: the first one present is it, unless an option names another.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "image": tuple(
@@ -101,3 +103,13 @@ def one_hot(columns: Sequence[str], values: Callable[[str], Sequence[str]]) -> t
 def _flag(value: str) -> str | None:
     known = {"": "", "1": "1", "1.0": "1", "true": "1", "0": "0", "0.0": "0", "false": "0", "-1": "-1", "-1.0": "-1"}
     return known.get(value.casefold())
+
+
+def box_columns(given: str | None) -> tuple[str, ...]:
+    """The four names of `--box_columns`; none where it is not given. Raises InputError."""
+    names = () if given is None else tuple(name.strip() for name in given.split(","))
+    if names and (len(names) != 4 or len(set(names)) < 4 or not all(names)):
+        raise InputError(
+            f"--box_columns {printable(given)}: give four columns, left, top, right and bottom, such as x0,y0,x1,y1."
+        )
+    return names

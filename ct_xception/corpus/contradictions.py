@@ -44,7 +44,9 @@ def check_against_folders(rows: Rows, listing: Listing) -> None:
     of_label: dict[str, set[str]] = {}
     for folder, label in pairs:
         of_label.setdefault(label, set()).add(folder)
-    if any(len(folders) > 1 for folders in of_label.values()):
+    names = {words(folder) for folder, _ in pairs}
+    swapped = any(words(label) in names - {words(folder)} for folder, label in pairs)
+    if swapped or any(len(folders) > 1 for folders in of_label.values()):
         listing.problems.append(_which(rows, column, pairs))
     elif len(pairs) > len({folder for folder, _ in pairs}):
         listing.notes.append(f"the folders are the classes; the column {printable(column)} of {rows.name} is not used")

@@ -23,6 +23,7 @@ _FILE_PATIENT = re.compile(
 )
 # A series' number, which begins anew with every patient; a UID or any other name stands for one series everywhere.
 _SERIES_NUMBER = re.compile(r"(s|se|ser|series)?[\s_.-]*\d{1,4}(\.0)?", re.IGNORECASE)
+_NUMBERED = re.compile(r"(\D*?)0*(\d+)(?:\.0+)?")
 _NO_PATIENT = re.compile("(img|image|im|slice|scan|frame|file|pic|train|test|val|copy|ct|dcm|mask)", re.IGNORECASE)
 
 
@@ -46,6 +47,7 @@ def settle_groups(listing: Listing, inspected: Sequence[Inspected]) -> None:
     for origin, way in ways:
         _take(listing, origin, way)
     _name_untaken(listing, told)
+    _join_spellings(listing)
     alone = [item for item in items if not item.group]
     if alone:
         listing.notes.append(f"nothing says whose image it is for {len(alone)} of {len(items)}; each stands alone")
@@ -97,6 +99,26 @@ def _take(listing: Listing, origin: str, way: Callable[[Item], str]) -> None:
         listing.notes.append(f"{len(set(found.values()))} folders look like patients' and are taken for them")
     if found and not listing.group_origin:
         listing.group_origin = origin
+
+
+def _join_spellings(listing: Listing) -> None:
+    """Patients that differ by case, blanks or zeros alone are one: apart, they would cross the splits unseen."""
+    spellings: dict[str, list[str]] = {}
+    for group in sorted({item.group for item in listing.items if item.group}):
+        spellings.setdefault(_folded(group), []).append(group)
+    several = {name: names[0] for names in spellings.values() for name in names if len(names) > 1}
+    for item in listing.items:
+        item.group = several.get(item.group, item.group)
+    if several:
+        said = f"{len(set(several.values()))} patients are spelt in several ways (case, blanks, zeros)"
+        listing.notes.append(f"{said}; each is taken for one")
+        listing.details.append(f"patients spelt in several ways: {', '.join(map(printable, list(several)[:6]))}")
+
+
+def _folded(group: str) -> str:
+    text = " ".join(group.casefold().split())
+    match = _NUMBERED.fullmatch(text)
+    return f"{match[1]}{match[2]}" if match else text
 
 
 def _name_untaken(listing: Listing, told: Mapping[Item, Inspected]) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.corpus.boxes import box_problem, read_boxes
 from ct_xception.corpus.cells import ONLY, frame_of
 from ct_xception.corpus.listing import CorpusOptions, Item, Listing
 from ct_xception.errors import SliceError, printable
@@ -94,6 +95,7 @@ def _inspect(item: Item, read: Reader, options: CorpusOptions) -> Inspected:
                 slice_ = read_slice(content, name=name, **reading)  # type: ignore[arg-type]
                 if item.mask is not None and not mask_missing and not mask_problem:
                     mask_problem = _mask_problem(name, item.mask, slice_.pixels.shape, frame if one.frames else None)
+                mask_problem = mask_problem or box_problem(name, item.boxes, slice_.pixels.shape)
         return replace(one, mask_problem=mask_problem, mask_missing=mask_missing)
     except SliceError as error:
         return Inspected(problem=str(error).rstrip("."))
@@ -243,7 +245,17 @@ def problems_of_survey(
         _mask_problem(source, mask, sizes[source][::-1], frame) and _mask_problem(source, mask, sizes[source], frame)
         for source, mask, frame in masks  # a picture that says how it lies is turned when it is read
     ]
+    told += _box_problems(dataset, sizes)
     return problems + _shortened([one for one in told if one], "masks that cannot be used")
+
+
+def _box_problems(dataset: Mapping[str, datasets.Dataset], sizes: Mapping[str, tuple[int, int]]) -> list[str]:
+    named = (part.select_columns(["source", "boxes"]) for part in dataset.values() if "boxes" in part.column_names)
+    pairs = [(row["source"], read_boxes(row["boxes"])) for part in named for row in part if row["source"] in sizes]
+    return [
+        box_problem(source, boxes, sizes[source][::-1]) and box_problem(source, boxes, sizes[source])
+        for source, boxes in pairs
+    ]
 
 
 def _shortened(problems: list[str], what: str) -> list[str]:

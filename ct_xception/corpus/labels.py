@@ -73,9 +73,13 @@ def display_name(name: str) -> str:
 
 
 def words(name: str) -> Words:
-    """What two spellings of one class have in common: the words, without case and separators."""
+    """What two spellings of one class have in common: the words, without case, separators and zeros before a number."""
     parts = re.split(r"[\s._\-]+", unicodedata.normalize("NFC", name).casefold())
-    return tuple(part for part in parts if part) or (name,)
+    return tuple(_number(part) for part in parts if part) or (name,)
+
+
+def _number(part: str) -> str:
+    return part.lstrip("0") or "0" if part.isdecimal() else part
 
 
 @dataclass
@@ -100,7 +104,8 @@ def exact_classes(found: Iterable[Found], class_map: Mapping[str, str]) -> Class
     spellings: dict[str, set[str]] = {}
     for one, mapped in given.items():
         if not mapped:
-            spellings.setdefault(" ".join(re.split(r"[\s_]+", one[1].casefold())), set()).add(one[1])
+            parts = re.split(r"[\s_]+", re.sub(r"^(\d+)\.0+$", r"\1", one[1].casefold()))
+            spellings.setdefault(" ".join(map(_number, parts)), set()).add(one[1])
     table.problems += [_spelt_twice(sorted(names), "labels") for names in spellings.values() if len(names) > 1]
     return table
 

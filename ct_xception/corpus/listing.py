@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ct_xception.corpus.cells import ONLY
-from ct_xception.corpus.columns import COLUMNS
+from ct_xception.corpus.columns import COLUMNS, box_columns
 from ct_xception.corpus.labels import IGNORED_SPLIT, SPLITS
 from ct_xception.errors import InputError, printable
 from ct_xception.imaging.frames import check_slices_per_file
@@ -32,8 +32,9 @@ class CorpusOptions:
     in the corpus, or value: train, validation, test or ignore}. `exclude` names folders and labels that are left out,
     by name, path or pattern ("Test*"). `class_level` says how many folders below the corpus's own the class folders
     lie. The columns name those of a table or a Hub dataset; a `label_column` of several names, joined by commas, is one
-    of zeros and ones a class. Paths of a table are relative to `image_root` (default: the table's folder), and made
-    from its columns by `image_template` ("{id}.png"). `group_pattern` is a regular expression searched in an image's
+    of zeros and ones a class; `box_columns` are four, for the left, top, right and bottom of a lesion's box. Paths of a
+    table are relative to `image_root` (default: the table's folder), and made from its columns by `image_template`
+    ("{id}.png"). `group_pattern` is a regular expression searched in an image's
     relative path; its first group, or all it matches, is the patient. `window` and `frame` are those that the slices
     will be read with, `modality`, one of MODALITIES, is what they are slices of. Without a `frame` a volume is one item
     a slice; `slices_per_file` is a number of them, or all, and then holds of files of several pages, too. `decode` is
@@ -50,6 +51,7 @@ class CorpusOptions:
     series_column: str | None = None
     split_column: str | None = None
     mask_column: str | None = None
+    box_columns: str | None = None
     image_root: str | None = None
     image_template: str | None = None
     group_pattern: str | None = None
@@ -72,6 +74,7 @@ class CorpusOptions:
         if self.class_level is not None and self.class_level < 1:
             raise InputError(f"--class_level {self.class_level}: the folders of the corpus itself are level 1.")
         check_slices_per_file(self.slices_per_file)
+        box_columns(self.box_columns)
         try:
             re.compile(self.group_pattern or "")
         except re.error as error:
@@ -112,9 +115,9 @@ def check_external_name(name: str) -> None:
 class Item:
     """One image of a corpus: where it is, and what its source says. `content` is set where it lies in no file.
 
-    `mask` is the picture of its lesion, None where there is none. `folder` is the folder that looks like its patient's,
-    `others` {column: value} of columns that look like a patient's and were not taken. `frame` is the slice of a file
-    that holds several, ONLY where it holds one.
+    `mask` is the picture of its lesion, None where there is none, and `boxes` those around its lesions (left, top,
+    right, bottom). `folder` is the folder that looks like its patient's, `others` {column: value} of columns that look
+    like a patient's and were not taken. `frame` is the slice of a file that holds several, ONLY where it holds one.
     """
 
     source: str
@@ -127,6 +130,7 @@ class Item:
     row: int = -1
     frame: int = ONLY
     mask: Path | None = None
+    boxes: tuple[tuple[int, int, int, int], ...] = ()
     folder: str = ""
     others: Mapping[str, str] = field(default_factory=dict)
 

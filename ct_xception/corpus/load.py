@@ -8,7 +8,8 @@
 
 Columns: `image` (undecoded), `label` (ClassLabel), `group` (the patient, or the image's own source where nobody knows)
 and `source` (its name in the corpus, unique); where the source tells, `series`, `mask` (the path of a picture of the
-lesion, empty where there is none) and `frame` (which slice of a file that holds several, -1 where it holds one).
+lesion, empty where there is none), `boxes` (those around lesions, as text) and `frame` (which slice of a file that
+holds several, -1 where it holds one).
 Splits: any of train, validation and test. Whatever is wrong with a corpus is found before anything slow starts, and
 raised as one CorpusError.
 """
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.corpus.boxes import boxes_text
 from ct_xception.corpus.cells import ONLY
 from ct_xception.corpus.groups import settle_groups
 from ct_xception.corpus.inspection import (
@@ -74,6 +76,10 @@ def load_corpus(source: str | os.PathLike[str], options: CorpusOptions | None = 
     inspected = part_into_slices(listing, inspected)
     table = _classes(listing, options)
     problems = [*listing.problems, *emptied, *table.problems, *_class_problems(listing, table, name)]
+    if options.box_columns is not None and not any(item.boxes for item in listing.items):
+        problems.append(
+            "--box_columns: no table of the corpus gives an image of it a box; name the table as the corpus"
+        )
     if options.mask_column is None and (without := drop_masks_nowhere(listing.items, inspected)) is not None:
         inspected = without
         listing.notes.append("its column of masks names no file that is there, and is left out")
@@ -149,6 +155,8 @@ def _build(listing: Listing, table: ClassTable) -> datasets.DatasetDict:
         features["series"] = datasets.Value("string")
     if any(item.mask for item in listing.items):
         features["mask"] = datasets.Value("string")
+    if any(item.boxes for item in listing.items):
+        features["boxes"] = datasets.Value("string")
     if any(item.frame != ONLY for item in listing.items):
         features["frame"] = datasets.Value("int32")
     splits = {}
@@ -177,6 +185,7 @@ def _cells(items: Sequence[Item], table: ClassTable) -> dict[str, list[Any]]:
         "source": [item.source for item in items],
         "series": [printable(item.series) for item in items],
         "frame": [item.frame for item in items],
+        "boxes": [boxes_text(item.boxes) for item in items],
         "mask": ["" if item.mask is None else str(item.mask.absolute()) for item in items],
     }
 

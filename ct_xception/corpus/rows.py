@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.corpus.boxes import boxes_of_rows
 from ct_xception.corpus.cells import ONLY
 from ct_xception.corpus.columns import COLUMNS, SPLIT_FLAGS, find_column, named, patient_like, plain
 from ct_xception.corpus.labels import IGNORED_SPLIT, SPLITS, is_fold, split_of
@@ -76,6 +77,8 @@ def find_roles(rows: Rows, listing: Listing) -> dict[str, str]:
             listing.problems.append(
                 f"{rows.name} has no column known to hold the image; name one with --image_column: {shown}"
             )
+    if rows.options.box_columns:
+        listing.problems += boxes_of_rows(rows)[1]
     _check_splits(rows, found, listing)
     check_label_columns(rows, found.get("label"), listing)
     return found
@@ -187,7 +190,7 @@ def _items(rows: Rows, roles: Mapping[str, str], labels: Sequence[str], split: s
     cells = rows.cells(roles["image"]) if "image" in roles and rows.options.image_template is None else None
     texts = {role: rows.text(roles[role]) for role in ("group", "series", "split", "mask") if role in roles}
     others = [name for name in patient_like(rows.columns) if name not in (roles.get("group"), roles.get("label"))]
-    frames = _frames(rows)
+    frames, boxes = _frames(rows), boxes_of_rows(rows)[0] if rows.options.box_columns else []
     items = []
     for row, label in enumerate(labels):
         item = _row_item(cells[row], row, rows) if cells is not None else _template_item(row, rows)
@@ -196,6 +199,7 @@ def _items(rows: Rows, roles: Mapping[str, str], labels: Sequence[str], split: s
         item.split = texts["split"][row] if "split" in texts else split or "train"
         item.mask = rows.file(texts["mask"][row]) if "mask" in texts else None
         item.frame = frames[row] if frames else ONLY
+        item.boxes = (box,) if boxes and (box := boxes[row]) is not None else ()
         item.others = {name: rows.text(name)[row] for name in others}
         items += _images_in(item)
     return items
@@ -310,7 +314,10 @@ def _said_before(item: Item, kept: dict[tuple[str, int], Item], options: CorpusO
     if other is item:
         return None
     said = {(one.found, one.group, split_of(one.split, options.split_map)) for one in (item, other)}
-    return REPEATED if len(said) == 1 else "an image that an earlier row has named otherwise"
+    if len(said) > 1:
+        return "an image that an earlier row has named otherwise"
+    other.boxes += item.boxes
+    return REPEATED
 
 
 def _leave_out(rows: Rows, found: Sequence[int], column: str) -> str:

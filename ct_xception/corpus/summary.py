@@ -79,8 +79,9 @@ def content_hash(items: Iterable[Item], table: ClassTable, digests: Iterable[str
 def _class_notes(counts: Mapping[tuple[str, str], int], splits: list[str], table: ClassTable) -> list[str]:
     absent = [(label, split) for split in splits for label in table.label_names if not counts[split, label]]
     notes = [f"the class {label!r} has no image in {split}" for label, split in absent]
-    if all(name.isdigit() for name in table.label_names):
-        notes.append("the classes are called by numbers; --class_map 0=NAME and so on gives them names")
+    if table.label_names and all(name.isdigit() for name in table.label_names):
+        first = table.label_names[0]
+        notes.append(f"the classes are called by numbers; --class_map {first}=NAME and so on gives them names")
     return notes
 
 

@@ -63,7 +63,7 @@ def write_onnx(model: CTXceptionForImageClassification, path: Path, description:
     # Of weights kept channels last, torch 2.10 exports the pooling as strides, in a loop that OpenVINO does not read.
     plain = copy.deepcopy(model)
     for parameter in plain.parameters():
-        parameter.data = parameter.data.contiguous()
+        parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
     # A batch of two: the exporter would take a batch of one for a constant.
     example = torch.zeros(2, 3, side, side, dtype=model.dtype, device=model.device)
     with quietly(), torch.no_grad():

@@ -289,10 +289,10 @@ def _rules(decisions: Decisions) -> dict[str, Any]:
         {"name": point.name, "kind": point.kind, "positive": list(point.positive), "threshold": point.threshold}
         for point in decisions.operating_points
     ]
-    wanted = ("method", "coverage", "threshold", "penalty", "free_ranks")
-    conformal = decisions.conformal and {key: decisions.conformal[key] for key in wanted if key in decisions.conformal}
+    wanted = {"method", "coverage", "threshold", "penalty", "free_ranks"}
+    rule = decisions.conformal
     return {
-        "conformal": conformal or None,
+        "conformal": None if rule is None else rule.model_dump(include=wanted, exclude_unset=True),
         "operating_points": points,
         "abstain_below": decisions.abstain_below,
         "temperature": decisions.temperature,
@@ -356,8 +356,9 @@ def _facts(record: Mapping[str, Any], ort: _Runtime) -> list[str]:
         gate,
         "Reading, body crop and resizing are those of ct-xception in Python, number for number; what the browser "
         "decodes of a JPEG, or of a transparent picture, may differ by a grey level.",
-        "The map is the class activation map; other methods, DICOM, series and windows are on the demo page "
-        "(ct-xception demo).",
+        "The map is the class activation map of the network's last layer. The Grad-CAM that the demo page and the "
+        "command line show is of its middle, and finer: where the two differ, believe that one.",
+        "Other methods, DICOM, series and windows are on the demo page (ct-xception demo).",
         f"Runtime: onnxruntime-web{version} (MIT licence), {where}.",
         f"Made by {record['made_by']} (Apache-2.0).",
     ]

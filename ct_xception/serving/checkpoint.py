@@ -23,6 +23,7 @@ from ct_xception.imaging.windows import Window
 from ct_xception.serving.decisions import Decisions
 from ct_xception.serving.drift import Reference
 from ct_xception.serving.gate import Gate
+from ct_xception.text import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -145,14 +146,36 @@ def _locate(source: str | Path, network: Sequence[str]) -> tuple[Path, str | Non
     """The folder on disk, and the commit when it came from the Hub."""
     path = Path(source)
     if path.is_dir():
+        _check_no_runs(path)
         return path, None
     if path.exists():
         raise CheckpointError(f"{printable(source)}: is a file; give the folder that holds {CONFIG} and {WEIGHTS}.")
     found = HubId.parse(str(source))
     if found is None:
-        raise CheckpointError(f"{printable(source)}: neither a folder nor a Hub id (user/repo or user/repo@revision).")
-    folder = _fetch(found, [CONFIG, SIDE_FILE, GATE, DRIFT, *network])
+        said = f"{printable(source)}: neither a folder nor a Hub id (user/repo or user/repo@revision)"
+        raise CheckpointError(f"{said}{_near(path) or '.'}")
+    try:
+        folder = _fetch(found, [CONFIG, SIDE_FILE, GATE, DRIFT, *network])
+    except CheckpointError as error:
+        raise CheckpointError(f"{str(error).rstrip('.')}{_near(path) or '.'}") from error
     return folder, folder.name
+
+
+def _check_no_runs(folder: Path) -> None:
+    """Raise CheckpointError for a folder of runs, with the checkpoint of one of them."""
+    inside = sorted(folder.glob(f"*/{MODEL}/{CONFIG}"))
+    if inside and not (folder / CONFIG).is_file():
+        one = printable(inside[0].parent)
+        raise CheckpointError(
+            f"{printable(folder)}: holds runs, and is no checkpoint; give one of theirs, such as {one}."
+        )
+
+
+def _near(path: Path) -> str:
+    """The folder beside it that is spelt nearly so, as a question."""
+    if not path.parent.is_dir():
+        return ""
+    return did_you_mean(str(path), [str(one) for one in path.parent.iterdir() if one.is_dir()])
 
 
 def _fetch(source: HubId, files: Sequence[str]) -> Path:

@@ -67,6 +67,9 @@ class TrainConfig:
     mask_column: str | None = option(
         None, "column of pictures of the lesions, for the evidence of heat maps (default: found by name)", "corpus"
     )
+    box_columns: str | None = option(
+        None, "four columns X0,Y0,X1,Y1 of a lesion's box in pixels, ends counted, in place of a mask", "corpus"
+    )
     image_root: str | None = option(None, "folder that a table's paths are relative to (default: its own)", "corpus")
     image_template: str | None = option(
         None, "path of an image by the columns of a table, for example {id}.png", "corpus"
@@ -149,6 +152,7 @@ class TrainConfig:
         "evidence",
     )
     coverage: float = option(0.95, "how often a set of classes is to hold the true one", "evidence")
+    coverage_by: str = option("all", "whether that holds over all classes, or for each", "evidence", ("all", "class"))
     explained: int = option(12, "test images whose heat maps are checked for the card", "evidence")
     robustness: int = option(
         0, "test images changed as other scanners would, 55 times each, for the card: 48 take some minutes", "evidence"
@@ -190,6 +194,7 @@ class TrainConfig:
             split_map=self.split_map,
             exclude=tuple(self.exclude),
             class_level=self.class_level,
+            box_columns=self.box_columns,
             image_root=self.image_root,
             image_template=self.image_template,
             group_pattern=self.group_pattern,
@@ -216,6 +221,7 @@ class TrainConfig:
 EVIDENCE = frozenset(
     {
         "mask_column",
+        "box_columns",
         "audit",
         "protocols",
         "folds",
@@ -223,6 +229,7 @@ EVIDENCE = frozenset(
         "class_groups",
         "external",
         "coverage",
+        "coverage_by",
         "explained",
         "robustness",
         "margin",

@@ -366,7 +366,7 @@ def test_separate_files_are_a_table_in_which_each_can_be_seen(
     page.wait_for_function("document.querySelectorAll('#answer canvas[data-done]').length === 3")
     page.click(f"#answer button:has-text('{sample_slices[2].name}')")
     shows(page, index=2)
-    page.wait_for_function("document.querySelector('#detail').innerText.includes('Slice 3 of 3')")
+    page.wait_for_function("document.querySelector('#detail').innerText.includes('File 3 of 3')")
     assert page.get_attribute("#answer tr.shown", "data-row") == "2" and violations(page) == []
     page.click("#pool")
     page.wait_for_selector("#answer .verdict.series")

@@ -382,6 +382,8 @@ def test_otsu_and_lungs_are_those_of_python(page: playwright.Page) -> None:
     }"""
     pictures = [np.asarray(draw(seed, size)) for seed in range(4) for size in (64, 128, 220, 400)]
     pictures += [np.full((50, 50), 9, np.uint8), np.eye(64, dtype=np.uint8) * 255, np.asarray(draw(1))[:40] // 3]
+    radius = np.hypot(*np.mgrid[-1.25:1.25:200j, -1.5:1.5:240j])
+    pictures += [np.select([radius < 0.88, radius < 1], [80, 250], 0).astype(np.uint8)]  # a brain in its skull
     given = [[base64.b64encode(one.tobytes()).decode(), *one.shape] for one in pictures]
     mine = [[otsu_threshold(one), has_lungs(crop_body(Slice(one, "a", 8, False, None)))] for one in pictures]
     assert page.evaluate(script, given) == mine

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from ct_xception_app.downloads import Findings, Origin, as_csv, as_json, as_report
+from ct_xception_app.one_page import draw_page, save_pdf
 from PIL import Image
 
+from ct_xception.checkpoint_files import ConformalRule
 from ct_xception.files import sha256_file
 from ct_xception.serving.classifier import Classifier, Prediction
 from ct_xception.serving.decisions import Decisions, OperatingPoint
@@ -25,7 +27,7 @@ from ct_xception.text import RESEARCH_USE, percent
 def classifier(tiny_checkpoint: Path) -> Classifier:
     plain = Classifier.from_pretrained(tiny_checkpoint)
     point = OperatingPoint("cancer", ("adenocarcinoma", "large cell carcinoma"), 0.25, "sensitivity 0.95", "group")
-    conformal = {"method": "lac", "coverage": 0.9, "threshold": 0.7}
+    conformal = ConformalRule(method="lac", coverage=0.9, threshold=0.7)
     return Classifier(
         plain.model,
         plain.contract,
@@ -130,3 +132,28 @@ def test_a_series_is_told_slice_by_slice(classifier: Classifier, sample_slices: 
     assert f"Series 2: {together.label}" in page
     assert "Mean of log-probabilities over n = 3 of" in page and "Not calibrated" in page
     assert all(path.name in page for path in sample_slices[:3])
+
+
+def page_text(findings: Findings) -> list[str]:
+    figure = draw_page(findings)
+    return [text.get_text() for text in (*figure.texts, *(text for axes in figure.axes for text in axes.texts))]
+
+
+def test_the_pdf_is_one_page_and_says_what_the_others_say(findings: Findings, tmp_path: Path) -> None:
+    save_pdf(findings, tmp_path / "answer.pdf")
+    assert (tmp_path / "answer.pdf").read_bytes().count(b"/Type /Page ") == 1
+    said = "\n".join(page_text(findings))
+    values = findings.prediction.probabilities
+    for text in (RESEARCH_USE, "<b>=slice.png", str(findings.origin.weights_sha256), "temperature 1.25", *values):
+        assert text in said, text
+    assert all(percent(value) in said for value in values.values())
+
+
+def test_a_long_pdf_stays_one_page_and_a_refused_slice_has_no_figure(findings: Findings) -> None:
+    many = replace(findings, answers=[SliceAnswer(f"{n}.png", error="no picture " * 30) for n in range(99)])
+    figure = draw_page(many)
+    lowest = min(text.get_position()[1] for text in figure.texts[:-3])
+    assert lowest > 0.06 and any("lines more in the other files" in text.get_text() for text in figure.texts)
+    said = page_text(replace(findings, prediction=refused(findings.prediction), sentences=()))
+    assert any("Not answered" in one for one in said) and any("In <colour>" in one for one in said)
+    assert not any(percent(value) in one for value in findings.prediction.probabilities.values() for one in said)

@@ -159,3 +159,19 @@ def test_a_sentence_on_a_thousand_classes_is_one() -> None:
     said = name_classes(counts)
     assert said.startswith("1 of 2 class 0, 1 of 2 class 1, ") and said.endswith("1 of 2 class 19, 980 more")
     assert name_classes({"a": {"n": 1, "total": 4}, "b": {"n": 2, "total": 4}}) == "2 of 4 b, 1 of 4 a"
+
+
+@pytest.mark.parametrize(
+    ("patients", "severity"), [("aabb", "critical"), ("aabc", "warning"), ("abcd", ""), ("abab", "")]
+)
+def test_a_class_that_is_one_patient_is_said(tiny_corpus: Path, tmp_path: Path, patients: str, severity: str) -> None:
+    """Four images, two of each class; the letters are their patients."""
+    sources = sorted(tiny_corpus.rglob("*.png"))[:4]
+    rows = [f"{source},{'xxyy'[k]},{patients[k]}" for k, source in enumerate(sources)]
+    table = tmp_path / "slices.csv"
+    table.write_text("\n".join(["path,label,patient", *rows]))
+    found = {finding.kind: finding for finding in audit(table).findings}
+    assert ("single_patients" in found) == bool(severity)
+    if severity:
+        assert found["single_patients"].severity == severity
+        assert found["single_patients"].n == (4 if severity == "critical" else 2)

@@ -201,3 +201,29 @@ def test_any_other_series_name_is_one_series_everywhere(tmp_path: Path, named: s
     audit = audit_corpus(load_corpus(numbered(tmp_path / "t", columns)), progress=False)
     assert len(set(audit.twins.patients)) == 4
     assert [finding for finding in audit.findings if finding.kind == "leak_series"]
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    [("P1", "p1 "), ("007", "7"), ("7", "7.0"), ("sub-01", "Sub-1"), ("Ada  Lovelace", "ada lovelace")],
+)
+def test_spellings_of_one_patient_are_one(grow, spelt: tuple[str, str]) -> None:
+    """Apart, patient 0 would lie in training and in test without anyone noticing."""
+    root = grow({"i": 8})
+    patients = [spelt[0], "11", spelt[0], "12", spelt[1], "21", spelt[1], "22"]
+    rows = [f"i/{row}.png,{'ab'[row % 2]},{who},{'train' if row < 4 else 'test'}" for row, who in enumerate(patients)]
+    (root / "t.csv").write_text("\n".join(["image,label,patient,split", *rows]))
+    report = load_corpus(root / "t.csv", CorpusOptions(decode=False)).report
+    assert report["groups"]["count"] == 5
+    assert "1 patients are spelt in several ways (case, blanks, zeros); each is taken for one" in report["notes"]
+    assert not any(spelt[0] in note for note in public_report(report)["notes"])
+
+
+def test_patients_that_differ_by_more_stay_apart(grow) -> None:
+    root = grow({"i": 6})
+    patients = ["10", "1", "100", "1.5", "P1", "1a"]
+    rows = [f"i/{row}.png,{'ab'[row % 2]},{who}" for row, who in enumerate(patients)]
+    (root / "t.csv").write_text("\n".join(["image,label,patient", *rows]))
+    report = load_corpus(root / "t.csv", CorpusOptions(decode=False)).report
+    assert report["groups"]["count"] == 6
+    assert not any("spelt" in note for note in report["notes"])

@@ -353,3 +353,27 @@ def test_folds_of_a_table_are_asked_about_in_one_sentence(folder: Path):
 def test_patients_whose_studies_have_dates_are_to_be_told_by_a_table(grow):
     root = grow({f"Lung-A{number:04}/04-04-2007-NA-Chest/2.0-5mm": 1 for number in range(3)})
     assert "give a table that says the class of each folder" in asked(root)
+
+
+def test_a_table_that_swaps_the_folders_names_is_asked_about(grow):
+    root = grow({"covid": 3, "normal": 3})
+    other = {"covid": "normal", "normal": "covid"}
+    csv(root / "labels.csv", "file,label", *([f"{name}/{row}.png", other[name]] for name in other for row in range(3)))
+    assert "the column label of labels.csv says otherwise than the folders of 6 images" in asked(root)
+
+
+@pytest.mark.parametrize("labels", [("1", "01"), ("2", "2.0"), ("Stage 1", "stage_01")])
+def test_labels_that_differ_by_zeros_alone_are_asked_about(folder: Path, labels: tuple[str, str]):
+    names = [*labels, "other"]
+    path = csv(folder / "t.csv", "image,label", *([f"i/{row}.png", names[row % 3]] for row in range(6)))
+    assert "are one class spelt twice, or two" in asked(path)
+    settled = load(path, class_map=dict.fromkeys(labels, "one"))
+    assert counts(settled) == {"train": {"one": 4, "other": 2}}
+
+
+def test_folders_that_differ_by_zeros_alone(grow, tmp_path: Path):
+    root = grow({"train/grade 01": 2, "train/grade 2": 2, "test/grade 1": 2, "test/grade 02": 2})
+    assert len(load(root).label_names) == 2
+    assert "are one class spelt twice, or two" in asked(
+        grow({"grade 1": 2, "grade 01": 2, "healthy": 2}, tmp_path / "two")
+    )

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from ct_xception.errors import CheckpointError, InputError
-from ct_xception.formats.onnx import onnx_texts
+from ct_xception.formats.onnx import onnx_texts, write_onnx
+from ct_xception.model.modelling import CTXceptionForImageClassification
 from ct_xception.publish.clearance import check_checkpoint
+from ct_xception.serving.onnx_whole import check_whole
+from ct_xception.serving.runtimes.pytorch import TorchNetwork
 
 onnx = pytest.importorskip("onnx", reason="ONNX files are read with the onnx package (extra export)")
 
@@ -28,6 +31,14 @@ class TestTexts:
         proto = onnx.load(exported_checkpoint / "onnx/model.onnx")
         kinds = {node.op_type for node in proto.graph.node}
         assert "Conv" in kinds and not any(kind in ("Loop", "If", "Scan") or "Sequence" in kind for kind in kinds)
+
+    def test_strides_of_no_meaning_leave_no_trace(self, tmp_path: Path) -> None:
+        """Weights of one channel are plain and channels last at once, and the exporter believes their strides."""
+        model = CTXceptionForImageClassification.from_backbone("legacy_xception", ["a", "b"], 64, seed=7)
+        write_onnx(TorchNetwork(model).model, tmp_path / "model.onnx", {})
+        check_whole(tmp_path / "model.onnx")
+        kinds = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
+        assert kinds == {"Conv", "Relu", "Add", "MaxPool", "ReduceMean", "Reshape", "Gemm"}
 
     def test_a_name_hidden_in_a_file_is_found(self) -> None:
         node = onnx.helper.make_node("Relu", ["x"], ["y"], doc_string="DOE^JOHN")

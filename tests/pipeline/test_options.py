@@ -41,14 +41,16 @@ CASES = [
     "--backbone legacy_xception --epochs 3 --freeze_epochs 1 --warmup_epochs 0 --accumulation 2 --clip_norm 0 "
     "--patience 1 --mixed_precision no",
     "--mixed_precision bf16 --filters median clahe --no-body_crop --augment rotation=5 flip=0 --explained 2 --seed 3",
-    "--trackers tensorboard --workers 2 --window lung --coverage 0.8 --class_groups a={0} b={1}",
-    "--protocols published deduplicated grouped --folds 2 --audit",
+    "--trackers tensorboard --workers 2 --window lung --coverage 0.8 --coverage_by class --class_groups a={0} b={1}",
+    "--protocols published deduplicated grouped --folds 2 --coverage_by all --audit",
     "--external other={table} --class_map other/x={0} other/y={1} --robustness 2",
     "--weights {model} --frozen_blocks 3",
     "--init {model} --replay {corpus} --replay_share 0.3 --margin 1",
     "--config {recipe}",
     "--corpus {table} --image_column file --label_column diagnosis --group_column who --series_column of "
-    "--split_column part --mask_column lesion --class_map x={0} y={1} --split_map dev=validation --frame 0 "
+    "--split_column part --mask_column lesion "
+    "--box_columns lesion_left,lesion_top,lesion_right,lesion_bottom --class_map x={0} y={1} "
+    "--split_map dev=validation --frame 0 "
     "--explained 2",
     "--corpus {plain} --group_pattern ^([^_]+)_ --valid_fraction 0.3 --test_fraction 0.3 --slices_per_file 3 "
     "--modality ct",

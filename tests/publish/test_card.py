@@ -25,7 +25,7 @@ from ct_xception.publish.card import (
 )
 from ct_xception.publish.markdown import packaged_template
 from ct_xception.text import RESEARCH_USE
-from tests.publish.conftest import FINDINGS, Folder, write_audit
+from tests.publish.conftest import FINDINGS, RULE, Folder, write_audit
 
 ROOT = Path(__file__).resolve().parents[2]
 MakeModelDir = Callable[..., Path]
@@ -236,6 +236,16 @@ class TestCases:
         text = render_card(make_model_dir(groups={"count": 60, "origin": "column patient"}))
         assert "Groups (patients or series) are known from column patient" in text
         assert "Without patient identifiers" not in text and "partitions are disjoint | groups |" in text
+
+    def test_sets_by_class_are_promised_to_each(self, make_folder: Callable[..., Folder]) -> None:
+        folder = make_folder()
+        names = folder.names
+        by_class = {"thresholds": dict.fromkeys(names, 0.75) | {names[1]: None}, "n_by_class": dict.fromkeys(names, 25)}
+        folder.promise(RULE | by_class)
+        text = render_card(folder.write())
+        assert "the true one in 90 % of cases of each class (conformal prediction" in text
+        assert f"Validation holds too few of {names[1]} to promise that: every set holds it." in text
+        assert "| Class | Coverage, published |" in text
 
     def test_a_column_of_pseudonyms_names_patients(self, make_model_dir: MakeModelDir) -> None:
         text = render_card(make_model_dir(groups={"count": 60, "origin": "column pseudonym"}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,15 @@ def test_weights_of_another_width_are_refused(checkpoint: Path) -> None:
     change_config(checkpoint, architecture="xception41")
     with pytest.raises(CheckpointError):
         Classifier.from_pretrained(checkpoint)
+
+
+def test_a_folder_of_runs_and_a_misspelt_run_are_told_the_checkpoint(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(checkpoint, tmp_path / "runs" / "phantom" / "model")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="runs: holds runs, .* such as runs/phantom/model"):
+        open_checkpoint("runs")
+    with pytest.raises(CheckpointError, match="did you mean runs/phantom?"):
+        open_checkpoint("runs/phantm")
+    assert open_checkpoint("runs/phantom").name == "runs/phantom/model"

@@ -18,6 +18,7 @@ from ct_xception.imaging.windows import Window
 from ct_xception.serving.checkpoint import InputContract
 from ct_xception.serving.classifier import Classifier, Prediction
 from tests.closeness import ROUNDING
+from tests.imaging.builders import ct, disc, encode, tiff
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +133,51 @@ def test_an_unknown_class_is_answered_with_the_known_ones(classifier: Classifier
     assert classifier.label_index("normal") == 2
     with pytest.raises(InputError, match="'benign' is unknown; this checkpoint knows adenocarcinoma, large"):
         classifier.label_index("benign")
+
+
+def grained(seed: int, levels: int) -> np.ndarray:
+    """A body (64, 64) of as many levels at most, with grain that tells one picture from another; air around it is 0."""
+    grain = np.random.default_rng(seed).integers(levels // 4, levels, (64, 64))
+    return np.where(disc(64, 26) > 0, grain, 0)
+
+
+def logits(classifier: Classifier, *contents: bytes, window: Window | None = None) -> np.ndarray:
+    """(N, K) of files answered one by one."""
+    found = [classifier(content, window=window).outputs for content in contents]
+    return np.stack([outputs.logits for outputs in found if outputs is not None])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_array_has_one_answer_however_it_is_stored(classifier: Classifier, seed: int) -> None:
+    grey = grained(seed, 255).astype(np.uint8)
+    picture = Image.fromarray(grey)
+    stored = [encode(picture, kind) for kind in ("PNG", "TIFF", "BMP")]
+    plain = {"RescaleSlope": None, "RescaleIntercept": None}
+    found = logits(classifier, *stored, encode(picture.convert("RGB")), tiff(grey), ct(grey, **plain))
+    assert np.array_equal(found, np.broadcast_to(found[0], found.shape))
+    deep = grained(seed, 3000).astype(np.uint16)
+    stored = [encode(Image.fromarray(deep)), encode(Image.fromarray(deep), "TIFF"), tiff(deep), ct(deep, **plain)]
+    others = logits(classifier, *stored, window=Window(1500, 3000))
+    assert np.array_equal(others, np.broadcast_to(others[0], others.shape))
+    assert not np.array_equal(others[0], logits(classifier, *stored[:1], window=Window(1500, 2000))[0])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_patient_in_hu_has_one_answer_however_it_is_written(classifier: Classifier, seed: int) -> None:
+    hu = np.where(disc(64, 26) > 0, np.random.default_rng(seed).integers(-100, 200, (64, 64)), -1000).astype(np.int16)
+    written = [
+        ct(hu, RescaleIntercept=0), ct(hu + 1024), ct((hu + 1024).astype(np.uint16)),
+        ct(hu * 2, RescaleSlope=0.5, RescaleIntercept=0), ct(-hu, RescaleSlope="-1", RescaleIntercept=0),
+    ]  # fmt: skip
+    window = Window(40, 400)
+    assert classifier(written[0], window=window).slice.body is not None
+    found = logits(classifier, *written[:4], window=window)
+    assert np.array_equal(found, np.broadcast_to(found[0], found.shape))
+    with pytest.raises(SliceError, match="a rescale slope of -1"):
+        classifier(written[4])
+    # Shown through a window, white as the lowest value is black as the highest of the complement.
+    plain = {"RescaleSlope": None, "RescaleIntercept": None}
+    grey = grained(seed, 255).astype(np.uint8)
+    mirrored = ct(255 - grey, PhotometricInterpretation="MONOCHROME1", **plain)
+    pair = logits(classifier, ct(grey, **plain), mirrored)
+    assert np.array_equal(pair[0], pair[1])

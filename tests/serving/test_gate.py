@@ -178,6 +178,14 @@ class TestSigns:
         assert judge(gate, filled, crop_body(filled)).reasons == ("no lungs stand out in it",)
         assert judge(make_gate(), filled, crop_body(filled)).verdict == "accepted"
 
+    def test_a_brain_in_its_skull_is_no_lung(self) -> None:
+        """As a bone window shows it, small and large."""
+        for side in (128, 300, 512):
+            radius = np.hypot(*np.mgrid[-1.25 : 1.25 : side * 1j, -1.5 : 1.5 : side * 1j])
+            head = np.select([radius < 0.88, radius < 1], [80, 250], 0).astype(np.uint8)
+            crop = crop_body(Slice(head, "head", 8, False, None))
+            assert crop.found and not has_lungs(crop)
+
     @pytest.mark.parametrize("shape", [(1, 1), (1, 900), (900, 3), (1200, 1200)])
     def test_lungs_of_any_shape(self, shape: tuple[int, int]) -> None:
         assert not has_lungs(cropped(make_slice(shape)))

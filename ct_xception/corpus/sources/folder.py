@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ct_xception.corpus.boxes import Box, boxes_of_rows
 from ct_xception.corpus.columns import find_column, patient_like
 from ct_xception.corpus.contradictions import check_against_folders, names_images, rows_of
 from ct_xception.corpus.labels import split_in
@@ -212,7 +213,7 @@ def _join(rows: Rows, metadata: bool, options: CorpusOptions, listing: Listing) 
     image, group, mask = (
         find_column(rows.columns, role, getattr(options, f"{role}_column")) for role in ("image", "group", "mask")
     )
-    if image is None or (group is None and mask is None):
+    if image is None or (group is None and mask is None and not options.box_columns):
         if metadata:
             listing.notes.append(f"{rows.name} has no columns of images and groups and is left out")
         return False
@@ -230,7 +231,20 @@ def _join(rows: Rows, metadata: bool, options: CorpusOptions, listing: Listing) 
         item.group = rows.text(group)[row] if group is not None else item.group
         item.mask = rows.file(rows.text(mask)[row]) if mask is not None else item.mask
         item.others = {name: rows.text(name)[row] for name in others}
+    if options.box_columns:
+        _take_boxes(rows, image, named, listing)
     return True
+
+
+def _take_boxes(rows: Rows, image: str, named: Mapping[Item, int], listing: Listing) -> None:
+    """All the boxes of each image: a table has a row a box."""
+    boxes, problems = boxes_of_rows(rows)
+    listing.problems += problems
+    names, held = rows.text(image), dict[str, list[Box]]()
+    for name, box in zip(names, boxes, strict=True):
+        held.setdefault(name, []).extend([] if box is None else [box])
+    for item, row in named.items():
+        item.boxes = tuple(held[names[row]])
 
 
 def _common(items: Sequence[Item]) -> Path:

@@ -13,6 +13,7 @@ from ct_xception.imaging.body.crop import MIN_THRESHOLD, otsu_threshold
 
 MIN_SHARE = 0.015  # of the body: a smaller dark place is airway, bowel or stomach
 BLACK_SHARE = 0.1  # of the body: where so much is black, the window cuts the lungs off, and fat would pass for dark too
+MOST_BOX = 0.68  # of the body's box: a dark place whose own box is larger is a brain in its skull (both lungs: 0.61)
 RIM = 0.025  # of the body's width: dark places that come closer to the air are fat under the skin
 
 
@@ -37,7 +38,10 @@ def lung_mask(pixels: np.ndarray, body: np.ndarray) -> np.ndarray:
     numbers = np.arange(found + 1)
     sizes = np.bincount(labels.ravel(), minlength=found + 1)
     nearest = np.asarray(ndimage.minimum(depth, labels, numbers))
+    height = int(np.ptp(np.flatnonzero(body.any(axis=1)))) + 1
+    boxes = np.array([0, *(labels[box].size for box in ndimage.find_objects(labels))])
     kept = (sizes >= MIN_SHARE * body.sum()) & (nearest > RIM * width) & (numbers > 0)
+    kept &= boxes <= MOST_BOX * width * height
     lungs = np.zeros(body.shape, dtype=bool)
     for number in numbers[kept]:  # each alone: one hull around both would hold the heart
         lungs |= convex_hull_image(labels == number)
