@@ -46,6 +46,7 @@ def main() -> int:
     parser.add_argument("--honest", nargs="*", default=[], metavar="DIR", help="corpora of other chest CT slices")
     parser.add_argument("--series", metavar="DIR", help="a folder of CT series as DICOM, a folder each")
     parser.add_argument("--packages", metavar="DIR", help="where nilearn and pydicom-data were installed")
+    parser.add_argument("--seed", type=int, default=2026, help="of what is drawn here (default: 2026)")
     parser.add_argument("--store", action="store_true", help="write the table into benchmarks/RESULTS.md")
     options = parser.parse_args()
     lines = [f"`{' '.join(['python', '-m', 'benchmarks.unseen', *sys.argv[1:]])}`", "", HEAD, *rows(options)]
@@ -72,7 +73,7 @@ def rows(options: argparse.Namespace) -> Iterator[str]:
 
 def foreign(options: argparse.Namespace) -> dict[str, list[Source]]:
     """The foreign pictures by kind; those of a folder that is not given are left out."""
-    rng = np.random.default_rng(20_26)
+    rng = np.random.default_rng(options.seed)
     found: dict[str, list[Source]] = {
         "head CT, drawn": _windowed(head, rng, [BRAIN, WINDOWS["bone"], WINDOWS["mediastinal"]]),
         "abdominal CT, drawn": _windowed(abdomen, rng, [WINDOWS["mediastinal"], Window(60, 360), WINDOWS["lung"]]),

@@ -110,6 +110,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
     )
     metrics = evaluate(evaluation)
+    assert metrics is not None  # this is the only process
     print(evaluation_summary(metrics))
     if "imported" in provenance:
         print("note: which images this imported network was trained on is not known; any of them here flatter it.")

@@ -61,9 +61,18 @@ def enclosed(mask: Mask, gap: int) -> Mask:
 
 def fill_between(mask: Mask) -> Mask:
     """Fill what has mask on its left, right, above and below."""
-    seen = np.logical_or.accumulate
-    across = seen(mask, axis=1) & seen(mask[:, ::-1], axis=1)[:, ::-1]
-    return across & seen(mask, axis=0) & seen(mask[::-1], axis=0)[::-1]
+    (left, right), (top, bottom) = _ends(mask), _ends(mask.T)
+    rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
+    filled = columns >= left[:, None]
+    for inside in (lambda: columns <= right[:, None], lambda: rows >= top, lambda: rows <= bottom):
+        filled &= inside()
+    return filled
+
+
+def _ends(mask: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The first and the last True of each row; the last before the first where there is none."""
+    length, some = mask.shape[1], mask.any(axis=1)
+    return np.where(some, mask.argmax(axis=1), length), length - 1 - mask[:, ::-1].argmax(axis=1)
 
 
 def convex_area(mask: Mask) -> float:

@@ -21,6 +21,7 @@ from ct_xception.imaging.body.surroundings import Scene, clear_surroundings
 Pixels = NDArray[np.uint8]
 
 GRID = 256  # pixels of the longer side at which shapes are judged
+STRIP = 512  # rows of a picture that are looked at in full at a time
 SMALLEST = 16  # pixels of the shorter side there: less shows no shape
 DIRECTIONS = 72  # around a body's middle; DOWN of them, straight down, may show a table
 DOWN = 34
@@ -360,8 +361,14 @@ def _in_full(pixels: Pixels, shape: _Shape, step: int) -> Mask:
     mask = np.pad(np.repeat(np.repeat(shape.mask, step, axis=0), step, axis=1), missing, mode="edge")
     if shape.closed:
         return mask
-    rim = grow(mask, step) & ~wither(mask, step)
-    return fill_between(np.where(rim, pixels > shape.threshold, mask))
+    found = np.empty_like(mask)
+    for top in range(0, len(mask), STRIP):  # the whole at once would take many times its memory
+        above = max(0, top - step)
+        part, place = mask[above : top + STRIP + step], slice(top - above, top - above + STRIP)
+        rim = grow(part, step) & ~wither(part, step)
+        lit = pixels[above : top + STRIP + step] > shape.threshold
+        found[top : top + STRIP] = np.where(rim, lit, part)[place]
+    return fill_between(found)
 
 
 def otsu_threshold(pixels: Pixels) -> float:

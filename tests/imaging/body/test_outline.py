@@ -162,3 +162,29 @@ def test_lung_or_flesh_at_the_edge_is_no_air() -> None:
     assert _lacks_air(scene, three & ~(np.arange(100) >= 70))
     assert _lacks_air(scene, one & (np.arange(100)[:, None] < 50))
     assert _lacks_air(darker, box)
+
+
+def test_what_lies_between_is_filled_from_all_four_sides() -> None:
+    rng = np.random.default_rng(2)
+    seen = np.logical_or.accumulate
+    for share in (0, 0.03, 0.1, 0.5):
+        mask = rng.random((23, 31)) < share
+        sides = (
+            seen(mask, axis=0),
+            seen(mask[::-1], axis=0)[::-1],
+            seen(mask, axis=1),
+            seen(mask[:, ::-1], axis=1)[:, ::-1],
+        )
+        assert np.array_equal(fill_between(mask), np.logical_and.reduce(sides))
+
+
+def test_a_large_picture_is_looked_at_strip_by_strip_with_the_same_end(
+    chests: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hu, _ = chests[0]
+    pixels = np.asarray(Image.fromarray(apply_window(hu, WINDOWS["lung"])).resize((1100, 900)))
+    whole = find_outline(pixels).mask
+    for rows in (64, 301):
+        monkeypatch.setattr("ct_xception.imaging.body.outline.STRIP", rows)
+        assert np.array_equal(find_outline(pixels).mask, whole)
+    assert whole is not None
