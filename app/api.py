@@ -219,7 +219,7 @@ def describe(classifier: Classifier) -> dict[str, Any]:
             "window": None if contract.window is None else str(contract.window),
         },
         "temperature": rules.temperature,
-        "coverage": None if rules.conformal is None else rules.conformal["coverage"],
+        "coverage": None if rules.conformal is None else rules.conformal.coverage,
         "operating_points": [point.name for point in rules.operating_points],
         "abstains_below": rules.abstain_below,
         "gate": classifier.gate is not None,

@@ -544,6 +544,8 @@ part("in").addEventListener("click", () => zoomBy(1.4));
 part("out").addEventListener("click", () => zoomBy(1 / 1.4));
 part("fit").addEventListener("click", fit);
 document.addEventListener("click", ({ target, clientX }) => {
+  const past = target.closest?.("#history [data-past]");
+  if (past) globalThis.ctXceptionWish?.(JSON.stringify({ past: Number(past.dataset.past), asked: Date.now() }));
   const row = target.closest?.("#answer [data-go]");
   if (row) go(Number(row.dataset.go));
   const plot = target.closest?.("#curve svg");

@@ -75,12 +75,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     step = max(1, len(cases) // max(options.evidence, 1))
     chosen = cases[::step][: options.evidence]
     records = [evidence(case.explanation, budget="fast") for case in chosen]
+    found = evidence_figures(records, [case.patient for case in chosen])
+    found |= pointing_figures([asdict(one) for one in pointings], [case.patient for case in ill])
     return {
         "checkpoint": options.checkpoint,
         "method": options.method,
-        "accuracy": mean_figure([value for value, _ in right], [name for _, name in right], "no slice").to_dict(),
-        "evidence": evidence_figures(records, [case.patient for case in chosen])
-        | pointing_figures([asdict(one) for one in pointings], [case.patient for case in ill]),
+        "accuracy": mean_figure([value for value, _ in right], [name for _, name in right], "no slice").to_json(),
+        "evidence": {name: metric.to_json() for name, metric in found.items()},
     }
 
 

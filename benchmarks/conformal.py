@@ -21,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.results import store
-from ct_xception.serving.decisions import METHODS, set_members
 from ct_xception.statistics.calibration import apply_temperature, fit_temperature
-from ct_xception.statistics.conformal import fit_conformal
+from ct_xception.statistics.conformal import METHODS, fit_conformal, set_members
 
 Floats = NDArray[np.float64]
 COMPONENTS, CALIBRATING = 80, 72

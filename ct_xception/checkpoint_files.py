@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ct_xception.checkpoint import BACKBONES, CONFIG, METRICS_FORMAT, SIDE_FILE, SIDE_FORMAT, SIDE_FORMATS
+from ct_xception.checkpoint import BACKBONES, CONFIG, SIDE_FILE, SIDE_FORMAT, SIDE_FORMATS
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.files import dump_json, parse_json, sha256_file, write_atomically
 
@@ -87,6 +87,28 @@ class InputSteps(Stated):
     window: WindowRule | None = None
 
 
+class Metric(Stated):
+    """One measured number with the count behind it and its 95 % interval.
+
+    `value`, `low` and `high` are None where they cannot be had; `reason` then says why.
+    """
+
+    value: float | None
+    n: Count
+    low: float | None = None
+    high: float | None = None
+    method: Text | None = None
+    reason: str | None = None
+
+
+class FittedOn(Stated):
+    """The items that something was fitted on."""
+
+    split: Text
+    n: Count
+    n_groups: Count = 0
+
+
 class ConformalRule(Stated):
     """A rule of prediction sets, as `statistics.conformal.fit_conformal` gives it; of another method, a later one's.
 
@@ -97,8 +119,13 @@ class ConformalRule(Stated):
     coverage: Annotated[float, Field(gt=0, lt=1)]
     threshold: Annotated[float, Field(ge=0, le=1e6)] | None
     thresholds: dict[Text, Annotated[float, Field(ge=0, le=1e6)] | None] | None = None
+    n_by_class: dict[Text, Count] | None = None
     penalty: Annotated[float, Field(ge=0, le=1e3)] = 0.1
     free_ranks: Annotated[int, Field(ge=0, le=MOST_CLASSES)] = 2
+    unit: Text | None = None  # what was counted to fit it: "item" or "group", of which there were n_groups
+    n: Count = 0
+    n_groups: Count = 0
+    reason: Text | None = None
 
 
 class PointRule(Stated):
@@ -109,15 +136,21 @@ class PointRule(Stated):
     threshold: Share | None
     chosen_for: Text
     kind: Text = "class"
-    sensitivity: dict[str, Any] | None = None
-    specificity: dict[str, Any] | None = None
+    sensitivity: Metric | None = None
+    specificity: Metric | None = None
     n: Count = 0
+    n_positive: Count = 0
+    reason: Text | None = None
 
 
 class Abstention(Stated):
-    """The confidence below which the network abstains."""
+    """The confidence below which the network abstains, and what that does to the validation items."""
 
     threshold: Share | None = None
+    chosen_for: Text | None = None
+    answered: Metric | None = None
+    accuracy: Metric | None = None
+    n: Count = 0
 
 
 class PoolingRule(Stated):
@@ -130,7 +163,11 @@ class PoolingRule(Stated):
     unit: Text
     method: Text
     temperature: Annotated[float, Field(gt=0, le=1e6)]
+    n: Count = 0
     n_groups: Count = 0
+    several: Count = 0
+    mixed: Count = 0
+    reason: Text | None = None
     losses: dict[Text, Annotated[float, Field(ge=0, le=1e3)]] | None = None
     conformal: ConformalRule | None = None
     operating_points: Annotated[tuple[PointRule, ...], Field(max_length=10_000)] = ()
@@ -159,6 +196,9 @@ class GateRule(Stated):
     doubtful: Positive | None = None
     refused: Positive | None = None
     signs: SignsRule | None = None
+    fitted_on: FittedOn | None = None
+    limits_from: FittedOn | None = None
+    reason: Text | None = None
 
 
 class SearchRecord(Stated):
@@ -185,13 +225,27 @@ class Provenance(Stated):
 
     weights_sha256: Text | None = None
     version: Annotated[int, Field(ge=1, le=10**6)] = 1
+    best_epoch: Count | None = None
+    judged: dict[str, Any] | None = None
     corpus: dict[str, Any] = {}
     split: dict[str, Any] = {}
     search: SearchRecord | None = None
     lineage: tuple[dict[str, Any], ...] = ()
 
 
-class Side(Stated):
+class Rules(Stated):
+    """How to decide on an answer, from the validation split; the temperature is folded into the head already."""
+
+    temperature: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    calibration: FittedOn | None = None
+    conformal: ConformalRule | None = None
+    operating_points: Annotated[tuple[PointRule, ...], Field(max_length=10_000)] = ()
+    class_groups: dict[Text, Classes] = {}
+    abstention: Abstention | None = None
+    pooling: PoolingRule | None = None
+
+
+class Side(Rules):
     """ct_xception.json: input steps, rules of deciding, gate, provenance, and the seal.
 
     `manifest` is {path in the folder: SHA-256}. `seal` is the SHA-256 of all the rest of this file (`own_hash`), so
@@ -200,66 +254,11 @@ class Side(Stated):
 
     format: int = SIDE_FORMAT
     input: InputSteps = InputSteps()
-    temperature: Annotated[float, Field(gt=0, le=1e6)] = 1.0
-    conformal: ConformalRule | None = None
-    operating_points: Annotated[tuple[PointRule, ...], Field(max_length=10_000)] = ()
-    class_groups: dict[Text, Classes] = {}
-    abstention: Abstention | None = None
-    pooling: PoolingRule | None = None
     gate: GateRule | None = None
     provenance: Provenance = Provenance()
     manifest: dict[Text, Text] = {}
     refused: Text | None = None
     seal: Text | None = None
-
-
-class MeasuredCorpus(Stated):
-    """What a metrics.json is the figures of: where it came from, of what kind, and its hash."""
-
-    source: Text | None = None
-    kind: Text | None = None
-    hash: Text | None = None
-
-
-class Intervals(Stated):
-    """How the 95 % intervals of a metrics.json were drawn."""
-
-    confidence: Share
-    resamples: Count
-    seed: int
-
-
-class Headline(Stated):
-    """The most pessimistic protocol that ran, the path whose figures it is judged by, and what is counted there."""
-
-    protocol: Text
-    path: Text
-    by: Literal["slice", "patient"] = "slice"
-
-
-class Metrics(Stated):
-    """metrics.json, as far as others act on it. The blocks of figures keep the form that their makers give them.
-
-    `paths` {path: figures} are of the own test split, whose protocol is `protocol`; `protocols` are the further ones,
-    each with its own `paths`; `figures` names the pictures beside it.
-    """
-
-    format: Literal[METRICS_FORMAT]  # type: ignore[valid-type]
-    protocol: Text
-    split: Text
-    split_hash: Text | None
-    weights_sha256: Text | None
-    corpus: MeasuredCorpus = MeasuredCorpus()
-    split_sizes: dict[Text, Count] = {}
-    best_epoch: Count | None = None
-    n: Count
-    n_groups: Count
-    label_names: Classes
-    intervals: Intervals
-    headline: Headline | None = None
-    paths: dict[Text, dict[str, Any]] = {}
-    protocols: dict[Text, dict[str, Any]] = {}
-    figures: tuple[Text, ...] = ()
 
 
 class PretrainedCfg(Stated):

@@ -33,13 +33,16 @@ def image_uri(picture: Image.Image | np.ndarray, width: int | None = None) -> st
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def picture_html(picture: Image.Image | np.ndarray, lines: Sequence[str], width: int = 320) -> str:
-    """A picture with lines of text beside it, every one escaped, as a notebook shows it: the first in bold."""
-    said = "".join(f"<div>{escape(line)}</div>" for line in lines[1:])
+def picture_html(picture: Image.Image | np.ndarray, lines: Sequence[str], *, first: str = "", width: int = 320) -> str:
+    """A picture with lines of text beside it, every one escaped, as a notebook shows it: the first in bold.
+
+    `first` is HTML that stands below the bold line.
+    """
+    said = first + "".join(f"<div>{escape(line)}</div>" for line in lines[1:])
     return (
         '<div style="display:flex;gap:1em;align-items:flex-start;flex-wrap:wrap">'
         f'<img alt="" src="{image_uri(picture, width)}" style="max-width:{width}px">'
-        f"<div><b>{escape(lines[0])}</b>{said}</div></div>"
+        f'<div style="flex:1 1 18em;min-width:0"><b>{escape(lines[0])}</b>{said}</div></div>'
     )
 
 

@@ -20,6 +20,7 @@ FLOORS = {
             ("files", "html", "text"),
             ("checkpoint", "command_line", "hub_download"),
             ("checkpoint_files",),
+            ("metrics",),
             ("statistics",),
             ("imaging",),
             ("phantom", "model"),

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from ct_xception.statistics.intervals import (
     RESAMPLES,
-    Figure,
     bootstrap_figure,
     bootstrap_weights,
     group_indices,
@@ -244,8 +243,8 @@ def ask_label(family: str, columns: Columns, subjects: Subjects, *, seed: int = 
     recalls = np.nanmean(count_scores(labels, answers, len(names), weights)["recall"][:, present], axis=1)
     return Shortcut(
         family, *size, chance, majority,
-        bootstrap_figure(recalls, len(labels), groups, "").to_dict(),
-        proportion_figure(answers == labels, groups, "").to_dict(),
+        bootstrap_figure(recalls, len(labels), groups, "").to_json(),
+        proportion_figure(answers == labels, groups, "").to_json(),
         auc, separators, _by_split(columns, subjects, strongest, seed),
     )  # fmt: skip
 
@@ -294,8 +293,9 @@ def auc_figure(
 ) -> Figures:
     """The AUROC of scores (N,) with its interval, by weights that `resample` gives, and how many are `positive`."""
     areas = rank_scores(scores, positive, weights)[0]
-    figure: Figure = bootstrap_figure(areas, len(scores), groups, "one side is empty")
-    return figure.to_dict() | {"positive": int(positive.sum())}
+    return bootstrap_figure(areas, len(scores), groups, "one side is empty").to_json() | {
+        "positive": int(positive.sum())
+    }
 
 
 def best_separator(

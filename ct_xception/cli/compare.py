@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = {"path": arguments.path, "without_twins": arguments.without_twins, "seed": arguments.seed}
     found = compare_evaluations(arguments.first, arguments.second, **options)
     if arguments.json:
-        print(dump_json(found, indent=2))
+        print(dump_json(found.to_json(), indent=2))
     else:
         print(*describe_comparison(found, printable(arguments.first), printable(arguments.second)), sep="\n")
     return DONE

@@ -22,9 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.audit.registration import standardise
+from ct_xception.checkpoint_files import Metric
 from ct_xception.files import atomic_path
+from ct_xception.metrics import BaselineMetrics, Baselines, ClassificationMetrics
 from ct_xception.statistics.comparison import compare
-from ct_xception.statistics.intervals import describe_figure, group_indices
+from ct_xception.statistics.intervals import describe_metric, group_indices
 from ct_xception.statistics.metrics import classification_metrics
 
 if TYPE_CHECKING:
@@ -218,12 +220,12 @@ def baseline_figures(
     groups: Sequence[Any] | None = None,
     seed: int = 0,
     skipped: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """What metrics.json says of the baselines of one protocol: `answers` {name: (M, K)} beside the `model`'s (M, K).
+) -> Baselines:
+    """The baselines of one protocol, `answers` {name: (M, K)}, beside the `model`'s answers (M, K).
 
-    Returns `figures` {name: BASELINE_FIGURES}, `best` (highest accuracy, the first of equals), `difference` (the
-    model's accuracy less the best one's on the same items, paired, by group), `beats_best` (the whole interval is above
-    0), `mcnemar` and `skipped` {name: reason}. Items that the model refused (NaN) count for neither side.
+    `best` has the highest accuracy, the first of equals; `difference` is the model's accuracy less the best one's on
+    the same items, paired, by group; `beats_best` says that its whole interval is above 0. Items that the model refused
+    (NaN) count for neither side.
     """
     kept: NDArray[np.bool_] = np.all(np.isfinite(model), axis=1)
     truth = np.asarray(labels)[kept]
@@ -231,54 +233,51 @@ def baseline_figures(
     figures = {}
     for name in (name for name in BASELINES if name in answers):
         measured = classification_metrics(answers[name][kept], truth, label_names, members, seed=seed, areas=False)
-        figures[name] = {figure: measured[figure] for figure in BASELINE_FIGURES}
-    best = max(figures, key=lambda name: figures[name]["accuracy"]["value"])
+        figures[name] = BaselineMetrics(**{figure: getattr(measured, figure) for figure in BASELINE_FIGURES})
+    best = max(figures, key=lambda name: figures[name].accuracy.value or 0)
     compared = compare(truth, model[kept], answers[best][kept], groups=members, seed=seed)
-    low = compared["difference"]["low"]
-    return {
-        "figures": figures,
-        "best": best,
-        "difference": compared["difference"],
-        "mcnemar": compared["mcnemar"],
-        "beats_best": low is not None and low > 0,
-        "skipped": dict(skipped or {}),
-    }
+    low = compared.difference.low
+    return Baselines(
+        figures=figures,
+        best=best,
+        difference=compared.difference,
+        mcnemar=compared.mcnemar,
+        beats_best=low is not None and low > 0,
+        skipped=dict(skipped or {}),
+    )
 
 
-def describe_baselines(block: Mapping[str, Any], model: Mapping[str, Any], *, title: str = "the model") -> str:
-    """The baselines of one protocol for the terminal, best first, the model among them, and what that comes to.
-
-    `block` is as `baseline_figures` gives it, `model` holds the model's own BASELINE_FIGURES.
-    """
-    rows = [(title, model)] + [(BASELINE_TITLES.get(name, name), found) for name, found in block["figures"].items()]
-    rows.sort(key=lambda row: -(row[1]["accuracy"]["value"] or 0))
+def describe_baselines(block: Baselines, model: ClassificationMetrics, *, title: str = "the model") -> str:
+    """The baselines of one protocol for the terminal, best first, the model among them, and what that comes to."""
+    rows: list[tuple[str, ClassificationMetrics | BaselineMetrics]] = [(title, model)]
+    rows += [(BASELINE_TITLES.get(name, name), found) for name, found in block.figures.items()]
+    rows.sort(key=lambda row: -(row[1].accuracy.value or 0))
     width = max(len(name) for name, _ in rows)
     lines = [f"  {'':{width + 2}}{'accuracy (95 % interval)':26}{'balanced':>10}{'macro F1':>10}"]
     for name, figures in rows:
         mark = ">" if figures is model else " "
-        others = "".join(f"{_short(figures[figure]):>10}" for figure in BASELINE_FIGURES[1:])
-        lines.append(f"{mark} {name:{width + 2}}{_with_interval(figures['accuracy']):26}{others}")
-    lines += [f"  {BASELINE_TITLES.get(name, name)}: not run, {reason}" for name, reason in block["skipped"].items()]
+        others = "".join(f"{_short(getattr(figures, figure)):>10}" for figure in BASELINE_FIGURES[1:])
+        lines.append(f"{mark} {name:{width + 2}}{_with_interval(figures.accuracy):26}{others}")
+    lines += [f"  {BASELINE_TITLES.get(name, name)}: not run, {reason}" for name, reason in block.skipped.items()]
     return "\n".join([*lines, baseline_verdict(block, title=title)])
 
 
-def baseline_verdict(block: Mapping[str, Any], *, title: str = "the model") -> str:
+def baseline_verdict(block: Baselines, *, title: str = "the model") -> str:
     """One sentence: whether the model beats the best baseline by more than the interval, with the paired difference."""
-    difference, best = block["difference"], BASELINE_TITLES.get(block["best"], block["best"])
-    measured = f"difference in accuracy {describe_figure(difference)}"
-    if block["beats_best"]:
+    difference, best = block.difference, BASELINE_TITLES.get(block.best, block.best)
+    measured = f"difference in accuracy {describe_metric(difference)}"
+    if block.beats_best:
         return f"{title.capitalize()} beats the best simple rule ({best}): {measured}."
-    verb = "is below" if (difference["high"] or 0) < 0 else "does not beat"
+    verb = "is below" if (difference.high or 0) < 0 else "does not beat"
     return f"{title.capitalize()} {verb} the best simple rule ({best}) by more than the interval: {measured}."
 
 
-def _short(figure: Mapping[str, Any]) -> str:
-    return "-" if figure["value"] is None else f"{figure['value']:.3f}"
+def _short(metric: Metric) -> str:
+    return "-" if metric.value is None else f"{metric.value:.3f}"
 
 
-def _with_interval(figure: Mapping[str, Any]) -> str:
-    interval = "" if figure["low"] is None else f" ({figure['low']:.3f} to {figure['high']:.3f})"
-    return f"{_short(figure)}{interval}"
+def _with_interval(metric: Metric) -> str:
+    return _short(metric) + ("" if metric.low is None else f" ({metric.low:.3f} to {metric.high:.3f})")
 
 
 def write_baselines(path: Path, protocols: Mapping[str, Mapping[str, Any]], label_names: Sequence[str]) -> None:

@@ -24,8 +24,9 @@ from ct_xception.checkpoint import CONTINUITY, CONTINUITY_ANSWERS
 from ct_xception.corpus.cells import digest_of
 from ct_xception.evaluation.answers import Answers, Items
 from ct_xception.files import atomic_path, write_json
+from ct_xception.metrics import Comparison
 from ct_xception.statistics.comparison import compare
-from ct_xception.statistics.intervals import CONFIDENCE, describe_figure, group_indices, wilson_interval
+from ct_xception.statistics.intervals import CONFIDENCE, describe_metric, group_indices, wilson_interval
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -149,19 +150,19 @@ def judge_table(table: DataFrame, *, margin: float, seed: int) -> dict[str, Any]
         return {"comparison": None, "verdict": NOT_SHOWN}
     labels, now, before = (table[column].to_numpy(object) for column in ("label", "predicted", "predicted_before"))
     found = compare(labels, now, before, table["group"].tolist(), seed=seed)
-    return {"comparison": found, "verdict": verdict(found, margin)}
+    return {"comparison": found.to_json(), "verdict": verdict(found, margin)}
 
 
-def verdict(comparison: Mapping[str, Any], margin: float) -> str:
+def verdict(comparison: Comparison, margin: float) -> str:
     """NO_WORSE, WORSE (the interval of new minus start lies below 0) or NOT_SHOWN (it reaches below -margin).
 
     A resample holds nothing that no item showed, so few items that all agree would prove too much: beyond the interval,
     so many groups can differ as may have been missed, the upper end of Wilson's interval of 0 among them.
     """
-    difference = comparison["difference"]
-    unseen = wilson_interval(0.0, comparison["n_groups"])[1]
-    ends = [end for end in (difference["low"], difference["high"]) if end is not None]
-    low, high = min([*ends, difference["value"] - unseen]), max([*ends, difference["value"] + unseen])
+    difference, value = comparison.difference, comparison.difference.value or 0.0
+    unseen = wilson_interval(0.0, comparison.n_groups)[1]
+    ends = [end for end in (difference.low, difference.high) if end is not None]
+    low, high = min([*ends, value - unseen]), max([*ends, value + unseen])
     if high < 0:
         return WORSE
     return NO_WORSE if low >= -margin else NOT_SHOWN
@@ -201,11 +202,11 @@ def describe_judgement(record: Mapping[str, Any]) -> list[str]:
 
 
 def _line(protocol: Mapping[str, Any]) -> str:
-    found = protocol["comparison"]
-    if found is None:
+    if protocol["comparison"] is None:
         return f"{protocol['verdict']}: {NOTHING}"
-    change = f"accuracy {found['second']['value']:.3f} before, {found['first']['value']:.3f} now"
-    difference = f"difference {describe_figure(found['difference'])}, {found['n_groups']:,} groups"
+    found = Comparison.of(protocol["comparison"])
+    change = f"accuracy {found.second.value:.3f} before, {found.first.value:.3f} now"
+    difference = f"difference {describe_metric(found.difference)}, {found.n_groups:,} groups"
     seen = protocol["left_out"]["seen"]
     without = f", without {seen:,} that another corpus trains on" if seen else ""
     return f"{protocol['verdict']}: {change}, {difference}{without}"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ct_xception.audit.survey import survey_corpus
 from ct_xception.checkpoint import ERRORS, LABELS_AT_ODDS, WEIGHTS
+from ct_xception.checkpoint_files import Metric
 from ct_xception.corpus.labels import SPLITS
 from ct_xception.errors import InputError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
@@ -78,11 +79,11 @@ class _Section:
     title: str
     n: int
     n_groups: int
-    accuracy: Mapping[str, Any]
+    accuracy: Metric
     matrix: list[list[int]]
     confusions: tuple[tuple[str, str, int], ...]
     sure: int
-    recalls: list[Mapping[str, Any]]
+    recalls: list[Metric]
     traits: list[tuple[str, str, list[Subgroup]]]
     alike: list[tuple[str, str]]
     patients: list[Patient]
@@ -227,12 +228,12 @@ def _section(
         title=_TITLES.get(protocol, protocol),
         n=len(known.sources),
         n_groups=len(set(known.groups)),
-        accuracy=proportion_figure(~wrong, group, "no file was read").to_dict(),
+        accuracy=proportion_figure(~wrong, group, "no file was read"),
         matrix=confusion_matrix(known.labels, predicted, len(names)).tolist() if len(names) <= MOST_CONFUSED else [],
         confusions=confusions_of(known.labels[wrong], predicted[wrong], names),
         sure=int((wrong & (scores.max(axis=1, initial=0) >= SURE)).sum()),
         recalls=[
-            proportion_figure(~wrong[own], group[own], "no image of this class").to_dict()
+            proportion_figure(~wrong[own], group[own], "no image of this class")
             for own in (known.labels == k for k in range(len(names)))
         ],
         traits=[

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint import EXPLANATIONS_FORMAT
+from ct_xception.checkpoint_files import Metric
 from ct_xception.corpus.boxes import box_mask
 from ct_xception.corpus.cells import frame_of
 from ct_xception.corpus.inspection import read_mask
@@ -30,6 +31,7 @@ from ct_xception.evaluation.answers import ALONE, Answers, Item, Items, Share, r
 from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.predictions import Names
 from ct_xception.explain.budget import COMPARED, DEFAULT_BUDGET, DEFAULT_METHOD
+from ct_xception.metrics import HeatMapMetrics
 from ct_xception.statistics.intervals import group_indices, mean_figure, proportion_figure
 
 if TYPE_CHECKING:
@@ -178,54 +180,55 @@ def describe(checked: Checked, items: Items, label_names: Sequence[str], names: 
     return stated
 
 
-def explanation_figures(stated: Mapping[str, Any], *, seed: int = 0) -> dict[str, Any]:
-    """The figures of explanations.json, each with n and a 95 % interval by group: those of `evidence_figures`.
+def explanation_figures(stated: Mapping[str, Any], *, seed: int = 0) -> HeatMapMetrics:
+    """The metrics of explanations.json: those of `evidence_figures`, and with known lesions of `pointing_figures`.
 
-    `warned` {figure} is the share of maps that their own evidence speaks against; with known lesions also those of
-    `pointing_figures`. JSON-able.
+    `warned` is the share of maps that their own evidence speaks against.
     """
     records: Iterable[Mapping[str, Any]] = stated["records"]
     groups = [record["group"] for record in records]
     warned = np.array([bool(record["warnings"]) for record in records])
     lesions = stated.get("lesions", [])
-    return {
-        "method": stated["method"],
-        "budget": stated["budget"],
+    return HeatMapMetrics(
+        method=stated["method"],
+        budget=stated["budget"],
+        n=len(groups),
         **evidence_figures(list(records), groups, seed=seed),
-        "warned": proportion_figure(warned, group_indices(groups, len(groups)), "no map").to_dict(),
+        warned=proportion_figure(warned, group_indices(groups, len(groups)), "no map"),
         **pointing_figures(lesions, [lesion["group"] for lesion in lesions], seed=seed),
-    }
+    )
 
 
 def evidence_figures(
     records: Sequence[Mapping[str, Any]], groups: Sequence[str] | None = None, *, seed: int = 0
-) -> dict[str, Any]:
-    """Means over N maps, as JSON takes them: `n`, and what `evidence` measures, each with a 95 % interval by group."""
+) -> dict[str, Metric]:
+    """Means over N maps of what `evidence` measures, each with a 95 % interval by group."""
     values: dict[str, list[float | None]] = {
         name: [read(record) for record in records] for name, read in _SUMMARISED.items()
     }
     for method in COMPARED:
         found = [record["agreement"].get(method, {}) for record in records]
         values[f"agreement_{method}"] = [one.get("rank_correlation") for one in found]
-    figures = {name: mean_figure(each, groups, "no map", seed=seed).to_dict() for name, each in values.items()}
-    return {"n": len(records), **figures}
+    return {name: mean_figure(each, groups, "no map", seed=seed) for name, each in values.items()}
 
 
-def pointing_figures(pointings: Sequence[Mapping[str, Any]], groups: Sequence[str], *, seed: int = 0) -> dict[str, Any]:
-    """The figures of N `Pointing`s as mappings, each with n and a 95 % interval by group; {} for none.
+def pointing_figures(
+    pointings: Sequence[Mapping[str, Any]], groups: Sequence[str], *, seed: int = 0
+) -> dict[str, Metric]:
+    """The metrics of N `Pointing`s as mappings, each with n and a 95 % interval by group; {} for none.
 
     `pointing_game` and `pointing_game_near` are shares of hits, `lesion_area` and `lesion_near_area` those that blind
-    pointing would get; `lesion_overlap` and `inside_lesion` are means. JSON-able.
+    pointing would get; `lesion_overlap` and `inside_lesion` are means.
     """
     if not pointings:
         return {}
     index = group_indices(groups, len(groups))
     shares = {
-        name: proportion_figure(np.array([bool(one[field]) for one in pointings]), index, "no lesion").to_dict()
+        name: proportion_figure(np.array([bool(one[field]) for one in pointings]), index, "no lesion")
         for name, field in _HITS.items()
     }
     means = {
-        name: mean_figure([float(one[field]) for one in pointings], groups, "no lesion", seed=seed).to_dict()
+        name: mean_figure([float(one[field]) for one in pointings], groups, "no lesion", seed=seed)
         for name, field in _MEANS.items()
     }
     return {**shares, **means}

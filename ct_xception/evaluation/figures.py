@@ -22,7 +22,15 @@ from ct_xception.evaluation.shift.curves import robustness_figure
 from ct_xception.evaluation.shift.external import left_out, patients_word
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.reader import read_slice
-from ct_xception.statistics.intervals import describe_figure
+from ct_xception.metrics import (
+    ClassificationMetrics,
+    ExternalMetrics,
+    GateMetrics,
+    Metrics,
+    PathMetrics,
+    RobustnessMetrics,
+)
+from ct_xception.statistics.intervals import describe_metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,27 +42,25 @@ _DPI = 200
 
 
 def draw_evaluation(
-    evaluation: Evaluation, items: Items, answers: Mapping[str, Answers], metrics: Mapping[str, Any]
+    evaluation: Evaluation, items: Items, answers: Mapping[str, Answers], metrics: Metrics
 ) -> list[str]:
     """Draw the predictor's figures, remove those of an older evaluation, and name the ones drawn.
 
-    `metrics` is metrics.json so far: its paths, class names, corpus and split sizes.
+    `metrics` is metrics.json so far.
     """
     folder, outputs = evaluation.folder, evaluation.outputs
     drawn: dict[str, Figure] = {}
-    if metrics["paths"].get(PREDICTOR, {"n": 0})["n"]:
+    if PREDICTOR in metrics.paths and metrics.paths[PREDICTOR].n:
         drawn |= _draw_answers(items, answers[PREDICTOR], metrics)
-    if calibration := metrics.get("calibration"):
-        drawn[RELIABILITY] = report.reliability_figure(
-            calibration["before"], calibration["after"], temperature=calibration["temperature"]
-        )
-    if robustness := metrics.get("robustness"):
-        drawn[ROBUSTNESS] = robustness_figure(robustness)
+    if metrics.calibration is not None:
+        drawn[RELIABILITY] = report.reliability_figure(metrics.calibration)
+    if metrics.robustness is not None:
+        drawn[ROBUSTNESS] = robustness_figure(metrics.robustness)
     if outputs.history is not None:
         drawn[CURVES] = report.curves_figure(
-            read_history(outputs.history), best_epoch=metrics["best_epoch"], counts=metrics["split_sizes"]
+            read_history(outputs.history), best_epoch=metrics.best_epoch, counts=metrics.split_sizes
         )
-    publish = is_phantom(metrics["corpus"])
+    publish = is_phantom(evaluation.corpus or {})
     if PREDICTOR in answers and (outputs.examples is not None or publish):
         examples = _draw_examples(evaluation, items, answers[PREDICTOR], metrics)
         if examples is not None and outputs.examples is not None:
@@ -100,19 +106,19 @@ def choose_examples(
     return [int(row) for row in (*hits[: count - len(mistakes)], *mistakes)]
 
 
-def _draw_answers(items: Items, answers: Answers, metrics: Mapping[str, Any]) -> dict[str, Figure]:
-    block, names, kept = metrics["paths"][PREDICTOR], metrics["label_names"], answers.answered
-    areas = {name: figures["auroc"] for name, figures in block["per_class"].items()}
+def _draw_answers(items: Items, answers: Answers, metrics: Metrics) -> dict[str, Figure]:
+    block, names, kept = metrics.paths[PREDICTOR], metrics.label_names, answers.answered
+    areas = {name: found.auroc for name, found in block.per_class.items()}
     return {
-        CONFUSION: report.confusion_figure(block["confusion_matrix"], names),
+        CONFUSION: report.confusion_figure(block.confusion_matrix, names),
         ROC: report.roc_figure(answers.probabilities[kept], items.labels[kept], names, areas),
     }
 
 
-def _draw_examples(evaluation: Evaluation, items: Items, answers: Answers, metrics: Mapping[str, Any]) -> Figure | None:
+def _draw_examples(evaluation: Evaluation, items: Items, answers: Answers, metrics: Metrics) -> Figure | None:
     """A figure of chosen items as the reader shows them; None when none can be read."""
-    names, examples = metrics["label_names"], []
-    for row in choose_examples(answers.probabilities, items.labels, seed=metrics["intervals"]["seed"]):
+    names, examples = metrics.label_names, []
+    for row in choose_examples(answers.probabilities, items.labels, seed=metrics.intervals.seed):
         probabilities = answers.probabilities[row]
         try:
             source = slice_source(evaluation.dataset[row])
@@ -127,90 +133,87 @@ def _draw_examples(evaluation: Evaluation, items: Items, answers: Answers, metri
     return report.examples_figure(examples) if examples else None
 
 
-def evaluation_summary(metrics: Mapping[str, Any]) -> str:
-    """metrics.json for the terminal: never a figure without n and interval, the most pessimistic protocol named."""
-    lines = [f"{metrics['split']} split, n = {metrics['n']}, protocol: {metrics['protocol']}"]
-    lines += _path_lines(metrics["paths"]) + _baseline_lines(metrics, metrics["protocol"], metrics["paths"])
-    for name, block in metrics.get("protocols", {}).items():
-        lines += ["", f"{name}: {block['title']}, n = {block['n']}"]
-        if block.get("removed") == 0:
+def evaluation_summary(metrics: Metrics) -> str:
+    """metrics.json for the terminal: never a metric without n and interval, the most pessimistic protocol named."""
+    lines = [f"{metrics.split} split, n = {metrics.n}, protocol: {metrics.protocol}"]
+    lines += _path_lines(metrics.paths) + _baseline_lines(metrics, metrics.protocol, metrics.paths)
+    for name, block in metrics.protocols.items():
+        lines += ["", f"{name}: {block.title}, n = {block.n}"]
+        if block.removed == 0:
             lines[-1] += ": no image has one, so every figure is as above"
             continue
-        if block.get("removed") is not None:
-            lines[-1] += f" ({block['removed']} left out)"
-        lines += _path_lines(block["paths"]) + _baseline_lines(metrics, name, block["paths"])
-    lines += _calibration_lines(metrics) + _gate_lines(metrics.get("gate", {}))
-    lines += external_lines(metrics.get("external", {})) + _robustness_lines(metrics.get("robustness"))
-    if headline := metrics.get("headline"):
-        lines += ["", f"headline, the most pessimistic protocol that ran: {headline['protocol']}"]
+        if block.removed is not None:
+            lines[-1] += f" ({block.removed} left out)"
+        lines += _path_lines(block.paths) + _baseline_lines(metrics, name, block.paths)
+    lines += _calibration_lines(metrics) + _gate_lines(metrics.gate)
+    lines += external_lines(metrics.external) + _robustness_lines(metrics.robustness)
+    if metrics.headline is not None:
+        lines += ["", f"headline, the most pessimistic protocol that ran: {metrics.headline.protocol}"]
     return "\n".join(lines)
 
 
-def _robustness_lines(block: Mapping[str, Any] | None) -> list[str]:
+def _robustness_lines(block: RobustnessMetrics | None) -> list[str]:
     """What changes of a scanner do, worst first: accuracy as a share of that on the same slices unchanged."""
     if block is None:
         return []
-    head = f"robustness, {block['n']} test slices changed in {len(block['changes'])} ways at 5 severities"
-    changes = sorted(block["changes"].values(), key=lambda one: one["relative"]["value"] or 0.0)
-    shown = [("accuracy left, of that unchanged", block), *((f"  {one['title']}", one) for one in changes)]
-    return ["", head, *(f"  {title:<36} {describe_figure(one['relative'])}" for title, one in shown)]
+    head = f"robustness, {block.n} test slices changed in {len(block.changes)} ways at 5 severities"
+    changes = sorted(block.changes.values(), key=lambda one: one.relative.value or 0.0)
+    shown = [("accuracy left, of that unchanged", block.relative)]
+    shown += [(f"  {one.title}", one.relative) for one in changes]
+    return ["", head, *(f"  {title:<36} {describe_metric(relative)}" for title, relative in shown)]
 
 
-def external_lines(blocks: Mapping[str, Any]) -> list[str]:
+def external_lines(blocks: Mapping[str, ExternalMetrics]) -> list[str]:
     """External validation for the terminal: each corpus, its question, and the same question at home."""
     lines = []
     for name, block in blocks.items():
-        asked, unit = " or ".join(block["alternatives"]), patients_word(block)
-        lines += ["", f"{name}, external validation: {asked}? n = {block['n']}, {block['n_groups']} {unit}"]
-        lines += _path_lines(block["paths"])
-        lines += [f"  left out: {clause}" for clause in left_out(block)]
-        if (whole := block.get("by_patient", {})).get("n"):
-            lines += _path_lines({"by patient": whole})
-        if (own := block.get("own", {})).get("n"):
-            lines += _path_lines({"the same at home": own})
-        if "gate" in block:
-            lines.append(f"  refused by the input gate    {describe_figure(block['gate']['refused'])}")
+        asked, unit = " or ".join(block.alternatives), patients_word(block.groups_origin)
+        lines += ["", f"{name}, external validation: {asked}? n = {block.n}, {block.n_groups} {unit}"]
+        lines += _path_lines(block.paths)
+        lines += [f"  left out: {clause}" for clause in left_out(block.overlap, block.classes)]
+        if block.by_patient is not None and block.by_patient.n:
+            lines += _path_lines({"by patient": block.by_patient})
+        if block.own is not None and block.own.n:
+            lines += _path_lines({"the same at home": block.own})
+        if block.gate is not None:
+            lines.append(f"  refused by the input gate    {describe_metric(block.gate.refused)}")
     return lines
 
 
-def _path_lines(paths: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _path_lines(paths: Mapping[str, ClassificationMetrics]) -> list[str]:
     return [
-        f"  {PATH_TITLES.get(path, path):17} {name.replace('_', ' '):18} {describe_figure(figures.get(name))}"
-        for path, figures in paths.items()
+        f"  {PATH_TITLES.get(path, path):17} {name.replace('_', ' '):18} {describe_metric(getattr(block, name))}"
+        for path, block in paths.items()
         for name in SHOWN
     ]
 
 
-def _baseline_lines(metrics: Mapping[str, Any], protocol: str, paths: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    block = metrics.get("baselines", {}).get(protocol)
+def _baseline_lines(metrics: Metrics, protocol: str, paths: Mapping[str, PathMetrics]) -> list[str]:
+    block = metrics.baselines.get(protocol)
     return [] if block is None else describe_baselines(block, paths[PREDICTOR], title="our predictor").splitlines()
 
 
-def _gate_lines(block: Mapping[str, Any]) -> list[str]:
+def _gate_lines(gate: GateMetrics | None) -> list[str]:
     """What the input gate does to the split, or why there is none."""
-    if reason := block.get("rule", {}).get("reason"):
-        return ["", f"no input gate: {reason}"]
-    if "refused" not in block:
-        return []
-    shares = [f"  {name:<8}  {describe_figure(block[name])}" for name in ("refused", "doubtful")]
-    return ["", "input gate, share of this split's slices", *shares]
+    if gate is None or gate.refused is None or gate.doubtful is None:
+        return ["", f"no input gate: {gate.rule.reason}"] if gate is not None and gate.rule.reason else []
+    refused, doubtful = describe_metric(gate.refused), describe_metric(gate.doubtful)
+    return ["", "input gate, share of this split's slices", f"  refused   {refused}", f"  doubtful  {doubtful}"]
 
 
-def _calibration_lines(metrics: Mapping[str, Any]) -> list[str]:
+def _calibration_lines(metrics: Metrics) -> list[str]:
     lines = []
-    if calibration := metrics.get("calibration"):
-        lines += ["", f"calibration, temperature {calibration['temperature']:.3f} from {calibration['n_validation']} "
-                  "validation images"]  # fmt: skip
-        lines += [
-            f"  calibration error {when:6} {describe_figure(calibration[when]['ece'])}" for when in ("before", "after")
-        ]
-    conformal = metrics.get("conformal", {})
-    if reason := conformal.get("rule", {}).get("reason"):
-        return [*lines, f"  no sets of classes are promised: {reason}"]
-    for name, figures in conformal.items():
-        if name != "rule":
-            lines.append(
-                f"  sets that are to hold the true class {100 * figures['nominal']:g} % of times, {name}: "
-                f"coverage {describe_figure(figures['coverage'])}, size {describe_figure(figures['mean_size'])}"
-            )
-    return lines
+    if (calibration := metrics.calibration) is not None:
+        fitted = f"temperature {calibration.temperature:.3f} from {calibration.n_validation} validation images"
+        lines += ["", f"calibration, {fitted}"]
+        lines.append(f"  calibration error before {describe_metric(calibration.before.ece)}")
+        lines.append(f"  calibration error after  {describe_metric(calibration.after.ece)}")
+    if (conformal := metrics.conformal) is None:
+        return lines
+    if conformal.rule.reason:
+        return [*lines, f"  no sets of classes are promised: {conformal.rule.reason}"]
+    return lines + [
+        f"  sets that are to hold the true class {100 * found.nominal:g} % of times, {name}: "
+        f"coverage {describe_metric(found.coverage)}, size {describe_metric(found.mean_size)}"
+        for name, found in conformal.coverages.items()
+    ]

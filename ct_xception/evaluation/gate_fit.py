@@ -33,12 +33,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint import GATE
-from ct_xception.checkpoint_files import need_side, write_side
+from ct_xception.checkpoint_files import GateRule, Side, need_side, write_side
 from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import SliceError
 from ct_xception.evaluation.answers import Item, with_bar
 from ct_xception.files import write_atomically
 from ct_xception.imaging.modality import CT, STATED
+from ct_xception.metrics import GateMetrics
 from ct_xception.serving.gate import (
     ACCEPTED,
     ARRAYS,
@@ -155,8 +156,8 @@ def sample(count: int, seed: int = 0) -> NDArray[np.intp]:
 
 
 def fit_gate(
-    train: Seen, validation: Seen, *, weights_sha256: str, body_crop: bool = True, modality: str = CT
-) -> tuple[dict[str, Any], dict[str, Floats]]:
+    train: Seen, validation: Seen, *, weights_sha256: str | None, body_crop: bool = True, modality: str = CT
+) -> tuple[GateRule, dict[str, Floats]]:
     """The key `gate` of ct_xception.json, and the arrays of gate.safetensors.
 
     Where either split is too small the rule's `method` is None, with a `reason`, and there are no arrays.
@@ -169,15 +170,15 @@ def fit_gate(
     for name, seen in (("training", train), ("validation", validation)):
         if len(seen.features) < FEWEST[name]:
             few = f"{len(seen.features)} {name} slices, where {FEWEST[name]} are needed"
-            return {"method": None, "reason": few} | rule, {}
+            return GateRule.of({"method": None, "reason": few} | rule), {}
     distance = fit_distance(train.features)
     limits = None if distance is None else fit_limits(distance(validation.features))
     if distance is None or limits is None or not 0 < limits["usual"] < np.inf:
-        return {"method": None, "reason": "the network makes the same of every slice"} | rule, {}
+        return GateRule.of({"method": None, "reason": "the network makes the same of every slice"} | rule), {}
     arrays = {name: getattr(distance, name) for name in ARRAYS}
     signs = fit_signs(train, validation, body_crop=body_crop, modality=modality).to_dict()
     told = {"method": METHOD, "noise": distance.noise, "length": distance.length, **limits, "signs": signs}
-    return told | rule, arrays
+    return GateRule.of(told | rule), arrays
 
 
 def fit_distance(features: Floats) -> Distance | None:
@@ -232,7 +233,7 @@ def fit_signs(train: Seen, validation: Seen, *, body_crop: bool, modality: str =
     )
 
 
-def write_gate(folder: Path, rule: Mapping[str, Any], arrays: Mapping[str, Floats]) -> None:
+def write_gate(folder: Path, rule: GateRule, arrays: Mapping[str, Floats]) -> None:
     """Put a fitted gate into a checkpoint folder: the arrays, then the rule in its side file."""
     from safetensors.numpy import save
 
@@ -241,23 +242,23 @@ def write_gate(folder: Path, rule: Mapping[str, Any], arrays: Mapping[str, Float
         write_atomically(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
     else:
         path.unlink(missing_ok=True)
-    write_side(folder, need_side(folder).with_(gate=dict(rule)))
+    write_side(folder, need_side(folder).with_(gate=rule.to_json()))
 
 
-def has_gate(side: Mapping[str, Any]) -> bool:
+def has_gate(side: Side) -> bool:
     """Whether a side file holds the gate, or the reason why there is none, of the weights it speaks of."""
-    weights = side.get("provenance", {}).get("weights_sha256")
-    return weights is not None and (side.get("gate") or {}).get("weights_sha256") == weights
+    weights = side.provenance.weights_sha256
+    return weights is not None and side.gate is not None and side.gate.weights_sha256 == weights
 
 
-def gate_figures(rule: Mapping[str, Any], verdicts: Sequence[str | None], groups: Sequence[str]) -> dict[str, Any]:
-    """What the gate does to slices of the corpus: {"rule", "refused", "doubtful"}, the last two as figures.
+def gate_figures(rule: GateRule, verdicts: Sequence[str | None], groups: Sequence[str]) -> GateMetrics:
+    """What the gate does to slices of the corpus.
 
     `verdicts` (N,) are None for files that could not be read; they do not count. Without a gate the rule alone.
     """
     judged = np.array([verdict in (ACCEPTED, DOUBTFUL, REFUSED) for verdict in verdicts], bool)
-    if rule.get("method") is None or not judged.any():
-        return {"rule": dict(rule)}
+    if rule.method is None or not judged.any():
+        return GateMetrics(rule=rule)
     said, group = np.array(verdicts, object)[judged], group_indices(groups, len(groups))[judged]
-    shares = {name: proportion_figure(said == name, group, "no slice").to_dict() for name in (REFUSED, DOUBTFUL)}
-    return {"rule": dict(rule)} | shares
+    shares = {name: proportion_figure(said == name, group, "no slice") for name in (REFUSED, DOUBTFUL)}
+    return GateMetrics(rule=rule, refused=shares[REFUSED], doubtful=shares[DOUBTFUL])

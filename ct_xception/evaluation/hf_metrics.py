@@ -17,6 +17,7 @@ import evaluate
 import numpy as np
 
 from ct_xception.errors import InputError
+from ct_xception.metrics import ClassificationMetrics
 from ct_xception.statistics.intervals import RESAMPLES
 from ct_xception.statistics.metrics import CLASS_FIGURES, OVERALL_FIGURES, classification_metrics
 
@@ -60,15 +61,15 @@ class ClassificationFigure(evaluate.Metric):
         names = [str(k) for k in range(scores.shape[-1])]
         figures = classification_metrics(scores, references, names, groups, seed=seed, resamples=resamples)
         if self.figure == "confusion_matrix":
-            return {self.figure: figures[self.figure]}
+            return {self.figure: figures.confusion_matrix}
         return self._named(figures)
 
-    def _named(self, figures: dict[str, Any]) -> dict[str, Any]:
+    def _named(self, figures: ClassificationMetrics) -> dict[str, Any]:
         keys = {self.figure: "value", **{f"{self.figure}_{part}": part for part in ("low", "high", "n")}}
         if self.figure in PER_CLASS:
-            own = [one[self.figure.removeprefix("per_class_")] for one in figures["per_class"].values()]
-            return {key: [figure[part] for figure in own] for key, part in keys.items()}
-        return {key: figures[self.figure][part] for key, part in keys.items()}
+            own = [getattr(one, self.figure.removeprefix("per_class_")) for one in figures.per_class.values()]
+            return {key: [getattr(metric, part) for metric in own] for key, part in keys.items()}
+        return {key: getattr(getattr(figures, self.figure), part) for key, part in keys.items()}
 
 
 def load(figure: str) -> ClassificationFigure:

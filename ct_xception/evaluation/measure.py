@@ -28,7 +28,7 @@ from ct_xception.checkpoint import (
     ROBUSTNESS_ANSWERS,
     WEIGHTS,
 )
-from ct_xception.checkpoint_files import Metrics, read_side
+from ct_xception.checkpoint_files import PoolingRule, Side, read_side
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.evaluation.answers import (
     ALONE,
@@ -49,8 +49,6 @@ from ct_xception.evaluation.explanations import Checked, check_heat_maps, descri
 from ct_xception.evaluation.figures import draw_evaluation, is_phantom
 from ct_xception.evaluation.patients import (
     BY_PATIENT,
-    PATIENT,
-    SLICE,
     describe_rule,
     knows_patients,
     unit_figures,
@@ -66,6 +64,21 @@ from ct_xception.evaluation.shift.validation import (
     write_external_answers,
 )
 from ct_xception.files import sha256_file, write_json
+from ct_xception.metrics import (
+    Baselines,
+    ClassificationMetrics,
+    ExternalMetrics,
+    FoldRecord,
+    Headline,
+    Intervals,
+    Measured,
+    MeasuredCorpus,
+    Metrics,
+    PathMetrics,
+    ProtocolMetrics,
+    Refusal,
+    UnitMetrics,
+)
 from ct_xception.statistics.intervals import CONFIDENCE, RESAMPLES
 from ct_xception.statistics.metrics import classification_metrics
 
@@ -73,10 +86,10 @@ if TYPE_CHECKING:
     from ct_xception.evaluation.shift.external import External
 
 
-def evaluate(evaluation: Evaluation, share: Share = ALONE) -> dict[str, Any]:
+def evaluate(evaluation: Evaluation, share: Share = ALONE) -> Metrics | None:
     """Answer the split by the predictor and by stock `pipeline()`, check heat maps, write it all; the metrics.
 
-    Each process answers its share; the main one writes, the others return {}.
+    Each process answers its share; the main one writes, the others return None.
     """
     from ct_xception.serving.classifier import Classifier
 
@@ -97,7 +110,7 @@ def evaluate(evaluation: Evaluation, share: Share = ALONE) -> dict[str, Any]:
     elsewhere = ask_elsewhere(evaluation.externals, answerers, evaluation.label_names, share, **asking)
     tried = try_changes(evaluation, classifier, answers[PREDICTOR], share)
     if not share.is_main:
-        return {}
+        return None
     metrics = write_evaluation(evaluation, answers, checked, elsewhere, tried)
     if evaluation.outputs.errors is not None:
         write_error_page(evaluation, classifier, answers[PREDICTOR])
@@ -127,7 +140,7 @@ def write_evaluation(
     checked: Checked = Checked(),  # noqa: B008 (frozen)
     elsewhere: Mapping[str, Validation] | None = None,
     tried: Tried | None = None,
-) -> dict[str, Any]:
+) -> Metrics:
     """Write the evaluation from answers that are there already; return the metrics.
 
     `answers` {"predictor": …, "stock_pipeline": …} are in the dataset's order, and `checked` what `check_heat_maps`
@@ -137,26 +150,21 @@ def write_evaluation(
     """
     label_names, folder, protocols = check_split(evaluation), evaluation.folder, evaluation.protocols
     items = Items.of(evaluation.dataset)
-    metrics = _describe(evaluation, items)
-    names = _names(items, evaluation.split, protocols, metrics["corpus"])
-    parts = _parts(metrics["protocol"], Part(items, answers, protocols.baselines), protocols)
+    side = read_side(evaluation.checkpoint) or Side()
+    head = _describe(evaluation, items, side)
+    names = _names(items, evaluation.split, protocols, evaluation.corpus or {})
+    parts = _parts(head["protocol"], Part(items, answers, protocols.baselines), protocols)
     stated = describe(checked, items, label_names, names) if checked.evidence else None
-    side = _side_file(evaluation.checkpoint)
+    known = knows_patients(evaluation.corpus)
     given = Given(
-        parts,
-        label_names,
-        side,
-        names,
-        protocols.skipped,
-        stated,
-        evaluation.seed,
-        knows_patients(evaluation.corpus),
-        elsewhere or {},
-        tried,
+        parts, label_names, side, names, protocols.skipped, stated, evaluation.seed, known, elsewhere or {}, tried
     )
-    figures = measure(given)
-    metrics["paths"] = figures.paths[metrics["protocol"]]
-    metrics |= _further_protocols(parts, figures.paths, protocols) | figures.blocks
+    paths, blocks = measure(given)
+    head |= {"paths": paths[head["protocol"]], **{name: getattr(blocks, name) for name in blocks.model_fields_set}}
+    if len(parts) > 1:
+        head["protocols"] = {name: _protocol(name, parts, paths[name], protocols) for name in list(parts)[1:]}
+    if protocols.audit is not None:
+        head["audit"] = AUDIT
     _write_answers(folder, parts, protocols, label_names, names)
     write_external_answers(folder, given.elsewhere)
     if tried is not None:
@@ -164,14 +172,15 @@ def write_evaluation(
     if stated is not None:
         write_json(folder / EXPLANATIONS, stated)
     if protocols.audit is not None:
-        metrics["audit"] = AUDIT
         write_json(folder / AUDIT, protocols.audit)
     if evaluation.outputs.names is not None and names.anonymous:
         write_json(evaluation.outputs.names, names.private)
         for name, one in given.elsewhere.items():
             write_json(private_names(evaluation.outputs.names, name), one.names.private)
-    metrics["figures"] = draw_evaluation(evaluation, items, answers, metrics)
-    write_json(folder / METRICS, metrics)
+    metrics = Metrics(**head)
+    drawn = draw_evaluation(evaluation, items, answers, metrics)
+    metrics = metrics.model_copy(update={"figures": tuple(drawn)})
+    write_json(folder / METRICS, metrics.to_json())
     return metrics
 
 
@@ -187,7 +196,7 @@ class Given:
 
     parts: Mapping[str, Part]
     label_names: Sequence[str]
-    side: Mapping[str, Any]
+    side: Side
     names: Names
     skipped: Mapping[str, str] = field(default_factory=dict)
     explanations: Mapping[str, Any] | None = None
@@ -197,36 +206,28 @@ class Given:
     tried: Tried | None = None
 
 
-@dataclass(frozen=True)
-class Figures:
-    """`paths` {protocol: {path: figures}}, and the other `blocks` of metrics.json, by their keys there."""
+def measure(given: Given) -> tuple[dict[str, dict[str, PathMetrics]], Measured]:
+    """Every metric, from answers alone: for whoever writes them, and for whoever counts them again.
 
-    paths: dict[str, dict[str, Any]]
-    blocks: dict[str, Any]
-
-
-def measure(given: Given) -> Figures:
-    """Every figure, from answers alone: for whoever writes them, and for whoever counts them again.
-
-    Raises InputError where answers and items do not fit.
+    Returns {protocol: {path: metrics}}, and the other blocks of metrics.json. Raises InputError where answers and items
+    do not fit.
     """
     paths = {name: _measure_paths(part, given) for name, part in given.parts.items()}
-    known, pooling = given.patients_known, given.side.get("pooling")
+    known, pooling = given.patients_known, given.side.pooling
     units = unit_figures(given.parts, pooling, given.label_names, patients_known=known, seed=given.seed)
-    blocks = _headline(paths, units.get(BY_PATIENT, {})) | units | _baseline_blocks(given)
-    blocks |= rule_figures(given.side, given.parts, given.label_names, given.seed)
+    headline = _headline(paths, units.get(BY_PATIENT, {}))
+    own = None if headline is None else given.parts[headline.protocol]
+    found: dict[str, Any] = {"headline": headline, **units, "baselines": _baseline_blocks(given)}
+    found["external"] = measure_elsewhere(given, own)
     if given.explanations is not None:
-        blocks["explanations"] = explanation_figures(given.explanations, seed=given.seed)
-    own = given.parts.get(blocks.get("headline", {}).get("protocol", ""))
-    if elsewhere := measure_elsewhere(given, own):
-        blocks["external"] = elsewhere
+        found["explanations"] = explanation_figures(given.explanations, seed=given.seed)
     if given.tried is not None:
-        rule = given.side.get("conformal")
-        blocks["robustness"] = robustness_figures(given.tried, given.label_names, rule, given.seed)
-    return Figures(paths, blocks)
+        found["robustness"] = robustness_figures(given.tried, given.label_names, given.side.conformal, given.seed)
+    blocks = rule_figures(given.side, given.parts, given.label_names, given.seed)
+    return paths, blocks.model_copy(update={name: block for name, block in found.items() if block})
 
 
-def measure_elsewhere(given: Given, own: Part | None) -> dict[str, Any]:
+def measure_elsewhere(given: Given, own: Part | None) -> dict[str, ExternalMetrics]:
     """The figures of each external corpus, by its name; `own` are the answers at home that they stand beside."""
     found = {}
     for name, one in given.elsewhere.items():
@@ -253,47 +254,48 @@ def _parts(protocol: str, own: Part, protocols: Protocols) -> dict[str, Part]:
     return parts
 
 
-def _further_protocols(
-    parts: Mapping[str, Part], paths: Mapping[str, dict[str, Any]], protocols: Protocols
-) -> dict[str, Any]:
-    """The protocols beside the own test split: what they are, and each path's figures."""
-    further = {name: _heading(name, parts, protocols) | {"paths": paths[name]} for name in list(parts)[1:]}
-    return {"protocols": further} if further else {}
-
-
-def _heading(name: str, parts: Mapping[str, Part], protocols: Protocols) -> dict[str, Any]:
-    """What the figures of a further protocol are figures of."""
+def _protocol(
+    name: str, parts: Mapping[str, Part], paths: dict[str, PathMetrics], protocols: Protocols
+) -> ProtocolMetrics:
+    """A protocol beside the own test split: what its metrics are of, and each path's."""
     items = parts[name].items
-    heading = {"title": TITLES[name], "n": len(items.sources), "n_groups": len(set(items.groups))}
+    told: dict[str, Any] = {"title": TITLES[name], "n": len(items.sources), "n_groups": len(set(items.groups))}
     if name == DEDUPLICATED:
         assert protocols.deduplicated is not None
-        return heading | {key: protocols.deduplicated[key] for key in ("split_hash", "removed")}
-    assert protocols.out_of_fold is not None
-    record = protocols.out_of_fold.record
-    folds = [{key: fold[key] for key in ("split_hash", "weights_sha256", "n")} for fold in record["folds"]]
-    for told, fold in zip(folds, record["folds"], strict=True):
-        told |= {"pooling": describe_rule(fold["pooling"])} if fold.get("pooling") else {}
-    return heading | {"split_hash": record["name"], "folds": folds, "groups_origin": record.get("groups_origin")}
+        told |= {key: protocols.deduplicated[key] for key in ("split_hash", "removed")}
+    else:
+        assert protocols.out_of_fold is not None
+        record = protocols.out_of_fold.record
+        told["folds"] = tuple(_fold(fold) for fold in record["folds"])
+        told |= {"split_hash": record["name"], "groups_origin": record.get("groups_origin")}
+    return ProtocolMetrics(**told, paths=paths)
 
 
-def _headline(paths: Mapping[str, Mapping[str, Any]], by_patient: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The protocol under which the predictor is least accurate; {} where it read no file.
+def _fold(record: Mapping[str, Any]) -> FoldRecord:
+    kept = {key: record[key] for key in ("split_hash", "weights_sha256", "n")}
+    if record.get("pooling"):
+        kept["pooling"] = describe_rule(PoolingRule.of(record["pooling"]))
+    return FoldRecord(**kept)
+
+
+def _headline(paths: Mapping[str, Mapping[str, PathMetrics]], by_patient: Mapping[str, UnitMetrics]) -> Headline | None:
+    """The protocol under which the predictor is least accurate; None where it read no file.
 
     Counted by patient where patients have an answer under every such protocol, and some of them several slices.
     """
-    asked = {name: block[PREDICTOR] for name, block in paths.items() if block[PREDICTOR]["n"]}
+    asked = {name: block[PREDICTOR] for name, block in paths.items() if block[PREDICTOR].n}
     if not asked:
-        return {}
-    patients = {name: by_patient[name] for name in asked if by_patient.get(name, {"n": 0})["n"]}
-    by = PATIENT if len(patients) == len(asked) and any(found["several"] for found in patients.values()) else SLICE
-    blocks = patients if by == PATIENT else asked
-    lowest = min(blocks, key=lambda name: blocks[name]["accuracy"]["value"])
-    return {"headline": {"protocol": lowest, "path": PREDICTOR, "by": by}}
+        return None
+    patients = {name: by_patient[name] for name in asked if name in by_patient and by_patient[name].n}
+    pooled = len(patients) == len(asked) and any(found.several for found in patients.values())
+    blocks: Mapping[str, ClassificationMetrics] = patients if pooled else asked
+    lowest = min(blocks, key=lambda name: blocks[name].accuracy.value or 0)
+    return Headline(protocol=lowest, path=PREDICTOR, by="patient" if pooled else "slice")
 
 
-def _baseline_blocks(given: Given) -> dict[str, Any]:
+def _baseline_blocks(given: Given) -> dict[str, Baselines]:
     """The simple rules of every protocol beside the predictor."""
-    blocks = {
+    return {
         name: baseline_figures(
             part.baselines,
             part.items.labels,
@@ -306,7 +308,6 @@ def _baseline_blocks(given: Given) -> dict[str, Any]:
         for name, part in given.parts.items()
         if part.baselines and part.paths[PREDICTOR].answered.any()
     }
-    return {"baselines": blocks} if blocks else {}
 
 
 def _write_answers(
@@ -363,40 +364,33 @@ def _class_names(checkpoint: Path) -> list[str]:
         ) from error
 
 
-def _describe(evaluation: Evaluation, items: Items) -> dict[str, Any]:
-    """What the figures are figures of: the head of metrics.json."""
+def _describe(evaluation: Evaluation, items: Items, side: Side) -> dict[str, Any]:
+    """What the metrics are of: the head of metrics.json."""
     checkpoint, weights = evaluation.checkpoint, evaluation.checkpoint / WEIGHTS
     if not weights.is_file():
         raise CheckpointError(f"{checkpoint}: {WEIGHTS} is missing; give a checkpoint folder.")
     split, corpus = evaluation.split or {}, evaluation.corpus or {}
-    head = {
+    return {
         "format": METRICS_FORMAT,
         "protocol": split.get("protocol", "unstated"),
         "split": evaluation.split_name,
         "split_hash": split.get("name"),
         "weights_sha256": sha256_file(weights),
-        "corpus": {key: corpus[key] for key in ("source", "kind", "hash") if key in corpus},
+        "corpus": MeasuredCorpus(**{key: corpus[key] for key in ("source", "kind", "hash") if key in corpus}),
         "split_sizes": {name: len(sources) for name, sources in split.get("sources", {}).items()},
-        "best_epoch": _side_file(checkpoint).get("provenance", {}).get("best_epoch"),
+        "best_epoch": side.provenance.best_epoch,
         "n": len(items.sources),
         "n_groups": len(set(items.groups)),
-        "label_names": evaluation.label_names,
-        "intervals": {"confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": evaluation.seed},
+        "label_names": tuple(evaluation.label_names),
+        "intervals": Intervals(confidence=CONFIDENCE, resamples=RESAMPLES, seed=evaluation.seed),
     }
-    return Metrics.of(head, METRICS).to_json()
 
 
-def _side_file(checkpoint: Path) -> dict[str, Any]:
-    """What ct_xception.json says; {} where there is none."""
-    side = read_side(checkpoint)
-    return {} if side is None else side.to_json()
-
-
-def _measure_paths(part: Part, given: Given) -> dict[str, Any]:
+def _measure_paths(part: Part, given: Given) -> dict[str, PathMetrics]:
     return {path: _measure(part.items, found, given) for path, found in part.paths.items()}
 
 
-def _measure(items: Items, answers: Answers, given: Given) -> dict[str, Any]:
+def _measure(items: Items, answers: Answers, given: Given) -> PathMetrics:
     """One path's figures over the items it answered, and the list of those it refused."""
     if answers.probabilities.shape != (len(items.sources), len(given.label_names)):
         raise InputError(
@@ -406,12 +400,12 @@ def _measure(items: Items, answers: Answers, given: Given) -> dict[str, Any]:
     kept = answers.answered
     refused = [source for source, keep in zip(items.sources, kept, strict=True) if not keep]
     silent = [source for source in refused if source not in answers.refused]
-    listed = [{"source": source, "reason": reason} for source, reason in given.names.refused(answers).items()]
+    listed = tuple(Refusal(source=source, reason=why) for source, why in given.names.refused(answers).items())
     if silent:
         raise InputError(f"{len(silent)} items have neither probabilities nor a reason, for example {silent[0]}.")
     if not kept.any():
-        return {"n": 0, "refused": listed}
+        return PathMetrics(n=0, refused=listed)
     own = items.select(kept)
     probabilities, labels = answers.probabilities[kept], given.label_names
     figures = classification_metrics(probabilities, own.labels, labels, own.groups, seed=given.seed)
-    return figures | {"refused": listed}
+    return PathMetrics(**{name: getattr(figures, name) for name in figures.model_fields_set}, refused=listed)

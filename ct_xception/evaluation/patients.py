@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint_files import PoolingRule
 from ct_xception.corpus.split import PSEUDO_PATIENTS
 from ct_xception.evaluation.answers import PREDICTOR, Items
 from ct_xception.evaluation.protocols import GROUPED, Part
+from ct_xception.metrics import PooledBy, UnitCalibration, UnitMetrics
 from ct_xception.serving.decisions import POOLING_VERSION
 from ct_xception.statistics.calibration import calibration_figures
 from ct_xception.statistics.class_groups import ClassGroups
@@ -36,6 +38,7 @@ BY_PATIENT, BY_SERIES = "by_patient", "by_series"
 SERIES_ORIGIN = "series"  # of groups that are series, as corpus.groups calls it
 
 Floats = NDArray[np.float64]
+FoldRules = Mapping[int, PoolingRule | PooledBy | None]
 
 
 def knows_patients(corpus: Mapping[str, Any] | None) -> bool:
@@ -67,7 +70,7 @@ def fit_unit_rules(
     crossing: bool = False,
     by_class: bool = False,
     seed: int = 0,
-) -> dict[str, Any] | None:
+) -> PoolingRule | None:
     """The side file's `pooling`, from calibrated answers (N, K) to validation slices; None where no unit is known.
 
     Fitted on patients, on series where only those are known; a series is then pooled as its patient would be. The rules
@@ -78,34 +81,37 @@ def fit_unit_rules(
     if not units:
         return None
     unit, names = next(iter(units.items()))
-    rule = {"version": POOLING_VERSION, "unit": unit} | fit_pooling(probabilities, items.labels, names, seed=seed)
+    fitted = fit_pooling(probabilities, items.labels, names, seed=seed)
+    rule = PoolingRule.of({"version": POOLING_VERSION, "unit": unit} | fitted)
     pooled = pool_units(probabilities, names, rule)
     truth = unit_labels(items.labels, pooled.members)
     scores, truth = pooled.probabilities[truth >= 0], truth[truth >= 0]
-    if "losses" not in rule:
+    if rule.losses is None:
         return rule
-    rule["operating_points"] = choose_operating_points(scores, truth, label_names, class_groups or None)
-    rule["abstention"] = choose_abstention(scores, truth, label_names)
+    decided: dict[str, Any] = {
+        "operating_points": choose_operating_points(scores, truth, label_names, class_groups or None),
+        "abstention": choose_abstention(scores, truth, label_names),
+    }
     if not crossing:
-        rule["conformal"] = fit_conformal(scores, truth, coverage, by_class=label_names if by_class else None)
-    return rule
+        decided["conformal"] = fit_conformal(scores, truth, coverage, by_class=label_names if by_class else None)
+    return rule.model_copy(update=decided)
 
 
-def describe_rule(rule: Mapping[str, Any]) -> dict[str, Any]:
+def describe_rule(rule: PoolingRule) -> PooledBy:
     """What metrics.json says of a rule of pooling: all that pools with it, and what it was fitted on."""
-    return {key: rule[key] for key in ("unit", "method", "temperature", "n_groups", "reason") if key in rule}
+    return PooledBy(**{key: value for key, value in rule.to_json().items() if key in PooledBy.model_fields})
 
 
 def unit_figures(
     parts: Mapping[str, Part],
-    rule: Mapping[str, Any] | None,
+    rule: PoolingRule | None,
     label_names: Sequence[str],
     *,
     patients_known: bool,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> dict[str, dict[str, UnitMetrics]]:
     """`by_patient` and `by_series` of metrics.json, {protocol: figures} of the predictor; {} where none is known."""
-    blocks: dict[str, Any] = {}
+    blocks: dict[str, dict[str, UnitMetrics]] = {}
     for protocol, part in parts.items():
         for unit, names in units_of(part.items, patients_known=patients_known).items():
             rules = part.pooling if protocol == GROUPED else None
@@ -117,11 +123,11 @@ def unit_figures(
 def _figures_by(
     part: Part,
     names: Sequence[str],
-    rule: Mapping[str, Any] | None,
+    rule: PoolingRule | None,
     label_names: Sequence[str],
-    fold_rules: Mapping[int, Mapping[str, Any] | None] | None,
+    fold_rules: FoldRules | None,
     seed: int,
-) -> dict[str, Any]:
+) -> UnitMetrics:
     """The figures of one protocol, a row a unit; those of other folds' networks are pooled by their own rules."""
     kept = part.paths[PREDICTOR].answered
     labels, scores = part.items.labels[kept], part.paths[PREDICTOR].probabilities[kept]
@@ -131,7 +137,7 @@ def _figures_by(
     pooled = pool_units(scores, units, rule) if folds is None else _pool_by_fold(scores, units, folds, fold_rules or {})
     truth = unit_labels(labels, pooled.members)
     asked = truth >= 0
-    head = {
+    head: dict[str, Any] = {
         "n": int(asked.sum()),
         "n_slices": int(sum(len(rows) for rows, one in zip(pooled.members, asked, strict=True) if one)),
         "several": sum(len(rows) > 1 for rows in pooled.members),
@@ -139,15 +145,14 @@ def _figures_by(
         "refused": len(set(names)) - len(pooled.names),
     }
     if not asked.any():
-        return head
+        return UnitMetrics(**head)
     owners = [groups[rows[0]] for rows, one in zip(pooled.members, asked, strict=True) if one]
     own_rule = None if fold_rules is not None else rule
-    return _measure(pooled.probabilities[asked], truth[asked], label_names, owners, own_rule, seed) | head
+    found = _measure(pooled.probabilities[asked], truth[asked], label_names, owners, own_rule, seed)
+    return UnitMetrics(**found | head)
 
 
-def _pool_by_fold(
-    scores: Floats, units: Sequence[str], folds: NDArray[np.intp], rules: Mapping[int, Mapping[str, Any] | None]
-) -> Units:
+def _pool_by_fold(scores: Floats, units: Sequence[str], folds: NDArray[np.intp], rules: FoldRules) -> Units:
     """As `pool_units`, each unit by the rule of the fold that its first slice lies in: no patient lies in two."""
     found = pool_units(scores, units, None)
     rows = [
@@ -162,21 +167,24 @@ def _measure(
     truth: NDArray[np.intp],
     names: Sequence[str],
     owners: Sequence[str],
-    rule: Mapping[str, Any] | None,
+    rule: PoolingRule | None,
     seed: int,
 ) -> dict[str, Any]:
     """Everything about G pooled answers (G, K); rules of deciding are measured where they are this network's own."""
     calibration = calibration_figures(scores, truth, owners, seed=seed)
-    found = classification_metrics(scores, truth, names, owners, seed=seed)
-    found["calibration"] = {key: calibration[key] for key in ("ece", "adaptive_ece", "brier")}
+    metrics = classification_metrics(scores, truth, names, owners, seed=seed)
+    found: dict[str, Any] = {name: getattr(metrics, name) for name in metrics.model_fields_set}
+    found["calibration"] = UnitCalibration(
+        ece=calibration.ece, adaptive_ece=calibration.adaptive_ece, brier=calibration.brier
+    )
     found["sensitivity_at"] = sensitivity_figures(scores, truth, names, owners, seed=seed)
     if rule is None:
         return found
     found["rule"] = describe_rule(rule)
-    if rule.get("conformal"):
-        found["conformal"] = conformal_figures(rule["conformal"], scores, truth, names, owners, seed=seed)
-    if rule.get("operating_points"):
-        found["operating_points"] = operating_figures(rule["operating_points"], scores, truth, names, owners)
-    if rule.get("abstention"):
-        found["abstention"] = abstention_figures(rule["abstention"], scores, truth, names, owners)
+    if rule.conformal is not None:
+        found["conformal"] = conformal_figures(rule.conformal, scores, truth, names, owners, seed=seed)
+    if rule.operating_points:
+        found["operating_points"] = operating_figures(rule.operating_points, scores, truth, names, owners)
+    if rule.abstention is not None:
+        found["abstention"] = abstention_figures(rule.abstention, scores, truth, names, owners)
     return found

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint_files import Metric
 from ct_xception.errors import InputError
 from ct_xception.files import atomic_path
+from ct_xception.metrics import Calibration, CalibrationBin
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -228,13 +230,13 @@ def roc_figure(
     probabilities: NDArray[np.float64],
     labels: NDArray[np.intp],
     label_names: Sequence[str],
-    areas: Mapping[str, Mapping[str, Any]],
+    areas: Mapping[str, Metric],
     *,
     title: str = "",
 ) -> Figure:
     """One-vs-rest ROC curves of probabilities (N, K) against labels (N,), the busy corner enlarged where all are good.
 
-    `areas` maps each class to its AUROC figure {"value", "low", "high"}, as `classification_metrics` gives it; a class
+    `areas` maps each class to its AUROC; a class
     without one is named in the legend and not drawn. Of more classes than have colours and lines of their own, those
     with the lowest areas are drawn, and the mean curve of all.
     """
@@ -244,7 +246,7 @@ def roc_figure(
         axes = figure.subplots()
         _draw_roc(axes, probabilities, labels, label_names, areas, drawn)
         if left:
-            known = [k for k, name in enumerate(label_names) if _known(areas[name])]
+            known = [k for k, name in enumerate(label_names) if areas[name].value is not None]
             _draw_mean_roc(axes, probabilities, labels, known)
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
         axes.set(xlabel="False positive rate (1 − specificity)", ylabel="True positive rate (sensitivity)")
@@ -254,7 +256,7 @@ def roc_figure(
             loc="center left", bbox_to_anchor=(1.03, 0.5), title="AUROC (95 % interval)", alignment="left",
             title_fontproperties={"weight": "bold", "size": 7.5}, handlelength=2.4, fontsize=6 if many else 7,
         )  # fmt: skip
-        found = [areas[label_names[k]]["value"] for k in drawn if _known(areas[label_names[k]])]
+        found = [value for k in drawn if (value := areas[label_names[k]].value) is not None]
         if found and min(found) > 0.9:
             corner = axes.inset_axes((0.42, 0.14, 0.52, 0.52), xlim=(-0.004, 0.2), ylim=(0.8, 1.004))
             _draw_roc(corner, probabilities, labels, label_names, areas, drawn)
@@ -264,16 +266,12 @@ def roc_figure(
     return figure
 
 
-def _known(area: Mapping[str, Any]) -> bool:
-    return area["value"] is not None
-
-
-def _curves_of(label_names: Sequence[str], areas: Mapping[str, Mapping[str, Any]]) -> list[int]:
+def _curves_of(label_names: Sequence[str], areas: Mapping[str, Metric]) -> list[int]:
     """The classes that get a curve: all, or of too many to be told apart the worst."""
     if len(label_names) <= len(PALETTE) * len(LINE_STYLES):
         return list(range(len(label_names)))
-    known = [k for k, name in enumerate(label_names) if _known(areas[name])]
-    return sorted(sorted(known, key=lambda k: areas[label_names[k]]["value"])[:MOST_CURVES])
+    known = [k for k, name in enumerate(label_names) if areas[name].value is not None]
+    return sorted(sorted(known, key=lambda k: areas[label_names[k]].value or 0)[:MOST_CURVES])
 
 
 def _draw_roc(
@@ -281,7 +279,7 @@ def _draw_roc(
     probabilities: NDArray[np.float64],
     labels: NDArray[np.intp],
     label_names: Sequence[str],
-    areas: Mapping[str, Mapping[str, Any]],
+    areas: Mapping[str, Metric],
     drawn: Sequence[int],
 ) -> None:
     from sklearn.metrics import roc_curve
@@ -290,7 +288,7 @@ def _draw_roc(
     for place, k in enumerate(drawn):
         area = areas[label_names[k]]
         colour, style = PALETTE[place % len(PALETTE)], LINE_STYLES[place // len(PALETTE) % len(LINE_STYLES)]
-        curve = roc_curve(labels == k, probabilities[:, k])[:2] if _known(area) else ([], [])
+        curve = roc_curve(labels == k, probabilities[:, k])[:2] if area.value is not None else ([], [])
         axes.plot(*curve, color=colour, linestyle=style, label=_area_text(label_names[k], area), alpha=0.9)
     axes.grid(color=FAINT, linewidth=0.4, alpha=0.5)
 
@@ -307,58 +305,58 @@ def _draw_mean_roc(
     axes.plot(rates, total / len(known), color=INK, linewidth=2.2, label=f"mean of {len(known):,} classes")
 
 
-def _area_text(name: str, area: Mapping[str, Any]) -> str:
+def _area_text(name: str, area: Metric) -> str:
     joint = "\n" if len(name) > 24 else ": "
-    if area["value"] is None:
+    if area.value is None:
         return f"{_shortened(name, 34)}{joint}no figure"
-    interval = "" if area["low"] is None else f" ({area['low']:.3f}–{area['high']:.3f})"
-    return f"{_shortened(name, 34)}{joint}{area['value']:.3f}{interval}"
+    return f"{_shortened(name, 34)}{joint}{_with_interval(area)}"
 
 
-def reliability_figure(before: Mapping[str, Any], after: Mapping[str, Any], *, temperature: float) -> Figure:
+def _with_interval(metric: Metric) -> str:
+    return f"{metric.value:.3f}" + ("" if metric.low is None else f" ({metric.low:.3f}–{metric.high:.3f})")
+
+
+def reliability_figure(calibration: Calibration) -> Figure:
     """Accuracy against confidence before and after temperature scaling, with how many items say so.
 
-    `before` and `after` are what `calibration_figures` gives. On the dotted line a confidence is as often right as it
+    On the dotted line a confidence is as often right as it
     says, and a broad bar is the distance from it; points grow with their items, and thin bars are 95 % intervals.
     """
     with canvas(7.0, 3.9) as figure:
         above, below = figure.subplots(2, 2, sharex=True, height_ratios=(3.2, 1))
-        titles = ("Before temperature scaling", f"After (temperature {temperature:.2f})")
-        top = max(bin_["n"] for figures in (before, after) for bin_ in figures["bins"])
-        for column, (figures, title) in enumerate(zip((before, after), titles, strict=True)):
-            _draw_reliability(above[column], figures["bins"], f"{title}\n{_ece_text(figures['ece'])}")
-            _draw_counts(below[column], figures["bins"], top)
+        titles = ("Before temperature scaling", f"After (temperature {calibration.temperature:.2f})")
+        both = (calibration.before, calibration.after)
+        top = max(bin_.n for found in both for bin_ in found.bins)
+        for column, (found, title) in enumerate(zip(both, titles, strict=True)):
+            ece = f"ECE {_with_interval(found.ece)}, n = {found.ece.n:,}"
+            _draw_reliability(above[column], found.bins, f"{title}\n{ece}")
+            _draw_counts(below[column], found.bins, top)
         above[0].set_ylabel("Accuracy (%)")
         below[0].set_ylabel("Items")
     return figure
 
 
-def _draw_reliability(axes: Axes, bins: Sequence[Mapping[str, Any]], title: str) -> None:
+def _draw_reliability(axes: Axes, bins: Sequence[CalibrationBin], title: str) -> None:
     axes.plot([0, 100], [0, 100], color=FAINT, linewidth=0.8, linestyle=":", zorder=0)
-    n = sum(bin_["n"] for bin_ in bins)
+    n = sum(bin_.n for bin_ in bins)
     for bin_ in bins:
-        confidence, accuracy = 100 * bin_["confidence"], bin_["accuracy"]
-        value = 100 * accuracy["value"]
+        confidence, accuracy = 100 * bin_.confidence, bin_.accuracy
+        value = 100 * (accuracy.value or 0)
         axes.plot([confidence] * 2, [confidence, value], color=ORANGE, linewidth=3.0, alpha=0.5, solid_capstyle="butt")
-        if accuracy["low"] is not None:
-            interval = [100 * accuracy["low"], 100 * accuracy["high"]]
+        if accuracy.low is not None and accuracy.high is not None:
+            interval = [100 * accuracy.low, 100 * accuracy.high]
             axes.plot([confidence] * 2, interval, color=BLUE, linewidth=0.8)
-        size = 2.5 + 4 * (bin_["n"] / n) ** 0.5
+        size = 2.5 + 4 * (bin_.n / n) ** 0.5
         axes.plot(confidence, value, "o", color=BLUE, markersize=size, clip_on=False)
     axes.set(xlim=(0, 101), ylim=(0, 101), title=title)
     axes.grid(color=FAINT, linewidth=0.4, alpha=0.5)
 
 
-def _draw_counts(axes: Axes, bins: Sequence[Mapping[str, Any]], top: int) -> None:
-    edges = [100 * bin_["low"] for bin_ in bins]
-    widths = [100 * (bin_["high"] - bin_["low"]) for bin_ in bins]
-    axes.bar(edges, [bin_["n"] for bin_ in bins], widths, align="edge", color=SKY, edgecolor="white", linewidth=0.4)
+def _draw_counts(axes: Axes, bins: Sequence[CalibrationBin], top: int) -> None:
+    edges = [100 * bin_.low for bin_ in bins]
+    widths = [100 * (bin_.high - bin_.low) for bin_ in bins]
+    axes.bar(edges, [bin_.n for bin_ in bins], widths, align="edge", color=SKY, edgecolor="white", linewidth=0.4)
     axes.set(xlabel="Confidence in the most probable class (%)", ylim=(0, 1.05 * top))
-
-
-def _ece_text(ece: Mapping[str, Any]) -> str:
-    interval = "" if ece["low"] is None else f" ({ece['low']:.3f}–{ece['high']:.3f})"
-    return f"ECE {ece['value']:.3f}{interval}, n = {ece['n']:,}"
 
 
 def examples_figure(examples: Sequence[Example], *, title: str = "") -> Figure:

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from ct_xception.audit.twins import twin_of_other_split
 from ct_xception.checkpoint import FOLD_PLAN, PREDICTIONS
+from ct_xception.checkpoint_files import PoolingRule
 from ct_xception.corpus.split import deduplicated_test
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.baselines import out_of_fold_baselines, run_baselines
 from ct_xception.evaluation.labels_at_odds import Held, hold_answers
 from ct_xception.files import read_json
+from ct_xception.metrics import PooledBy
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -50,7 +52,7 @@ class Part:
     paths: Mapping[str, Answers]
     baselines: Mapping[str, Floats] = field(default_factory=dict)
     fold: NDArray[np.intp] | None = None
-    pooling: Mapping[int, Mapping[str, Any] | None] = field(default_factory=dict)
+    pooling: Mapping[int, PoolingRule | PooledBy | None] = field(default_factory=dict)
 
     def select(self, mask: NDArray[np.bool_]) -> Part:
         """The items where `mask` (N,) is true."""
@@ -188,7 +190,8 @@ def read_out_of_fold(folder: Path, label_names: Sequence[str]) -> OutOfFold:
         raise CheckpointError(f"{folder}: the cross-validation cannot be read ({error}); run it again.") from error
     reasons = {source: why for source, why in zip(table["source"], table["refused"], strict=True) if why is not None}
     items = Items(labels, table["group"], table["source"], table.get("series", []))
-    pooling = {number: fold.get("pooling") for number, fold in enumerate(record["folds"], 1)}
+    stated = {number: fold.get("pooling") for number, fold in enumerate(record["folds"], 1)}
+    pooling = {number: PoolingRule.of(rule) if rule else None for number, rule in stated.items()}
     fold = np.array(table["fold"], np.intp)
     part = Part(items, {PREDICTOR: Answers(probabilities, reasons)}, fold=fold, pooling=pooling)
     return OutOfFold(part, record)

@@ -1,7 +1,6 @@
 """What the validation split decides for a checkpoint, and what that is worth on images it was not decided on.
 
-`fit_rules` gives the temperature and the keys of ct_xception.json that say how to decide; `rule_figures` reads those
-keys again and measures them on the test split.
+`fit_rules` gives the part of ct_xception.json that says how to decide; `rule_figures` measures it on the test split.
 """
 
 from __future__ import annotations
@@ -12,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint_files import FittedOn, Rules, Side
 from ct_xception.errors import InputError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.gate_fit import gate_figures
 from ct_xception.evaluation.patients import fit_unit_rules
 from ct_xception.evaluation.protocols import GROUPED, Part
+from ct_xception.metrics import Calibration, ConformalMetrics, Measured
 from ct_xception.statistics.calibration import apply_temperature, calibration_figures, fit_temperature
 from ct_xception.statistics.class_groups import question_figures
 from ct_xception.statistics.conformal import conformal_figures, fit_conformal
@@ -43,16 +44,13 @@ def fit_rules(
     patients_known: bool = False,
     by_class: bool = False,
     seed: int = 0,
-) -> tuple[float, dict[str, Any]]:
+) -> Rules:
     """The temperature, and the rules for probabilities that it has scaled, from the validation split.
 
     The temperature is 1.0 where the network is `calibrated` already, and only the rules are wanted. `crossing` says
     that groups of validation lie in other splits as well: these were drawn image by image then, and answers to
     validation foretell those to images drawn alike, but nothing about a new patient; so sets are not promised for one.
     `by_class`: sets are to hold the true class as often for each class, and not over all.
-
-    The rules are keys of ct_xception.json: `calibration`, `conformal`, `operating_points`, `abstention`, `pooling`
-    where patients or series are known, and `class_groups` where there are any.
     """
     kept = answers.answered
     if not kept.any():
@@ -60,18 +58,21 @@ def fit_rules(
     own = items.select(kept)
     temperature = 1.0 if calibrated else fit_temperature(answers.probabilities[kept], own.labels)
     scaled = apply_temperature(answers.probabilities[kept], temperature)
-    rules: dict[str, Any] = {
-        "calibration": {"split": "validation", "n": int(kept.sum()), "n_groups": len(set(own.groups))},
-        "conformal": fit_conformal(
-            scaled, own.labels, coverage, None if crossing else own.groups, by_class=label_names if by_class else None
-        ),
-        "operating_points": choose_operating_points(scaled, own.labels, label_names, class_groups or None, own.groups),
-        "abstention": choose_abstention(scaled, own.labels, label_names, own.groups),
-    }
     known: dict[str, Any] = {"patients_known": patients_known, "crossing": crossing, "by_class": by_class, "seed": seed}
     pooling = fit_unit_rules(own, scaled, label_names, coverage=coverage, class_groups=class_groups, **known)
-    rules |= {} if pooling is None else {"pooling": pooling}
-    return temperature, rules | ({"class_groups": dict(class_groups)} if class_groups else {})
+    told: dict[str, Any] = {} if pooling is None else {"pooling": pooling}
+    if class_groups:
+        told["class_groups"] = {name: tuple(classes) for name, classes in class_groups.items()}
+    return Rules(
+        temperature=temperature,
+        calibration=FittedOn(split="validation", n=int(kept.sum()), n_groups=len(set(own.groups))),
+        conformal=fit_conformal(
+            scaled, own.labels, coverage, None if crossing else own.groups, by_class=label_names if by_class else None
+        ),
+        operating_points=choose_operating_points(scaled, own.labels, label_names, class_groups or None, own.groups),
+        abstention=choose_abstention(scaled, own.labels, label_names, own.groups),
+        **told,
+    )
 
 
 def groups_cross(splits: Mapping[str, Dataset]) -> bool:
@@ -81,10 +82,8 @@ def groups_cross(splits: Mapping[str, Dataset]) -> bool:
     return any(held_out & others for others in members.values())
 
 
-def rule_figures(
-    side: Mapping[str, Any], parts: Mapping[str, Part], label_names: Sequence[str], seed: int
-) -> dict[str, Any]:
-    """The figures of a checkpoint's rules, as keys of metrics.json; the first of `parts` is the own test split.
+def rule_figures(side: Side, parts: Mapping[str, Part], label_names: Sequence[str], seed: int) -> Measured:
+    """The metrics of a checkpoint's rules; the first of `parts` is the own test split.
 
     The rules are this checkpoint's, so they are measured on its own answers, and not on those of other folds; questions
     have no rule, and are answered for every part.
@@ -92,46 +91,44 @@ def rule_figures(
     asked = {name: part.answered() for name, part in parts.items()}
     asked = {name: found for name, found in asked.items() if len(found[1])}
     own = next(iter(parts))
-    metrics: dict[str, Any] = {}
-    if own in asked:
-        metrics |= _own_figures(side, asked[own], label_names, seed)
-    if side.get("gate"):
+    found = _own_figures(side, asked[own], label_names, seed) if own in asked else {}
+    if side.gate is not None:
         items, verdicts = parts[own].items, parts[own].paths[PREDICTOR].verdicts
-        metrics["gate"] = gate_figures(side["gate"], [verdicts.get(name) for name in items.sources], items.groups)
-    if side.get("conformal"):
-        metrics["conformal"] = {"rule": side["conformal"]} | {
-            name: conformal_figures(side["conformal"], scores, labels, label_names, groups, seed=seed)
+        found["gate"] = gate_figures(side.gate, [verdicts.get(name) for name in items.sources], items.groups)
+    if (rule := side.conformal) is not None:
+        coverages = {
+            name: conformal_figures(rule, scores, labels, label_names, groups, seed=seed)
             for name, (scores, labels, groups) in asked.items()
             if name != GROUPED
         }
-    if class_groups := side.get("class_groups"):
-        metrics["class_groups"] = class_groups
-        metrics["questions"] = {
-            name: question_figures(scores, labels, label_names, class_groups, groups, seed=seed)
+        found["conformal"] = ConformalMetrics(rule=rule, **coverages)
+    if side.class_groups:
+        found["class_groups"] = side.class_groups
+        found["questions"] = {
+            name: question_figures(scores, labels, label_names, side.class_groups, groups, seed=seed)
             for name, (scores, labels, groups) in asked.items()
         }
-    return metrics
+    return Measured(**found)
 
 
 def _own_figures(
-    side: Mapping[str, Any],
+    side: Side,
     asked: tuple[NDArray[np.float64], NDArray[np.intp], list[str]],
     label_names: Sequence[str],
     seed: int,
 ) -> dict[str, Any]:
     scores, labels, groups = asked
-    metrics: dict[str, Any] = {}
-    if "calibration" in side:
-        temperature = side["temperature"]
-        metrics["calibration"] = {
-            "temperature": temperature,
-            "n_validation": side["calibration"]["n"],
+    found: dict[str, Any] = {}
+    if side.calibration is not None:
+        found["calibration"] = Calibration(
+            temperature=side.temperature,
+            n_validation=side.calibration.n,
             # Raising to the power T undoes the division of the logits by T.
-            "before": calibration_figures(apply_temperature(scores, 1 / temperature), labels, groups, seed=seed),
-            "after": calibration_figures(scores, labels, groups, seed=seed),
-        }
-    if side.get("operating_points"):
-        metrics["operating_points"] = operating_figures(side["operating_points"], scores, labels, label_names, groups)
-    if side.get("abstention"):
-        metrics["abstention"] = abstention_figures(side["abstention"], scores, labels, label_names, groups)
-    return metrics
+            before=calibration_figures(apply_temperature(scores, 1 / side.temperature), labels, groups, seed=seed),
+            after=calibration_figures(scores, labels, groups, seed=seed),
+        )
+    if side.operating_points:
+        found["operating_points"] = operating_figures(side.operating_points, scores, labels, label_names, groups)
+    if side.abstention is not None:
+        found["abstention"] = abstention_figures(side.abstention, scores, labels, label_names, groups)
+    return found

@@ -7,13 +7,14 @@ only where its whole interval lies below the accuracy of all items, and where it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint_files import Metric
 from ct_xception.statistics.intervals import group_indices, proportion_figure
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Subgroup:
     value: str
     n: int
     n_groups: int
-    accuracy: Mapping[str, Any]
+    accuracy: Metric
     confusions: tuple[tuple[str, str, int], ...]
     low: bool
 
@@ -108,10 +109,10 @@ def subgroup_figures(
     found = []
     for value in _ordered(trait, values.tolist()):
         own = values == value
-        accuracy = proportion_figure(hits[own], group[own], "no item").to_dict()
+        accuracy = proportion_figure(hits[own], group[own], "no item")
         n, n_groups = int(own.sum()), np.unique(group[own]).size
         enough = n >= LEAST_ITEMS and n_groups >= LEAST_GROUPS
-        low = enough and accuracy["high"] < float(hits.mean())
+        low = enough and (accuracy.high or 0) < float(hits.mean())
         wrong = own & ~hits
         confusions = confusions_of(labels[wrong], predicted[wrong], label_names)
         found.append(Subgroup(value, n, n_groups, accuracy, confusions, low))

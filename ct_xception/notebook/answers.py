@@ -55,7 +55,7 @@ class Prediction(serving.Prediction):
         """The slice, the answer, a bar for each class, and what the rules and the reader say; every text escaped."""
         said = [] if self.refusal else [*describe_decision(self.decision), *self.notes]
         lines = [self.headline, self.source, *describe_gate(self.gate), *said, RESEARCH_USE]
-        return picture_html(self.slice.pixels, lines) + ("" if self.refusal else self._bars())
+        return picture_html(self.slice.pixels, lines, first="" if self.refusal else self._bars())
 
     def _bars(self) -> str:
         rows = "".join(

@@ -13,6 +13,7 @@ from ct_xception.cli import build_parser
 from ct_xception.errors import InputError, printable
 from ct_xception.evaluation.figures import evaluation_summary
 from ct_xception.files import read_json
+from ct_xception.metrics import Metrics
 from ct_xception.serving.classifier import Classifier
 from ct_xception.text import unknown
 
@@ -33,7 +34,7 @@ class Figures(dict[str, Any]):
         self.folder = folder
 
     def __repr__(self) -> str:
-        return evaluation_summary(self)
+        return evaluation_summary(Metrics.of(self, METRICS))
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(repr(self))}</pre>"

@@ -94,23 +94,19 @@ def calibrate(context: Context, folder: Path, splits: DatasetDict) -> None:
     from ct_xception.training.model_folder import calibrate_model_folder
 
     config = context.config
-    side = need_side(folder).to_json()
-    groups = config.class_group_lists or side.get("class_groups", {})
-    calibrated = "calibration" in side
+    side = need_side(folder)
+    groups = {name: tuple(own) for name, own in config.class_group_lists.items()} or side.class_groups
+    calibrated, rule = side.calibration is not None, side.conformal
     known = knows_patients(context.corpus)
-    pooled = "pooling" in side or not (known or "series" in splits["validation"].column_names)
+    pooled = side.pooling is not None or not (known or "series" in splits["validation"].column_names)
     context.accelerator.wait_for_everyone()  # every process has read the side file before the main one changes it
-    if (
-        calibrated
-        and pooled
-        and side["conformal"]["coverage"] == config.coverage
-        and ("thresholds" in side["conformal"]) == (config.coverage_by == "class")
-        and side.get("class_groups", {}) == groups
-    ):
+    same = rule is not None and rule.coverage == config.coverage and side.class_groups == groups
+    same &= rule is not None and (rule.thresholds is not None) == (config.coverage_by == "class")
+    if calibrated and pooled and same:
         return
     answers = ask(context, splits["validation"], predictor(context, folder), "validation")
     if context.accelerator.is_main_process:
-        temperature, rules = fit_rules(
+        rules = fit_rules(
             Items.of(splits["validation"]),
             answers,
             context.label_names,
@@ -122,7 +118,7 @@ def calibrate(context: Context, folder: Path, splits: DatasetDict) -> None:
             patients_known=known,
             seed=config.seed,
         )
-        calibrate_model_folder(folder, temperature, rules)
+        calibrate_model_folder(folder, rules)
     context.accelerator.wait_for_everyone()
 
 
@@ -131,20 +127,19 @@ def fit_gate(context: Context, folder: Path) -> None:
     from ct_xception.evaluation import gate_fit
     from ct_xception.serving.classifier import Classifier
 
-    side = need_side(folder).to_json()
+    side = need_side(folder)
     context.accelerator.wait_for_everyone()  # as in `calibrate`
     if gate_fit.has_gate(side):
         return
     classifier = Classifier.from_pretrained(folder, device=str(context.accelerator.device), gate=False)
     train, validation = (_see(context, classifier, name) for name in ("train", "validation"))
     if context.accelerator.is_main_process:
-        weights = side["provenance"]["weights_sha256"]
         rule, arrays = gate_fit.fit_gate(
             train,
             validation,
             body_crop=context.config.reading.body_crop,
             modality=context.config.modality,
-            weights_sha256=weights,
+            weights_sha256=side.provenance.weights_sha256,
         )
         gate_fit.write_gate(folder, rule, arrays)
     context.accelerator.wait_for_everyone()

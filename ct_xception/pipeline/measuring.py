@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ct_xception.checkpoint import FOLDS, PREDICTIONS, SOURCES
 from ct_xception.pipeline.answers import ask, predictor
@@ -10,9 +10,10 @@ from ct_xception.pipeline.context import Context
 
 if TYPE_CHECKING:
     from ct_xception.evaluation.protocols import Protocols
+    from ct_xception.metrics import Metrics
 
 
-def measure_test(context: Context) -> dict[str, Any]:
+def measure_test(context: Context) -> Metrics | None:
     """Evaluate the test split, each process its share; the main one writes the figures, and the page of mistakes."""
     from ct_xception.evaluation.evaluation import Evaluation, Outputs
     from ct_xception.evaluation.measure import evaluate

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ct_xception.checkpoint import CARD, EVALUATION, MODEL
 from ct_xception.checkpoint_files import seal
@@ -18,6 +17,7 @@ from ct_xception.command_line import run_program
 from ct_xception.errors import InputError, WorkError, printable
 from ct_xception.evaluation.figures import evaluation_summary
 from ct_xception.imaging.decoded import keep_decoded
+from ct_xception.metrics import Metrics
 from ct_xception.pipeline.learning import cross_validate, make_checkpoint
 from ct_xception.pipeline.lock import LOCK, refuse_if_held, run_lock
 from ct_xception.pipeline.measuring import compare_with_start, measure_test
@@ -90,14 +90,14 @@ def _build(config: TrainConfig, run: Path, command: str) -> None:
     if config.only_fold is None:
         metrics = measure_test(context)
         compare_with_start(context)
-        if accelerator.is_main_process:
+        if metrics is not None:  # as it is of the main process alone
             publish(run, metrics)
             push(config, run)
     accelerator.wait_for_everyone()
     accelerator.end_training()
 
 
-def publish(run: Path, metrics: dict[str, Any]) -> None:
+def publish(run: Path, metrics: Metrics) -> None:
     """Write the card, seal the folder, put it in place, and say what came out."""
     from ct_xception.publish.card import write_card
     from ct_xception.training.model_folder import replace_model_folder

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.checkpoint import SEARCH
 from ct_xception.checkpoint_files import SearchRecord
 from ct_xception.files import write_atomically, write_json
-from ct_xception.statistics.intervals import describe_figure
+from ct_xception.statistics.intervals import describe_metric
 from ct_xception.training.options import option_defaults
 from ct_xception.training.search import EPOCHS, REASON, REFERENCE, counted, finished, pareto_front
 from ct_xception.training.search_space import apply_options
@@ -88,10 +88,10 @@ def selection_record(selection: Selection, trials: Sequence[Any]) -> dict[str, A
     return {
         "score": selection.score,
         "judged": [trial.number for trial in trials],
-        "apparent": selection.apparent.to_dict(),
-        "corrected": selection.corrected.to_dict(),
+        "apparent": selection.apparent.to_json(),
+        "corrected": selection.corrected.to_json(),
         "optimism": selection.optimism,
-        "gain": None if selection.gain is None else selection.gain.to_dict(),
+        "gain": None if selection.gain is None else selection.gain.to_json(),
         "beats_reference": selection.beats_reference,
     }
 
@@ -103,15 +103,15 @@ def verdict(judged: tuple[Selection, list[Any]] | None) -> list[str]:
     found, trials = judged
     lines = [
         f"best of {len(trials)}: trial {trials[found.best].number}, validation {found.score} "
-        f"{describe_figure(found.apparent.to_dict())} as chosen;",
-        f"such a choice is worth {describe_figure(found.corrected.to_dict())} on patients without a say in it "
+        f"{describe_metric(found.apparent)} as chosen;",
+        f"such a choice is worth {describe_metric(found.corrected)} on patients without a say in it "
         f"(the choice flatters by {max(found.optimism, 0.0):.4f}).",
     ]
     if found.gain is None:
         return [*lines, "the recipe that the search began with was not among the trials: no gain over it is claimed."]
     if trials[found.best].user_attrs.get(REFERENCE):
         return [*lines, "that is the recipe that the search began with: no trial was better."]
-    gain = describe_figure(found.gain.to_dict())
+    gain = describe_metric(found.gain)
     if found.beats_reference:
         return [*lines, f"it beats the recipe that the search began with by {gain}."]
     return [

@@ -269,7 +269,7 @@ def score(logits: NDArray, labels: NDArray, config: TrainConfig, objectives: Seq
         if name in METRICS:
             value = figures[name]
         elif name == "calibration_error":
-            value = calibration_figures(softmax(logits, axis=1), labels, resamples=0)["ece"]["value"]
+            value = calibration_figures(softmax(logits, axis=1), labels, resamples=0).ece.value
         else:
             value = parameters_in_millions(config)
         if value is None or not np.isfinite(value):

@@ -289,10 +289,10 @@ def _rules(decisions: Decisions) -> dict[str, Any]:
         {"name": point.name, "kind": point.kind, "positive": list(point.positive), "threshold": point.threshold}
         for point in decisions.operating_points
     ]
-    wanted = ("method", "coverage", "threshold", "penalty", "free_ranks")
-    conformal = decisions.conformal and {key: decisions.conformal[key] for key in wanted if key in decisions.conformal}
+    wanted = {"method", "coverage", "threshold", "penalty", "free_ranks"}
+    rule = decisions.conformal
     return {
-        "conformal": conformal or None,
+        "conformal": None if rule is None else rule.model_dump(include=wanted, exclude_unset=True),
         "operating_points": points,
         "abstain_below": decisions.abstain_below,
         "temperature": decisions.temperature,

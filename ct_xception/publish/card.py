@@ -18,6 +18,7 @@ from ct_xception.errors import InputError
 from ct_xception.evaluation.answers import PREDICTOR
 from ct_xception.files import write_atomically
 from ct_xception.imaging.modality import ONE
+from ct_xception.metrics import ClassificationMetrics, ExternalMetrics, PathMetrics, ProtocolMetrics, UnitMetrics
 from ct_xception.model.configuration import HUB_WEIGHTS
 from ct_xception.publish.endpoint import HANDLER
 from ct_xception.publish.markdown import code, fill_template, packaged_template, plain
@@ -155,24 +156,20 @@ def outside_texts(evidence: Evidence) -> list[str]:
     own = provenance.get("corpus", {})
     return [
         *evidence.config["label_names"],
-        *evidence.metrics.get("class_groups", {}),
+        *evidence.metrics.class_groups,
         *names,
         *(name.partition("@")[0] for name in names),
         str(own.get("groups", {}).get("origin") or ""),  # such as a column's name
         *(str(note).rstrip(".") for note in own.get("notes", [])),
-        *(
-            text
-            for name, block in evidence.metrics.get("external", {}).items()
-            for text in _external_texts(name, block)
-        ),
+        *(text for name, block in evidence.metrics.external.items() for text in _external_texts(name, block)),
         *(str(finding["title"]) for finding in (evidence.audit or {}).get("findings", [])),
         str(provenance.get("initial_weights", "")),
         str(provenance.get("command", "")).replace("`", "'"),
     ]
 
 
-def _external_texts(name: str, block: Mapping[str, Any]) -> list[str]:
-    return [name, corpus_name(block["corpus"]), *block["alternatives"], *block["classes"]]
+def _external_texts(name: str, block: ExternalMetrics) -> list[str]:
+    return [name, corpus_name(block.corpus.to_json()), *block.alternatives, *block.classes]
 
 
 def card_data(evidence: Evidence, *, repo_id: str, license: str) -> ModelCardData:
@@ -213,15 +210,14 @@ def eval_results(evidence: Evidence) -> list[EvalResult]:
     """Figures of all protocols and paths, with the protocol in the dataset's name, n and interval in their args."""
     from huggingface_hub import EvalResult
 
-    order = sorted(evidence.protocols, key=lambda name: name != evidence.headline)
-    blocks, by_patient = evidence.protocols, evidence.metrics.get("by_patient", {})
+    protocols, by_patient = evidence.metrics.all_protocols, evidence.metrics.by_patient
     tested = [
-        (_indexed_blocks(blocks[protocol]["paths"], by_patient.get(protocol)), _dataset(evidence, protocol))
-        for protocol in order
+        (_indexed_blocks(block.paths, by_patient.get(name)), _dataset(evidence, name, block))
+        for name, block in sorted(protocols.items(), key=lambda one: one[0] != evidence.headline)
     ]
     tested += [
-        (_indexed_blocks(block["paths"], block.get("by_patient")), _elsewhere(name, block))
-        for name, block in evidence.metrics.get("external", {}).items()
+        (_indexed_blocks(block.paths, block.by_patient), _elsewhere(name, block))
+        for name, block in evidence.metrics.external.items()
     ]
     return [
         EvalResult(
@@ -229,26 +225,26 @@ def eval_results(evidence: Evidence) -> list[EvalResult]:
             task_name=f"{ONE[modality_of(evidence)]} classification",
             metric_type=metric,
             metric_name=f"{title}{counted}, {_PATHS[path]}",
-            metric_value=_rounded(block[name]["value"]),
-            metric_args={"path": path} | {key: _rounded(block[name][key]) for key in ("n", "low", "high", "method")},
+            metric_value=_rounded(found.value),
+            metric_args={"path": path} | {key: _rounded(getattr(found, key)) for key in ("n", "low", "high", "method")},
             **dataset,
         )
         for blocks, dataset in tested
         for path, counted, block in blocks
         for name, (title, metric) in INDEXED.items()
-        if block["n"] and block[name]["value"] is not None
+        if (found := getattr(block, name)).value is not None
     ]
 
 
-def _elsewhere(name: str, block: Mapping[str, Any]) -> dict[str, Any]:
+def _elsewhere(name: str, block: ExternalMetrics) -> dict[str, Any]:
     """The dataset of an external corpus's results."""
-    digest, asked = str(block["corpus"].get("hash")), " or ".join(block["alternatives"])
+    digest, asked = str(block.corpus.hash), " or ".join(block.alternatives)
     return {
         "dataset_type": _slug(name),
         "dataset_name": f"{name}, external validation ({asked}), all of it {digest[:12]}",
         "dataset_config": "external",
         "dataset_split": "all",
-        "dataset_args": {"protocol": "external", "corpus_hash": digest, "n": block["n"], "question": asked},
+        "dataset_args": {"protocol": "external", "corpus_hash": digest, "n": block.n, "question": asked},
     }
 
 
@@ -257,26 +253,25 @@ def _slug(name: str) -> str:
 
 
 def _indexed_blocks(
-    paths: Mapping[str, Any], patients: Mapping[str, Any] | None
-) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """(path, what is counted, figures) of one test, by patient first where that is another figure."""
-    if patients is not None and patients["several"]:
+    paths: Mapping[str, PathMetrics], patients: UnitMetrics | None
+) -> Iterator[tuple[str, str, ClassificationMetrics]]:
+    """(path, what is counted, metrics) of one test, by patient first where that is another metric."""
+    if patients is not None and patients.several:
         yield PREDICTOR, " by patient", patients
     for path, block in paths.items():
         yield path, "", block
 
 
-def _dataset(evidence: Evidence, protocol: str) -> dict[str, Any]:
-    block, name = evidence.protocols[protocol], corpus_name(evidence.provenance.get("corpus", {}))
-    digest = str(block["split_hash"])
-    tested = f"{len(block['folds'])} folds" if "folds" in block else f"{evidence.metrics['split']} split"
+def _dataset(evidence: Evidence, protocol: str, block: ProtocolMetrics) -> dict[str, Any]:
+    name, split, digest = corpus_name(evidence.side.provenance.corpus), evidence.metrics.split, str(block.split_hash)
+    tested = f"{len(block.folds)} folds" if block.folds else f"{split} split"
     return {
         "dataset_type": _slug(name),
         "dataset_name": f"{name}, {protocol} protocol, {tested} {digest[:12]}",
         # The Hub's library puts results of one type, config and split under one name: without it protocols would mix.
         "dataset_config": protocol,
-        "dataset_split": evidence.metrics["split"],
-        "dataset_args": {"protocol": protocol, "split_hash": digest, "n": block["n"]},
+        "dataset_split": split,
+        "dataset_args": {"protocol": protocol, "split_hash": digest, "n": block.n},
     }
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint import CARD, EXPORT_FORMAT, PREDICTIONS, SIDE_FILE, WEIGHTS, evaluated
-from ct_xception.checkpoint_files import check_seal, seal
+from ct_xception.checkpoint_files import Metric, check_seal, seal
 from ct_xception.corpus.cells import slice_source
 from ct_xception.corpus.load import CorpusOptions
 from ct_xception.errors import CheckpointError, SliceError, printable
@@ -32,6 +32,7 @@ from ct_xception.evaluation.predictions import Names
 from ct_xception.files import atomic_path, read_json, sha256_file, write_json
 from ct_xception.formats.onnx import describe, write_onnx
 from ct_xception.formats.source import ExportSource, write_export
+from ct_xception.metrics import AgreementMetrics
 from ct_xception.publish.clearance import list_files
 from ct_xception.publish.export_slices import ExportSlices, find_slices
 from ct_xception.publish.verify import EXPORT, INT8, INT8_ANSWERS, exported_names, int8_figures
@@ -39,7 +40,7 @@ from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint, read_pro
 from ct_xception.serving.classifier import Classifier, softmax
 from ct_xception.serving.network import Network
 from ct_xception.serving.runtimes import DEFAULT_RUNTIME, EXPORTED, RUNTIMES
-from ct_xception.statistics.intervals import describe_figure, group_indices
+from ct_xception.statistics.intervals import describe_metric, group_indices
 
 if TYPE_CHECKING:
     import pandas
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4  # of the largest logit of the network
 LEAST_AGREEMENT = 0.99
-MOST_LOST = {"accuracy": 0.005, "macro_auroc": 0.005}
+MOST_LOST = {"accuracy": 0.005, "macro AUROC": 0.005}
 _BATCH = 8
 
 
@@ -221,10 +222,10 @@ def _judge(name: str, measured: _Measured, slices: ExportSlices, answers: pandas
         assert answers is not None and slices.calibration is not None
         figures = int8_figures(answers, slices.label_names)
         calibration = {"n": len(slices.calibration), "split": "train"}
-        found: dict[str, Any] = {"figures": figures, "split_hash": slices.split, "calibration": calibration}
+        found: dict[str, Any] = {"figures": figures.to_json(), "split_hash": slices.split, "calibration": calibration}
         missed, unsure = int8_verdict(figures)
         if unsure:
-            found["unsure"] = f"{figures['n']:,} slices are too few to tell: {'; '.join(unsure)}"
+            found["unsure"] = f"{figures.n:,} slices are too few to tell: {'; '.join(unsure)}"
     else:
         apart, n = measured.apart[name], len(measured.rows)
         largest = {output: value if math.isfinite(value) else None for output, value in apart.items()}
@@ -241,31 +242,29 @@ def _judge(name: str, measured: _Measured, slices: ExportSlices, answers: pandas
     return found | ({"reason": "; ".join(missed)} if missed else {})
 
 
-def int8_verdict(figures: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def int8_verdict(figures: AgreementMetrics) -> tuple[list[str], list[str]]:
     """Why an int8 file with these figures is not kept, and what so few slices cannot tell of it: a clause each.
 
     A bar is missed where the whole interval lies on its wrong side, and cannot be told where the interval holds it.
     """
-    agreement = figures["agreement"]
+    agreement = figures.agreement
     missed: list[str] = []
     unsure: list[str] = []
-    told = f"{100 * agreement['value']:.1f} % of {agreement['n']} slices, and {100 * LEAST_AGREEMENT:g} % is the least"
+    told = f"{100 * (agreement.value or 0):.1f} % of {agreement.n} slices, and {100 * LEAST_AGREEMENT:g} % is the least"
     bars = [(_side(agreement, LEAST_AGREEMENT, -1), f"it puts the same class first as the network in {told}")]
-    for name, title in (("accuracy", "accuracy"), ("macro_auroc", "macro AUROC")):
-        loss = figures[name]["loss"]
-        if loss["value"] is not None:
-            clause = f"it loses {loss['value']:.4f} of {title}, and {MOST_LOST[name]:g} is the most"
-            bars.append((_side(loss, MOST_LOST[name], 1), clause))
+    for title, loss in (("accuracy", figures.accuracy.loss), ("macro AUROC", figures.macro_auroc.loss)):
+        if loss.value is not None:
+            clause = f"it loses {loss.value:.4f} of {title}, and {MOST_LOST[title]:g} is the most"
+            bars.append((_side(loss, MOST_LOST[title], 1), clause))
     for side, clause in bars:
         (missed if side == "wrong" else unsure if side == "unsure" else []).append(clause)
     return missed, unsure
 
 
-def _side(figure: Mapping[str, Any], bar: float, sign: int) -> str:
-    """Where a figure's interval lies: "wrong", beyond the bar in the direction of `sign`, "right", or "unsure"."""
-    value = figure["value"]
-    ends = [value if figure.get(end) is None else figure[end] for end in ("low", "high")]
-    if not math.isfinite(value) or all(sign * (end - bar) > 0 for end in ends):
+def _side(metric: Metric, bar: float, sign: int) -> str:
+    """Where a metric's interval lies: "wrong", beyond the bar in the direction of `sign`, "right", or "unsure"."""
+    ends = [end for end in (metric.low, metric.high) if end is not None] or [metric.value or 0.0]
+    if all(sign * (end - bar) > 0 for end in ends):
         return "wrong"
     return "right" if all(sign * (end - bar) <= 0 for end in ends) else "unsure"
 
@@ -371,11 +370,11 @@ def describe_export(record: Mapping[str, Any]) -> str:
         kept = "kept out" if "reason" in found else EXPORTED[name].files[0]
         lines.append(f"{EXPORTED[name].title}: {kept}, {found['bytes'] / 1e6:.1f} MB")
         if "figures" in found:
-            figures = found["figures"]
-            lines.append(f"  same first class as the network: {describe_figure(figures['agreement'])}")
-            for figure, title in (("accuracy", "accuracy"), ("macro_auroc", "macro AUROC")):
-                lines.append(f"  {title}: {describe_figure(figures[figure]['approximation'])}")
-                lines.append(f"  {title} lost: {describe_figure(figures[figure]['loss'])}")
+            figures = AgreementMetrics.of(found["figures"])
+            lines.append(f"  same first class as the network: {describe_metric(figures.agreement)}")
+            for title, lost in (("accuracy", figures.accuracy), ("macro AUROC", figures.macro_auroc)):
+                lines.append(f"  {title}: {describe_metric(lost.approximation)}")
+                lines.append(f"  {title} lost: {describe_metric(lost.loss)}")
         else:
             apart = found["difference"]
             far = ", ".join(

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ct_xception.checkpoint import EVALUATION, EXTERNAL, EXTERNAL_FORMAT, METRICS, SOURCES, WEIGHTS, evaluated
-from ct_xception.checkpoint_files import check_seal, need_side, read_side, seal
+from ct_xception.checkpoint_files import Side, check_seal, need_side, read_side, seal
 from ct_xception.errors import InputError, printable
 from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, AnswerBatch, predictor_answers, stock_answers
 from ct_xception.evaluation.measure import Given, ask_elsewhere, measure_elsewhere
 from ct_xception.evaluation.predictions import Names
-from ct_xception.evaluation.shift.validation import private_names, write_external_answers
-from ct_xception.files import read_json, sha256_file, write_json
+from ct_xception.evaluation.shift.validation import Validation, private_names, write_external_answers
+from ct_xception.files import sha256_file, write_json
+from ct_xception.metrics import ExternalMetrics, read_metrics
 from ct_xception.publish.card import refresh_card
 from ct_xception.publish.clearance import list_files
 from ct_xception.publish.recount import Recount
@@ -43,8 +44,8 @@ def validate(
     batch_size: int = 16,
     seed: int = 0,
     progress: bool = True,
-) -> dict[str, Any]:
-    """Ask a checkpoint about external corpora; {name: figures}, as metrics.json has them under `external`.
+) -> dict[str, ExternalMetrics]:
+    """Ask a checkpoint about external corpora; {name: metrics}, as metrics.json has them under `external`.
 
     `output` gets external/NAME.parquet and external.json, and the private files of names. With `keep` the checkpoint's
     own evaluation gets them, too, and card and seal are made anew. Raises CheckpointError or InputError where the
@@ -57,14 +58,14 @@ def validate(
     answerers: dict[str, AnswerBatch] = {PREDICTOR: predictor_answers(classifier, window=window, frame=frame)}
     if stock:
         answerers[STOCK_PIPELINE] = stock_answers(folder)
-    stated = read_side(folder)
-    names, side = list(classifier.label_names), {} if stated is None else stated.to_json()
+    names, side = list(classifier.label_names), read_side(folder) or Side()
     elsewhere = ask_elsewhere(externals, answerers, names, batch_size=batch_size, progress=progress)
     given = Given({}, names, side, Names([], anonymous=True), seed=seed, elsewhere=elsewhere)
     record = measure_elsewhere(given, _own_part(folder))
     write_external_answers(output, elsewhere)
     head = {"format": EXTERNAL_FORMAT, "weights_sha256": sha256_file(folder / WEIGHTS)}
-    write_json(output / f"{EXTERNAL}.json", head | {"external": record})
+    stated = {name: block.to_json() for name, block in record.items()}
+    write_json(output / f"{EXTERNAL}.json", head | {"external": stated})
     for name, one in elsewhere.items():
         write_json(private_names(output / SOURCES, name), one.names.private)
     if keep:
@@ -92,9 +93,10 @@ def _own_part(folder: Path) -> Part | None:
     return recount.part(evidence.headline, evidence.answers[evidence.headline])
 
 
-def _keep(folder: Path, elsewhere: Mapping[str, Any], record: Mapping[str, Any]) -> None:
-    metrics = read_json(folder / EVALUATION / METRICS)
+def _keep(folder: Path, elsewhere: Mapping[str, Validation], record: Mapping[str, ExternalMetrics]) -> None:
+    metrics = read_metrics(folder / EVALUATION / METRICS)
     write_external_answers(folder / EVALUATION, elsewhere, clear=False)
-    write_json(folder / EVALUATION / METRICS, metrics | {"external": metrics.get("external", {}) | dict(record)})
+    metrics = metrics.model_copy(update={"external": {**metrics.external, **record}})
+    write_json(folder / EVALUATION / METRICS, metrics.to_json())
     refresh_card(folder)
     seal(folder)

@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from ct_xception.checkpoint_files import Metric
 from ct_xception.errors import InputError
 from ct_xception.text import percent
 
@@ -32,28 +33,29 @@ def code(text: object) -> Markup:
     return Markup(f"`{' '.join(str(text).replace('`', chr(39)).replace('|', '/').split())}`" if text else "")
 
 
-def metric_text(metric: Mapping[str, Any], name: str = "") -> str:
+def metric_text(metric: Metric, name: str = "") -> str:
     """A metric as a table shows it: `95.2 % (92.3–97.1)`, `0.998 (0.994–1.000)`, or `none`; `name` says if a share."""
     scale, places, unit = (100, 1, " %") if name in _SHARES else (1, 3, "")
-    if metric["value"] is None:
+    if metric.value is None:
         return "none"
     value, low, high = (
-        None if metric[part] is None else f"{scale * metric[part]:.{places}f}".replace("-", "−")
-        for part in ("value", "low", "high")
+        None if part is None else f"{scale * part:.{places}f}".replace("-", "−")
+        for part in (metric.value, metric.low, metric.high)
     )
     if low is None:
         return f"{value}{unit} (no interval)"
-    between = " to " if metric["low"] < 0 else "–"  # no dash beside a minus
+    between = " to " if (metric.low or 0) < 0 else "–"  # no dash beside a minus
     return f"{value}{unit} ({low}{between}{high})"
 
 
-def points_text(metric: Mapping[str, Any]) -> str:
+def points_text(metric: Metric | Mapping[str, Any]) -> str:
     """A difference of shares in percentage points: `+3.2 points (−1.0 to +7.4)`."""
-    if metric["value"] is None:
+    metric = metric if isinstance(metric, Metric) else Metric.of(metric)
+    if metric.value is None:
         return "none"
     value, low, high = (
-        "" if metric[part] is None else f"{100 * metric[part]:+.1f}".replace("-", "−")
-        for part in ("value", "low", "high")
+        "" if part is None else f"{100 * part:+.1f}".replace("-", "−")
+        for part in (metric.value, metric.low, metric.high)
     )
     return f"{value} points ({low} to {high})" if low else f"{value} points (no interval)"
 

@@ -26,30 +26,22 @@ from ct_xception.checkpoint import (
     PREDICTIONS_GROUPED,
     ROBUSTNESS_ANSWERS,
 )
+from ct_xception.checkpoint_files import Side
 from ct_xception.corpus.listing import check_external_name
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import Answers, Items
 from ct_xception.evaluation.measure import Given, measure
-from ct_xception.evaluation.patients import BY_PATIENT, BY_SERIES, SLICE, knows_patients
+from ct_xception.evaluation.patients import BY_PATIENT, BY_SERIES, knows_patients
 from ct_xception.evaluation.predictions import Names
 from ct_xception.evaluation.protocols import Part
 from ct_xception.evaluation.shift.questions import Question
 from ct_xception.evaluation.shift.robustness import KEYS, Tried
 from ct_xception.evaluation.shift.validation import FIGURES, Validation
 from ct_xception.files import read_json
+from ct_xception.metrics import ExternalMetrics, Headline, Measured, Metrics, PathMetrics, ProtocolMetrics
 
 if TYPE_CHECKING:
     import pandas
-
-    from ct_xception.evaluation.answers import Items
-    from ct_xception.evaluation.measure import Figures
-    from ct_xception.evaluation.protocols import Part
-
-
-def protocols_of(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Every protocol that ran, the network's own test split first: {name: its block of metrics.json}."""
-    own = {name: metrics.get(name) for name in ("n", "n_groups", "split_hash", "paths")}
-    return {metrics["protocol"]: own, **metrics.get("protocols", {})}
 
 
 # The blocks of metrics.json, by what they are called when they are wrong: those with one for each protocol, and others.
@@ -75,56 +67,54 @@ class Recount:
     """The check of one folder. `answers` holds, once read, the rows of predictions of each protocol."""
 
     folder: Path
-    side: Mapping[str, Any]
-    metrics: Mapping[str, Any]
+    side: Side
+    metrics: Metrics
     remedy: str
     answers: dict[str, pandas.DataFrame] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise CheckpointError, one sentence, at the first figure that the published answers do not give."""
-        protocols = protocols_of(self.metrics)
+        protocols = self.metrics.all_protocols
         self.answers = {name: self._rows(name) for name in protocols}
         self._check_folds()
-        again = self._measure()
+        paths, blocks = self._measure()
         for name, block in protocols.items():
-            self._check_paths(name, block, again.paths[name])
-        if missing := [key for key in (BY_PATIENT, BY_SERIES) if key in again.blocks and key not in self.metrics]:
-            raise self._refusal(f"{METRICS} has no figures {missing[0].replace('_', ' ')}, which its answers tell")
-        self._check_headline(again.blocks)
+            self._check_paths(name, block, paths[name])
+        for key in (BY_PATIENT, BY_SERIES):
+            if getattr(blocks, key) and not getattr(self.metrics, key):
+                raise self._refusal(f"{METRICS} has no figures {key.replace('_', ' ')}, which its answers tell")
+        self._check_headline(blocks.headline)
+        stated, again = self.metrics.to_json(), blocks.to_json()
         for key, what in _BY_PROTOCOL.items():
-            for protocol, stated in self.metrics.get(key, {}).items():
+            for protocol, found in stated.get(key, {}).items():
                 if protocol not in self.answers and protocol != "rule":
                     raise self._refusal(f"there are figures of the protocol {protocol}, which did not run")
-                self._compare(what, protocol, stated, again.blocks.get(key, {}).get(protocol))
+                self._compare(what, protocol, found, again.get(key, {}).get(protocol))
         for key, what in _OWN.items():
-            if stated := self.metrics.get(key):
-                if key in ("operating_points", "abstention") and not self.side.get(key):
+            if found := stated.get(key):
+                if key in ("operating_points", "abstention") and not getattr(self.side, key):
                     raise self._refusal(f"{METRICS} has figures of {key.replace('_', ' ')} that the checkpoint has not")
-                self._compare(what, self.metrics["protocol"], stated, again.blocks.get(key))
-        self._check_external(again.blocks.get("external", {}))
+                self._compare(what, self.metrics.protocol, found, again.get(key))
+        self._check_external(blocks.external)
 
-    def _measure(self) -> Figures:
-        """Every figure once more, by what writes them."""
-        parts = {name: self.part(name, rows) for name, rows in self.answers.items()}
+    def _measure(self) -> tuple[dict[str, dict[str, PathMetrics]], Measured]:
+        """Every metric once more, by what writes them."""
+        metrics, parts = self.metrics, {name: self.part(name, rows) for name, rows in self.answers.items()}
         names = Names([source for part in parts.values() for source in part.items.sources], anonymous=False)
-        skipped: Mapping[str, str] = next(
-            (block.get("skipped", {}) for block in self.metrics.get("baselines", {}).values()), {}
-        )
-        stated, seed = self._explained(), self.metrics["intervals"]["seed"]
-        elsewhere = {name: self._external(name, block) for name, block in self.metrics.get("external", {}).items()}
-        known = knows_patients(self.side.get("provenance", {}).get("corpus"))
-        labels = self.metrics["label_names"]
-        tried = self._tried()
+        skipped = next((block.skipped for block in metrics.baselines.values()), {})
+        stated, seed, tried = self._explained(), metrics.intervals.seed, self._tried()
+        elsewhere = {name: self._external(name, block) for name, block in metrics.external.items()}
+        known, labels = knows_patients(self.side.provenance.corpus), metrics.label_names
         return measure(Given(parts, labels, self.side, names, skipped, stated, seed, known, elsewhere, tried))
 
     def _tried(self) -> Tried | None:
         """The published answers to changed slices; None where metrics.json has no figures of them."""
-        if "robustness" not in self.metrics:
+        if self.metrics.robustness is None:
             return None
         table, items = self._read(ROBUSTNESS_ANSWERS), None
         answers = dict[tuple[str, int], Answers]()
         for (change, severity), rows in table.groupby(["path", "severity"], sort=False):
-            part, _ = self._joined("robustness", rows, self.metrics["label_names"])
+            part, _ = self._joined("robustness", rows, self.metrics.label_names)
             items = items or part.items
             if part.items.sources != items.sources:
                 raise self._refusal(f"{EVALUATION}/{ROBUSTNESS_ANSWERS} changes other slices at another severity")
@@ -133,19 +123,19 @@ class Recount:
             raise self._refusal(f"{EVALUATION}/{ROBUSTNESS_ANSWERS} does not hold every change")
         return Tried(items, answers)
 
-    def _external(self, name: str, block: Mapping[str, Any]) -> Validation:
+    def _external(self, name: str, block: ExternalMetrics) -> Validation:
         """The published answers on an external corpus, which may have been of other classes."""
         check_external_name(name)
-        alternatives = {one: tuple(members) for one, members in block["alternatives"].items()}
-        part, _ = self._joined(f"external/{name}", self._read(f"{EXTERNAL}/{name}.parquet"), list(alternatives))
+        rows = self._read(f"{EXTERNAL}/{name}.parquet")
+        part, _ = self._joined(f"external/{name}", rows, list(block.alternatives))
         names = Names(part.items.sources, anonymous=False)
-        record = {key: value for key, value in block.items() if key not in FIGURES}
-        return Validation(part, Question(alternatives, {}), names, record)
+        record = {key: value for key, value in block.to_json().items() if key not in FIGURES}
+        return Validation(part, Question(block.alternatives, {}), names, record)
 
-    def _check_external(self, again: Mapping[str, Any]) -> None:
-        for name, stated in self.metrics.get("external", {}).items():
-            items = len(again[name]["paths"]["predictor"].get("refused", ())) + again[name]["paths"]["predictor"]["n"]
-            if items != stated["n"] or not agree(again[name], stated):
+    def _check_external(self, again: Mapping[str, ExternalMetrics]) -> None:
+        for name, stated in self.metrics.external.items():
+            found = again[name].paths["predictor"]
+            if len(found.refused) + found.n != stated.n or not agree(again[name].to_json(), stated.to_json()):
                 raise self._refusal(
                     f"the figures of external validation on {name} in {EVALUATION}/{METRICS} are not those of "
                     f"{EXTERNAL}/{name}.parquet"
@@ -153,11 +143,12 @@ class Recount:
 
     def part(self, protocol: str, rows: pandas.DataFrame) -> Part:
         """The published answers of a protocol, as the evaluator had them."""
-        if "refused" in self.metrics.get("gate", {}) and "gate" not in rows and protocol == self.metrics["protocol"]:
+        gated = self.metrics.gate is not None and self.metrics.gate.refused is not None
+        if gated and "gate" not in rows and protocol == self.metrics.protocol:
             raise self._refusal(f"{EVALUATION}/{PREDICTIONS} holds no verdict of the input gate (column gate)")
-        part, fold = self._joined(protocol, rows, self.metrics["label_names"])
-        folds = self.metrics.get("protocols", {}).get(protocol, {}).get("folds", [])
-        pooling = {number: one.get("pooling") for number, one in enumerate(folds, 1)}
+        part, fold = self._joined(protocol, rows, self.metrics.label_names)
+        further = self.metrics.protocols.get(protocol)
+        pooling = {} if further is None else {number: one.pooling for number, one in enumerate(further.folds, 1)}
         return Part(part.items, part.paths, self._baselines(protocol, part.items), fold, pooling)
 
     def _joined(
@@ -189,9 +180,9 @@ class Recount:
 
     def _baselines(self, protocol: str, items: Items) -> dict[str, NDArray[np.float64]]:
         """The simple rules' answers to these very items; {} where metrics.json has no figures of them."""
-        if protocol not in self.metrics.get("baselines", {}):
+        if protocol not in self.metrics.baselines:
             return {}
-        names, table, answers = self.metrics["label_names"], self._read(BASELINES), {}
+        names, table, answers = self.metrics.label_names, self._read(BASELINES), {}
         labels = dict(zip(items.sources, (names[label] for label in items.labels), strict=True))
         for name, own in table[table["protocol"] == protocol].groupby("baseline", sort=False):
             own = own.set_index("source")
@@ -208,13 +199,13 @@ class Recount:
 
     def _explained(self) -> dict[str, Any] | None:
         """What was found of each heat map, which must be of images that were answered so."""
-        if not self.metrics.get("explanations"):
+        if self.metrics.explanations is None:
             return None
         path = self.folder / EVALUATION / EXPLANATIONS
         if not path.is_file():
             raise self._refusal(f"{EVALUATION}/{EXPLANATIONS} is missing")
         stated = read_json(path)
-        rows = self.answers[self.metrics["protocol"]]
+        rows = self.answers[self.metrics.protocol]
         rows = rows[rows["path"] == "predictor"]
         answered = set(zip(rows["source"], rows["group"], rows["label"], rows["predicted"], strict=True))
         keys = ("source", "group", "label", "target")
@@ -244,13 +235,13 @@ class Recount:
             raise self._refusal(f"{EVALUATION}/{name} is missing")
         return pandas.read_parquet(path)
 
-    def _check_paths(self, protocol: str, block: Mapping[str, Any], again: Mapping[str, Any]) -> None:
-        removed = block.get("removed")
-        if removed is not None and removed != self.metrics["n"] - block["n"]:
+    def _check_paths(self, protocol: str, block: ProtocolMetrics, again: Mapping[str, PathMetrics]) -> None:
+        if block.removed is not None and block.removed != self.metrics.n - block.n:
             raise self._refusal(f"the {protocol} protocol's count of removed items is not that of {PREDICTIONS}")
         table = self.answers[protocol]
-        for route, stated in block["paths"].items():
-            if (table["path"] == route).sum() != block["n"] or not agree(again.get(route), stated):
+        for route, stated in block.paths.items():
+            measured = route in again and agree(again[route].to_json(), stated.to_json())
+            if (table["path"] == route).sum() != block.n or not measured:
                 raise self._not_those(f"the {route.replace('_', ' ')} figures", protocol)
 
     def _check_folds(self) -> None:
@@ -258,7 +249,7 @@ class Recount:
         if "grouped" not in self.answers:
             return
         table = self.answers["grouped"]
-        stated = [fold["n"] for fold in self.metrics["protocols"]["grouped"]["folds"]]
+        stated = [fold.n for fold in self.metrics.protocols["grouped"].folds]
         if sorted(stated) != sorted(table.groupby("fold").size().tolist()):
             raise self._refusal(f"the folds' counts are not those of {PREDICTIONS_GROUPED}")
         if table["source"].duplicated().any():
@@ -266,16 +257,16 @@ class Recount:
         if (table.groupby("group")["fold"].nunique() > 1).any():
             raise self._refusal(f"a group lies in two folds of {PREDICTIONS_GROUPED}: its figures are not grouped ones")
 
-    def _check_headline(self, again: Mapping[str, Any]) -> None:
+    def _check_headline(self, again: Headline | None) -> None:
         """The headline is the protocol with the lowest accuracy of the predictor."""
-        if "headline" not in again:
+        if again is None:
             raise self._refusal("the predictor answered no item, so there is nothing to say about it")
-        stated, lowest = self.metrics.get("headline") or {}, again["headline"]["protocol"]
-        if stated.get("by", SLICE) != again["headline"]["by"]:
-            raise self._refusal(f"the headline is by {stated.get('by', SLICE)}, and not by {again['headline']['by']}")
-        if stated.get("protocol") != lowest or stated.get("path") != again["headline"]["path"]:
+        stated = self.metrics.headline or Headline(protocol="unstated", path="")
+        if stated.by != again.by:
+            raise self._refusal(f"the headline is by {stated.by}, and not by {again.by}")
+        if (stated.protocol, stated.path) != (again.protocol, again.path):
             raise self._refusal(
-                f"the headline is the {stated.get('protocol')} protocol, but the most pessimistic is {lowest}"
+                f"the headline is the {stated.protocol} protocol, but the most pessimistic is {again.protocol}"
             )
 
     def _not_those(self, what: str, protocol: str) -> CheckpointError:

@@ -2,7 +2,7 @@
 
     values = card_values(evidence, repo_id="user/repo", license="apache-2.0", handler=False)
 
-A metric is a block of metrics.json, {"value", "low", "high", "n", …}; a section that was not measured is None.
+What was measured stands in the types of metrics.json; a section that was not is None.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ct_xception.audit.overlap import sentences
+from ct_xception.checkpoint_files import Metric
 from ct_xception.corpus.split import PSEUDO_PATIENTS
 from ct_xception.corpus.summary import is_generated, is_public
 from ct_xception.evaluation.baselines import BASELINE_TITLES
@@ -23,13 +24,26 @@ from ct_xception.evaluation.shift.external import left_out
 from ct_xception.explain.budget import COMPARED, RANDOMISED_BELOW
 from ct_xception.explain.methods import METHODS
 from ct_xception.imaging.modality import CT, ONE
+from ct_xception.metrics import (
+    AgreementMetrics,
+    BaselineMetrics,
+    Baselines,
+    ClassificationMetrics,
+    CoverageMetrics,
+    ExternalMetrics,
+    HeatMapMetrics,
+    Intervals,
+    Metrics,
+    PathMetrics,
+    ProtocolMetrics,
+    UnitMetrics,
+)
 from ct_xception.publish.verify import Evidence
 from ct_xception.serving.runtimes import EXPORTED
 from ct_xception.statistics.class_groups import partition_classes
 from ct_xception.statistics.pooling import POOLS
 from ct_xception.text import RESEARCH_USE
 
-Metric = Mapping[str, Any]
 _SHOWN_FINDINGS, _SHOWN_POINTS = 6, 8
 _SEVERITIES = ("critical", "warning", "note")
 
@@ -79,7 +93,7 @@ class Rules:
     """Simple rules on one protocol's images: the best one's title, each one's metrics, why others were not run."""
 
     best: str
-    metrics: Mapping[str, Mapping[str, Metric]]
+    metrics: Mapping[str, BaselineMetrics]
     difference: Metric
     is_beaten: bool
     skipped: Mapping[str, str]
@@ -94,20 +108,21 @@ class Protocol:
     """
 
     name: str
-    predictor: Mapping[str, Any]
+    predictor: PathMetrics
     split_hash: str
     removed: int
     folds: int
     origin: str
     rules: Rules | None
-    patients: Mapping[str, Any] | None = None
-    series: Mapping[str, Any] | None = None
+    patients: UnitMetrics | None = None
+    series: UnitMetrics | None = None
 
     @property
-    def counted(self) -> dict[str, Mapping[str, Any]]:
+    def counted(self) -> dict[str, ClassificationMetrics]:
         """The metrics by what is counted, where that was answered: slices, and the series and patients known."""
-        found = {"slice": self.predictor, "series": self.series, "patient": self.patients}
-        return {unit: metrics for unit, metrics in found.items() if metrics is not None and metrics["n"]}
+        found: dict[str, ClassificationMetrics | None] = {"slice": self.predictor}
+        found |= {"series": self.series, "patient": self.patients}
+        return {unit: metrics for unit, metrics in found.items() if metrics is not None and metrics.n}
 
 
 @dataclass(frozen=True)
@@ -125,12 +140,12 @@ class External:
     images: int
     alternatives: tuple[str, ...]
     by_class: bool
-    predictor: Mapping[str, Any]
-    stock: Mapping[str, Any] | None
-    own: Mapping[str, Any] | None
+    predictor: PathMetrics
+    stock: PathMetrics | None
+    own: ClassificationMetrics | None
     refused: Metric | None
-    passed: Mapping[str, Any] | None
-    by_patient: Mapping[str, Any] | None
+    passed: ClassificationMetrics | None
+    by_patient: UnitMetrics | None
     patients_known: bool
     compared: bool
     counted_alike: int
@@ -139,9 +154,9 @@ class External:
     @property
     def is_worse(self) -> bool:
         """Whether fewer answers are right there than to the same question at home."""
-        if not self.own or not self.own["n"] or not self.predictor["n"]:
-            return False
-        return bool(self.predictor["balanced_accuracy"]["value"] < self.own["balanced_accuracy"]["value"])
+        there = self.predictor.balanced_accuracy.value
+        home = None if self.own is None else self.own.balanced_accuracy.value
+        return there is not None and home is not None and there < home
 
 
 @dataclass(frozen=True)
@@ -149,7 +164,7 @@ class Route:
     """A way of asking: its metrics, the number of files that it refused, and the commonest reasons."""
 
     name: str
-    metrics: Mapping[str, Any]
+    metrics: PathMetrics
     refused: int
     reasons: tuple[str, ...]
 
@@ -160,11 +175,11 @@ class Question:
 
     group: str
     alternatives: tuple[str, ...]
-    metrics: Mapping[str, Any]
+    metrics: ClassificationMetrics
 
 
 @dataclass(frozen=True)
-class Intervals:
+class IntervalMethods:
     """How the headline's intervals came about, and why some metrics have none."""
 
     confidence: float
@@ -189,7 +204,7 @@ class Coverage:
     """Prediction sets under a protocol; `fails` where they hold the true class less often, or otherwise, than meant."""
 
     protocol: Protocol
-    metrics: Mapping[str, Any]
+    metrics: CoverageMetrics
     fails: bool
 
 
@@ -220,7 +235,7 @@ class HeatMaps:
     """What was found of some test images' heat maps; `compared` {metric: title of the other method}."""
 
     method: str
-    metrics: Mapping[str, Any]
+    metrics: HeatMapMetrics
     compared: Mapping[str, str]
     near: float = NEAR
     randomised_below: float = RANDOMISED_BELOW
@@ -270,7 +285,7 @@ class Versions:
 def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool) -> dict[str, Any]:
     """Everything that the card's templates may name."""
     metrics, protocols = evidence.metrics, _protocols(evidence)
-    own = next(one for one in protocols if one.name == evidence.head.protocol)
+    own = next(one for one in protocols if one.name == metrics.protocol)
     return {
         "research_use": RESEARCH_USE,
         "repo_id": repo_id,
@@ -279,51 +294,51 @@ def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool
         "network": _network(evidence),
         "corpus": _corpus(evidence),
         "training": evidence.provenance,
-        "search": evidence.provenance.get("search"),
-        "window": evidence.side.get("input", {}).get("window"),
+        "search": evidence.side.provenance.search,
+        "window": evidence.side.input.window,
         "protocols": protocols,
         "headline": protocols[0],
-        "headline_by": evidence.head.headline.by if evidence.head.headline else "slice",
+        "headline_by": metrics.headline.by if metrics.headline else "slice",
         "pools": {name: pool.title for name, pool in POOLS.items()},
         "own_protocol": own,
         "paths": _paths(metrics),
-        "externals": tuple(_external(name, block) for name, block in metrics.get("external", {}).items()),
+        "externals": tuple(_external(name, block) for name, block in metrics.external.items()),
         "questions": _questions(evidence),
-        "intervals": _intervals(evidence),
+        "intervals": _intervals(protocols[0], metrics.intervals),
         "audit": _audit(evidence),
-        "calibration": metrics.get("calibration") or None,
-        "sets": metrics.get("conformal", {}).get("rule"),
+        "calibration": metrics.calibration,
+        "sets": metrics.conformal and metrics.conformal.rule,
         "coverages": _coverages(evidence, protocols),
         **_operating(metrics),
-        "abstention": metrics.get("abstention") or None,
-        "gate": metrics.get("gate") or None,
+        "abstention": metrics.abstention,
+        "gate": metrics.gate,
         "heat_maps": _heat_maps(metrics),
         "mistakes": _mistakes(evidence),
-        "robustness": metrics.get("robustness"),
+        "robustness": metrics.robustness,
         "versions": _versions(evidence.provenance),
         **_exports(evidence),
-        "figures": evidence.head.figures,
+        "figures": metrics.figures,
     }
 
 
 def _network(evidence: Evidence) -> Network:
-    config, stated = evidence.config, evidence.side.get("input", {})
+    config, steps = evidence.config, evidence.side.input
     begun = str(evidence.provenance.get("initial_weights", ""))
     return Network(
         config["architecture"],
         config["pretrained_cfg"]["input_size"][-1],
         tuple(config["label_names"]),
         "" if begun in ("random", "none") else begun,
-        evidence.head.weights_sha256 or "",
-        bool(stated.get("body_crop", True)),
-        tuple(stated.get("filters", ())),
+        evidence.metrics.weights_sha256 or "",
+        steps.body_crop,
+        steps.filters,
         modality_of(evidence),
     )
 
 
 def modality_of(evidence: Evidence) -> str:
     """What the images are, one of MODALITIES: CT where the checkpoint does not say."""
-    return str(evidence.side.get("input", {}).get("modality") or CT)
+    return evidence.side.input.modality or CT
 
 
 def corpus_name(corpus: Mapping[str, Any]) -> str:
@@ -335,13 +350,14 @@ def corpus_name(corpus: Mapping[str, Any]) -> str:
 
 
 def _corpus(evidence: Evidence) -> Corpus:
-    corpus, split = evidence.provenance.get("corpus", {}), evidence.provenance.get("split", {})
-    known = corpus.get("groups", {}).get("origin") or evidence.protocols.get("grouped", {}).get("groups_origin") or ""
+    corpus, split = evidence.side.provenance.corpus, evidence.side.provenance.split
+    grouped = evidence.metrics.protocols.get("grouped")
+    known = corpus.get("groups", {}).get("origin") or (grouped and grouped.groups_origin) or ""
     return Corpus(
         corpus_name(corpus),
         str(corpus.get("kind", "")),
         tuple(str(note).rstrip(".") for note in corpus.get("notes", ())),
-        evidence.head.split_sizes,
+        evidence.metrics.split_sizes,
         str(known),
         bool(known) and not str(known).startswith(PSEUDO_PATIENTS),
         split.get("crossing_groups", 0),
@@ -350,33 +366,34 @@ def _corpus(evidence: Evidence) -> Corpus:
 
 def _protocols(evidence: Evidence) -> tuple[Protocol, ...]:
     """The headline's first, and then in their order."""
-    order = sorted(evidence.protocols, key=lambda name: name != evidence.headline)
-    return tuple(_protocol(evidence, name, evidence.protocols[name]) for name in order)
+    blocks = evidence.metrics.all_protocols
+    order = sorted(blocks, key=lambda name: name != evidence.headline)
+    return tuple(_protocol(evidence, name, blocks[name]) for name in order)
 
 
-def _protocol(evidence: Evidence, name: str, block: Mapping[str, Any]) -> Protocol:
+def _protocol(evidence: Evidence, name: str, block: ProtocolMetrics) -> Protocol:
     return Protocol(
         name,
-        block["paths"]["predictor"],
-        str(block["split_hash"] or ""),
-        block.get("removed", 0),
-        len(block.get("folds", ())),
-        str(block.get("groups_origin") or "those of the corpus"),
-        _rules(evidence.metrics.get("baselines", {}).get(name)),
-        evidence.metrics.get("by_patient", {}).get(name),
-        evidence.metrics.get("by_series", {}).get(name),
+        block.paths["predictor"],
+        block.split_hash or "",
+        block.removed or 0,
+        len(block.folds),
+        block.groups_origin or "those of the corpus",
+        _rules(evidence.metrics.baselines.get(name)),
+        evidence.metrics.by_patient.get(name),
+        evidence.metrics.by_series.get(name),
     )
 
 
-def _rules(block: Mapping[str, Any] | None) -> Rules | None:
+def _rules(block: Baselines | None) -> Rules | None:
     if block is None:
         return None
     return Rules(
-        _rule(block["best"]),
-        {_rule(name): found for name, found in block["figures"].items()},
-        block["difference"],
-        block["beats_best"],
-        {_rule(name): str(why).rstrip(".") for name, why in block.get("skipped", {}).items()},
+        _rule(block.best),
+        {_rule(name): found for name, found in block.figures.items()},
+        block.difference,
+        block.beats_best,
+        {_rule(name): why.rstrip(".") for name, why in block.skipped.items()},
     )
 
 
@@ -384,56 +401,57 @@ def _rule(name: str) -> str:
     return BASELINE_TITLES.get(name, name)
 
 
-def _paths(metrics: Mapping[str, Any]) -> tuple[Route, ...]:
+def _paths(metrics: Metrics) -> tuple[Route, ...]:
     found = []
-    for name, block in metrics["paths"].items():
-        reasons = [refusal["reason"].removeprefix(f"{refusal['source']}: ") for refusal in block["refused"]]
+    for name, block in metrics.paths.items():
+        reasons = [refusal.reason.removeprefix(f"{refusal.source}: ") for refusal in block.refused]
         commonest = sorted(set(reasons), key=lambda reason: (-reasons.count(reason), reason))[:3]
         found.append(Route(name, block, len(reasons), tuple(reason.rstrip(".") for reason in commonest)))
     return tuple(found)
 
 
-def _external(name: str, block: Mapping[str, Any]) -> External:
+def _external(name: str, block: ExternalMetrics) -> External:
+    corpus = block.corpus.to_json()
     return External(
         name,
-        corpus_name(block["corpus"]),
-        is_generated(block["corpus"]),
-        block["images"],
-        tuple(block["alternatives"]),
-        all(len(members) == 1 for members in block["alternatives"].values()),
-        block["paths"]["predictor"],
-        block["paths"].get("stock_pipeline"),
-        block.get("own"),
-        block.get("gate", {}).get("refused"),
-        block.get("passed"),
-        block.get("by_patient"),
-        not str(block["groups_origin"]).startswith(PSEUDO_PATIENTS),
-        block["overlap"] is not None,
-        (block["overlap"] or {}).get("counted_alike", 0),
-        tuple(left_out(block)),
+        corpus_name(corpus),
+        is_generated(corpus),
+        block.images,
+        tuple(block.alternatives),
+        all(len(members) == 1 for members in block.alternatives.values()),
+        block.paths["predictor"],
+        block.paths.get("stock_pipeline"),
+        block.own,
+        None if block.gate is None else block.gate.refused,
+        block.passed,
+        block.by_patient,
+        not str(block.groups_origin).startswith(PSEUDO_PATIENTS),
+        block.overlap is not None,
+        (block.overlap or {}).get("counted_alike", 0),
+        tuple(left_out(block.overlap, block.classes)),
     )
 
 
 def _questions(evidence: Evidence) -> tuple[Question, ...]:
-    block = evidence.metrics.get("questions", {}).get(evidence.headline)
+    block = evidence.metrics.questions.get(evidence.headline)
     if block is None:
         return ()
-    groups = partition_classes(evidence.metrics["class_groups"], evidence.metrics["label_names"])
-    within = [Question(name, tuple(groups[name]), found) for name, found in block["within"].items()]
-    return (Question("", tuple(groups), block["groups"]), *within)
+    groups = partition_classes(evidence.metrics.class_groups, evidence.metrics.label_names)
+    within = [Question(name, tuple(groups[name]), found) for name, found in block.within.items()]
+    return (Question("", tuple(groups), block.groups), *within)
 
 
-def _intervals(evidence: Evidence) -> Intervals:
-    block, stated = evidence.protocols[evidence.headline]["paths"]["predictor"], evidence.metrics["intervals"]
-    shown = [block[name] for name in ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "log_loss")]
-    shown += [metric for own in block["per_class"].values() for metric in own.values()]
-    methods = {metric["method"] for metric in shown}
-    return Intervals(
-        stated["confidence"],
-        stated["resamples"],
+def _intervals(headline: Protocol, stated: Intervals) -> IntervalMethods:
+    block = headline.predictor
+    shown = [block.accuracy, block.balanced_accuracy, block.macro_f1, block.macro_auroc, block.log_loss]
+    shown += [metric for own in block.per_class.values() for _, metric in own]
+    methods = {metric.method for metric in shown}
+    return IntervalMethods(
+        stated.confidence,
+        stated.resamples,
         "wilson_by_group" in methods,
         "bootstrap_by_group" in methods,
-        tuple(sorted({metric["reason"] for metric in shown if metric.get("reason")})),
+        tuple(sorted({metric.reason for metric in shown if metric.reason})),
     )
 
 
@@ -449,40 +467,40 @@ def _audit(evidence: Evidence) -> Audit | None:
 
 def _coverages(evidence: Evidence, protocols: Sequence[Protocol]) -> tuple[Coverage, ...]:
     """In the order of the evaluation, where sets are promised at all."""
-    block, named = evidence.metrics.get("conformal") or {}, {one.name: one for one in protocols}
-    if not block or block["rule"]["threshold"] is None:
+    block, named = evidence.metrics.conformal, {one.name: one for one in protocols}
+    if block is None or block.rule.threshold is None:
         return ()
-    return tuple(_coverage(named[name], block[name]) for name in evidence.protocols if name in block)
+    found = block.coverages
+    return tuple(_coverage(named[name], found[name]) for name in evidence.metrics.all_protocols if name in found)
 
 
-def _coverage(protocol: Protocol, found: Mapping[str, Any]) -> Coverage:
-    high = found["coverage"]["high"]
-    below = high is not None and high < found["nominal"]
-    return Coverage(protocol, found, found["within_expected"] is False or below)
+def _coverage(protocol: Protocol, found: CoverageMetrics) -> Coverage:
+    below = found.coverage.high is not None and found.coverage.high < found.nominal
+    return Coverage(protocol, found, found.within_expected is False or below)
 
 
-def _operating(metrics: Mapping[str, Any]) -> dict[str, Any]:
+def _operating(metrics: Metrics) -> dict[str, Any]:
     """The points of the class groups, or of the first classes where there are no groups, and how many more there are.
 
     Not the points' thresholds alone: each with its measured sensitivity and specificity.
     """
-    points = metrics.get("operating_points") or []
-    shown = [point for point in points if point["kind"] == "group"] or points[:_SHOWN_POINTS]
-    return {"operating_points": tuple(shown), "more_points": len(points) - len(shown)}
+    points = metrics.operating_points
+    shown = tuple(point for point in points if point.kind == "group") or points[:_SHOWN_POINTS]
+    return {"operating_points": shown, "more_points": len(points) - len(shown)}
 
 
-def _heat_maps(metrics: Mapping[str, Any]) -> HeatMaps | None:
-    block = metrics.get("explanations")
-    if not block:
+def _heat_maps(metrics: Metrics) -> HeatMaps | None:
+    block = metrics.explanations
+    if block is None:
         return None
-    compared = {f"agreement_{name}": METHODS[name].title for name in COMPARED if name != block["method"]}
-    return HeatMaps(METHODS[block["method"]].title, block, compared)
+    compared = {f"agreement_{name}": METHODS[name].title for name in COMPARED if name != block.method}
+    return HeatMaps(METHODS[block.method].title, block, compared)
 
 
 def _mistakes(evidence: Evidence) -> Mistakes:
     rows = evidence.answers[evidence.headline]
     table = rows[(rows["path"] == "predictor") & rows["refused"].isna()].reset_index(drop=True)
-    names = evidence.metrics["label_names"]
+    names = evidence.metrics.label_names
     found = [_class_mistakes(table, label, names) for label in names]
     wrong = [one for one in found if one is not None]
     return Mistakes(len(table), sum(one.wrong for one in wrong), tuple(wrong))
@@ -504,12 +522,18 @@ def _exports(evidence: Evidence) -> dict[str, tuple[Exported, ...]]:
     record = evidence.exports or {"files": {}, "kept_out": {}}
     return {
         ours: tuple(
-            Exported(name, runtime.title, runtime.files[0], record[theirs][name])
+            Exported(name, runtime.title, runtime.files[0], _typed(record[theirs][name]))
             for name, runtime in EXPORTED.items()
             if name in record[theirs]
         )
         for ours, theirs in (("exported", "files"), ("kept_out", "kept_out"))
     }
+
+
+def _typed(measured: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What export.json says of one file, with the metrics of an int8 file as types."""
+    figures = measured.get("figures")
+    return measured if figures is None else {**measured, "figures": AgreementMetrics.of(figures)}
 
 
 def _versions(provenance: Mapping[str, Any]) -> Versions | None:

@@ -31,12 +31,13 @@ from ct_xception.checkpoint import (
     evaluated,
 )
 from ct_xception.checkpoint import EXPORT as EXPORT_NAME
-from ct_xception.checkpoint_files import Metrics, need_side
+from ct_xception.checkpoint_files import Side, need_side
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.evaluation.continuity import NO_WORSE, judge_table, summarise_judgement
 from ct_xception.files import read_json, sha256_file
+from ct_xception.metrics import AgreementMetrics, Metrics
 from ct_xception.publish.clearance import list_files
-from ct_xception.publish.recount import Recount, agree, protocols_of
+from ct_xception.publish.recount import Recount, agree
 from ct_xception.statistics.agreement import agreement_figures
 
 if TYPE_CHECKING:
@@ -62,31 +63,21 @@ class Evidence:
     """
 
     config: Mapping[str, Any]
-    side: Mapping[str, Any]
-    metrics: Mapping[str, Any]
+    side: Side
+    metrics: Metrics
     audit: Mapping[str, Any] | None = None
     answers: Mapping[str, pandas.DataFrame] = field(default_factory=dict)
     exports: Mapping[str, Any] | None = None
 
-    @property
-    def provenance(self) -> Mapping[str, Any]:
-        """How the weights came about, from ct_xception.json."""
-        return self.side.get("provenance", {})
-
-    @property
-    def protocols(self) -> dict[str, Mapping[str, Any]]:
-        """Every protocol that ran, the network's own test split first: {name: its block of metrics.json}."""
-        return protocols_of(self.metrics)
-
     @functools.cached_property
-    def head(self) -> Metrics:
-        """What metrics.json says of itself, as types."""
-        return Metrics.of(self.metrics, _METRICS)
+    def provenance(self) -> Mapping[str, Any]:
+        """How the weights came about, from ct_xception.json: a record for people."""
+        return self.side.provenance.to_json()
 
     @property
     def headline(self) -> str:
         """The name of the most pessimistic protocol that ran."""
-        return self.metrics["headline"]["protocol"]
+        return self.metrics.headline.protocol if self.metrics.headline else self.metrics.protocol
 
 
 def read_evidence(model_dir: str | Path) -> Evidence:
@@ -97,13 +88,14 @@ def read_evidence(model_dir: str | Path) -> Evidence:
     the most pessimistic protocol that ran.
     """
     folder = Path(model_dir)
-    config, side = _read(folder, CONFIG), need_side(folder).to_json()
-    metrics = _read(folder, _METRICS)
-    if metrics.get("format") != METRICS_FORMAT:
+    config, side = _read(folder, CONFIG), need_side(folder)
+    stated = _read(folder, _METRICS)
+    if stated.get("format") != METRICS_FORMAT:
         raise CheckpointError(
-            f"{folder}: {_METRICS} is of format {metrics.get('format')}, and a card needs format "
+            f"{folder}: {_METRICS} is of format {stated.get('format')}, and a card needs format "
             f"{METRICS_FORMAT}; {REMEDY}."
         )
+    metrics = Metrics.of(stated, f"{folder}: {_METRICS}")
     audit = _read(folder, _AUDIT) if (folder / _AUDIT).is_file() else None
     evidence = Evidence(config, side, metrics, audit)
     _check_weights(folder, evidence)
@@ -113,7 +105,7 @@ def read_evidence(model_dir: str | Path) -> Evidence:
     recount = Recount(folder, side, metrics, REMEDY)
     recount.check()
     _check_lineage(folder, side)
-    exports = _read_exports(folder, metrics, recount.answers[metrics["protocol"]])
+    exports = _read_exports(folder, metrics, recount.answers[metrics.protocol])
     return Evidence(config, side, metrics, audit, recount.answers, exports)
 
 
@@ -134,8 +126,8 @@ def _check_weights(folder: Path, evidence: Evidence) -> None:
         raise CheckpointError(f"{folder}: {WEIGHTS} is missing; give a whole checkpoint folder.")
     weights = sha256_file(folder / WEIGHTS)
     for name, stated in (
-        (_METRICS, evidence.head.weights_sha256),
-        (SIDE_FILE, evidence.provenance.get("weights_sha256")),
+        (_METRICS, evidence.metrics.weights_sha256),
+        (SIDE_FILE, evidence.side.provenance.weights_sha256),
     ):
         if stated != weights:
             raise CheckpointError(
@@ -144,7 +136,7 @@ def _check_weights(folder: Path, evidence: Evidence) -> None:
 
 
 def _check_split(folder: Path, evidence: Evidence) -> None:
-    trained, head = evidence.provenance.get("split", {}), evidence.head
+    trained, head = evidence.side.provenance.split, evidence.metrics
     found, wanted = head.split_hash, trained.get("name")
     if found is None or found != wanted:
         raise CheckpointError(
@@ -159,8 +151,8 @@ def _check_split(folder: Path, evidence: Evidence) -> None:
 
 def _check_corpus(folder: Path, evidence: Evidence) -> None:
     """Figures and audit are of the corpus that the network was trained on, where both say which."""
-    trained = evidence.provenance.get("corpus", {}).get("hash")
-    told = {METRICS: evidence.head.corpus.hash}
+    trained = evidence.side.provenance.corpus.get("hash")
+    told = {METRICS: evidence.metrics.corpus.hash}
     if evidence.audit is not None:
         told[AUDIT] = evidence.audit.get("corpus_hash", evidence.audit.get("corpus"))
     for name, found in told.items():
@@ -175,36 +167,36 @@ def _check_rules(folder: Path, evidence: Evidence) -> None:
     """What the figures measured is what the checkpoint does: temperature, sets, points, class groups, input gate."""
     metrics, side = evidence.metrics, evidence.side
     measured = {
-        "temperature": metrics.get("calibration", {}).get("temperature"),
-        "conformal": metrics.get("conformal", {}).get("rule"),
-        "class_groups": metrics.get("class_groups") or None,
-        "gate": metrics.get("gate", {}).get("rule"),
+        "temperature": metrics.calibration and metrics.calibration.temperature,
+        "conformal": metrics.conformal and metrics.conformal.rule,
+        "class_groups": metrics.class_groups or None,
+        "gate": metrics.gate and metrics.gate.rule,
     }
     for name, value in measured.items():
-        if value is not None and value != side.get(name):
+        if value is not None and value != getattr(side, name):
             raise CheckpointError(
                 f"{folder}: {_METRICS} measured another {name.replace('_', ' ')} than {SIDE_FILE} holds; {REMEDY}."
             )
-    fitted = (side.get("gate") or {}).get("weights_sha256")
-    if fitted is not None and fitted != metrics["weights_sha256"]:
+    fitted = None if side.gate is None else side.gate.weights_sha256
+    if fitted is not None and fitted != metrics.weights_sha256:
         raise CheckpointError(
             f"{folder}: its input gate was fitted to weights {_short(fitted)}, but the figures are of "
-            f"{_short(metrics['weights_sha256'])}; go on with its training (--resume auto), which fits another."
+            f"{_short(metrics.weights_sha256)}; go on with its training (--resume auto), which fits another."
         )
 
 
-def _check_lineage(folder: Path, side: Mapping[str, Any]) -> None:
+def _check_lineage(folder: Path, side: Side) -> None:
     """Raise `CheckpointError` where a version's comparison was not passed, or is not what its answers give."""
     import pandas
 
-    stated = side.get("provenance", {}).get("judged")
+    stated = side.provenance.judged
     if stated is None:
         return
     try:
         record = read_json(folder / evaluated(CONTINUITY))
         table = pandas.read_parquet(folder / evaluated(CONTINUITY_ANSWERS))
         seed, weights = record["seed"], record["weights_sha256"]
-        same = agree(summarise_judgement(record), stated) and weights == side["provenance"]["weights_sha256"]
+        same = agree(summarise_judgement(record), stated) and weights == side.provenance.weights_sha256
         found = {name: table[table["protocol"] == name] for name in record["protocols"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
@@ -234,15 +226,15 @@ def exported_names(names: Iterable[str]) -> set[str]:
     return {name for name in names if name.startswith(_EXPORTED) or name in (EXPORT, INT8_ANSWERS)}
 
 
-def int8_figures(table: pandas.DataFrame, label_names: Sequence[str]) -> dict[str, Any]:
-    """The figures of an int8 file from its table: source, group, label, `p <class>` and `reference p <class>`."""
+def int8_figures(table: pandas.DataFrame, label_names: Sequence[str]) -> AgreementMetrics:
+    """The metrics of an int8 file from its table: source, group, label, `p <class>` and `reference p <class>`."""
     names = list(label_names)
     labels = np.array([names.index(label) for label in table["label"]], np.intp)
     own, reference = (table[[f"{prefix} {name}" for name in names]].to_numpy(float) for prefix in ("p", "reference p"))
     return agreement_figures(labels, reference, own, names, table["group"].tolist())
 
 
-def _read_exports(folder: Path, metrics: Mapping[str, Any], answers: pandas.DataFrame) -> Mapping[str, Any] | None:
+def _read_exports(folder: Path, metrics: Metrics, answers: pandas.DataFrame) -> Mapping[str, Any] | None:
     """export.json of a folder, None where it has no export; `answers` are the rows behind the own test split's figures.
 
     Raises CheckpointError, one sentence, where file, weights, figures and answers do not belong together.
@@ -253,7 +245,7 @@ def _read_exports(folder: Path, metrics: Mapping[str, Any], answers: pandas.Data
             raise _export_refusal(folder, f"{min(files)} has no figures in {EXPORT}")
         return None
     record = read_json(folder / EXPORT)
-    if record.get("format") != EXPORT_FORMAT or record.get("weights_sha256") != metrics["weights_sha256"]:
+    if record.get("format") != EXPORT_FORMAT or record.get("weights_sha256") != metrics.weights_sha256:
         raise _export_refusal(folder, f"{EXPORT} speaks of other weights, or is of another format")
     stated = {name: digest for one in record["files"].values() for name, digest in one["sha256"].items()}
     if files != set(stated):
@@ -267,14 +259,14 @@ def _read_exports(folder: Path, metrics: Mapping[str, Any], answers: pandas.Data
     return record
 
 
-def _check_int8(folder: Path, stated: Mapping[str, Any], metrics: Mapping[str, Any], answers: pandas.DataFrame) -> None:
+def _check_int8(folder: Path, stated: Mapping[str, Any], metrics: Metrics, answers: pandas.DataFrame) -> None:
     """The int8 figures are those of its answers, and the answers beside them those behind the card's own figures."""
     import pandas
 
     if not (folder / INT8_ANSWERS).is_file():
         raise _export_refusal(folder, f"{INT8_ANSWERS} is missing")
-    table, names = pandas.read_parquet(folder / INT8_ANSWERS), metrics["label_names"]
-    if not agree(int8_figures(table, names), stated):
+    table, names = pandas.read_parquet(folder / INT8_ANSWERS), metrics.label_names
+    if not agree(int8_figures(table, names).to_json(), stated):
         raise _export_refusal(folder, f"the int8 figures in {EXPORT} are not those of {INT8_ANSWERS}")
     own = answers[(answers["path"] == "predictor") & answers["refused"].isna()].set_index("source")
     if not table["source"].is_unique or set(table["source"]) != set(own.index):

@@ -15,7 +15,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.checkpoint_files import Abstention, ConformalRule, PointRule, PoolingRule, Side
+from ct_xception.checkpoint_files import Abstention, ConformalRule, Metric, PointRule, PoolingRule, Side
 from ct_xception.errors import InputError, printable
 from ct_xception.statistics.conformal import METHODS, set_members
 from ct_xception.statistics.pooling import DEFAULT, POOLS
@@ -25,11 +25,11 @@ POOLING_VERSION = 1  # of the key `pooling`
 
 
 @overload
-def prediction_set(probabilities: Mapping[str, float], rule: Mapping[str, Any]) -> tuple[str, ...]: ...
+def prediction_set(probabilities: Mapping[str, float], rule: ConformalRule) -> tuple[str, ...]: ...
 @overload
-def prediction_set(probabilities: Sequence[float] | Floats, rule: Mapping[str, Any]) -> tuple[int, ...]: ...
+def prediction_set(probabilities: Sequence[float] | Floats, rule: ConformalRule) -> tuple[int, ...]: ...
 def prediction_set(
-    probabilities: Mapping[str, float] | Sequence[float] | Floats, rule: Mapping[str, Any]
+    probabilities: Mapping[str, float] | Sequence[float] | Floats, rule: ConformalRule
 ) -> tuple[str, ...] | tuple[int, ...]:
     """The classes that `rule` keeps for one answer, the most probable first: names of a mapping, indices of an array.
 
@@ -56,15 +56,15 @@ class OperatingPoint:
     threshold: float
     chosen_for: str
     kind: str = "class"
-    sensitivity: Mapping[str, Any] = field(default_factory=dict)
-    specificity: Mapping[str, Any] = field(default_factory=dict)
+    sensitivity: Metric | None = None
+    specificity: Metric | None = None
     n: int = 0
 
     @classmethod
     def of(cls, stated: PointRule, threshold: float) -> OperatingPoint:
         """From an entry of `operating_points` that has a threshold."""
-        rates = stated.sensitivity or {}, stated.specificity or {}
-        return cls(stated.name, stated.positive, threshold, stated.chosen_for, stated.kind, *rates, stated.n)
+        head = stated.name, stated.positive, threshold, stated.chosen_for, stated.kind
+        return cls(*head, stated.sensitivity, stated.specificity, stated.n)
 
     def score(self, probabilities: Mapping[str, float]) -> float:
         """The probability of the positive classes together, in [0, 1]."""
@@ -135,7 +135,7 @@ class Decisions:
     `pooling` is for the slices of one series or patient together.
     """
 
-    conformal: Mapping[str, Any] | None = None
+    conformal: ConformalRule | None = None
     operating_points: tuple[OperatingPoint, ...] = ()
     class_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     abstain_below: float | None = None
@@ -150,7 +150,7 @@ class Decisions:
         points = [*found.operating_points, *(() if pooling.decisions is None else pooling.decisions.operating_points)]
         named = {name for point in points for name in point.positive}
         for rule in (found.conformal, None if pooling.decisions is None else pooling.decisions.conformal):
-            if rule and rule.get("thresholds") is not None and set(rule["thresholds"]) != set(label_names):
+            if rule is not None and rule.thresholds is not None and set(rule.thresholds) != set(label_names):
                 raise InputError("its prediction sets are not of its own classes; fetch it again.")
         unknown = sorted(
             (named | {name for classes in side.class_groups.values() for name in classes}) - set(label_names)
@@ -170,7 +170,7 @@ class Decisions:
         abstention: Abstention | None,
     ) -> Decisions:
         # A rule of a later version is passed over: no set is better than a wrong one.
-        sets = None if conformal is None or conformal.method not in METHODS else conformal.to_json()
+        sets = None if conformal is None or conformal.method not in METHODS else conformal
         # A point that could not be had on validation has no threshold, and nothing to apply.
         applied = (OperatingPoint.of(point, point.threshold) for point in points if point.threshold is not None)
         return cls(sets, tuple(applied), class_groups, None if abstention is None else abstention.threshold)
@@ -190,7 +190,7 @@ class Decisions:
         }
         return Decision(
             None if rule is None else prediction_set(probabilities, rule),
-            None if rule is None else float(rule["coverage"]),
+            None if rule is None else rule.coverage,
             operating,
             None if self.abstain_below is None else max(probabilities.values()) < self.abstain_below,
             self.abstain_below,

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ct_xception.metrics import AgreementMetrics, Loss
 from ct_xception.statistics.comparison import compare
 from ct_xception.statistics.intervals import (
     RESAMPLES,
-    Figure,
     bootstrap_figure,
     bootstrap_weights,
     group_indices,
@@ -33,49 +33,37 @@ def agreement_figures(
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
-) -> dict[str, Any]:
-    """Figures of an approximation's probabilities (N, K) beside the reference's (N, K), for labels (N,). JSON-able.
+) -> AgreementMetrics:
+    """Metrics of an approximation's probabilities (N, K) beside the reference's (N, K), for labels (N,).
 
-    `agreement` {figure} is the share of items with the same first class; `accuracy` and `macro_auroc` each hold the
-    figures "reference", "approximation" and "loss" (reference minus approximation, so above 0 where it got worse);
-    `largest_difference` is the largest of any probability, in [0, 1]. Raises InputError on shapes and values.
-    """
+    Raises InputError on shapes and values."""
     own, truth = check_answers(reference, labels, label_names)
     other, _ = check_answers(approximation, labels, label_names)
     group = group_indices(groups, truth.size)
     compared = compare(truth, own, other, groups, seed=seed, resamples=resamples)
     agreed = own.argmax(axis=1) == other.argmax(axis=1)
-    return {
-        "n": int(truth.size),
-        "n_groups": int(group.max()) + 1,
-        "agreement": proportion_figure(agreed, group, "no item").to_dict(),
-        "accuracy": {
-            "reference": compared["first"],
-            "approximation": compared["second"],
-            "loss": compared["difference"],
-        },
-        "macro_auroc": _areas(own, other, truth, group, resamples, seed),
-        "largest_difference": float(np.abs(own - other).max()),
-    }
+    return AgreementMetrics(
+        n=int(truth.size),
+        n_groups=int(group.max()) + 1,
+        agreement=proportion_figure(agreed, group, "no item"),
+        accuracy=Loss(reference=compared.first, approximation=compared.second, loss=compared.difference),
+        macro_auroc=_areas(own, other, truth, group, resamples, seed),
+        largest_difference=float(np.abs(own - other).max()),
+    )
 
 
-def _areas(own: Floats, other: Floats, truth: NDArray, group: NDArray, resamples: int, seed: int) -> dict[str, Any]:
+def _areas(own: Floats, other: Floats, truth: NDArray, group: NDArray, resamples: int, seed: int) -> Loss:
     """Macro AUROC of both and the loss, drawn together."""
     blocks = [
         np.stack([_macro_auroc(scores, truth, weights) for scores in (own, other)])
         for weights in bootstrap_weights(group, resamples, seed)
     ]
     reference, approximation = np.concatenate(blocks, axis=1)  # (1 + R,) each
-    return {
-        "reference": _area_figure(reference, group),
-        "approximation": _area_figure(approximation, group),
-        "loss": _area_figure(reference - approximation, group),
-    }
-
-
-def _area_figure(draws: NDArray[np.float64], group: NDArray) -> dict[str, Any]:
-    figure: Figure = bootstrap_figure(draws, group.size, group, "the items are of one class only")
-    return figure.to_dict()
+    names, draws = ("reference", "approximation", "loss"), (reference, approximation, reference - approximation)
+    one_class = "the items are of one class only"
+    return Loss(
+        **{name: bootstrap_figure(own, group.size, group, one_class) for name, own in zip(names, draws, strict=True)}
+    )
 
 
 def _macro_auroc(scores: Floats, truth: NDArray, weights: Floats) -> Floats:

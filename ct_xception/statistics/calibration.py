@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ct_xception.errors import InputError
+from ct_xception.metrics import CalibrationBin, CalibrationMetrics
 from ct_xception.statistics.intervals import (
     RESAMPLES,
     bootstrap_figure,
@@ -75,14 +76,13 @@ def calibration_figures(
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
-) -> dict[str, Any]:
-    """How far probabilities (N, K) can be trusted against labels (N,). JSON-able.
+) -> CalibrationMetrics:
+    """How far probabilities (N, K) can be trusted against labels (N,).
 
     `ece` and `adaptive_ece` in [0, 1]: the mean gap between the confidence in the most probable class and the accuracy,
     over BINS of equal width, and over bins of equal count (at most BINS, of some ten items at least). `brier` in
     [0, 2]: the squared error summed over the classes (Brier 1950; for two classes twice what scikit-learn gives).
-    `log_loss`: natural. Each is a figure. `bins` and `adaptive_bins`: the bins that hold items, as {"low", "high", "n",
-    "confidence", "accuracy" {figure}}.
+    `log_loss`: natural. `bins` and `adaptive_bins`: the bins that hold items.
 
     An ECE is pushed up by chance alone, and once more in every resample; its resamples are moved so that their median
     is the value measured, and the interval shows the spread, not that push.
@@ -94,9 +94,11 @@ def calibration_figures(
     # Inner edges to the left, as scikit-learn's calibration_curve bins.
     bins = {name: np.searchsorted(edge[1:-1], confidence) for name, edge in edges.items()}
     draws = _draw(scores, truth, hits - confidence, bins, group, resamples, seed)
-    figures = {name: bootstrap_figure(drawn, truth.size, group, "no item").to_dict() for name, drawn in draws.items()}
-    described = {name: _describe_bins(edges[name], bins[name], confidence, hits, group) for name in bins}
-    return {"n": int(truth.size), "n_groups": int(group.max()) + 1, **figures, **described}
+    found: dict[str, Any] = {
+        name: bootstrap_figure(drawn, truth.size, group, "no item") for name, drawn in draws.items()
+    }
+    found |= {name: _describe_bins(edges[name], bins[name], confidence, hits, group) for name in bins}
+    return CalibrationMetrics(n=int(truth.size), n_groups=int(group.max()) + 1, **found)
 
 
 def adaptive_edges(confidence: Floats) -> Floats:
@@ -151,17 +153,15 @@ def _centred(draws: Floats) -> Floats:
 
 def _describe_bins(
     edges: Floats, bin_: NDArray[np.intp], confidence: Floats, hits: NDArray[np.bool_], group: NDArray[np.intp]
-) -> list[dict[str, Any]]:
-    described = []
-    for number in np.unique(bin_):
-        own = bin_ == number
-        described.append(
-            {
-                "low": float(edges[number]),
-                "high": float(edges[number + 1]),
-                "n": int(own.sum()),
-                "confidence": float(confidence[own].mean()),
-                "accuracy": proportion_figure(hits[own], group[own], "no item").to_dict(),
-            }
+) -> tuple[CalibrationBin, ...]:
+    members = ((number, bin_ == number) for number in np.unique(bin_))
+    return tuple(
+        CalibrationBin(
+            low=float(edges[number]),
+            high=float(edges[number + 1]),
+            n=int(own.sum()),
+            confidence=float(confidence[own].mean()),
+            accuracy=proportion_figure(hits[own], group[own], "no item"),
         )
-    return described
+        for number, own in members
+    )

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ct_xception.errors import InputError
+from ct_xception.metrics import ClassificationMetrics, QuestionMetrics
 from ct_xception.statistics.intervals import RESAMPLES
 from ct_xception.statistics.metrics import check_answers, classification_metrics
 
@@ -51,20 +52,18 @@ def question_figures(
     probabilities: ArrayLike,
     labels: ArrayLike,
     label_names: Sequence[str],
-    class_groups: ClassGroups | None,
+    class_groups: ClassGroups,
     groups: Sequence[Any] | None = None,
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
-) -> dict[str, Any]:
-    """The figures of each question on probabilities (N, K) and labels (N,); {} without class groups. JSON-able.
+) -> QuestionMetrics:
+    """The metrics of each question on probabilities (N, K) and labels (N,).
 
     `groups`: classification_metrics of the problem between the groups, probabilities summed. `within` {group: …} for
     every group of two classes or more: classification_metrics on the items that truly are of the group, with
-    probabilities given that they are; {"n": 0} where the split holds none.
+    probabilities given that they are; n is 0 where the split holds none.
     """
-    if not class_groups:
-        return {}
     scores, truth = check_answers(probabilities, labels, label_names)
     columns = {
         name: np.array([list(label_names).index(member) for member in members])
@@ -73,14 +72,14 @@ def question_figures(
     drawn: dict[str, Any] = {"seed": seed, "resamples": resamples}
     summed = np.stack([scores[:, own].sum(axis=1) for own in columns.values()], axis=1)  # (N, G)
     collapsed = np.array([np.isin(truth, own) for own in columns.values()]).argmax(axis=0)
-    return {
-        "groups": classification_metrics(summed, collapsed, list(columns), groups, **drawn),
-        "within": {
+    return QuestionMetrics(
+        groups=classification_metrics(summed, collapsed, list(columns), groups, **drawn),
+        within={
             name: _within(scores, truth, own, label_names, groups, drawn)
             for name, own in columns.items()
             if len(own) > 1
         },
-    }
+    )
 
 
 def _within(
@@ -90,11 +89,11 @@ def _within(
     label_names: Sequence[str],
     groups: Sequence[Any] | None,
     drawn: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> ClassificationMetrics:
     """The metrics of one group's own classes on its own items."""
     kept = np.isin(truth, own)
     if not kept.any():
-        return {"n": 0}
+        return ClassificationMetrics(n=0)
     parts = scores[kept][:, own]
     total = parts.sum(axis=1, keepdims=True)
     # Where the network gives the whole group nothing it does not tell its classes apart either.

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ct_xception.checkpoint import METRICS, PREDICTIONS
-from ct_xception.errors import InputError, printable
-from ct_xception.files import read_json
+from ct_xception.errors import CheckpointError, InputError, printable
+from ct_xception.metrics import Comparison, McNemar, Metrics, SwapTest, read_metrics
 from ct_xception.statistics.intervals import (
     RESAMPLES,
     bootstrap_mean,
-    describe_figure,
+    describe_metric,
     group_indices,
     proportion_figure,
 )
@@ -31,6 +31,15 @@ SWAPS = 10_000
 _SWAPS_AT_ONCE = 1_000
 
 
+class EvaluationComparison(Comparison):
+    """Two evaluations of one split: `path` is whose answers, `left_out` counts the items that one of them refused."""
+
+    path: str
+    split: str
+    label_names: tuple[str, ...]
+    left_out: int
+
+
 def compare(
     labels: ArrayLike,
     first: ArrayLike,
@@ -39,13 +48,11 @@ def compare(
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
-) -> dict[str, Any]:
-    """The accuracies of two models on labels (N,); each gives classes (N,) or probabilities (N, K). JSON-able.
+) -> Comparison:
+    """The accuracies of two models on labels (N,); each gives classes (N,) or probabilities (N, K).
 
-    `first`, `second`: their accuracies {figure}; `difference` {figure}: first minus second, in [-1, 1], with a paired
-    bootstrap by group; `mcnemar` {"b": only the first is right, "c": only the second, "p"}: exact, two-sided, as if
-    items were independent; `by_group` {"p", "swaps"} where groups hold several items, else None: the share of random
-    exchanges of the two models, group by group, that part them as far. Raises InputError on shapes.
+    `difference`: first minus second, in [-1, 1], with a paired bootstrap by group; `mcnemar`: exact, two-sided, as if
+    items were independent; `by_group` where groups hold several items, else None. Raises InputError on shapes.
     """
     truth = np.asarray(labels)
     chosen = [_classes(answers, truth, name) for answers, name in ((first, "first"), (second, "second"))]
@@ -53,15 +60,15 @@ def compare(
     group = group_indices(groups, truth.size)
     apart = hits[0].astype(float) - hits[1]  # (N,) in -1, 0, 1
     grouped = int(group.max()) + 1 < truth.size
-    return {
-        "n": int(truth.size),
-        "n_groups": int(group.max()) + 1,
-        "first": proportion_figure(hits[0], group, "no item").to_dict(),
-        "second": proportion_figure(hits[1], group, "no item").to_dict(),
-        "difference": bootstrap_mean(apart, group, "no item", seed=seed, resamples=resamples).to_dict(),
-        "mcnemar": mcnemar(hits[0], hits[1]),
-        "by_group": swap_test(apart, group, seed=seed) if grouped else None,
-    }
+    return Comparison(
+        n=int(truth.size),
+        n_groups=int(group.max()) + 1,
+        first=proportion_figure(hits[0], group, "no item"),
+        second=proportion_figure(hits[1], group, "no item"),
+        difference=bootstrap_mean(apart, group, "no item", seed=seed, resamples=resamples),
+        mcnemar=mcnemar(hits[0], hits[1]),
+        by_group=swap_test(apart, group, seed=seed) if grouped else None,
+    )
 
 
 def _classes(answers: ArrayLike, truth: NDArray, name: str) -> NDArray:
@@ -76,19 +83,19 @@ def _classes(answers: ArrayLike, truth: NDArray, name: str) -> NDArray:
     return values.argmax(axis=1) if values.ndim == 2 else values
 
 
-def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, Any]:
-    """McNemar's exact test of hits (N,) and (N,): {"b": only the first is right, "c": only the second, "p"}.
+def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemar:
+    """McNemar's exact test of hits (N,) and (N,).
 
     Under equal accuracy b is Binomial(b + c, 1/2); p is two-sided, 1 where they never part (McNemar 1947).
     """
     from scipy.stats import binomtest
 
     b, c = int((first & ~second).sum()), int((second & ~first).sum())
-    return {"b": b, "c": c, "p": float(binomtest(b, b + c, 0.5).pvalue) if b + c else 1.0}
+    return McNemar(b=b, c=c, p=float(binomtest(b, b + c, 0.5).pvalue) if b + c else 1.0)
 
 
-def swap_test(apart: NDArray[np.float64], group: NDArray[np.intp], *, seed: int = 0) -> dict[str, Any]:
-    """A two-sided randomisation test of differences (N,) that keeps groups (N,) whole: {"p", "swaps"}.
+def swap_test(apart: NDArray[np.float64], group: NDArray[np.intp], *, seed: int = 0) -> SwapTest:
+    """A two-sided randomisation test of differences (N,) that keeps groups (N,) whole.
 
     If the models are alike, which of them gave which answers to a group is a coin's toss. The data count as one of the
     tosses, so that p is never 0 (Phipson & Smyth 2010).
@@ -99,17 +106,17 @@ def swap_test(apart: NDArray[np.float64], group: NDArray[np.intp], *, seed: int 
     for _ in range(SWAPS // _SWAPS_AT_ONCE):
         signs = rng.choice((-1.0, 1.0), (_SWAPS_AT_ONCE, sums.size))
         beyond += int((np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9).sum())
-    return {"p": (beyond + 1) / (SWAPS + 1), "swaps": SWAPS}
+    return SwapTest(p=(beyond + 1) / (SWAPS + 1), swaps=SWAPS)
 
 
 def compare_evaluations(
     first: str | Path, second: str | Path, *, path: str = "predictor", without_twins: bool = False, seed: int = 0
-) -> dict[str, Any]:
+) -> EvaluationComparison:
     """`compare` of two evaluation folders (metrics.json, predictions.parquet) of one split, on what both answered.
 
     `path`: whose answers; `without_twins` leaves out the items that have a twin in training or validation. Groups are
-    those of the evaluation that knows the fewer. Adds `split`, `label_names` and `left_out`, the items that one of them
-    refused. Raises InputError where a folder cannot be read and where corpus, split, classes or items differ.
+    those of the evaluation that knows the fewer. Raises InputError where a folder cannot be read, and where corpus,
+    split, classes or items differ.
     """
     (about, one), (about_other, other) = (_read_evaluation(Path(folder), path) for folder in (first, second))
     _check_same(about, about_other)
@@ -126,31 +133,37 @@ def compare_evaluations(
     group = min((table["group"][both] for table in (one, other)), key=lambda column: column.nunique())
     labels, *answers = (column[both].to_numpy() for column in (one["label"], one["predicted"], other["predicted"]))
     found = compare(labels, answers[0], answers[1], group.tolist(), seed=seed)
-    stated = {"path": path, "split": about["split"], "label_names": about["label_names"]}
-    return stated | found | {"left_out": int((~both).sum())}
+    return EvaluationComparison(
+        path=path,
+        split=about.split,
+        label_names=about.label_names,
+        **{name: getattr(found, name) for name in Comparison.model_fields},
+        left_out=int((~both).sum()),
+    )
 
 
-def _check_same(first: dict[str, Any], second: dict[str, Any]) -> None:
+def _check_same(first: Metrics, second: Metrics) -> None:
     """Refuse metrics of different corpora, splits or classes."""
     for key, of in (("label_names", "classes"), ("split", "splits"), ("split_hash", "splits")):
-        if first.get(key) != second.get(key):
+        one, other = getattr(first, key), getattr(second, key)
+        if one != other:
             raise InputError(
-                f"The evaluations are of different {of} ({first.get(key)} and {second.get(key)}); "
+                f"The evaluations are of different {of} ({one} and {other}); "
                 "evaluate both checkpoints on one split of one corpus."
             )
-    if first["corpus"].get("hash") != second["corpus"].get("hash"):
+    if first.corpus.hash != second.corpus.hash:
         raise InputError("The evaluations are of different corpora; evaluate both checkpoints on one.")
 
 
-def _read_evaluation(folder: Path, path: str) -> tuple[dict[str, Any], DataFrame]:
+def _read_evaluation(folder: Path, path: str) -> tuple[Metrics, DataFrame]:
     """metrics.json of an evaluation, and one path's rows of predictions.parquet by source."""
     import pandas
 
     try:
-        metrics = read_json(folder / METRICS)
+        metrics = read_metrics(folder / METRICS)
         table = pandas.read_parquet(folder / PREDICTIONS)
         own = table[table["path"] == path].set_index("source")
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, CheckpointError) as error:
         raise InputError(f"{printable(folder)}: is no evaluation folder ({printable(error)}).") from error
     if not own.index.is_unique:
         raise InputError(f"{printable(folder)}: {PREDICTIONS} holds an item twice; evaluate the checkpoint again.")
@@ -160,20 +173,20 @@ def _read_evaluation(folder: Path, path: str) -> tuple[dict[str, Any], DataFrame
     return metrics, own
 
 
-def describe_comparison(found: dict[str, Any], first: str, second: str) -> list[str]:
+def describe_comparison(found: EvaluationComparison, first: str, second: str) -> list[str]:
     """A comparison in lines for the terminal, the last one saying what follows from it."""
-    difference, test, by_group = found["difference"], found["mcnemar"], found["by_group"]
-    left_out = f", {found['left_out']:,} left out that one refused" if found.get("left_out") else ""
-    parted = f"only the first right {test['b']}, only the second right {test['c']}"
+    difference, test, by_group = found.difference, found.mcnemar, found.by_group
+    left_out = f", {found.left_out:,} left out that one refused" if found.left_out else ""
+    parted = f"only the first right {test.b}, only the second right {test.c}"
     lines = [
-        f"n = {found['n']:,} items in {found['n_groups']:,} groups{left_out}",
-        f"  accuracy of {first}: {describe_figure(found['first'])}",
-        f"  accuracy of {second}: {describe_figure(found['second'])}",
-        f"  difference, first minus second: {describe_figure(difference)}",
-        f"  McNemar's exact test: {parted}, p = {test['p']:.3g}",
+        f"n = {found.n:,} items in {found.n_groups:,} groups{left_out}",
+        f"  accuracy of {first}: {describe_metric(found.first)}",
+        f"  accuracy of {second}: {describe_metric(found.second)}",
+        f"  difference, first minus second: {describe_metric(difference)}",
+        f"  McNemar's exact test: {parted}, p = {test.p:.3g}",
     ]
     if by_group is not None:
-        lines.append(f"  exchanging the two group by group ({by_group['swaps']:,} times): p = {by_group['p']:.3g}")
-    apart = difference["low"] is not None and not difference["low"] <= 0 <= difference["high"]
-    better = "first" if difference["value"] > 0 else "second"
+        lines.append(f"  exchanging the two group by group ({by_group.swaps:,} times): p = {by_group.p:.3g}")
+    apart = difference.low is not None and difference.high is not None and not difference.low <= 0 <= difference.high
+    better = "first" if (difference.value or 0) > 0 else "second"
     return [*lines, f"The {better} is better on this split." if apart else "This split does not tell the two apart."]

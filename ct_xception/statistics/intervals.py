@@ -7,12 +7,13 @@ what differs between groups is then itself known from few. Both are deterministi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ct_xception.checkpoint_files import Metric
 
 CONFIDENCE = 0.95
 RESAMPLES = 1000
@@ -20,36 +21,26 @@ _NORMAL_QUANTILE = 1.959963984540054  # of (1 + CONFIDENCE) / 2
 _CELLS_PER_BLOCK = 2_000_000  # weights held at once by the bootstrap: 16 MB of float64
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One measured number with the count behind it and its 95 % interval.
-
-    `value`, `low` and `high` are None where they cannot be had; `reason` then says why.
-    """
-
-    value: float | None
-    n: int
-    low: float | None = None
-    high: float | None = None
-    method: str | None = None
-    reason: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able: value, n, low, high, method, and reason where there is one."""
-        fields = {"value": self.value, "n": self.n, "low": self.low, "high": self.high, "method": self.method}
-        return fields | ({"reason": self.reason} if self.reason else {})
+def _metric(
+    value: float | None,
+    n: int,
+    low: float | None = None,
+    high: float | None = None,
+    method: str | None = None,
+    reason: str | None = None,
+) -> Metric:
+    told = {"reason": reason} if reason else {}
+    return Metric(value=value, n=n, low=low, high=high, method=method, **told)
 
 
-def describe_figure(figure: Mapping[str, Any] | None) -> str:
-    """A figure of metrics.json for the terminal, with its interval or the reason why there is none; None is `none`."""
-    if figure is None:
-        return "none (no file was read)"
-    if figure["value"] is None:
-        return f"none ({figure['reason']})"
-    if figure["low"] is None:
-        return f"{figure['value']:.3f} (n = {figure['n']:,}; no interval: {figure['reason']})"
-    low, high = figure["low"], figure["high"]
-    return f"{figure['value']:.3f} ({100 * CONFIDENCE:.0f} % interval {low:.3f} to {high:.3f}, n = {figure['n']:,})"
+def describe_metric(metric: Metric) -> str:
+    """A metric for the terminal, with its interval or the reason why there is none."""
+    if metric.value is None:
+        return f"none ({metric.reason})"
+    if metric.low is None:
+        return f"{metric.value:.3f} (n = {metric.n:,}; no interval: {metric.reason})"
+    interval = f"{100 * CONFIDENCE:.0f} % interval {metric.low:.3f} to {metric.high:.3f}"
+    return f"{metric.value:.3f} ({interval}, n = {metric.n:,})"
 
 
 def wilson_interval(proportion: float, n: float) -> tuple[float, float]:
@@ -110,15 +101,15 @@ def _tail(groups: int) -> float:
     return float(ndtr(-np.sqrt(groups / (groups - 1)) * _student_quantile(groups)))
 
 
-def proportion_figure(hits: NDArray[np.bool_], group: NDArray[np.intp], absent: str) -> Figure:
+def proportion_figure(hits: NDArray[np.bool_], group: NDArray[np.intp], absent: str) -> Metric:
     """The share of `hits` (M,) with its Wilson interval; no item at all gives None with the reason `absent`."""
     if hits.size == 0:
-        return Figure(None, 0, reason=absent)
+        return _metric(None, 0, reason=absent)
     groups = np.unique(group).size
     grouped = groups < hits.size
     size = effective_size(hits, group) * _few_groups(groups) if grouped else hits.size
     low, high = wilson_interval(float(hits.mean()), size)
-    return Figure(float(hits.mean()), int(hits.size), low, high, "wilson_by_group" if grouped else "wilson")
+    return _metric(float(hits.mean()), int(hits.size), low, high, "wilson_by_group" if grouped else "wilson")
 
 
 def bootstrap_weights(group: NDArray[np.intp], resamples: int, seed: int) -> Iterator[NDArray[np.float64]]:
@@ -134,22 +125,22 @@ def bootstrap_weights(group: NDArray[np.intp], resamples: int, seed: int) -> Ite
         yield times[:, group].astype(np.float64)
 
 
-def bootstrap_figure(draws: NDArray[np.float64], n: int, group: NDArray[np.intp], absent: str) -> Figure:
+def bootstrap_figure(draws: NDArray[np.float64], n: int, group: NDArray[np.intp], absent: str) -> Metric:
     """A figure from `draws` (1 + R,): its value on the data, then on each resample (NaN where undefined).
 
     A collapsed interval (every resample alike, as when nothing was got wrong) is not an interval: it is given as None.
     """
     value, resampled = draws[0], draws[1:][np.isfinite(draws[1:])]
     if not np.isfinite(value):
-        return Figure(None, n, reason=absent)
+        return _metric(None, n, reason=absent)
     if group.max() == 0:
-        return Figure(float(value), n, reason="one group only: nothing to resample")
+        return _metric(float(value), n, reason="one group only: nothing to resample")
     tail = 100 * _tail(int(group.max()) + 1)
     low, high = np.percentile(resampled, [tail, 100 - tail]) if resampled.size else (value, value)
     if np.isclose(low, high, rtol=0, atol=1e-12):
-        return Figure(float(value), n, reason="every resample gives the same figure")
+        return _metric(float(value), n, reason="every resample gives the same figure")
     grouped = int(group.max()) + 1 < group.size
-    return Figure(float(value), n, float(low), float(high), "bootstrap_by_group" if grouped else "bootstrap")
+    return _metric(float(value), n, float(low), float(high), "bootstrap_by_group" if grouped else "bootstrap")
 
 
 def bootstrap(
@@ -159,7 +150,7 @@ def bootstrap(
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
-) -> Figure:
+) -> Metric:
     """The figure of any `statistic` of weighted items: weights (R, N) to values (R,), NaN where it is undefined."""
     draws = [statistic(weights) for weights in bootstrap_weights(group, resamples, seed)]
     return bootstrap_figure(np.concatenate(draws), group.size, group, absent)
@@ -167,14 +158,14 @@ def bootstrap(
 
 def bootstrap_mean(
     values: NDArray, group: NDArray[np.intp], absent: str, *, seed: int = 0, resamples: int = RESAMPLES
-) -> Figure:
+) -> Metric:
     """The mean of N values, with the interval of `bootstrap`."""
     return bootstrap(
         lambda weights: weights @ values / weights.sum(axis=1), group, absent, seed=seed, resamples=resamples
     )
 
 
-def mean_figure(values: Sequence[float | None], groups: Sequence[Any] | None, absent: str, *, seed: int = 0) -> Figure:
+def mean_figure(values: Sequence[float | None], groups: Sequence[Any] | None, absent: str, *, seed: int = 0) -> Metric:
     """The mean of N `values` with the bootstrap's interval; those that are None are left out, and do not count.
 
     `groups` names each value's patient; no value at all gives None with the reason `absent`.
@@ -182,6 +173,6 @@ def mean_figure(values: Sequence[float | None], groups: Sequence[Any] | None, ab
     names = range(len(values)) if groups is None else groups
     pairs = [(value, name) for value, name in zip(values, names, strict=True) if value is not None]
     if not pairs:
-        return Figure(None, 0, reason=absent)
+        return _metric(None, 0, reason=absent)
     group = group_indices([name for _, name in pairs], len(pairs))
     return bootstrap_mean(np.array([value for value, _ in pairs], float), group, absent, seed=seed)

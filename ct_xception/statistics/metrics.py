@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ct_xception.checkpoint_files import Metric
 from ct_xception.errors import InputError
+from ct_xception.metrics import ClassificationMetrics, ClassMetrics
 from ct_xception.statistics.intervals import (
     RESAMPLES,
-    Figure,
     bootstrap_figure,
     bootstrap_weights,
     group_indices,
@@ -50,11 +51,9 @@ def classification_metrics(
     seed: int = 0,
     resamples: int = RESAMPLES,
     areas: bool = True,
-) -> dict[str, Any]:
-    """All figures of probabilities (N, K), rows summing to 1, against labels (N,) in 0 to K - 1. JSON-able, no NaN.
+) -> ClassificationMetrics:
+    """All figures of probabilities (N, K), rows summing to 1, against labels (N,) in 0 to K - 1.
 
-    Returns OVERALL_FIGURES and `per_class` {name: CLASS_FIGURES}, each {"value", "n", "low", "high", "method"} and
-    "reason" where something is None; `confusion_matrix` [true][predicted]; `n`, `n_groups`, `support` {name: items}.
     `groups` (N,): items that share one are drawn together. Without `areas` AUROC and AUPRC, by far the slowest where
     there are many classes, are left out. Memory grows with N K, and with the resamples times N or K, never with all
     three. Raises InputError on shapes, ranges and non-finite values.
@@ -65,14 +64,14 @@ def classification_metrics(
     draws = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
     predicted = scores.argmax(axis=1)
     names = [str(name) for name in label_names]
-    return {
-        "n": int(truth.size),
-        "n_groups": int(group.max()) + 1,
-        "support": {name: int((truth == k).sum()) for k, name in enumerate(names)},
+    return ClassificationMetrics(
+        n=int(truth.size),
+        n_groups=int(group.max()) + 1,
+        support={name: int((truth == k).sum()) for k, name in enumerate(names)},
         **_overall(draws, predicted == truth, group),
-        "per_class": {name: _one_class(k, draws, truth, predicted, group) for k, name in enumerate(names)},
-        "confusion_matrix": confusion_matrix(truth, predicted, len(names)).tolist(),
-    }
+        per_class={name: _one_class(k, draws, truth, predicted, group) for k, name in enumerate(names)},
+        confusion_matrix=confusion_matrix(truth, predicted, len(names)).tolist(),
+    )
 
 
 def check_answers(
@@ -180,18 +179,18 @@ def _draw(scores: Floats, truth: NDArray, weights: Floats, areas: bool = True) -
     return draws
 
 
-def _overall(draws: dict[str, Floats], hits: NDArray[np.bool_], group: NDArray) -> dict[str, Any]:
+def _overall(draws: dict[str, Floats], hits: NDArray[np.bool_], group: NDArray) -> dict[str, Metric]:
     figures = {"accuracy": proportion_figure(hits, group, "no item")}
     for name in (name for name in OVERALL_FIGURES if name in draws):
         figures[name] = bootstrap_figure(draws[name], hits.size, group, "the split holds one class only")
-    return {name: figure.to_dict() for name, figure in figures.items()}
+    return figures
 
 
-def _one_class(k: int, draws: dict[str, Floats], truth: NDArray, predicted: NDArray, group: NDArray) -> dict[str, Any]:
+def _one_class(k: int, draws: dict[str, Floats], truth: NDArray, predicted: NDArray, group: NDArray) -> ClassMetrics:
     own, called = truth == k, predicted == k
     absent = "the split holds no item of this class"
     alone = absent if not own.any() else "the split holds no other class"
-    figures: dict[str, Figure] = {
+    figures: dict[str, Metric] = {
         "precision": proportion_figure(own[called], group[called], "this class was never predicted"),
         "recall": proportion_figure(called[own], group[own], absent),
         "specificity": proportion_figure(~called[~own], group[~own], "the split holds no other class"),
@@ -199,7 +198,7 @@ def _one_class(k: int, draws: dict[str, Floats], truth: NDArray, predicted: NDAr
     for name, reason in (("f1", absent), ("auroc", alone), ("auprc", alone)):
         if name in draws:
             figures[name] = bootstrap_figure(draws[name][:, k], truth.size, group, reason)
-    return {name: figure.to_dict() for name, figure in figures.items()}
+    return ClassMetrics(**figures)
 
 
 def _ratio(part: NDArray, whole: NDArray) -> Floats:

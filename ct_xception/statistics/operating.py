@@ -6,13 +6,15 @@ threshold was chosen on its figures flatter it; `operating_figures` gives them o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ct_xception.checkpoint_files import Abstention, Metric, PointRule
 from ct_xception.errors import InputError
+from ct_xception.metrics import AbstentionMetrics, PointMetrics, SelectiveMetrics
 from ct_xception.statistics.class_groups import ClassGroups, partition_classes
 from ct_xception.statistics.intervals import RESAMPLES, bootstrap, group_indices, proportion_figure
 from ct_xception.statistics.metrics import check_answers
@@ -36,13 +38,12 @@ def choose_operating_points(
     groups: Sequence[Any] | None = None,
     *,
     targets: Sequence[tuple[str, float]] = TARGETS,
-) -> list[dict[str, Any]]:
+) -> tuple[PointRule, ...]:
     """The points for every class against the rest and every class group against the rest, from validation answers.
 
     `targets`: ("specificity", s) takes the threshold with the highest sensitivity at a specificity of at least s,
-    ("sensitivity", s) the reverse. Each point is {"name", "kind": "class" or "group", "positive", "threshold",
-    "chosen_for", "sensitivity", "specificity" (figures), "n", "n_positive"}. The threshold is None, with a "reason",
-    where validation cannot give one. Raises InputError on shapes, targets and class groups.
+    ("sensitivity", s) the reverse. The threshold is None, with a `reason`, where validation cannot give one. Raises
+    InputError on shapes, targets and class groups.
     """
     scores, truth = check_answers(probabilities, labels, label_names)
     for name, value in targets:
@@ -55,10 +56,19 @@ def choose_operating_points(
         score, own = scores[:, columns].sum(axis=1), np.isin(truth, columns)
         for name, value in targets:
             chosen_for = f"{name} of at least {value:g}"
-            head = {"name": f"{question}: {chosen_for}", "kind": kind, "positive": list(positive)}
             found = _choose(score, own, name, value)
-            points.append(head | found | {"chosen_for": chosen_for} | _rates_at(found["threshold"], score, own, group))
-    return points
+            points.append(
+                PointRule(
+                    name=f"{question}: {chosen_for}",
+                    kind=kind,
+                    positive=positive,
+                    chosen_for=chosen_for,
+                    **_at(found, score, own, group),
+                    n=int(own.size),
+                    n_positive=int(own.sum()),
+                )
+            )
+    return tuple(points)
 
 
 def _questions(label_names: Sequence[str], class_groups: ClassGroups | None) -> list[tuple[str, str, tuple[str, ...]]]:
@@ -69,66 +79,70 @@ def _questions(label_names: Sequence[str], class_groups: ClassGroups | None) -> 
     return [*((name, "class", (name,)) for name in label_names if name not in single), *grouped]
 
 
-def _choose(score: Floats, own: Bools, target: str, value: float) -> dict[str, Any]:
-    """{"threshold"}, between two scores that occur, so that rounding moves no item; or None with the "reason"."""
+def _choose(score: Floats, own: Bools, target: str, value: float) -> float | str:
+    """The threshold, between two scores that occur, so that rounding moves no item; or why there is none."""
     if own.all() or not own.any():
-        return {"threshold": None, "reason": "validation holds items of one side only"}
+        return "validation holds items of one side only"
     found = np.unique(score)  # (T,), rising: a threshold at each takes it and all above as positive
     sensitivity = 1 - np.searchsorted(np.sort(score[own]), found) / own.sum()
     specificity = np.searchsorted(np.sort(score[~own]), found) / (~own).sum()
     reached = (sensitivity if target == "sensitivity" else specificity) >= value - _SLACK
     if not reached.any():
-        return {"threshold": None, "reason": f"no threshold reaches a {target} of {value:g} on validation"}
+        return f"no threshold reaches a {target} of {value:g} on validation"
     # Sensitivity falls and specificity rises with the threshold: the last that is sensitive, the first specific one.
     best = int(np.flatnonzero(reached)[-1 if target == "sensitivity" else 0])
     below = found[best - 1] if best else 0.0
-    return {"threshold": float((found[best] + below) / 2)}
+    return float((found[best] + below) / 2)
 
 
-def _rates_at(threshold: float | None, score: Floats, own: Bools, group: NDArray[np.intp]) -> dict[str, Any]:
-    counts = {"n": int(own.size), "n_positive": int(own.sum())}
-    return counts if threshold is None else _rates(score >= threshold, own, group) | counts
+def _at(found: float | str, score: Floats, own: Bools, group: NDArray[np.intp]) -> dict[str, Any]:
+    if isinstance(found, str):
+        return {"threshold": None, "reason": found}
+    return {"threshold": found, **_rates(score >= found, own, group)}
 
 
-def _rates(called: Bools, own: Bools, group: NDArray[np.intp]) -> dict[str, Any]:
-    """Sensitivity and specificity of the yes and no in `called` (N,) against the truth (N,), as figures."""
+def _rates(called: Bools, own: Bools, group: NDArray[np.intp]) -> dict[str, Metric]:
+    """Sensitivity and specificity of the yes and no in `called` (N,) against the truth (N,)."""
     return {
-        "sensitivity": proportion_figure(called[own], group[own], "no item of these classes").to_dict(),
-        "specificity": proportion_figure(~called[~own], group[~own], "no item of the other classes").to_dict(),
+        "sensitivity": proportion_figure(called[own], group[own], "no item of these classes"),
+        "specificity": proportion_figure(~called[~own], group[~own], "no item of the other classes"),
     }
 
 
 def operating_figures(
-    points: Sequence[Mapping[str, Any]],
+    points: Sequence[PointRule],
     probabilities: ArrayLike,
     labels: ArrayLike,
     label_names: Sequence[str],
     groups: Sequence[Any] | None = None,
-) -> list[dict[str, Any]]:
-    """What chosen points are worth on probabilities (N, K) and labels (N,) that they were not chosen on. JSON-able.
+) -> tuple[PointMetrics, ...]:
+    """What chosen points are worth on probabilities (N, K) and labels (N,) that they were not chosen on.
 
-    Each entry keeps name, kind, positive, threshold and chosen_for, and adds the figures `sensitivity`, `specificity`,
-    `positive_predictive_value` and `negative_predictive_value` (at this split's mix of classes). Points without a
-    threshold are left out.
+    The predictive values are at this split's mix of classes. Points without a threshold are left out.
     """
     scores, truth = check_answers(probabilities, labels, label_names)
     group = group_indices(groups, truth.size)
     measured = []
     for point in points:
-        if point["threshold"] is None:
+        if point.threshold is None:
             continue
-        columns = [list(label_names).index(name) for name in point["positive"]]
-        called, own = scores[:, columns].sum(axis=1) >= point["threshold"], np.isin(truth, columns)
-        head = {key: point[key] for key in ("name", "kind", "positive", "threshold", "chosen_for")}
-        counts = {"n": int(own.size), "n_positive": int(own.sum())}
-        measured.append(head | counts | _rates(called, own, group) | _predictive_values(called, own, group))
-    return measured
-
-
-def _predictive_values(called: Bools, own: Bools, group: NDArray[np.intp]) -> dict[str, Any]:
-    yes = proportion_figure(own[called], group[called], "the answer was never yes")
-    no = proportion_figure(~own[~called], group[~called], "the answer was never no")
-    return {"positive_predictive_value": yes.to_dict(), "negative_predictive_value": no.to_dict()}
+        columns = [list(label_names).index(name) for name in point.positive]
+        called, own = scores[:, columns].sum(axis=1) >= point.threshold, np.isin(truth, columns)
+        measured.append(
+            PointMetrics(
+                name=point.name,
+                kind=point.kind,
+                positive=point.positive,
+                threshold=point.threshold,
+                chosen_for=point.chosen_for,
+                n=int(own.size),
+                n_positive=int(own.sum()),
+                **_rates(called, own, group),
+                positive_predictive_value=proportion_figure(own[called], group[called], "the answer was never yes"),
+                negative_predictive_value=proportion_figure(~own[~called], group[~called], "the answer was never no"),
+            )
+        )
+    return tuple(measured)
 
 
 def choose_abstention(
@@ -138,18 +152,16 @@ def choose_abstention(
     groups: Sequence[Any] | None = None,
     *,
     share: float = ANSWERED_SHARE,
-) -> dict[str, Any]:
+) -> Abstention:
     """The confidence below which the network abstains, so that it answers at least `share` of validation.
 
     A share of the items is chosen, not an accuracy: on few validation items the accuracy of the surest is known badly.
-    Returns {"threshold", "chosen_for", "answered" and "accuracy" (figures on validation), "n"}.
     """
     if not 0 < share <= 1:
         raise InputError(f"answered share is {share}; give one above 0, at most 1.")
     scores, truth = check_answers(probabilities, labels, label_names)
-    threshold = _share_threshold(scores.max(axis=1), share)
-    chosen = {"threshold": threshold, "chosen_for": f"answers at least {100 * share:g} % of validation items"}
-    return chosen | _selective(threshold, scores, truth, group_indices(groups, truth.size))
+    found = _selective(_share_threshold(scores.max(axis=1), share), scores, truth, group_indices(groups, truth.size))
+    return Abstention(chosen_for=f"answers at least {100 * share:g} % of validation items", **found)
 
 
 def _share_threshold(confidence: Floats, share: float) -> float:
@@ -163,20 +175,21 @@ def _share_threshold(confidence: Floats, share: float) -> float:
 def _selective(threshold: float, scores: Floats, truth: NDArray[np.intp], group: NDArray[np.intp]) -> dict[str, Any]:
     answered, hits = scores.max(axis=1) >= threshold, scores.argmax(axis=1) == truth
     return {
-        "answered": proportion_figure(answered, group, "no item").to_dict(),
-        "accuracy": proportion_figure(hits[answered], group[answered], "no item was answered").to_dict(),
+        "threshold": threshold,
+        "answered": proportion_figure(answered, group, "no item"),
+        "accuracy": proportion_figure(hits[answered], group[answered], "no item was answered"),
         "n": int(truth.size),
     }
 
 
 def abstention_figures(
-    rule: Mapping[str, Any],
+    rule: Abstention,
     probabilities: ArrayLike,
     labels: ArrayLike,
     label_names: Sequence[str],
     groups: Sequence[Any] | None = None,
-) -> dict[str, Any]:
-    """What abstaining is worth on other items: the rule's share `answered` and the `accuracy` of those, as figures.
+) -> AbstentionMetrics:
+    """What abstaining is worth on other items: the rule's share `answered` and the `accuracy` of those.
 
     `trade_off`: the same by falling share answered, each with the threshold of this split's own confidences that gives
     it: how accuracy would rise if the network answered less.
@@ -184,11 +197,10 @@ def abstention_figures(
     scores, truth = check_answers(probabilities, labels, label_names)
     group, confidence = group_indices(groups, truth.size), scores.max(axis=1)
     thresholds = sorted({_share_threshold(confidence, share) for share in TRADE_OFF_SHARES})
-    return {
-        "threshold": rule["threshold"],
-        **_selective(rule["threshold"], scores, truth, group),
-        "trade_off": [{"threshold": at} | _selective(at, scores, truth, group) for at in thresholds],
-    }
+    return AbstentionMetrics(
+        **_selective(rule.threshold or 0.0, scores, truth, group),
+        trade_off=tuple(SelectiveMetrics(**_selective(at, scores, truth, group)) for at in thresholds),
+    )
 
 
 def sensitivity_figures(
@@ -199,8 +211,8 @@ def sensitivity_figures(
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
-) -> dict[str, Any]:
-    """What share of each class is found at FALSE_POSITIVES an item of the others: {class: {"0.05": figure, …}}.
+) -> dict[str, dict[str, Metric]]:
+    """What share of each class is found at FALSE_POSITIVES an item of the others: {class: {"0.05": metric, …}}.
 
     Read off the ROC curve of these very items, one class against the rest: the highest sensitivity of a threshold whose
     rate of false positives is not above that. No threshold is chosen by it. Empty where there are more than MOST_RANKED
@@ -211,12 +223,11 @@ def sensitivity_figures(
         return {}
     group, absent = group_indices(groups, truth.size), "the split holds one side only"
 
-    def figure(k: int, rate: float) -> dict[str, Any]:
-        found = bootstrap(
+    def figure(k: int, rate: float) -> Metric:
+        return bootstrap(
             lambda weights: _sensitivity_at(rate, scores[:, k], truth == k, weights),
             group, absent, seed=seed, resamples=resamples,
         )  # fmt: skip
-        return found.to_dict()
 
     return {str(name): {f"{rate:g}": figure(k, rate) for rate in FALSE_POSITIVES} for k, name in enumerate(label_names)}
 

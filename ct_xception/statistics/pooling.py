@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ct_xception.checkpoint_files import PoolingRule
 from ct_xception.errors import InputError
+from ct_xception.metrics import PooledBy
 from ct_xception.statistics.calibration import fit_temperature
 from ct_xception.statistics.metrics import check_answers
 from ct_xception.text import unknown
@@ -124,13 +126,13 @@ def slice_support(probabilities: ArrayLike, k: int, method: str = DEFAULT, tempe
     return np.asarray(whole - np.log(np.maximum(without, np.finfo(np.float64).tiny)))
 
 
-def pool_units(probabilities: ArrayLike, units: Sequence[Any], rule: Mapping[str, Any] | None) -> Units:
+def pool_units(probabilities: ArrayLike, units: Sequence[Any], rule: PoolingRule | PooledBy | None) -> Units:
     """Slices with probabilities (N, K) of the series or patients in `units` (N,), by their names' order.
 
     `rule` is one of `fit_pooling`; None takes the mean of logits at temperature 1.
     """
     each, members = np.asarray(probabilities, np.float64), members_of(units)
-    method, temperature = (rule or {}).get("method", DEFAULT), (rule or {}).get("temperature", 1.0)
+    method, temperature = (DEFAULT, 1.0) if rule is None else (rule.method, rule.temperature)
     pooled = np.array([pool_slices(each[rows], method, temperature) for rows in members.values()])
     return Units(list(members), pooled.reshape(len(members), each.shape[1]), list(members.values()))
 

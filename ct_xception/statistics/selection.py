@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
+from ct_xception.checkpoint_files import Metric
 from ct_xception.errors import InputError
-from ct_xception.statistics.intervals import RESAMPLES, Figure, bootstrap_figure, bootstrap_weights, group_indices
+from ct_xception.statistics.intervals import RESAMPLES, bootstrap_figure, bootstrap_weights, group_indices
 from ct_xception.statistics.metrics import count_scores, rank_scores
 
 Floats = NDArray[np.float64]
@@ -30,17 +31,17 @@ SCORES = ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc")
 class Selection:
     """The chosen trial (its position), what it scored, what such a choice is worth, and the difference of the two.
 
-    `apparent` and `corrected` are `Figure`s of the score; `optimism` is how much the first flatters, in the score's own
+    `apparent` and `corrected` are `Metric`s of the score; `optimism` is how much the first flatters, in the score's own
     units, positive where it does. `gain` is the chosen trial against `reference` on the items left out, with its
     interval; None without a reference.
     """
 
     best: int
     score: str
-    apparent: Figure
-    corrected: Figure
+    apparent: Metric
+    corrected: Metric
     optimism: float
-    gain: Figure | None = None
+    gain: Metric | None = None
 
     @property
     def beats_reference(self) -> bool:
@@ -104,11 +105,11 @@ def judge_selection(
     return Selection(best, score, apparent, corrected, float(flattery), gain)
 
 
-def _figure_of(draws: Floats, n: int, group: NDArray[np.intp]) -> Figure:
+def _figure_of(draws: Floats, n: int, group: NDArray[np.intp]) -> Metric:
     """The mean of the resamples that left something to score, and their own spread as the interval."""
     known = draws[np.isfinite(draws)]
     if not known.size:
-        return Figure(None, n, reason="no resample left enough to score")
+        return Metric(value=None, n=n, low=None, high=None, method=None, reason="no resample left enough to score")
     return bootstrap_figure(np.append(known.mean(), known), n, group, "no resample left enough to score")
 
 

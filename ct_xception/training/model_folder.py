@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ct_xception.checkpoint import CARD, EVALUATION, ONNX_FOLDER, OPENVINO_FOLDER, WEIGHTS
-from ct_xception.checkpoint_files import Side, need_side, write_side
+from ct_xception.checkpoint_files import Rules, Side, need_side, write_side
 from ct_xception.errors import CheckpointError
 from ct_xception.files import sha256_file
 from ct_xception.model.configuration import HUB_WEIGHTS
@@ -68,19 +68,19 @@ def write_model_folder(
     write_side(folder, Side.of(side))
 
 
-def calibrate_model_folder(folder: Path, temperature: float, rules: Mapping[str, Any]) -> None:
-    """Divide the saved head by `temperature`, and note that and the `rules` of deciding in the side file.
+def calibrate_model_folder(folder: Path, rules: Rules) -> None:
+    """Divide the saved head by the temperature, and note that and the other rules of deciding in the side file.
 
-    `rules` are further keys of ct_xception.json: how many validation images decided, conformal rule, operating points,
-    class groups. A folder that was calibrated before is divided further, and states the product.
+    A folder that was calibrated before is divided further, and states the product.
     """
     side = need_side(folder)
-    if temperature != 1.0:
+    if rules.temperature != 1.0:
         model = CTXceptionForImageClassification.from_pretrained(folder)
-        model.fold_temperature(temperature)
+        model.fold_temperature(rules.temperature)
         model.save_pretrained(folder)
     provenance = side.provenance.to_json() | {"weights_sha256": sha256_file(folder / WEIGHTS)}
-    write_side(folder, side.with_(temperature=side.temperature * temperature, provenance=provenance, **rules))
+    told = rules.to_json() | {"temperature": side.temperature * rules.temperature, "provenance": provenance}
+    write_side(folder, side.with_(**told))
 
 
 def reopen_model_folder(sealed: Path, folder: Path, *, corpus: Mapping[str, Any], split: Mapping[str, Any]) -> None:

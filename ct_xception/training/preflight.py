@@ -8,6 +8,7 @@ from typing import Any
 from ct_xception.checkpoint import EVALUATION, FOLD, FOLDS, METRICS, MODEL, OPTIONS, SPLIT
 from ct_xception.errors import CheckpointError
 from ct_xception.files import read_json
+from ct_xception.metrics import read_metrics
 from ct_xception.model.configuration import make_config
 from ct_xception.model.weights import find_weights
 from ct_xception.training.loop import CHANGED_SPLIT, binding_options, check_same_options
@@ -31,15 +32,19 @@ def is_complete(config: TrainConfig, run: Path) -> bool:
     if config.only_fold is not None:
         return (run / FOLDS / str(config.only_fold) / FOLD).is_file()
     file = run / MODEL / EVALUATION / METRICS
-    metrics = _record(file) if file.is_file() else {}
-    measured = {"published", *metrics.get("protocols", {})} | (set() if config.audit else {"deduplicated"})
-    rule, groups = metrics.get("conformal", {}).get("rule", {}), metrics.get("class_groups", {})
-    decided = rule.get("coverage") == config.coverage and (config.class_group_lists or groups) == groups
-    decided &= ("thresholds" in rule) == (config.coverage_by == "class")
-    explained = not config.explained or "explanations" in metrics
-    explained &= not config.robustness or "robustness" in metrics
-    validated = {*config.external} <= {*metrics.get("external", {})}
-    return decided and explained and validated and "gate" in metrics and {*config.protocols} <= measured
+    try:
+        metrics = read_metrics(file)
+    except (OSError, CheckpointError):  # what is not there, or of another version, is measured anew
+        return False
+    measured = {"published", *metrics.protocols} | (set() if config.audit else {"deduplicated"})
+    groups = {name: list(own) for name, own in metrics.class_groups.items()}
+    rule = None if metrics.conformal is None else metrics.conformal.rule
+    decided = rule is not None and rule.coverage == config.coverage and (config.class_group_lists or groups) == groups
+    decided &= rule is not None and (rule.thresholds is not None) == (config.coverage_by == "class")
+    explained = not config.explained or metrics.explanations is not None
+    explained &= not config.robustness or metrics.robustness is not None
+    validated = {*config.external} <= {*metrics.external}
+    return decided and explained and validated and metrics.gate is not None and {*config.protocols} <= measured
 
 
 def check_corpus(config: TrainConfig, run: Path, label_names: list[str], split: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from ct_xception_app.downloads import Findings, Origin, as_csv, as_json, as_repo
 from ct_xception_app.one_page import draw_page, save_pdf
 from PIL import Image
 
+from ct_xception.checkpoint_files import ConformalRule
 from ct_xception.files import sha256_file
 from ct_xception.serving.classifier import Classifier, Prediction
 from ct_xception.serving.decisions import Decisions, OperatingPoint
@@ -26,7 +27,7 @@ from ct_xception.text import RESEARCH_USE, percent
 def classifier(tiny_checkpoint: Path) -> Classifier:
     plain = Classifier.from_pretrained(tiny_checkpoint)
     point = OperatingPoint("cancer", ("adenocarcinoma", "large cell carcinoma"), 0.25, "sensitivity 0.95", "group")
-    conformal = {"method": "lac", "coverage": 0.9, "threshold": 0.7}
+    conformal = ConformalRule(method="lac", coverage=0.9, threshold=0.7)
     return Classifier(
         plain.model,
         plain.contract,

@@ -27,6 +27,8 @@ from ct_xception.evaluation.baselines import (
     run_baselines,
     write_baselines,
 )
+from ct_xception.metrics import BaselineMetrics, ClassificationMetrics
+from tests.metrics import metric
 
 NAMES = ["benign", "malignant", "normal"]
 PER_CLASS = 30
@@ -176,16 +178,18 @@ def test_figures_are_scikit_learns_and_the_best_is_compared_on_the_items_that_th
         {"nearest_body": one_hot(rule.tolist()), "majority": one_hot(poor.tolist())}, truth, NAMES, model, seed=1
     )
     kept = slice(4, None)
-    figures = block["figures"]["nearest_body"]
-    assert list(block["figures"]) == ["majority", "nearest_body"] and tuple(figures) == BASELINE_FIGURES
-    assert figures["accuracy"]["value"] == pytest.approx(accuracy_score(truth[kept], rule[kept]))
-    assert figures["accuracy"]["n"] == 76
-    assert figures["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(truth[kept], rule[kept]))
-    assert figures["macro_f1"]["value"] == pytest.approx(f1_score(truth[kept], rule[kept], average="macro"))
-    assert block["best"] == "nearest_body"
-    assert block["difference"]["value"] == pytest.approx(1 - accuracy_score(truth[kept], rule[kept]))
-    assert block["beats_best"] and block["difference"]["low"] > 0
-    assert block["mcnemar"]["c"] == 0
+    figures = block.figures["nearest_body"]
+    assert (
+        list(block.figures) == ["majority", "nearest_body"] and tuple(BaselineMetrics.model_fields) == BASELINE_FIGURES
+    )
+    assert figures.accuracy.value == pytest.approx(accuracy_score(truth[kept], rule[kept]))
+    assert figures.accuracy.n == 76
+    assert figures.balanced_accuracy.value == pytest.approx(balanced_accuracy_score(truth[kept], rule[kept]))
+    assert figures.macro_f1.value == pytest.approx(f1_score(truth[kept], rule[kept], average="macro"))
+    assert block.best == "nearest_body"
+    assert block.difference.value == pytest.approx(1 - accuracy_score(truth[kept], rule[kept]))
+    assert block.beats_best and block.difference.low > 0
+    assert block.mcnemar.c == 0
 
 
 def test_a_model_that_is_a_little_better_does_not_beat_the_best_rule() -> None:
@@ -195,9 +199,9 @@ def test_a_model_that_is_a_little_better_does_not_beat_the_best_rule() -> None:
     rule[:8], model[8:14] = (rule[:8] + 1) % 3, (model[8:14] + 1) % 3
     skipped = {"frozen_features": "the network that training started from is random"}
     block = baseline_figures({"border": one_hot(rule)}, truth, NAMES, one_hot(model), skipped=skipped)
-    own = {name: {"value": 0.9, "n": 60, "low": 0.8, "high": 0.95, "method": "wilson"} for name in BASELINE_FIGURES}
+    own = ClassificationMetrics(n=60, **{name: metric(0.9, 0.8, 0.95, 60) for name in BASELINE_FIGURES})
     text = describe_baselines(block, own)
-    assert not block["beats_best"]
+    assert not block.beats_best
     assert "does not beat the best simple rule (what lies outside the body alone) by more than the interval" in text
     assert "n = 60" in text.splitlines()[-1]
     assert "> the model" in text and text.index("the model") < text.index("what lies outside")  # best first
@@ -207,7 +211,7 @@ def test_a_model_that_is_a_little_better_does_not_beat_the_best_rule() -> None:
 def test_a_model_that_is_worse_is_said_to_be_below() -> None:
     truth = np.arange(60) % 3
     block = baseline_figures({"border": one_hot(truth)}, truth, NAMES, one_hot((truth + (np.arange(60) < 30)) % 3))
-    own = {name: block["figures"]["border"][name] | {"value": 0.5} for name in BASELINE_FIGURES}
+    own = ClassificationMetrics(n=60, **{name: metric(0.5) for name in BASELINE_FIGURES})
     assert "The model is below the best simple rule" in describe_baselines(block, own)
 
 
@@ -217,9 +221,9 @@ def test_a_group_counts_once_in_the_comparison() -> None:
     rule = np.where(np.arange(120) < 40, (truth + 1) % 3, truth)
     patients = [str(k // 10) for k in range(120)]
     answers = {"border": one_hot(rule)}
-    by_slice = baseline_figures(answers, truth, NAMES, one_hot(truth))["difference"]
-    by_patient = baseline_figures(answers, truth, NAMES, one_hot(truth), groups=patients)["difference"]
-    assert by_patient["high"] - by_patient["low"] > 1.5 * (by_slice["high"] - by_slice["low"])
+    by_slice = baseline_figures(answers, truth, NAMES, one_hot(truth)).difference
+    by_patient = baseline_figures(answers, truth, NAMES, one_hot(truth), groups=patients).difference
+    assert by_patient.high - by_patient.low > 1.5 * (by_slice.high - by_slice.low)
 
 
 def test_answers_are_written_one_a_row_with_groups_numbered(tmp_path: Path, answers: dict[str, np.ndarray]) -> None:

@@ -69,7 +69,7 @@ def test_verdicts(new: np.ndarray, start: np.ndarray, margin: float, wanted: str
 def test_the_margin_is_held_against_the_lower_end_of_the_interval() -> None:
     new, start, labels = hits(300, 30), hits(300, 25)[::-1], np.zeros(300, int)
     found = compare(labels, np.where(new, 0, 1), np.where(start, 0, 1), list(range(300)))
-    low, high = found["difference"]["low"], found["difference"]["high"]
+    low, high = found.difference.low, found.difference.high
     assert low < 0 < high
     assert verdict(found, -low + 1e-6) == NO_WORSE and verdict(found, -low - 1e-6) == NOT_SHOWN
 

@@ -119,10 +119,10 @@ def test_copies_of_one_file_are_shown_once_and_counted() -> None:
 def test_figures_are_those_of_the_evaluation(page: str, splits: DatasetDict, answers: Answers) -> None:
     items = Items.of(splits["test"]).select(answers.answered)
     wanted = classification_metrics(PROBABILITIES[answers.answered], items.labels, LABEL_NAMES, items.groups)
-    figure = wanted["accuracy"]
+    figure = wanted.accuracy
     said = words(page)
-    assert f"{100 * figure['value']:.1f} % accuracy 95 % interval {100 * figure['low']:.1f} to" in said
-    assert f"n = 7 in {wanted['n_groups']} groups" in said
+    assert f"{100 * figure.value:.1f} % accuracy 95 % interval {100 * figure.low:.1f} to" in said
+    assert f"n = 7 in {wanted.n_groups} groups" in said
     assert "3 answered wrong 1 of them at 90 % or more" in said
     assert "1 refused" in said and "test/case05.png an empty file" in said
 

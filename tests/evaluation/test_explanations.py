@@ -22,6 +22,7 @@ from ct_xception.evaluation.explanations import (
 from ct_xception.evaluation.measure import evaluate
 from ct_xception.evaluation.predictions import Names
 from ct_xception.explain.faithfulness import Pointing
+from ct_xception.metrics import ABSENT
 from ct_xception.serving.classifier import Classifier
 from tests.evaluation.conftest import LABEL_NAMES, draw_nothing, make_split
 
@@ -65,9 +66,9 @@ def test_figures_are_those_of_the_records(found: dict[int, dict], picture_split:
     ]
     figures = explanation_figures(json.loads(json.dumps(stated)))
     areas = [found[row]["deletion"]["area"] for row in (1, 4)]
-    assert figures["deletion_area"]["value"] == pytest.approx(np.mean(areas)) and figures["deletion_area"]["n"] == 2
-    assert figures["warned"]["value"] == np.mean([bool(found[row]["warnings"]) for row in (1, 4)])
-    assert "lesions" not in stated and "pointing_game" not in figures
+    assert figures.deletion_area.value == pytest.approx(np.mean(areas)) and figures.deletion_area.n == 2
+    assert figures.warned.value == np.mean([bool(found[row]["warnings"]) for row in (1, 4)])
+    assert "lesions" not in stated and figures.pointing_game == ABSENT
     pointings = {4: Pointing(True, True, 0.0, 0.4, 0.1, 0.2, 0.3), 1: Pointing(False, True, 2.0, 0.2, 0.1, 0.2, 0.1)}
     stated = json.loads(json.dumps(describe(Checked(found, pointings), items, LABEL_NAMES, names)))
     assert [(lesion["source"], lesion["hit"]) for lesion in stated["lesions"]] == [
@@ -75,7 +76,8 @@ def test_figures_are_those_of_the_records(found: dict[int, dict], picture_split:
         ("item 000004", True),
     ]
     lesions = pointing_figures(stated["lesions"], ["group 000000", "group 000002"])
-    assert explanation_figures(stated) == figures | lesions and lesions["pointing_game"]["value"] == 0.5
+    assert explanation_figures(stated) == figures.model_copy(update=lesions)
+    assert lesions["pointing_game"].value == 0.5
 
 
 def test_a_file_that_is_gone_is_left_out(tiny_checkpoint: Path, picture_split: Dataset) -> None:
@@ -99,5 +101,5 @@ def test_an_evaluation_checks_as_many_as_asked_and_none_without(
         outputs = Outputs(folder=tmp_path / str(count))
         options = {"stock": False, "progress": False, "outputs": outputs, "explained": count}
         metrics = evaluate(Evaluation(tiny_checkpoint, {"test": picture_split}, **options))
-        assert "explanations" not in metrics and not (tmp_path / str(count) / "explanations.json").exists()
+        assert metrics.explanations is None and not (tmp_path / str(count) / "explanations.json").exists()
     assert [len(rows) for rows in asked] == [3, 0]

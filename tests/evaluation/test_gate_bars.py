@@ -10,7 +10,6 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.foreign import foreign_pictures
-from ct_xception.checkpoint_files import GateRule
 from ct_xception.evaluation.gate_fit import fit_gate, see_slices
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import WINDOWS, apply_window
@@ -67,7 +66,7 @@ def classifier(own: dict[str, tuple[list[Slice], torch.Tensor]]) -> Classifier:
         torch.set_num_threads(threads)
     train, validation = (see_slices(trained, own[name][0]) for name in ("train", "validation"))
     rule, arrays = fit_gate(train, validation, weights_sha256="")
-    trained.gate = Gate.read(GateRule.of(rule), arrays)
+    trained.gate = Gate.read(rule, arrays)
     return trained
 
 

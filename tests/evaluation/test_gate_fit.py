@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from ct_xception.checkpoint import GATE
-from ct_xception.checkpoint_files import GateRule, Side
+from ct_xception.checkpoint_files import GateRule, Side, need_side
 from ct_xception.evaluation.gate_fit import (
     MOST,
     Seen,
@@ -27,6 +26,7 @@ from ct_xception.files import write_json
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
+from ct_xception.metrics import GateMetrics
 from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.gate import Gate, Signs
 from tests.closeness import assert_near
@@ -53,7 +53,7 @@ def test_features_that_hardly_ever_fire_leave_a_gate() -> None:
     columns[0, 15] = 1e-4
     train = Seen(columns, *make_seen(80)._columns())
     rule, arrays = fit_gate(train, train, weights_sha256="x")
-    gate = Gate.read(GateRule.of(rule), arrays)
+    gate = Gate.read(rule, arrays)
     assert len(gate.distance.components) < 12 and gate.usual > 0
     inside = gate.distance(columns)
     assert np.isfinite(inside).all() and (inside < gate.refused).mean() >= 0.95
@@ -66,7 +66,7 @@ def test_features_that_hardly_ever_fire_leave_a_gate() -> None:
 def test_there_is_no_gate_where_the_network_makes_the_same_of_everything(value: float) -> None:
     seen = Seen(np.full((40, 16), value, np.float32), *make_seen(40)._columns())
     rule, arrays = fit_gate(seen, seen, weights_sha256="x")
-    assert rule["method"] is None and "the same of every slice" in rule["reason"] and not arrays
+    assert rule.method is None and "the same of every slice" in rule.reason and not arrays
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
@@ -77,10 +77,10 @@ def test_what_float32_tells_is_fitted_whatever_the_features_size(scale: float, c
     columns = (scale * (1 + change * own)).astype(np.float32)
     seen = Seen(columns, *make_seen(80)._columns())
     rule, arrays = fit_gate(seen, seen, weights_sha256="x")
-    assert (rule["method"] is not None) == fitted == bool(arrays)
+    assert (rule.method is not None) == fitted == bool(arrays)
     if fitted:
         other = (scale * (1 + change * np.roll(own, 1, axis=1) * 20)).astype(np.float32)
-        gate = Gate.read(GateRule.of(rule), arrays)
+        gate = Gate.read(rule, arrays)
         assert (gate.distance(columns) < gate.refused).mean() >= 0.95 and gate.distance(other).min() > gate.refused
 
 
@@ -115,9 +115,9 @@ def test_a_fitted_gate_is_read_again_and_tells_its_own_from_others(tmp_path: Pat
     rule, arrays = fit_gate(train, make_seen(30, seed=1), weights_sha256="abc")
     write_json(tmp_path / "ct_xception.json", {"format": 1, "provenance": {"weights_sha256": "abc"}})
     write_gate(tmp_path, rule, arrays)
-    side = json.loads((tmp_path / "ct_xception.json").read_text())
-    assert has_gate(side) and side["gate"]["fitted_on"] == {"split": "train", "n": 80} and side["format"] == 2
-    gate = Gate.of(Side.of(side), tmp_path)
+    side = need_side(tmp_path)
+    assert has_gate(side) and side.gate.fitted_on.to_json() == {"split": "train", "n": 80} and side.format == 2
+    gate = Gate.of(side, tmp_path)
     assert gate is not None
     known, other = gate.distance(make_seen(50, seed=2).features), gate.distance(-make_seen(50, seed=3).features)
     assert (known < gate.refused).mean() > 0.9 and (other > gate.refused).all()
@@ -131,13 +131,13 @@ def test_a_fitted_gate_is_read_again_and_tells_its_own_from_others(tmp_path: Pat
 )
 def test_too_little_to_fit_is_said_and_no_gate(train: int, validation: int, reason: str, tmp_path: Path) -> None:
     rule, arrays = fit_gate(make_seen(train), make_seen(validation), weights_sha256="abc")
-    assert rule["method"] is None and rule["reason"] == reason and not arrays
+    assert rule.method is None and rule.reason == reason and not arrays
     write_json(tmp_path / "ct_xception.json", {"provenance": {"weights_sha256": "abc"}})
     (tmp_path / GATE).write_bytes(b"of other weights")
     write_gate(tmp_path, rule, arrays)
-    side = json.loads((tmp_path / "ct_xception.json").read_text())
-    assert has_gate(side) and Gate.of(Side.of(side), tmp_path) is None and not (tmp_path / GATE).exists()
-    assert gate_figures(side["gate"], [None] * 3, ["a", "b", "c"]) == {"rule": rule}
+    side = need_side(tmp_path)
+    assert has_gate(side) and Gate.of(side, tmp_path) is None and not (tmp_path / GATE).exists()
+    assert gate_figures(rule, [None] * 3, ["a", "b", "c"]) == GateMetrics(rule=rule)
 
 
 @pytest.mark.parametrize(
@@ -145,18 +145,18 @@ def test_too_little_to_fit_is_said_and_no_gate(train: int, validation: int, reas
     [
         {},
         {"provenance": {"weights_sha256": "a"}},
-        {"provenance": {"weights_sha256": "a"}, "gate": {"weights_sha256": "b"}},
+        {"provenance": {"weights_sha256": "a"}, "gate": {"method": None, "weights_sha256": "b"}},
     ],
 )
 def test_a_gate_of_other_weights_is_none(side: dict[str, Any]) -> None:
-    assert not has_gate(side)
+    assert not has_gate(Side.of(side))
 
 
 def test_figures_count_what_was_judged() -> None:
     verdicts = ["refused", "accepted", None, "doubtful", "accepted"]
-    found = gate_figures({"method": "mahalanobis"}, verdicts, list("abcde"))
-    assert (found["refused"]["value"], found["refused"]["n"]) == (0.25, 4) and found["doubtful"]["value"] == 0.25
-    assert found["refused"]["low"] < 0.25 < found["refused"]["high"]
+    found = gate_figures(GateRule(method="mahalanobis"), verdicts, list("abcde"))
+    assert (found.refused.value, found.refused.n) == (0.25, 4) and found.doubtful.value == 0.25
+    assert found.refused.low < 0.25 < found.refused.high
 
 
 def test_a_large_corpus_is_sampled() -> None:

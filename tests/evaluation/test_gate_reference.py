@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ct_xception.checkpoint_files import GateRule
 from ct_xception.evaluation.gate_fit import Seen, fit_gate, see_slices
 from ct_xception.imaging.reader import read_slice
 from ct_xception.model.modelling import CTXceptionForImageClassification
@@ -27,7 +26,7 @@ def classifier(reference_corpus: Path, reference_weights: Path) -> Classifier:
     classifier = Classifier(model)
     seen = [see_split(classifier, reference_corpus / split, step) for split, step in (("train", 5), ("valid", 2))]
     rule, arrays = fit_gate(*seen, weights_sha256="")
-    classifier.gate = Gate.read(GateRule.of(rule), arrays)
+    classifier.gate = Gate.read(rule, arrays)
     return classifier
 
 

@@ -32,9 +32,9 @@ class TestClassificationFigure:
     @pytest.mark.parametrize("figure", OVERALL_FIGURES)
     def test_equals_the_function(self, figure: str) -> None:
         found = hf_metrics.load(figure).compute(predictions=SCORES, references=LABELS)
-        expected = classification_metrics(SCORES, LABELS, NAMES)[figure]
-        parts = {f"{figure}_{part}": expected[part] for part in ("low", "high", "n")}
-        assert found == {figure: expected["value"], **parts}
+        expected = getattr(classification_metrics(SCORES, LABELS, NAMES), figure)
+        parts = {f"{figure}_{part}": getattr(expected, part) for part in ("low", "high", "n")}
+        assert found == {figure: expected.value, **parts}
 
     def test_is_an_evaluate_metric_and_adds_batches(self) -> None:
         metric = hf_metrics.load("accuracy")

@@ -19,6 +19,7 @@ from ct_xception.evaluation.measure import check_split, evaluate, write_evaluati
 from ct_xception.evaluation.protocols import OutOfFold, Part, Protocols
 from ct_xception.evaluation.rules import fit_rules, groups_cross
 from ct_xception.files import sha256_file
+from ct_xception.metrics import ABSENT, PathMetrics, Refusal
 from ct_xception.serving.classifier import Classifier
 from tests.evaluation.conftest import LABEL_NAMES, draw_nothing, make_split
 
@@ -67,7 +68,7 @@ class TestWriteEvaluation:
             Evaluation(bare_checkpoint, {"test": picture_split}, split=picture_split_record, corpus=corpus), answers
         )
         metrics = json.loads((bare_checkpoint / "evaluation/metrics.json").read_text())
-        assert metrics == returned
+        assert metrics == returned.to_json()
         head = {key: value for key, value in metrics.items() if key not in ("paths", "figures")}
         assert head == {
             "format": 2,
@@ -90,12 +91,12 @@ class TestWriteEvaluation:
     ) -> None:
         paths = write_evaluation(
             Evaluation(bare_checkpoint, {"test": picture_split}, split=picture_split_record), answers
-        )["paths"]
-        assert paths[PREDICTOR]["n"] == 7 and paths[STOCK_PIPELINE]["n"] == 8
-        assert paths[PREDICTOR]["refused"] == [{"source": "item 000003", "reason": "item 000003 is torn"}]
-        assert paths[PREDICTOR]["accuracy"]["value"] == pytest.approx(6 / 7)
-        assert paths[STOCK_PIPELINE]["accuracy"]["value"] == pytest.approx(4 / 8)
-        assert paths[PREDICTOR]["accuracy"]["method"] == "wilson_by_group"
+        ).paths
+        assert paths[PREDICTOR].n == 7 and paths[STOCK_PIPELINE].n == 8
+        assert paths[PREDICTOR].refused == (Refusal(source="item 000003", reason="item 000003 is torn"),)
+        assert paths[PREDICTOR].accuracy.value == pytest.approx(6 / 7)
+        assert paths[STOCK_PIPELINE].accuracy.value == pytest.approx(4 / 8)
+        assert paths[PREDICTOR].accuracy.method == "wilson_by_group"
 
     def test_predictions_hold_every_item_of_both_paths(
         self, bare_checkpoint: Path, picture_split: Dataset, picture_split_record: dict, answers: dict
@@ -120,8 +121,8 @@ class TestWriteEvaluation:
         said = {f"test/case{row:02}.png": "refused" if row == 5 else "accepted" for row in range(8) if row != 3}
         answers[PREDICTOR] = Answers(answers[PREDICTOR].probabilities, REFUSED, said)
         metrics = write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}), answers)
-        assert metrics["gate"]["rule"] == rule and metrics["gate"]["refused"]["n"] == 7
-        assert metrics["gate"]["refused"]["value"] == pytest.approx(1 / 7)
+        assert metrics.gate.rule.to_json() == rule and metrics.gate.refused.n == 7
+        assert metrics.gate.refused.value == pytest.approx(1 / 7)
         table = pandas.read_parquet(bare_checkpoint / "evaluation/predictions.parquet")
         ours = table[table["path"] == PREDICTOR]["gate"].fillna("none").tolist()
         assert ours == ["accepted"] * 3 + ["none", "accepted", "refused", "accepted", "accepted"]
@@ -132,14 +133,14 @@ class TestWriteEvaluation:
     ) -> None:
         reasons = {source: "DICOM" for source in picture_split["source"]}
         answers[STOCK_PIPELINE] = Answers(np.full((8, 4), np.nan), reasons)
-        block = write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}), answers)["paths"][STOCK_PIPELINE]
-        assert block["n"] == 0 and len(block["refused"]) == 8 and "accuracy" not in block
+        block = write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}), answers).paths[STOCK_PIPELINE]
+        assert block.n == 0 and len(block.refused) == 8 and block.accuracy == ABSENT
 
     def test_without_a_split_record_there_is_no_protocol(
         self, bare_checkpoint: Path, picture_split: Dataset, answers: dict
     ) -> None:
         metrics = write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}), answers)
-        assert (metrics["protocol"], metrics["split_hash"]) == ("unstated", None)
+        assert (metrics.protocol, metrics.split_hash) == ("unstated", None)
 
     def test_the_same_answers_give_the_same_bytes(
         self, bare_checkpoint: Path, picture_split: Dataset, picture_split_record: dict, answers: dict, tmp_path: Path
@@ -207,23 +208,25 @@ class TestProtocols:
 
     def test_each_has_its_own_items_and_figures(self, evaluated: tuple[dict, Path]) -> None:
         metrics, _ = evaluated
-        less, grouped = metrics["protocols"]["deduplicated"], metrics["protocols"]["grouped"]
-        assert (less["n"], less["n_groups"], less["removed"], less["split_hash"]) == (6, 3, 2, "dedup")
-        assert less["paths"][PREDICTOR]["n"] == 5 and len(less["paths"][PREDICTOR]["refused"]) == 1
-        assert less["paths"][PREDICTOR]["accuracy"]["value"] == pytest.approx(4 / 5)
-        assert less["paths"][STOCK_PIPELINE]["accuracy"]["value"] == pytest.approx(2 / 6)
-        assert grouped["folds"] == [{"split_hash": f"f{k}", "weights_sha256": f"w{k}", "n": 4} for k in (1, 2)]
-        assert (grouped["n"], grouped["split_hash"], grouped["groups_origin"]) == (8, "folds", "column patient")
-        assert grouped["paths"][PREDICTOR]["accuracy"]["value"] == pytest.approx(5 / 8)
-        assert metrics["headline"] == {"protocol": "grouped", "path": PREDICTOR, "by": "slice"}
+        less, grouped = metrics.protocols["deduplicated"], metrics.protocols["grouped"]
+        assert (less.n, less.n_groups, less.removed, less.split_hash) == (6, 3, 2, "dedup")
+        assert less.paths[PREDICTOR].n == 5 and len(less.paths[PREDICTOR].refused) == 1
+        assert less.paths[PREDICTOR].accuracy.value == pytest.approx(4 / 5)
+        assert less.paths[STOCK_PIPELINE].accuracy.value == pytest.approx(2 / 6)
+        assert [fold.to_json() for fold in grouped.folds] == [
+            {"split_hash": f"f{k}", "weights_sha256": f"w{k}", "n": 4} for k in (1, 2)
+        ]
+        assert (grouped.n, grouped.split_hash, grouped.groups_origin) == (8, "folds", "column patient")
+        assert grouped.paths[PREDICTOR].accuracy.value == pytest.approx(5 / 8)
+        assert metrics.headline.to_json() == {"protocol": "grouped", "path": PREDICTOR, "by": "slice"}
 
     def test_simple_rules_stand_beside_each(self, evaluated: tuple[dict, Path]) -> None:
         metrics, folder = evaluated
-        assert set(metrics["baselines"]) == {"made", "deduplicated", "grouped"}
-        block = metrics["baselines"]["grouped"]
-        assert block["figures"]["majority"]["accuracy"]["value"] == 0.25
-        assert block["difference"]["value"] == pytest.approx(5 / 8 - 2 / 8)
-        assert block["skipped"] == {"frozen_features": "random"}
+        assert set(metrics.baselines) == {"made", "deduplicated", "grouped"}
+        block = metrics.baselines["grouped"]
+        assert block.figures["majority"].accuracy.value == 0.25
+        assert block.difference.value == pytest.approx(5 / 8 - 2 / 8)
+        assert block.skipped == {"frozen_features": "random"}
         table = pandas.read_parquet(folder / "baselines.parquet")
         assert table["protocol"].value_counts().to_dict() == {"made": 8, "grouped": 8, "deduplicated": 6}
 
@@ -250,7 +253,7 @@ class TestProtocols:
     ) -> None:
         _, folder = evaluated
         metrics = write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}), answers)
-        assert not {"protocols", "baselines", "audit"} & set(metrics)
+        assert not {"protocols", "baselines", "audit"} & metrics.model_fields_set
         assert not {"predictions_grouped.parquet", "baselines.parquet", "audit.json"} & {
             path.name for path in folder.iterdir()
         }
@@ -262,8 +265,8 @@ class TestProtocols:
         gone = {"split_hash": "none", "n": 0, "n_groups": 0, "removed": 8}
         protocols = replace(protocols, has_twin=np.ones(8, bool), deduplicated=gone, out_of_fold=None)
         metrics = write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}, protocols=protocols), answers)
-        assert metrics["protocols"]["deduplicated"]["paths"][PREDICTOR] == {"n": 0, "refused": []}
-        assert metrics["headline"]["protocol"] == "unstated"
+        assert metrics.protocols["deduplicated"].paths[PREDICTOR] == PathMetrics(n=0)
+        assert metrics.headline.protocol == "unstated"
 
 
 @pytest.mark.usefixtures("without_figures")
@@ -272,24 +275,24 @@ def test_the_rules_of_the_side_file_are_measured(
 ) -> None:
     items = Items.of(picture_split)
     groups = {"cancer": LABEL_NAMES[:2] + LABEL_NAMES[3:], "normal": ["normal"]}
-    _, rules = fit_rules(items, answers[PREDICTOR], LABEL_NAMES, coverage=0.8, class_groups=groups)
-    (bare_checkpoint / "ct_xception.json").write_text(json.dumps({"temperature": 2.0, "provenance": {}, **rules}))
+    rules = fit_rules(items, answers[PREDICTOR], LABEL_NAMES, coverage=0.8, class_groups=groups)
+    (bare_checkpoint / "ct_xception.json").write_text(json.dumps(rules.to_json() | {"temperature": 2.0}))
     metrics = write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}, protocols=protocols), answers)
-    calibration = metrics["calibration"]
-    assert (calibration["temperature"], calibration["n_validation"], calibration["after"]["n"]) == (2.0, 7, 7)
+    calibration = metrics.calibration
+    assert (calibration.temperature, calibration.n_validation, calibration.after.n) == (2.0, 7, 7)
     undone = 0.7**2 / (0.7**2 + 3 * 0.1**2)  # a head that was divided by 2, multiplied again
-    assert calibration["before"]["bins"][0]["confidence"] == pytest.approx(undone)
-    assert calibration["after"]["bins"][0]["confidence"] == pytest.approx(0.7)
-    assert set(metrics["conformal"]) == {"rule", "unstated", "deduplicated"}  # the folds' networks have no such rule
-    assert set(metrics["questions"]) == {"unstated", "deduplicated", "grouped"}
-    assert metrics["class_groups"] == groups and metrics["conformal"]["rule"] == rules["conformal"]
-    assert metrics["abstention"]["n"] == 7 and len(metrics["operating_points"]) > 0
+    assert calibration.before.bins[0].confidence == pytest.approx(undone)
+    assert calibration.after.bins[0].confidence == pytest.approx(0.7)
+    assert set(metrics.conformal.coverages) == {"unstated", "deduplicated"}  # the folds' networks have no such rule
+    assert set(metrics.questions) == {"unstated", "deduplicated", "grouped"}
+    assert metrics.class_groups == rules.class_groups and metrics.conformal.rule == rules.conformal
+    assert metrics.abstention.n == 7 and len(metrics.operating_points) > 0
 
 
 def test_sets_are_promised_for_a_new_group_only_where_no_group_crosses(picture_split: Dataset, answers: dict) -> None:
     items, options = Items.of(picture_split), {"coverage": 0.7, "class_groups": {}}
-    rules = [fit_rules(items, answers[PREDICTOR], LABEL_NAMES, crossing=crossing, **options)[1] for crossing in (0, 1)]
-    assert [(rule["conformal"]["unit"], rule["conformal"]["n_groups"]) for rule in rules] == [("group", 4), ("item", 7)]
+    rules = [fit_rules(items, answers[PREDICTOR], LABEL_NAMES, crossing=crossing, **options) for crossing in (0, 1)]
+    assert [(rule.conformal.unit, rule.conformal.n_groups) for rule in rules] == [("group", 4), ("item", 7)]
     apart = picture_split.select(range(4))  # two items a patient, so none lies in both halves
     assert not groups_cross({"train": picture_split.select(range(4, 8)), "validation": apart})
     assert groups_cross({"train": picture_split.select(range(3, 8)), "validation": apart})
@@ -313,7 +316,7 @@ class TestPublication:
         )
         assert (run / "examples.png").is_file()
         assert (bare_checkpoint / "evaluation/examples.png").is_file() == published
-        assert ("examples.png" in metrics["figures"]) == published
+        assert ("examples.png" in metrics.figures) == published
 
     def test_an_older_evaluation_leaves_no_picture_behind(
         self, bare_checkpoint: Path, picture_split: Dataset, answers: dict
@@ -332,9 +335,9 @@ class TestPublication:
         metrics = write_evaluation(
             Evaluation(bare_checkpoint, {"test": picture_split}, outputs=Outputs(history=history)), answers
         )
-        assert metrics["figures"] == ["confusion_matrix.png", "roc.png", "curves.png"]
+        assert metrics.figures == ("confusion_matrix.png", "roc.png", "curves.png")
         (bare_checkpoint / "ct_xception.json").write_text('{"provenance": {"best_epoch": 1}}')
-        assert write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}), answers)["best_epoch"] == 1
+        assert write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}), answers).best_epoch == 1
         history.write_text("{torn")
         with pytest.raises(InputError, match="training history cannot be read"):
             write_evaluation(
@@ -384,10 +387,10 @@ def test_an_evaluation_runs_both_paths(
     shutil.copytree(tiny_checkpoint, checkpoint)
     stated = {"split": picture_split_record, "corpus": {"source": "clinic"}}
     metrics = evaluate(Evaluation(checkpoint, {"test": picture_split}, **stated, progress=False))
-    assert set(metrics["paths"]) == {PREDICTOR, STOCK_PIPELINE}
-    for block in metrics["paths"].values():
-        assert block["n"] == 8 and block["refused"] == []
-        assert np.sum(block["confusion_matrix"]) == 8
+    assert set(metrics.paths) == {PREDICTOR, STOCK_PIPELINE}
+    for block in metrics.paths.values():
+        assert block.n == 8 and block.refused == ()
+        assert np.sum(block.confusion_matrix) == 8
     assert (checkpoint / "evaluation/predictions.parquet").is_file()
 
 
@@ -402,6 +405,6 @@ def test_stock_can_be_left_out(
     monkeypatch.setattr(Classifier, "from_pretrained", lambda *_, **__: None)
     options = {"stock": False, "progress": False, "outputs": outputs}
     metrics = evaluate(Evaluation(bare_checkpoint, {"test": picture_split}, **options))
-    assert list(metrics["paths"]) == [PREDICTOR]
-    assert metrics["paths"][PREDICTOR]["accuracy"]["value"] == 0.25
+    assert list(metrics.paths) == [PREDICTOR]
+    assert metrics.paths[PREDICTOR].accuracy.value == 0.25
     assert not (bare_checkpoint / "evaluation").exists()

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ct_xception.checkpoint_files import Side, read_side, seal, write_side
+from ct_xception.checkpoint_files import PoolingRule, Side, read_side, seal, write_side
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.measure import Given, measure
 from ct_xception.evaluation.patients import fit_unit_rules, knows_patients, unit_figures, units_of
 from ct_xception.evaluation.predictions import Names, write_predictions
 from ct_xception.evaluation.protocols import GROUPED, Part
+from ct_xception.metrics import Headline
 from ct_xception.serving.decisions import Decisions
 from ct_xception.statistics.operating import sensitivity_figures
 
@@ -35,17 +36,21 @@ ROWS = [
 ]  # fmt: skip
 
 
+def pooled_by(method: str, temperature: float = 1.0) -> PoolingRule:
+    return PoolingRule(version=1, unit="patient", method=method, temperature=temperature)
+
+
 def test_slices_are_pooled_by_patient_and_by_the_series_of_each() -> None:
     found = unit_figures({"made": part_of(ROWS)}, None, NAMES, patients_known=True)
     patients, series = found["by_patient"]["made"], found["by_series"]["made"]
-    assert (patients["n"], patients["n_slices"], patients["several"], patients["mixed"]) == (3, 6, 3, 1)
-    assert patients["accuracy"]["value"] == pytest.approx(2 / 3)
+    assert (patients.n, patients.n_slices, patients.several, patients.mixed) == (3, 6, 3, 1)
+    assert patients.accuracy.value == pytest.approx(2 / 3)
     odds = np.cbrt(9 * (0.4 / 0.6) * (0.3 / 0.7))
     losses = -np.log([odds / (1 + odds), 1 / (1 + np.sqrt(0.25 / 9)), 0.3])
-    assert patients["log_loss"]["value"] == pytest.approx(losses.mean())
-    assert series["n"] == 4 and series["n_groups"] == 3  # a's two series are one patient's
-    assert series["accuracy"]["value"] == pytest.approx(2 / 4)
-    assert "rule" not in patients and "conformal" not in patients
+    assert patients.log_loss.value == pytest.approx(losses.mean())
+    assert series.n == 4 and series.n_groups == 3  # a's two series are one patient's
+    assert series.accuracy.value == pytest.approx(2 / 4)
+    assert patients.rule is None and patients.conformal is None
 
 
 def test_what_was_refused_leaves_its_patient_to_the_other_slices() -> None:
@@ -54,8 +59,8 @@ def test_what_was_refused_leaves_its_patient_to_the_other_slices() -> None:
     answers[[0, 7]] = np.nan
     refused = Part(part.items, {PREDICTOR: Answers(answers, {"s0": "torn", "s7": "torn"})})
     found = unit_figures({"made": refused}, None, NAMES, patients_known=True)["by_patient"]["made"]
-    assert (found["n"], found["refused"]) == (2, 1)
-    assert found["accuracy"]["value"] == pytest.approx(1 / 2)  # a is wrong without its first slice
+    assert (found.n, found.refused) == (2, 1)
+    assert found.accuracy.value == pytest.approx(1 / 2)  # a is wrong without its first slice
 
 
 def test_only_what_the_corpus_tells_is_pooled() -> None:
@@ -71,11 +76,11 @@ def test_only_what_the_corpus_tells_is_pooled() -> None:
 
 def test_folds_are_pooled_by_their_own_networks_rules() -> None:
     rows = [("a", "", 0, 0.9), ("a", "", 0, 0.4), ("b", "", 1, 0.9), ("b", "", 1, 0.4)]
-    rules = {1: {"method": "mean", "temperature": 1.0}, 2: {"method": "top_1", "temperature": 1.0}}
+    rules = {1: pooled_by("mean"), 2: pooled_by("top_1")}
     part = part_of(rows, fold=np.array([1, 1, 2, 2]), pooling=rules)
-    found = unit_figures({GROUPED: part}, {"method": "noisy_or", "temperature": 9.0}, NAMES, patients_known=True)
+    found = unit_figures({GROUPED: part}, pooled_by("noisy_or", 9.0), NAMES, patients_known=True)
     losses = -np.log([0.65, 0.6 / 1.5])
-    assert found["by_patient"][GROUPED]["log_loss"]["value"] == pytest.approx(losses.mean())
+    assert found["by_patient"][GROUPED].log_loss.value == pytest.approx(losses.mean())
 
 
 def many(patients: int = 60, slices: int = 4, seed: int = 0) -> tuple[Items, np.ndarray]:
@@ -92,14 +97,14 @@ def many(patients: int = 60, slices: int = 4, seed: int = 0) -> tuple[Items, np.
 def test_the_rule_of_a_checkpoint_is_fitted_sealed_and_read_again(tmp_path: Path) -> None:
     items, scores = many()
     rule = fit_unit_rules(items, scores, NAMES, patients_known=True, coverage=0.8)
-    assert rule is not None and rule["unit"] == "patient" and rule["n_groups"] == rule["conformal"]["n_groups"] == 60
-    write_side(tmp_path, Side.of({"pooling": rule}))
+    assert rule is not None and rule.unit == "patient" and rule.n_groups == rule.conformal.n_groups == 60
+    write_side(tmp_path, Side(pooling=rule))
     (tmp_path / "model.safetensors").write_bytes(b"weights")
     seal(tmp_path)
     side = read_side(tmp_path)
     assert side is not None
     pooling = Decisions.of(side, NAMES).pooling
-    assert pooling.calibrated and pooling.unit == "patient" and pooling.temperature == rule["temperature"]
+    assert pooling.calibrated and pooling.unit == "patient" and pooling.temperature == rule.temperature
     assert pooling.decisions is not None and pooling.decisions.conformal is not None
     assert len(pooling.decisions.operating_points) == 4
     text = (tmp_path / "ct_xception.json").read_text()
@@ -111,7 +116,7 @@ def test_the_rule_of_a_checkpoint_is_fitted_sealed_and_read_again(tmp_path: Path
 @pytest.mark.parametrize("change", [{"version": 2}, {"method": "attention"}])
 def test_a_rule_of_a_later_version_is_passed_over(change: dict) -> None:
     rule = fit_unit_rules(*many(), NAMES, patients_known=True, coverage=0.8)
-    pooling = Decisions.of(Side.of({"pooling": rule | change}), NAMES).pooling
+    pooling = Decisions.of(Side.of({"pooling": rule.to_json() | change}), NAMES).pooling
     assert (pooling.unit, pooling.temperature, pooling.decisions) == (None, 1.0, None)
 
 
@@ -119,27 +124,27 @@ def test_a_rule_of_a_later_version_is_passed_over(change: dict) -> None:
 def test_a_rule_out_of_range_is_refused(change: dict) -> None:
     rule = fit_unit_rules(*many(), NAMES, patients_known=True, coverage=0.8)
     with pytest.raises(CheckpointError):
-        Side.of({"pooling": rule | change})
+        Side.of({"pooling": rule.to_json() | change})
 
 
 def test_nothing_is_fitted_where_no_unit_is_known_and_nothing_promised_where_patients_cross() -> None:
     items, scores = many()
     assert fit_unit_rules(items, scores, NAMES, patients_known=False, coverage=0.8) is None
     crossing = fit_unit_rules(items, scores, NAMES, patients_known=True, coverage=0.8, crossing=True)
-    assert crossing is not None and "conformal" not in crossing and "operating_points" in crossing
+    assert crossing is not None and crossing.conformal is None and crossing.operating_points
 
 
 def test_the_headline_is_by_patient_where_patients_have_several_slices() -> None:
-    rule = {"method": "mean", "temperature": 1.0, "unit": "patient"}
+    rule = pooled_by("mean")
     names = Names([f"s{row}" for row in range(8)], anonymous=True)
 
-    def headline(rows: list, known: bool) -> dict:
-        given = Given({"made": part_of(rows)}, NAMES, {"pooling": rule}, names, patients_known=known)
-        return measure(given).blocks["headline"]
+    def headline(rows: list, known: bool) -> Headline:
+        given = Given({"made": part_of(rows)}, NAMES, Side(pooling=rule), names, patients_known=known)
+        return measure(given)[1].headline
 
-    assert headline(ROWS, True) == {"protocol": "made", "path": PREDICTOR, "by": "patient"}
-    assert headline(ROWS, False)["by"] == "slice"
-    assert headline([ROWS[0], ROWS[3], ROWS[7]], True)["by"] == "slice"  # one slice a patient
+    assert headline(ROWS, True) == Headline(protocol="made", path=PREDICTOR, by="patient")
+    assert headline(ROWS, False).by == "slice"
+    assert headline([ROWS[0], ROWS[3], ROWS[7]], True).by == "slice"  # one slice a patient
 
 
 def test_published_answers_hold_numbers_for_series(tmp_path: Path) -> None:
@@ -159,4 +164,4 @@ def test_sensitivity_at_false_positives_by_hand() -> None:
     negative = [0.8, 0.6] + [0.05] * 8
     scores = np.array(positive + negative)
     found = sensitivity_figures(np.stack([scores, 1 - scores], axis=1), np.repeat([0, 1], 10), NAMES, resamples=50)
-    assert [found["covid"][rate]["value"] for rate in ("0.05", "0.1", "0.2")] == pytest.approx([0.2, 0.3, 1.0])
+    assert [found["covid"][rate].value for rate in ("0.05", "0.1", "0.2")] == pytest.approx([0.2, 0.3, 1.0])

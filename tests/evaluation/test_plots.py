@@ -27,9 +27,11 @@ from ct_xception.evaluation.plots import (
     roc_figure,
     save_figure,
 )
+from ct_xception.metrics import Calibration
 from ct_xception.statistics.calibration import apply_temperature, calibration_figures
 from ct_xception.statistics.metrics import classification_metrics
 from tests.evaluation.answers import draw_answers
+from tests.metrics import metric
 from tests.statistics.test_metrics import make_answers
 
 HISTORY = [
@@ -82,8 +84,8 @@ scores = rng.random((2 * count, count)) ** 9
 scores[np.arange(2 * count), labels] += 0.5
 scores /= scores.sum(axis=1, keepdims=True)
 metrics = classification_metrics(scores, labels, names, resamples=60)
-areas = {name: found["auroc"] for name, found in metrics["per_class"].items()}
-save_figure(confusion_figure(metrics["confusion_matrix"], names), f"{folder}/confusion.png", dpi=200)
+areas = {name: found.auroc for name, found in metrics.per_class.items()}
+save_figure(confusion_figure(metrics.confusion_matrix, names), f"{folder}/confusion.png", dpi=200)
 save_figure(roc_figure(scores, labels, names, areas), f"{folder}/roc.png", dpi=200)
 try:  # this process alone: ru_maxrss begins at what the process held that started it
     with open("/proc/self/status") as status:
@@ -131,19 +133,19 @@ class TestRoc:
     @pytest.mark.parametrize("count", [2, 4, 20])
     def test_a_curve_and_an_interval_for_every_class(self, count: int) -> None:
         scores, labels, names = make_answers(200, count)
-        figures = classification_metrics(scores, labels, names, resamples=50)["per_class"]
-        figure = roc_figure(scores, labels, names, {name: one["auroc"] for name, one in figures.items()})
+        figures = classification_metrics(scores, labels, names, resamples=50).per_class
+        figure = roc_figure(scores, labels, names, {name: one.auroc for name, one in figures.items()})
         legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-        area = figures["class 1"]["auroc"]
+        area = figures["class 1"].auroc
         assert len(legend) == count
-        assert legend[1] == f"class 1: {area['value']:.3f} ({area['low']:.3f}–{area['high']:.3f})"
+        assert legend[1] == f"class 1: {area.value:.3f} ({area.low:.3f}–{area.high:.3f})"
         drawn = [(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines[1:]]
         assert len(set(drawn)) == count
 
     def test_of_very_many_classes_the_worst_are_drawn_and_the_mean_of_all(self) -> None:
         scores, labels, names = make_answers(400, 40)
-        areas = {name: {"value": 0.5 + k / 100, "low": None, "high": None} for k, name in enumerate(names)}
-        areas["class 0"]["value"] = None
+        areas = {name: metric(0.5 + k / 100) for k, name in enumerate(names)}
+        areas["class 0"] = metric(None)
         figure = roc_figure(scores, labels, names, areas)
         legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
         assert legend == [*(f"class {k}: {0.5 + k / 100:.3f}" for k in range(1, 13)), "mean of 39 classes"]
@@ -151,8 +153,8 @@ class TestRoc:
 
     def test_a_class_without_a_figure_is_named_not_drawn(self) -> None:
         scores, labels, names = make_answers(50, 3)
-        areas = dict.fromkeys(names, {"value": 0.8, "low": 0.7, "high": 0.9})
-        areas["class 2"] = {"value": None, "low": None, "high": None}
+        areas = dict.fromkeys(names, metric(0.8, 0.7, 0.9))
+        areas["class 2"] = metric(None)
         figure = roc_figure(scores, labels, names, areas)
         assert "class 2: no figure" in texts_of(figure)
         assert len(figure.axes[0].lines[3].get_xdata()) == 0
@@ -161,13 +163,13 @@ class TestRoc:
         scores, labels, names = make_answers(50, 2)
         names = ["stage $IIb_$", "normal"]
         figures = classification_metrics(scores, labels, names, resamples=50)
-        areas = {name: one["auroc"] for name, one in figures["per_class"].items()}
+        areas = {name: one.auroc for name, one in figures.per_class.items()}
         for figure in (roc_figure(scores, labels, names, areas), confusion_figure(np.array([[9, 1], [2, 8]]), names)):
             assert any("stage $IIb_$" in text for text in texts_of(figure))
 
     def test_good_classifiers_get_their_corner_enlarged(self) -> None:
         scores, labels, names = make_answers(100, 2, skill=6)
-        figure = roc_figure(scores, labels, names, dict.fromkeys(names, {"value": 0.99, "low": None, "high": None}))
+        figure = roc_figure(scores, labels, names, dict.fromkeys(names, metric(0.99)))
         assert "upper left corner" in texts_of(figure)
 
 
@@ -252,12 +254,12 @@ def test_reliability_shows_each_bin_at_its_confidence_and_accuracy() -> None:
     probabilities, labels = draw_answers(200, seed=0, sharpness=1.5)
     spoilt = apply_temperature(probabilities, 0.5)
     before, after = (calibration_figures(answers, labels, resamples=50) for answers in (spoilt, probabilities))
-    figure = reliability_figure(before, after, temperature=2.0)
+    figure = reliability_figure(Calibration(temperature=2.0, n_validation=1, before=before, after=after))
     for axes, counts, figures in zip(figure.axes[:2], figure.axes[2:], (before, after), strict=True):
         points = [line.get_xydata()[0].tolist() for line in axes.lines if line.get_marker() == "o"]
-        wanted = [[100 * bin_["confidence"], 100 * bin_["accuracy"]["value"]] for bin_ in figures["bins"]]
+        wanted = [[100 * bin_.confidence, 100 * bin_.accuracy.value] for bin_ in figures.bins]
         assert points == pytest.approx(np.array(wanted))
-        assert [bar.get_height() for bar in counts.patches] == [bin_["n"] for bin_ in figures["bins"]]
+        assert [bar.get_height() for bar in counts.patches] == [bin_.n for bin_ in figures.bins]
     texts = texts_of(figure)
-    assert f"ECE {before['ece']['value']:.3f}" in texts[texts.index(figure.axes[0].get_title(loc="left"))]
+    assert f"ECE {before.ece.value:.3f}" in texts[texts.index(figure.axes[0].get_title(loc="left"))]
     assert any(text.startswith("After (temperature 2.00)") for text in texts)

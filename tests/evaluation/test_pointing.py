@@ -96,10 +96,10 @@ def test_figures_count_hits_and_keep_an_interval_when_all_hit() -> None:
         return [asdict(Pointing(hit, True, 0.0, 0.5, 0.02, 0.1, 0.25)) for hit in hits]
 
     figures = pointing_figures(played(True, True, False, True), ["a", "a", "b", "c"])
-    assert figures["pointing_game"]["value"] == 0.75 and figures["pointing_game"]["n"] == 4
-    assert figures["pointing_game_near"]["value"] == 1 and figures["pointing_game_near"]["low"] < 0.7
-    assert figures["lesion_overlap"]["value"] == 0.25 and figures["lesion_area"]["value"] == 0.02
-    assert figures["lesion_near_area"]["value"] == pytest.approx(0.1)
-    assert figures["inside_lesion"] == {**figures["inside_lesion"], "value": 0.5, "n": 4}
-    json.dumps(figures, allow_nan=False)
+    assert figures["pointing_game"].value == 0.75 and figures["pointing_game"].n == 4
+    assert figures["pointing_game_near"].value == 1 and figures["pointing_game_near"].low < 0.7
+    assert figures["lesion_overlap"].value == 0.25 and figures["lesion_area"].value == 0.02
+    assert figures["lesion_near_area"].value == pytest.approx(0.1)
+    assert (figures["inside_lesion"].value, figures["inside_lesion"].n) == (0.5, 4)
+    json.dumps({name: metric.to_json() for name, metric in figures.items()}, allow_nan=False)
     assert pointing_figures([], []) == {}

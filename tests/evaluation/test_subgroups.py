@@ -33,8 +33,8 @@ def test_figures_of_a_subgroup_are_those_of_its_items() -> None:
     rows = subgroup_figures(Trait("kernel", ["B30"] * 60 + ["B70"] * 40), labels, predicted, NAMES)
     soft, sharp = rows
     assert [(row.value, row.n, row.n_groups) for row in rows] == [("B30", 60, 60), ("B70", 40, 40)]
-    assert sharp.accuracy["value"] == 0.5
-    assert (sharp.accuracy["low"], sharp.accuracy["high"]) == pytest.approx(wilson_interval(0.5, 40))
+    assert sharp.accuracy.value == 0.5
+    assert (sharp.accuracy.low, sharp.accuracy.high) == pytest.approx(wilson_interval(0.5, 40))
     assert sharp.confusions == (("malignant", "normal", 20),) and soft.confusions == ()
     assert sharp.low and not soft.low
 
@@ -63,7 +63,7 @@ def test_a_subgroup_is_low_where_neither_luck_nor_one_patient_explains_it(
 def test_slices_of_one_patient_are_about_one_item() -> None:
     labels, predicted = np.zeros(100, int), np.arange(100) // 99
     figure = subgroup_figures(Trait("sex", ["F"] * 100), labels, predicted, NAMES, ["p"] * 100)[0].accuracy
-    assert figure["value"] == 0.99 and figure["low"] < 0.5
+    assert figure.value == 0.99 and figure.low < 0.5
 
 
 def test_sizes_fall_into_steps_of_the_shorter_side() -> None:

@@ -5,21 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from ct_xception.evaluation.figures import evaluation_summary
+from ct_xception.metrics import Metrics
+from tests.metrics import head, metric
 
 
 def figure(value: float) -> dict[str, Any]:
-    return {"value": value, "n": 64, "low": value - 0.1, "high": value + 0.1}
+    return metric(value, value - 0.1, value + 0.1).to_json()
 
 
-def metrics(removed: int, rule: dict[str, Any]) -> dict[str, Any]:
-    paths = {"predictor": dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc"), figure(0.8))}
-    sets = {"nominal": 0.95, "coverage": figure(0.9), "mean_size": figure(1.5)}
-    deduplicated = {"title": "without twins", "n": 64 - removed, "removed": removed, "paths": paths}
-    return {
-        "split": "test", "n": 64, "protocol": "published", "paths": paths,
-        "protocols": {"deduplicated": deduplicated},
-        "conformal": {"rule": rule, "published": sets},
-    }  # fmt: skip
+def metrics(removed: int, rule: dict[str, Any], **blocks: Any) -> Metrics:
+    shown = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc"), figure(0.8))
+    paths = {"predictor": {"n": 64, **shown}}
+    counts = {"n": 64, "n_groups": 32, "sizes": {}, "per_class_coverage": {}, "expected": None, "within_expected": None}
+    sets = {"nominal": 0.95, "coverage": figure(0.9), "mean_size": figure(1.5), **counts}
+    deduplicated = {
+        "title": "without twins",
+        "n": 64 - removed,
+        "n_groups": 32,
+        "split_hash": "5f",
+        "removed": removed,
+        "paths": paths,
+    }
+    promised = {"method": "lac", "coverage": 0.95, "threshold": 0.5, **rule}
+    conformal = {"rule": promised, "published": sets}
+    return Metrics.of(head(paths=paths, protocols={"deduplicated": deduplicated}, conformal=conformal, **blocks))
 
 
 def test_a_protocol_that_leaves_nothing_out_is_not_told_twice() -> None:
@@ -36,8 +45,9 @@ def test_sets_without_a_promise_have_a_reason_for_figures() -> None:
 
 
 def test_the_input_gate_tells_its_shares_or_why_there_is_none() -> None:
-    gated = metrics(0, {}) | {"gate": {"rule": {}, "refused": figure(0.1), "doubtful": figure(0.2)}}
+    shares = {"refused": figure(0.1), "doubtful": figure(0.2)}
+    gated = metrics(0, {}, gate={"rule": {"method": "mahalanobis"}, **shares})
     assert "  refused   0.100 (95 % interval 0.000 to 0.200, n = 64)" in evaluation_summary(gated)
-    none = metrics(0, {}) | {"gate": {"rule": {"method": None, "reason": "3 validation slices"}}}
+    none = metrics(0, {}, gate={"rule": {"method": None, "reason": "3 validation slices"}})
     assert "no input gate: 3 validation slices" in evaluation_summary(none)
     assert "gate" not in evaluation_summary(metrics(0, {}))

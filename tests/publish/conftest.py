@@ -15,7 +15,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from ct_xception.checkpoint_files import seal
+from ct_xception.checkpoint_files import ConformalRule, GateRule, PoolingRule, seal
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.baselines import baseline_figures
 from ct_xception.evaluation.explanations import explanation_figures
@@ -186,8 +186,7 @@ class Folder:
                 for source, reason in rows[["source", "refused"]].dropna().itertuples(index=False)
             ]
             scores, labels, groups = self.arrays(known)
-            found[path] = classification_metrics(scores, labels, self.names, groups)
-            found[path]["refused"] = refused
+            found[path] = classification_metrics(scores, labels, self.names, groups).to_json() | {"refused": refused}
         return found
 
     def arrays(self, table: pandas.DataFrame) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -250,7 +249,7 @@ class Folder:
                 probabilities,
                 groups=groups,
                 skipped={"frozen_features": "training began from random weights"},
-            )
+            ).to_json()
         self.baselines = pandas.concat(tables, ignore_index=True)
 
     def measure_reliability(self) -> None:
@@ -259,8 +258,8 @@ class Folder:
         self.metrics["calibration"] = {
             "temperature": TEMPERATURE,
             "n_validation": 20,
-            "before": calibration_figures(apply_temperature(own, 1 / TEMPERATURE), labels, groups),
-            "after": calibration_figures(own, labels, groups),
+            "before": calibration_figures(apply_temperature(own, 1 / TEMPERATURE), labels, groups).to_json(),
+            "after": calibration_figures(own, labels, groups).to_json(),
         }
         self.side |= {"temperature": TEMPERATURE, "calibration": {"split": "validation", "n": 20, "n_groups": 10}}
         self.metrics["figures"].append("reliability.png")
@@ -273,29 +272,32 @@ class Folder:
         for protocol in self.protocols:
             if protocol != "grouped":
                 probabilities, labels, groups = self.arrays(self.rows(protocol))
-                self.metrics["conformal"][protocol] = conformal_figures(rule, probabilities, labels, self.names, groups)
+                found = conformal_figures(ConformalRule.of(rule), probabilities, labels, self.names, groups)
+                self.metrics["conformal"][protocol] = found.to_json()
 
     def choose_thresholds(self) -> None:
         """Add operating points and abstention, chosen on other made-up answers, and class groups."""
         groups = {"cancer": [name for name in self.names if name != "normal"]}
         validation = answer_table([i % len(self.names) for i in range(40)], self.names, "predictor", 0.95, seed=9)
         chosen, labels, members = self.arrays(validation)
+        points = choose_operating_points(chosen, labels, self.names, groups, members)
+        abstention = choose_abstention(chosen, labels, self.names, members)
         self.side |= {
             "class_groups": groups,
-            "operating_points": choose_operating_points(chosen, labels, self.names, groups, members),
-            "abstention": choose_abstention(chosen, labels, self.names, members),
+            "operating_points": [point.to_json() for point in points],
+            "abstention": abstention.to_json(),
         }
         own = (*self.arrays(self.rows("published"))[:2], self.names, self.arrays(self.rows("published"))[2])
         self.metrics |= {
             "class_groups": groups,
-            "operating_points": operating_figures(self.side["operating_points"], *own),
-            "abstention": abstention_figures(self.side["abstention"], *own),
+            "operating_points": [found.to_json() for found in operating_figures(points, *own)],
+            "abstention": abstention_figures(abstention, *own).to_json(),
             "questions": {},
         }
         for protocol in self.protocols:
             probabilities, labels, members = self.arrays(self.rows(protocol))
             found = question_figures(probabilities, labels, self.names, groups, members)
-            self.metrics["questions"][protocol] = found
+            self.metrics["questions"][protocol] = found.to_json()
 
     def count_patients(self) -> None:
         """Add the figures by patient, where the corpus tells patients: what of each class `answer_table` pairs up."""
@@ -309,7 +311,10 @@ class Folder:
             parts[protocol] = Part(
                 Items(labels, groups, rows["source"].tolist()), {PREDICTOR: Answers(scores)}, {}, fold
             )
-        self.metrics |= unit_figures(parts, self.side.get("pooling"), self.names, patients_known=True)
+        rule = self.side.get("pooling")
+        found = unit_figures(parts, rule and PoolingRule.of(rule), self.names, patients_known=True)
+        for unit, blocks in found.items():
+            self.metrics[unit] = {protocol: block.to_json() for protocol, block in blocks.items()}
 
     def fit_gate(self) -> None:
         """Add an input gate of two features, which refused one test image and doubted two."""
@@ -318,7 +323,8 @@ class Folder:
         verdicts = ["refused", "doubtful", "doubtful", *["accepted"] * (int(ours.sum()) - 3)]
         self.answers["gate"] = pandas.Series(verdicts, index=self.answers.index[ours])
         self.answers["gate"] = self.answers["gate"].astype(object).where(ours, None)
-        self.metrics["gate"] = gate_figures(self.side["gate"], verdicts, self.answers[ours]["group"].tolist())
+        found = gate_figures(GateRule.of(self.side["gate"]), verdicts, self.answers[ours]["group"].tolist())
+        self.metrics["gate"] = found.to_json()
 
     def explain(self, count: int = 6) -> None:
         """Add what was found of the first heat maps; the evidence of one of them speaks against it."""
@@ -331,7 +337,7 @@ class Folder:
             {**row, **pointing, "hit": number != 1, "distance": 3.0 * (number == 1)} for number, row in enumerate(right)
         ]
         self.explanations = {"format": 1, "method": "gradcam", "budget": "fast", "records": records, "lesions": lesions}
-        self.metrics["explanations"] = explanation_figures(self.explanations)
+        self.metrics["explanations"] = explanation_figures(self.explanations).to_json()
 
     @property
     def protocols(self) -> list[str]:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from ct_xception.checkpoint_files import Metric
 from ct_xception.errors import InputError
 from ct_xception.evaluation.explanations import explanation_figures
 from ct_xception.publish.card import render_card
 from ct_xception.publish.markdown import fill_template, metric_text, points_text
+from tests.metrics import metric
 from tests.publish.conftest import Folder
 
 
@@ -38,7 +40,7 @@ def test_every_figure_stands_beside_what_it_is_held_against(full_folder: Folder)
 
 def test_without_known_lesions_nothing_is_said_of_them(full_folder: Folder) -> None:
     del full_folder.explanations["lesions"]
-    full_folder.metrics["explanations"] = explanation_figures(full_folder.explanations)
+    full_folder.metrics["explanations"] = explanation_figures(full_folder.explanations).to_json()
     said = heat_maps(full_folder.write())
     assert len([line for line in said.splitlines() if line.startswith("|")]) == 2 + 9 and "lesion" not in said
 
@@ -46,20 +48,20 @@ def test_without_known_lesions_nothing_is_said_of_them(full_folder: Folder) -> N
 @pytest.mark.parametrize(
     ("figure", "text"),
     [
-        ({"value": -0.095, "low": -0.184, "high": 0.053}, "−0.095 (−0.184 to 0.053)"),
-        ({"value": 0.5, "low": 0.25, "high": 0.75}, "0.500 (0.250–0.750)"),
-        ({"value": 0.5, "low": None, "high": None}, "0.500 (no interval)"),
-        ({"value": None, "low": None, "high": None}, "none"),
+        (metric(-0.095, -0.184, 0.053), "−0.095 (−0.184 to 0.053)"),
+        (metric(0.5, 0.25, 0.75), "0.500 (0.250–0.750)"),
+        (metric(0.5, None, None), "0.500 (no interval)"),
+        (metric(None, None, None), "none"),
     ],
 )
-def test_no_dash_stands_beside_a_minus(figure: dict, text: str) -> None:
+def test_no_dash_stands_beside_a_minus(figure: Metric, text: str) -> None:
     assert metric_text(figure) == text
 
 
 def test_differences_are_points() -> None:
-    assert points_text({"value": 0.032, "low": -0.01, "high": 0.074}) == "+3.2 points (−1.0 to +7.4)"
-    assert points_text({"value": -0.05, "low": None, "high": None}) == "−5.0 points (no interval)"
-    assert points_text({"value": None, "low": None, "high": None}) == "none"
+    assert points_text(metric(0.032, -0.01, 0.074)) == "+3.2 points (−1.0 to +7.4)"
+    assert points_text(metric(-0.05, None, None)) == "−5.0 points (no interval)"
+    assert points_text(metric(None, None, None)) == "none"
 
 
 def test_whatever_a_template_prints_is_shown_letter_by_letter() -> None:

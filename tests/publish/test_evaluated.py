@@ -53,8 +53,8 @@ def write_checkpoint(folder: Path, **corpus: object) -> dict[str, Any]:
     (folder / "model.safetensors").write_bytes(b"bytes")
     labels = np.arange(80) % 4
     items = Items(labels, [f"v{i // 2}" for i in range(80)], [f"v{i}" for i in range(80)])
-    temperature, rules = fit_rules(items, made_up(labels, 0.9, 5), LABEL_NAMES, coverage=0.9, class_groups=GROUPS)
-    side = side_file(folder, LABEL_NAMES, **corpus) | {"temperature": temperature} | rules
+    rules = fit_rules(items, made_up(labels, 0.9, 5), LABEL_NAMES, coverage=0.9, class_groups=GROUPS)
+    side = side_file(folder, LABEL_NAMES, **corpus) | rules.to_json()
     write_json(folder / "ct_xception.json", side)
     return side
 
@@ -112,17 +112,20 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_evaluators_figures_are_found_again(evaluated: Path) -> None:
     evidence = read_evidence(evaluated)
     measured = {"baselines", "calibration", "conformal", "operating_points", "abstention", "questions", "protocols"}
-    assert measured <= evidence.metrics.keys()
-    assert list(evidence.protocols) == ["published", "deduplicated", "grouped"] and evidence.headline == "grouped"
+    assert measured <= evidence.metrics.model_fields_set
+    assert list(evidence.metrics.all_protocols) == ["published", "deduplicated", "grouped"]
+    assert evidence.headline == "grouped"
 
 
 def test_figures_by_patient_are_found_again_and_cannot_be_left_out(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("ct_xception.evaluation.measure.draw_evaluation", draw_nothing)
     folder = tmp_path / "model"
-    metrics = evaluate(folder, write_checkpoint(folder, groups={"count": 30, "origin": "column patient"}), alike=4)
+    metrics = evaluate(
+        folder, write_checkpoint(folder, groups={"count": 30, "origin": "column patient"}), alike=4
+    ).to_json()
     assert set(metrics["by_patient"]) == {"published", "deduplicated", "grouped"}
     assert metrics["headline"]["by"] == "patient"
-    assert read_evidence(folder).head.headline.by == "patient"  # type: ignore[union-attr]
+    assert read_evidence(folder).metrics.headline.by == "patient"  # type: ignore[union-attr]
     text = render_card(folder)
     lowest = min(metrics["by_patient"].values(), key=lambda found: found["accuracy"]["value"])["accuracy"]
     assert f"**Right on {100 * lowest['value']:.1f} % of {lowest['n']} patients" in text

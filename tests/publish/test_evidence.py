@@ -10,6 +10,7 @@ import pandas
 import pytest
 
 from ct_xception.errors import CheckpointError
+from ct_xception.files import read_json
 from ct_xception.publish.recount import agree
 from ct_xception.publish.verify import read_evidence
 from tests.publish.conftest import Folder, edit_json, write_audit
@@ -19,7 +20,7 @@ MakeModelDir = Callable[..., Path]
 
 def test_a_whole_folder_is_read(make_model_dir: MakeModelDir) -> None:
     evidence = read_evidence(make_model_dir())
-    assert evidence.metrics["n"] == 40
+    assert evidence.metrics.n == 40
     assert evidence.provenance["seed"] == 7
 
 
@@ -182,7 +183,7 @@ TAMPERED = {
 class TestFullFolder:
     def test_everything_agrees(self, full_folder: Folder) -> None:
         evidence = read_evidence(full_folder.write())
-        assert list(evidence.protocols) == ["published", "deduplicated", "grouped"]
+        assert list(evidence.metrics.all_protocols) == ["published", "deduplicated", "grouped"]
         assert evidence.headline == "grouped"
         assert {name: len(rows) for name, rows in evidence.answers.items()} == {
             "published": 80,
@@ -190,10 +191,10 @@ class TestFullFolder:
             "grouped": 80,
         }
 
-    def test_the_head_of_the_metrics_is_typed_and_keeps_every_block(self, full_folder: Folder) -> None:
-        evidence = read_evidence(full_folder.write())
-        assert evidence.head.headline is not None and evidence.head.headline.protocol == "grouped"
-        assert evidence.head.n == 40 and evidence.head.to_json() == evidence.metrics
+    def test_the_metrics_are_typed_and_keep_every_block(self, full_folder: Folder) -> None:
+        metrics = read_evidence(full_folder.write()).metrics
+        assert metrics.n == 40 and metrics.paths["predictor"].per_class["normal"].auroc.n == 40
+        assert metrics.to_json() == read_json(full_folder.path / "evaluation/metrics.json")
 
     @pytest.mark.parametrize(
         ("change", "said"),

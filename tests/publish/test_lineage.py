@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ct_xception.checkpoint_files import need_side
 from ct_xception.publish.card import render_card
 from ct_xception.publish.lineage import note_version
 from ct_xception.publish.verify import Evidence, read_evidence
@@ -39,7 +40,7 @@ def start_at(folder: Path, provenance: dict[str, Any], revision: str | None) -> 
 
 def versions(folder: Path, evidence: Evidence) -> tuple[str, list[str]]:
     """The statement and the table's rows, the newest first, of the card that the side file gives now."""
-    side = json.loads((folder / "ct_xception.json").read_text())
+    side = need_side(folder)
     card = render_card(folder, evidence=dataclasses.replace(evidence, side=side))
     lines = card.partition("\n## Versions\n")[2].partition("\n## ")[0].splitlines()
     rows = [line for line in lines if line.startswith("|")]
@@ -95,6 +96,6 @@ def test_what_an_imported_start_was_trained_on_is_not_known(make_folder: Callabl
     evidence = read_evidence(folder)
     assert versions(folder, evidence) == ("", []) and limit not in render_card(folder)
     note_version(folder, start_at(tmp_path / "start", {"imported": {"from": "Keras"}}, None), JUDGED, REPLAY)
-    side = json.loads((folder / "ct_xception.json").read_text())
+    side = need_side(folder)
     card = render_card(folder, evidence=dataclasses.replace(evidence, side=side))
     assert limit in card and "| not known: imported from Keras | the first one |" in card

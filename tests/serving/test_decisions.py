@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ct_xception.checkpoint_files import Side
+from ct_xception.checkpoint_files import ConformalRule, Side
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.serving.checkpoint import open_checkpoint
 from ct_xception.serving.classifier import Classifier
@@ -18,6 +18,7 @@ from ct_xception.statistics.conformal import nonconformity
 
 NAMES = ["adeno", "large", "normal"]
 LAC = {"method": "lac", "coverage": 0.9, "threshold": 0.7, "n": 72}
+RULE = ConformalRule.of(LAC)
 POINT = {
     "name": "cancer: sensitivity of at least 0.95",
     "kind": "group",
@@ -37,15 +38,15 @@ SIDE = {
 
 
 def test_a_set_holds_what_the_threshold_keeps_most_probable_first() -> None:
-    assert prediction_set({"adeno": 0.3, "large": 0.45, "normal": 0.25}, LAC) == ("large", "adeno")
-    assert prediction_set([0.3, 0.45, 0.25], LAC) == (1, 0)
-    assert prediction_set(np.array([0.98, 0.01, 0.01]), LAC) == (0,)
-    assert prediction_set([0.28, 0.24, 0.24, 0.24], LAC) == ()
-    assert prediction_set([0.28, 0.24, 0.24, 0.24], LAC | {"threshold": None}) == (0, 1, 2, 3)
+    assert prediction_set({"adeno": 0.3, "large": 0.45, "normal": 0.25}, RULE) == ("large", "adeno")
+    assert prediction_set([0.3, 0.45, 0.25], RULE) == (1, 0)
+    assert prediction_set(np.array([0.98, 0.01, 0.01]), RULE) == (0,)
+    assert prediction_set([0.28, 0.24, 0.24, 0.24], RULE) == ()
+    assert prediction_set([0.28, 0.24, 0.24, 0.24], RULE.model_copy(update={"threshold": None})) == (0, 1, 2, 3)
 
 
 def test_scores_of_ties_follow_the_class_order() -> None:
-    scores = nonconformity(np.array([[0.25, 0.5, 0.25]]), {"method": "aps"})
+    scores = nonconformity(np.array([[0.25, 0.5, 0.25]]), ConformalRule(method="aps", coverage=0.9, threshold=None))
     assert scores.tolist() == [[0.5, 0.0, 0.75]]
 
 
@@ -79,7 +80,7 @@ def test_what_a_later_version_adds_is_passed_over() -> None:
         OperatingPoint(POINT["name"], ("adeno", "large"), 0.4, POINT["chosen_for"], "group", n=72),
     )
     with pytest.raises(InputError, match="'cqr' is unknown; this version knows lac, aps, raps"):
-        prediction_set([1.0, 0.0], later["conformal"])
+        prediction_set([1.0, 0.0], ConformalRule.of(later["conformal"]))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_a_checkpoint_answers_by_its_rules(tiny_checkpoint: Path, sample_slices:
     side = {"format": 1, "conformal": LAC, "abstention": {"threshold": 1.0}, "operating_points": [point]}
     (tmp_path / "ct_xception.json").write_text(json.dumps(side))
     answer = Classifier.from_pretrained(tmp_path)(sample_slices[0])
-    assert answer.abstained is True and answer.prediction_set == prediction_set(answer.probabilities, LAC)
+    assert answer.abstained is True and answer.prediction_set == prediction_set(answer.probabilities, RULE)
     assert answer.operating[point["name"]]["positive"] is True
     assert answer.to_dict()["abstained"] is True
     (tmp_path / "ct_xception.json").write_text(json.dumps({**side, "operating_points": [POINT]}))
@@ -119,8 +120,9 @@ def test_a_checkpoint_answers_by_its_rules(tiny_checkpoint: Path, sample_slices:
 
 def test_sets_by_class_follow_the_names_and_not_the_ranks() -> None:
     rule = {"method": "lac", "coverage": 0.9, "threshold": 0.5, "thresholds": {"a": 0.95, "b": 0.5, "c": None}}
-    assert prediction_set({"b": 0.6, "c": 0.3, "a": 0.1}, rule) == ("b", "c", "a")
-    assert prediction_set({"c": 0.6, "b": 0.36, "a": 0.04}, rule) == ("c",)
+    typed = ConformalRule.of(rule)
+    assert prediction_set({"b": 0.6, "c": 0.3, "a": 0.1}, typed) == ("b", "c", "a")
+    assert prediction_set({"c": 0.6, "b": 0.36, "a": 0.04}, typed) == ("c",)
     decisions = Decisions.of(Side.of({"conformal": rule}), ["a", "b", "c"])
     assert decisions.decide({"b": 0.6, "c": 0.3, "a": 0.1}).prediction_set == ("b", "c", "a")
     with pytest.raises(InputError, match="prediction sets are not of its own classes"):

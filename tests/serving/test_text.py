@@ -138,7 +138,7 @@ def test_rows_that_the_rules_object_to_end_in_a_remark() -> None:
     rows = list(table(answers, ["a.dcm", "b.dcm", "c.dcm"], LABELS, 80, RULES))
     assert [row[46:] for row in rows] == ["", "", "abstains", "2 possible"]
     assert rows[2].split() == ["b.dcm", "no", "answer", "cancer", "60.0", "%", "abstains"]
-    strict = Decisions(conformal={**RULES.conformal, "threshold": 0.05})
+    strict = Decisions(conformal=RULES.conformal.with_(threshold=0.05))
     assert list(table([prediction("d", 0.6, strict)], ["d"], LABELS, 80, strict))[1].endswith("no class fits")
 
 

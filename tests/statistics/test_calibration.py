@@ -84,35 +84,35 @@ class TestFigures:
     def test_brier_and_log_loss_are_scikit_learn_s(self) -> None:
         probabilities, labels = draw_answers(400, seed=3)
         figures = calibration_figures(probabilities, labels)
-        assert figures["brier"]["value"] == pytest.approx(
+        assert figures.brier.value == pytest.approx(
             brier_score_loss(labels, probabilities, labels=range(4), scale_by_half=False), abs=1e-12
         )
-        assert figures["log_loss"]["value"] == pytest.approx(log_loss(labels, probabilities, labels=range(4)), abs=1e-9)
+        assert figures.log_loss.value == pytest.approx(log_loss(labels, probabilities, labels=range(4)), abs=1e-9)
 
     @pytest.mark.parametrize(("name", "strategy"), [("bins", "uniform"), ("adaptive_bins", "quantile")])
     def test_bins_are_scikit_learn_s(self, name: str, strategy: str) -> None:
         probabilities, labels = draw_answers(500, seed=4)
-        bins = calibration_figures(probabilities, labels, resamples=10)[name]
+        bins = getattr(calibration_figures(probabilities, labels, resamples=10), name)
         hits = probabilities.argmax(axis=1) == labels
         accuracy, confidence = calibration_curve(hits, probabilities.max(axis=1), n_bins=BINS, strategy=strategy)
-        assert [bin_["accuracy"]["value"] for bin_ in bins] == pytest.approx(accuracy.tolist(), abs=1e-12)
-        assert [bin_["confidence"] for bin_ in bins] == pytest.approx(confidence.tolist(), abs=1e-12)
-        assert sum(bin_["n"] for bin_ in bins) == 500
-        assert all(bin_["low"] <= bin_["confidence"] <= bin_["high"] for bin_ in bins)
+        assert [bin_.accuracy.value for bin_ in bins] == pytest.approx(accuracy.tolist(), abs=1e-12)
+        assert [bin_.confidence for bin_ in bins] == pytest.approx(confidence.tolist(), abs=1e-12)
+        assert sum(bin_.n for bin_ in bins) == 500
+        assert all(bin_.low <= bin_.confidence <= bin_.high for bin_ in bins)
 
     def test_ece_by_hand(self) -> None:
         # Confidence 0.95 right 3 of 4 times (gap 0.20), 0.55 right 1 of 2 times (gap 0.05).
         probabilities = [[0.95, 0.05]] * 4 + [[0.45, 0.55]] * 2
         figures = calibration_figures(probabilities, [0, 0, 0, 1, 1, 0])
-        assert figures["ece"]["value"] == pytest.approx((4 * 0.20 + 2 * 0.05) / 6, abs=1e-12)
+        assert figures.ece.value == pytest.approx((4 * 0.20 + 2 * 0.05) / 6, abs=1e-12)
 
     def test_ece_is_the_weighted_gap_of_its_bins_and_its_interval_holds_it(self) -> None:
         probabilities, labels = draw_answers(300, seed=5)
         figures = calibration_figures(probabilities, labels, seed=1)
         for name, bins in (("ece", "bins"), ("adaptive_ece", "adaptive_bins")):
-            gaps = [bin_["n"] * abs(bin_["accuracy"]["value"] - bin_["confidence"]) for bin_ in figures[bins]]
-            assert figures[name]["value"] == pytest.approx(sum(gaps) / 300, abs=1e-12)
-            assert 0 <= figures[name]["low"] < figures[name]["value"] < figures[name]["high"]
+            gaps = [bin_.n * abs(bin_.accuracy.value - bin_.confidence) for bin_ in getattr(figures, bins)]
+            assert getattr(figures, name).value == pytest.approx(sum(gaps) / 300, abs=1e-12)
+            assert 0 <= getattr(figures, name).low < getattr(figures, name).value < getattr(figures, name).high
 
     def test_the_right_temperature_lowers_every_figure(self) -> None:
         probabilities, labels = draw_answers(3000, seed=6, sharpness=1.5)
@@ -120,16 +120,16 @@ class TestFigures:
         mended = apply_temperature(spoilt, fit_temperature(spoilt, labels))
         before, after = (calibration_figures(answers, labels, resamples=2) for answers in (spoilt, mended))
         for name in ("ece", "adaptive_ece", "brier", "log_loss"):
-            assert after[name]["value"] < before[name]["value"]
-        assert before["ece"]["value"] > 0.1 and after["ece"]["value"] < 0.03
+            assert getattr(after, name).value < getattr(before, name).value
+        assert before.ece.value > 0.1 and after.ece.value < 0.03
 
     def test_groups_widen_the_interval(self) -> None:
         probabilities, labels = draw_answers(60, seed=7)
         repeated, again, groups = np.repeat(probabilities, 5, axis=0), np.repeat(labels, 5), np.repeat(np.arange(60), 5)
         widths = []
         for known in (None, groups):
-            figure = calibration_figures(repeated, again, known)["brier"]
-            widths.append(figure["high"] - figure["low"])
+            figure = calibration_figures(repeated, again, known).brier
+            widths.append(figure.high - figure.low)
         assert widths[1] > 1.8 * widths[0]
 
     def test_equal_confidences_share_an_adaptive_bin(self) -> None:
@@ -140,7 +140,7 @@ class TestFigures:
     def test_answers_become_json_and_the_seed_decides(self) -> None:
         probabilities, labels = draw_answers(30, seed=8)
         first, again, other = (calibration_figures(probabilities, labels, seed=seed) for seed in (0, 0, 1))
-        assert json.dumps(first, allow_nan=False) == json.dumps(again)
+        assert json.dumps(first.to_json(), allow_nan=False) == json.dumps(again.to_json())
         assert first != other
 
     def test_logits_are_refused(self) -> None:

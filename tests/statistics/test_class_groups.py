@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ct_xception.errors import InputError
+from ct_xception.metrics import ClassificationMetrics
 from ct_xception.statistics.class_groups import partition_classes, question_figures
 from ct_xception.statistics.metrics import classification_metrics
 from tests.evaluation.answers import draw_answers
@@ -16,24 +17,18 @@ NAMES = ["adeno", "large", "normal", "squamous"]
 GROUPS = {"cancer": ["adeno", "large", "squamous"]}
 
 
-def test_without_class_groups_no_question_is_asked() -> None:
-    probabilities, labels = draw_answers(10, seed=0)
-    assert question_figures(probabilities, labels, NAMES, None) == {}
-    assert question_figures(probabilities, labels, NAMES, {}) == {}
-
-
 def test_four_items_by_hand() -> None:
     probabilities = [[0.3, 0.2, 0.4, 0.1], [0.1, 0.1, 0.2, 0.6], [0.1, 0.0, 0.9, 0.0], [0.2, 0.5, 0.3, 0.0]]
     labels = [0, 3, 2, 0]
     overall = classification_metrics(probabilities, labels, NAMES)
     found = question_figures(probabilities, labels, NAMES, GROUPS)
     # The first item is called normal among four classes, and cancer (0.6 against 0.4) between two.
-    assert overall["accuracy"]["value"] == 0.5 and found["groups"]["accuracy"]["value"] == 1
-    assert found["groups"]["confusion_matrix"] == [[3, 0], [0, 1]]
-    assert list(found["within"]) == ["cancer"]
-    cancer = found["within"]["cancer"]
-    assert cancer["n"] == 3 and cancer["confusion_matrix"] == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
-    assert cancer["log_loss"]["value"] == pytest.approx(-np.log([3 / 6, 6 / 8, 2 / 7]).mean())
+    assert overall.accuracy.value == 0.5 and found.groups.accuracy.value == 1
+    assert found.groups.confusion_matrix == [[3, 0], [0, 1]]
+    assert list(found.within) == ["cancer"]
+    cancer = found.within["cancer"]
+    assert cancer.n == 3 and cancer.confusion_matrix == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
+    assert cancer.log_loss.value == pytest.approx(-np.log([3 / 6, 6 / 8, 2 / 7]).mean())
 
 
 def test_within_is_the_problem_cut_out_with_its_groups() -> None:
@@ -50,14 +45,14 @@ def test_within_is_the_problem_cut_out_with_its_groups() -> None:
         seed=3,
         resamples=50,
     )
-    assert found["within"]["cancer"] == wanted
-    json.dumps(found, allow_nan=False)
+    assert found.within["cancer"] == wanted
+    json.dumps(found.to_json(), allow_nan=False)
 
 
 def test_a_group_without_probability_or_without_items() -> None:
     found = question_figures([[0.0, 0.0, 1.0, 0.0]], [1], NAMES, GROUPS)
-    assert found["within"]["cancer"]["log_loss"]["value"] == pytest.approx(np.log(3))
-    assert question_figures([[0.0, 0.0, 1.0, 0.0]], [2], NAMES, GROUPS)["within"] == {"cancer": {"n": 0}}
+    assert found.within["cancer"].log_loss.value == pytest.approx(np.log(3))
+    assert question_figures([[0.0, 0.0, 1.0, 0.0]], [2], NAMES, GROUPS).within == {"cancer": ClassificationMetrics(n=0)}
 
 
 def test_classes_left_over_are_groups_of_their_own() -> None:

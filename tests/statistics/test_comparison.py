@@ -15,6 +15,7 @@ import pytest
 from ct_xception.cli import main
 from ct_xception.errors import InputError
 from ct_xception.statistics.comparison import compare, compare_evaluations, describe_comparison, mcnemar, swap_test
+from tests.metrics import head
 
 
 def hits_of(b: int, c: int, both: int = 20) -> tuple[np.ndarray, np.ndarray]:
@@ -26,14 +27,14 @@ class TestMcNemar:
     @pytest.mark.parametrize(("b", "c"), [(0, 1), (3, 9), (9, 3), (5, 5), (0, 12), (40, 21)])
     def test_is_the_binomial_sum(self, b: int, c: int) -> None:
         tail = sum(comb(b + c, k) for k in range(min(b, c) + 1)) / 2 ** (b + c)
-        assert mcnemar(*hits_of(b, c)) == {"b": b, "c": c, "p": pytest.approx(min(1.0, 2 * tail), abs=1e-12)}
+        assert mcnemar(*hits_of(b, c)).to_json() == {"b": b, "c": c, "p": pytest.approx(min(1.0, 2 * tail), abs=1e-12)}
 
     def test_models_that_never_part_are_alike(self) -> None:
-        assert mcnemar(*hits_of(0, 0)) == {"b": 0, "c": 0, "p": 1.0}
+        assert mcnemar(*hits_of(0, 0)).to_json() == {"b": 0, "c": 0, "p": 1.0}
 
     def test_the_textbook_s_table(self) -> None:
         # statsmodels.stats.contingency_tables.mcnemar([[10, 5], [16, 20]], exact=True).pvalue
-        assert mcnemar(*hits_of(5, 16))["p"] == pytest.approx(0.0266037, abs=1e-6)
+        assert mcnemar(*hits_of(5, 16)).p == pytest.approx(0.0266037, abs=1e-6)
 
 
 class TestDifference:
@@ -44,24 +45,24 @@ class TestDifference:
         found = compare(labels, first, second, resamples=4000)
         apart = (first == 0).astype(float) - (second == 0)
         error = 1.96 * apart.std() / np.sqrt(500)
-        figure = found["difference"]
-        assert figure["value"] == pytest.approx(apart.mean(), abs=1e-12)
-        assert (figure["low"], figure["high"]) == pytest.approx((apart.mean() - error, apart.mean() + error), abs=0.004)
-        assert found["first"]["value"] - found["second"]["value"] == pytest.approx(figure["value"])
-        assert found["by_group"] is None
+        figure = found.difference
+        assert figure.value == pytest.approx(apart.mean(), abs=1e-12)
+        assert (figure.low, figure.high) == pytest.approx((apart.mean() - error, apart.mean() + error), abs=0.004)
+        assert found.first.value - found.second.value == pytest.approx(figure.value)
+        assert found.by_group is None
 
     def test_pairing_narrows_the_interval(self) -> None:
         labels, first = np.zeros(300, int), np.repeat([0, 1], [200, 100])
         second = first.copy()
         second[:6] = 1
-        figure = compare(labels, first, second)["difference"]
-        assert figure["value"] == pytest.approx(0.02) and figure["high"] - figure["low"] < 0.04
+        figure = compare(labels, first, second).difference
+        assert figure.value == pytest.approx(0.02) and figure.high - figure.low < 0.04
 
     def test_probabilities_are_taken_by_their_largest(self) -> None:
         probabilities = np.array([[0.7, 0.3], [0.2, 0.8], [0.6, 0.4]])
         found = compare([0, 1, 1], probabilities, [0, 0, 1])
-        assert found["mcnemar"]["b"] == found["mcnemar"]["c"] == 1
-        json.dumps(found, allow_nan=False)
+        assert found.mcnemar.b == found.mcnemar.c == 1
+        json.dumps(found.to_json(), allow_nan=False)
 
     def test_one_lucky_patient_is_no_proof(self) -> None:
         """Twenty slices of one patient decide item by item, and say nothing patient by patient."""
@@ -69,10 +70,10 @@ class TestDifference:
         first, second = np.zeros(120, int), np.zeros(120, int)
         second[:20] = 1
         found = compare(labels, first, second, groups)
-        assert found["mcnemar"]["p"] < 1e-5
-        assert found["by_group"]["p"] == 1.0
-        assert found["difference"]["low"] <= 0 < found["difference"]["value"]
-        assert found["difference"]["method"] == "bootstrap_by_group"
+        assert found.mcnemar.p < 1e-5
+        assert found.by_group.p == 1.0
+        assert found.difference.low <= 0 < found.difference.value
+        assert found.difference.method == "bootstrap_by_group"
 
     @pytest.mark.parametrize(
         ("labels", "first", "words"),
@@ -86,8 +87,8 @@ class TestDifference:
 def test_the_swap_test_of_single_items_is_mcnemar_s() -> None:
     first, second = hits_of(4, 13)
     apart = first.astype(float) - second
-    found = swap_test(apart, np.arange(apart.size))["p"]
-    assert found == pytest.approx(mcnemar(first, second)["p"], abs=0.008)
+    found = swap_test(apart, np.arange(apart.size)).p
+    assert found == pytest.approx(mcnemar(first, second).p, abs=0.008)
 
 
 Write = Callable[..., Path]
@@ -97,11 +98,10 @@ Write = Callable[..., Path]
 def write(tmp_path: Path) -> Write:
     """Writes an evaluation folder of 40 items, two a patient, half of which have a twin; `wrong` items are missed."""
 
-    def write_evaluation(name: str, wrong: range, *, label: str = "a", refused: int = 0, **head: Any) -> Path:
+    def write_evaluation(name: str, wrong: range, *, label: str = "a", refused: int = 0, **changes: Any) -> Path:
         folder = tmp_path / name
         folder.mkdir()
-        metrics = {"label_names": ["a", "b"], "split": "test", "split_hash": "5f0c", "corpus": {"hash": "c0"}, **head}
-        (folder / "metrics.json").write_text(json.dumps(metrics))
+        (folder / "metrics.json").write_text(json.dumps(head(**changes)))
         predicted = ["b" if i in wrong else "a" for i in range(40)]
         predicted[40 - refused :] = [None] * refused
         columns = {
@@ -122,8 +122,8 @@ class TestEvaluations:
     def test_two_folders_are_compared_item_by_item(self, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
         first, second = write("first", range(0, 2)), write("second", range(1, 14))
         found = compare_evaluations(first, second)
-        assert found["mcnemar"]["b"] == 12 and found["mcnemar"]["c"] == 1 and found["n_groups"] == 20
-        assert found["difference"]["value"] == pytest.approx(11 / 40) and found["by_group"]["p"] < 0.05
+        assert found.mcnemar.b == 12 and found.mcnemar.c == 1 and found.n_groups == 20
+        assert found.difference.value == pytest.approx(11 / 40) and found.by_group.p < 0.05
         assert main(["compare", str(first), str(second)]) == 0
         printed = capsys.readouterr().out
         assert (
@@ -136,7 +136,7 @@ class TestEvaluations:
     def test_without_twins_and_without_the_refused(self, write: Write) -> None:
         first, second = write("first", range(0, 20)), write("second", range(0), refused=4)
         found = compare_evaluations(first, second, without_twins=True)
-        assert found["n"] == 16 and found["left_out"] == 4 and found["difference"]["value"] == 0
+        assert found.n == 16 and found.left_out == 4 and found.difference.value == 0
         assert describe_comparison(found, "A", "B")[-1] == "This split does not tell the two apart."
         assert "n = 16 items in 8 groups, 4 left out that one refused" in describe_comparison(found, "A", "B")
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ct_xception.metrics import ABSENT
 from ct_xception.statistics.intervals import (
     bootstrap_figure,
     bootstrap_weights,
-    describe_figure,
+    describe_metric,
     effective_size,
     group_indices,
     mean_figure,
@@ -95,7 +96,7 @@ class TestFewGroups:
 class TestProportion:
     def test_no_item_gives_the_reason(self) -> None:
         figure = proportion_figure(np.array([], bool), np.array([], int), "nothing there")
-        assert figure.to_dict() == {
+        assert figure.to_json() == {
             "value": None, "n": 0, "low": None, "high": None, "method": None, "reason": "nothing there"
         }  # fmt: skip
 
@@ -108,12 +109,12 @@ class TestProportion:
 class TestDescribeFigure:
     def test_with_and_without_interval(self) -> None:
         hits = np.arange(20) > 1
-        whole = proportion_figure(hits, np.arange(20), "").to_dict()
-        assert describe_figure(whole) == "0.900 (95 % interval 0.699 to 0.972, n = 20)"
-        collapsed = bootstrap_figure(np.ones(100), 30, np.arange(30), "").to_dict()
-        assert describe_figure(collapsed).startswith("1.000 (n = 30; no interval: every resample")
-        assert describe_figure(proportion_figure(hits[:0], np.arange(0), "no item").to_dict()) == "none (no item)"
-        assert describe_figure(None) == "none (no file was read)"
+        whole = proportion_figure(hits, np.arange(20), "")
+        assert describe_metric(whole) == "0.900 (95 % interval 0.699 to 0.972, n = 20)"
+        collapsed = bootstrap_figure(np.ones(100), 30, np.arange(30), "")
+        assert describe_metric(collapsed).startswith("1.000 (n = 30; no interval: every resample")
+        assert describe_metric(proportion_figure(hits[:0], np.arange(0), "no item")) == "none (no item)"
+        assert describe_metric(ABSENT) == "none (no file was read)"
 
 
 class TestBootstrap:
@@ -146,12 +147,12 @@ class TestBootstrap:
         assert figure.reason == "every resample gives the same figure"
 
     def test_a_mean_leaves_out_what_is_none_and_keeps_patients_whole(self) -> None:
-        figure = mean_figure([1.0, 1.0, 0.0, None], ["a", "a", "b", "b"], "").to_dict()
-        assert figure["value"] == pytest.approx(2 / 3) and figure["n"] == 3
-        assert (figure["low"], figure["high"]) == (0, 1) and figure["method"] == "bootstrap_by_group"
+        figure = mean_figure([1.0, 1.0, 0.0, None], ["a", "a", "b", "b"], "")
+        assert figure.value == pytest.approx(2 / 3) and figure.n == 3
+        assert (figure.low, figure.high) == (0, 1) and figure.method == "bootstrap_by_group"
         assert mean_figure([1.0, 0.0], ["a", "a"], "").reason == "one group only: nothing to resample"
         assert mean_figure([0.5, 0.5], None, "").reason == "every resample gives the same figure"
-        assert mean_figure([None], None, "no map").to_dict()["reason"] == "no map"
+        assert mean_figure([None], None, "no map").reason == "no map"
 
     def test_one_group_cannot_be_resampled(self) -> None:
         figure = bootstrap_figure(np.full(10, 0.5), 4, np.zeros(4, int), "")

@@ -51,8 +51,8 @@ class TestByHand:
         ],
     )
     def test_overall(self, name: str, value: float) -> None:
-        assert self.figures[name]["value"] == pytest.approx(value)
-        assert self.figures[name]["n"] == 3
+        assert getattr(self.figures, name).value == pytest.approx(value)
+        assert getattr(self.figures, name).n == 3
 
     @pytest.mark.parametrize(
         ("label", "expected"),
@@ -62,18 +62,18 @@ class TestByHand:
         ],
     )
     def test_per_class_with_its_own_n(self, label: str, expected: dict) -> None:
-        found = {name: self.figures["per_class"][label][name] for name in expected}
-        assert {name: (figure["value"], figure["n"]) for name, figure in found.items()} == {
+        found = {name: getattr(self.figures.per_class[label], name) for name in expected}
+        assert {name: (figure.value, figure.n) for name, figure in found.items()} == {
             name: (pytest.approx(value), n) for name, (value, n) in expected.items()
         }
 
     def test_confusion_matrix_and_support(self) -> None:
-        assert self.figures["confusion_matrix"] == [[1, 0], [1, 1]]
-        assert self.figures["support"] == {"a": 1, "b": 2}
+        assert self.figures.confusion_matrix == [[1, 0], [1, 1]]
+        assert self.figures.support == {"a": 1, "b": 2}
 
     def test_a_tie_counts_half(self) -> None:
         figures = classification_metrics([[0.5, 0.5], [0.5, 0.5], [0.9, 0.1]], [0, 1, 0], ["a", "b"])
-        assert figures["macro_auroc"]["value"] == pytest.approx(0.75)
+        assert figures.macro_auroc.value == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize("count", [2, 4, 20])
@@ -92,7 +92,7 @@ class TestParity:
         for name, score in SKLEARN_SCORES.items():
             expected[f"macro_{name}"] = score(labels, predicted, average="macro", zero_division=0)
         for name, value in expected.items():
-            assert figures[name]["value"] == pytest.approx(value, abs=1e-12), name
+            assert getattr(figures, name).value == pytest.approx(value, abs=1e-12), name
 
     def test_per_class_figures(self, count: int) -> None:
         scores, labels, names = make_answers(300, count, seed=1)
@@ -104,13 +104,13 @@ class TestParity:
             expected["specificity"] = sk.recall_score(~own, ~called)
             expected["auroc"] = sk.roc_auc_score(own, scores[:, k])
             expected["auprc"] = sk.average_precision_score(own, scores[:, k])
-            found = figures["per_class"][name]
-            assert {key: found[key]["value"] for key in found} == pytest.approx(expected, abs=1e-12)
+            found = figures.per_class[name]
+            assert {key: metric.value for key, metric in found} == pytest.approx(expected, abs=1e-12)
 
     def test_confusion_matrix(self, count: int) -> None:
         scores, labels, names = make_answers(300, count)
         expected = sk.confusion_matrix(labels, scores.argmax(axis=1), labels=range(count))
-        assert classification_metrics(scores, labels, names, resamples=1)["confusion_matrix"] == expected.tolist()
+        assert classification_metrics(scores, labels, names, resamples=1).confusion_matrix == expected.tolist()
 
     def test_a_resample_is_what_sklearn_makes_of_the_drawn_items(self, count: int) -> None:
         from ct_xception.statistics.metrics import _draw
@@ -131,17 +131,17 @@ class TestIntervals:
     def test_every_figure_has_n_and_an_interval_around_it(self) -> None:
         scores, labels, names = make_answers(315, 4)
         figures = classification_metrics(scores, labels, names)
-        every = [figures[name] for name in OVERALL_FIGURES]
-        every += [one[name] for one in figures["per_class"].values() for name in CLASS_FIGURES]
+        every = [getattr(figures, name) for name in OVERALL_FIGURES]
+        every += [getattr(one, name) for one in figures.per_class.values() for name in CLASS_FIGURES]
         for figure in every:
-            assert figure["n"] > 0
-            assert figure["low"] < figure["value"] < figure["high"]
+            assert figure.n > 0
+            assert figure.low < figure.value < figure.high
 
     def test_plain_counts_get_wilson_and_the_rest_bootstrap(self) -> None:
         figures = classification_metrics(*make_answers(100, 3), resamples=50)
-        methods = {name: figure["method"] for name, figure in figures["per_class"]["class 0"].items()}
-        assert figures["accuracy"]["method"] == "wilson"
-        assert figures["macro_f1"]["method"] == "bootstrap"
+        methods = {name: figure.method for name, figure in figures.per_class["class 0"]}
+        assert figures.accuracy.method == "wilson"
+        assert figures.macro_f1.method == "bootstrap"
         assert methods == dict.fromkeys(("precision", "recall", "specificity"), "wilson") | dict.fromkeys(
             ("f1", "auroc", "auprc"), "bootstrap"
         )
@@ -152,18 +152,20 @@ class TestIntervals:
         grouped = classification_metrics(
             np.repeat(scores, 5, axis=0), np.repeat(labels, 5), names, np.repeat(np.arange(80), 5).astype(str)
         )
-        assert (copies["n_groups"], grouped["n_groups"]) == (400, 80)
+        assert (copies.n_groups, grouped.n_groups) == (400, 80)
         for name in OVERALL_FIGURES:
-            width = {key: one[name]["high"] - one[name]["low"] for key, one in (("c", copies), ("g", grouped))}
-            assert grouped[name]["value"] == copies[name]["value"]
-            assert grouped[name]["method"].endswith("_by_group")
+            width = {
+                key: getattr(one, name).high - getattr(one, name).low for key, one in (("c", copies), ("g", grouped))
+            }
+            assert getattr(grouped, name).value == getattr(copies, name).value
+            assert getattr(grouped, name).method.endswith("_by_group")
             assert width["g"] == pytest.approx(width["c"] * 5**0.5, rel=0.25), name
 
     def test_the_seed_decides(self) -> None:
         answers = make_answers(60, 3)
         first, again, other = (classification_metrics(*answers, seed=seed) for seed in (1, 1, 2))
         assert first == again
-        assert first["macro_f1"] != other["macro_f1"]
+        assert first.macro_f1 != other.macro_f1
 
     def test_a_thousand_resamples_take_seconds_at_most(self) -> None:
         start = time.perf_counter()
@@ -176,28 +178,28 @@ class TestAbsentClasses:
         scores, labels, _ = make_answers(90, 3)
         widened, names = np.insert(scores, 1, 0, axis=1), ["a", "gone", "b", "c"]
         figures = classification_metrics(widened, labels + (labels > 0), names)
-        gone = figures["per_class"]["gone"]
+        gone = figures.per_class["gone"]
         for name in ("recall", "f1", "auroc", "auprc"):
-            assert gone[name]["value"] is None
-            assert gone[name]["reason"] == "the split holds no item of this class"
-        assert gone["precision"]["reason"] == "this class was never predicted"
-        assert gone["specificity"]["value"] == 1.0
+            assert getattr(gone, name).value is None
+            assert getattr(gone, name).reason == "the split holds no item of this class"
+        assert gone.precision.reason == "this class was never predicted"
+        assert gone.specificity.value == 1.0
         without = classification_metrics(scores, labels, ["a", "b", "c"])
-        assert {k: figures[k]["value"] for k in OVERALL_FIGURES} == pytest.approx(
-            {k: without[k]["value"] for k in OVERALL_FIGURES}
+        assert {k: getattr(figures, k).value for k in OVERALL_FIGURES} == pytest.approx(
+            {k: getattr(without, k).value for k in OVERALL_FIGURES}
         )
 
     def test_present_class_never_predicted_counts_nought_in_macro_precision(self) -> None:
         figures = classification_metrics([[0.9, 0.1], [0.8, 0.2]], [0, 1], ["a", "b"])
-        assert figures["per_class"]["b"]["precision"]["value"] is None
-        assert figures["macro_precision"]["value"] == pytest.approx(0.25)
+        assert figures.per_class["b"].precision.value is None
+        assert figures.macro_precision.value == pytest.approx(0.25)
 
     def test_one_class_only(self) -> None:
         figures = classification_metrics([[0.9, 0.1], [0.8, 0.2]], [0, 0], ["a", "b"])
-        assert figures["accuracy"]["value"] == 1.0
-        assert figures["macro_auroc"]["value"] is None
-        assert figures["macro_auroc"]["reason"] == "the split holds one class only"
-        assert figures["per_class"]["a"]["auroc"]["reason"] == "the split holds no other class"
+        assert figures.accuracy.value == 1.0
+        assert figures.macro_auroc.value is None
+        assert figures.macro_auroc.reason == "the split holds one class only"
+        assert figures.per_class["a"].auroc.reason == "the split holds no other class"
 
     @pytest.mark.parametrize("labels", [[0], [0, 0], [0, 1], [2, 2, 1]])
     def test_tiny_splits_are_json_without_nan_or_warning(
@@ -205,12 +207,12 @@ class TestAbsentClasses:
     ) -> None:
         scores = np.full((len(labels), 3), 1 / 3)
         figures = classification_metrics(scores, labels, ["a", "b", "c"])
-        json.dumps(figures, allow_nan=False)
+        json.dumps(figures.to_json(), allow_nan=False)
         assert not recwarn.list
 
     def test_a_sure_mistake_has_a_finite_log_loss(self) -> None:
         figures = classification_metrics([[1.0, 0.0], [0.0, 1.0]], [1, 1], ["a", "b"])
-        assert figures["log_loss"]["value"] == pytest.approx(-np.log(np.finfo(float).eps) / 2)
+        assert figures.log_loss.value == pytest.approx(-np.log(np.finfo(float).eps) / 2)
 
 
 class TestRefusals:

@@ -7,6 +7,7 @@ import pytest
 from scipy.special import softmax
 
 from ct_xception.errors import InputError
+from ct_xception.metrics import PooledBy
 from ct_xception.statistics.pooling import (
     DEFAULT,
     POOLS,
@@ -64,7 +65,7 @@ def test_units_are_in_the_order_of_their_names_and_mixed_ones_have_no_class() ->
     members = members_of(units)
     assert {name: rows.tolist() for name, rows in members.items()} == {"a": [1, 4], "b": [0, 2], "c": [3]}
     assert unit_labels([1, 0, 1, 2, 1], list(members.values())).tolist() == [-1, 1, 2]
-    pooled = pool_units(np.repeat(TWO[:1], 5, axis=0), units, {"method": "mean", "temperature": 1.0})
+    pooled = pool_units(np.repeat(TWO[:1], 5, axis=0), units, PooledBy(unit="patient", method="mean", temperature=1.0))
     assert pooled.names == ["a", "b", "c"] and pooled.probabilities[:, 0] == pytest.approx(0.9)
     assert members_of([]) == {} and pool_units(np.empty((0, 2)), [], None).probabilities.shape == (0, 2)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from ct_xception.checkpoint_files import ConformalRule, Rules
 from ct_xception.errors import CheckpointError
 from ct_xception.files import sha256_file
 from ct_xception.serving.classifier import Classifier
@@ -20,6 +21,7 @@ from ct_xception.training.model_folder import (
 )
 from ct_xception.training.options import TrainConfig
 from ct_xception.training.preflight import is_complete
+from tests.metrics import head, metric
 
 SPLIT = {"name": "5f0c", "protocol": "published", "sources": {"test": ["patient Smith.png"]}}
 
@@ -44,7 +46,8 @@ def test_a_temperature_is_folded_into_the_head_and_the_rules_are_kept(
         Classifier.from_pretrained(old_model)(sample_slices[0]),
         load_file(old_model / "model.safetensors"),
     )
-    calibrate_model_folder(old_model, 2.0, {"conformal": {"coverage": 0.9, "threshold": None, "method": "lac"}})
+    rule = ConformalRule(coverage=0.9, threshold=None, method="lac")
+    calibrate_model_folder(old_model, Rules(temperature=2.0, conformal=rule))
     side, scaled = json.loads((old_model / "ct_xception.json").read_text()), load_file(old_model / "model.safetensors")
     assert (side["temperature"], side["provenance"]["seed"], side["conformal"]["coverage"]) == (2.0, 3, 0.9)
     assert side["provenance"]["weights_sha256"] == sha256_file(old_model / "model.safetensors")
@@ -53,7 +56,7 @@ def test_a_temperature_is_folded_into_the_head_and_the_rules_are_kept(
     roots = {name: value**0.5 for name, value in before.probabilities.items()}
     wanted = {name: value / sum(roots.values()) for name, value in roots.items()}
     assert after.probabilities == pytest.approx(wanted, rel=1e-4)
-    calibrate_model_folder(old_model, 3.0, {})
+    calibrate_model_folder(old_model, Rules(temperature=3.0))
     assert json.loads((old_model / "ct_xception.json").read_text())["temperature"] == 6.0
 
 
@@ -85,14 +88,17 @@ def test_what_is_left_to_do(old_model: Path) -> None:
     run, file = old_model.parent, old_model / "evaluation" / "metrics.json"
     asked = {"corpus": "phantom", "class_groups": {"cancer": "a,b"}}
     assert not is_complete(TrainConfig(**asked), run)  # of the first format
-    rule, groups = {"rule": {"coverage": TrainConfig(**asked).coverage}}, {"cancer": ["a", "b"]}
-    metrics = {"protocols": {"deduplicated": {}}, "conformal": rule, "class_groups": groups}
+    rule = {"rule": {"coverage": TrainConfig(**asked).coverage, "method": "lac", "threshold": 0.5}}
+    protocol = {"n": 1, "n_groups": 1, "split_hash": None, "paths": {}}
+    groups, gate = {"cancer": ["a", "b"]}, {"gate": {"rule": {"method": None}}}
+    maps = {"method": "gradcam", "budget": "fast", "n": 0, "warned": metric(None).to_json()}
+    metrics = head(protocols={"deduplicated": protocol}, conformal=rule, class_groups=groups)
     file.write_text(json.dumps(metrics))
     assert not is_complete(TrainConfig(**asked), run)  # without an input gate
-    file.write_text(json.dumps(metrics | {"gate": {}}))
+    file.write_text(json.dumps(metrics | gate))
     assert not is_complete(TrainConfig(**asked), run)  # without heat maps that were checked
     assert is_complete(TrainConfig(**asked, explained=0), run)
-    file.write_text(json.dumps(metrics | {"gate": {}, "explanations": {}}))
+    file.write_text(json.dumps(metrics | gate | {"explanations": maps}))
     assert is_complete(TrainConfig(**asked), run) and is_complete(TrainConfig(corpus="phantom"), run)
     assert not is_complete(TrainConfig(**asked, coverage=0.8), run)
     assert not is_complete(TrainConfig(**asked | {"class_groups": {"cancer": "a"}}), run)

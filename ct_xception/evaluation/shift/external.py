@@ -229,24 +229,23 @@ def describe_plan(name: str, plan: Plan) -> str:
     record, question = plan.record, plan.question
     asked = " or ".join(f"{one}" for one in question.alternatives)
     said = [f"external corpus {name}: {record['n']:,} of {record['images']:,} images, {asked}?"]
-    said += [f"  left out: {clause}" for clause in left_out(record)]
+    said += [f"  left out: {clause}" for clause in left_out(record["overlap"], record["classes"])]
     if record["overlap"] is None:
         said.append("  what it shares with the corpus of training was not looked for")
     return "\n".join(said)
 
 
-def patients_word(record: Mapping[str, Any]) -> str:
+def patients_word(groups_origin: str | None) -> str:
     """What the groups of an external corpus are: patients, or look-alikes that stand for them."""
-    return "pseudo-patients" if str(record["groups_origin"]).startswith(PSEUDO_PATIENTS) else "patients"
+    return "pseudo-patients" if str(groups_origin).startswith(PSEUDO_PATIENTS) else "patients"
 
 
-def left_out(record: Mapping[str, Any]) -> list[str]:
+def left_out(overlap: Mapping[str, int] | None, classes: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Why images of an external corpus are not asked, a clause each."""
-    overlap = record["overlap"] or {}
-    said = []
+    overlap, said = overlap or {}, list[str]()
     if seen := overlap.get("exact", 0) + overlap.get("near", 0):
         said.append(f"{seen:,} that are, or look like, images of the network's own corpus")
     if overlap.get("namesakes"):
         said.append(f"{overlap['namesakes']:,} of patients whose identifiers are in the network's own corpus")
-    nowhere = [(label, one["images"]) for label, one in record["classes"].items() if one["as"] is None]
+    nowhere = [(label, one["images"]) for label, one in classes.items() if one["as"] is None]
     return [*said, *(f"{images:,} of {label}, which the network cannot be asked about" for label, images in nowhere)]

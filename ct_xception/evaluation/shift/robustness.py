@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.checkpoint_files import ConformalRule, Metric
 from ct_xception.errors import SliceError
 from ct_xception.evaluation.answers import ALONE, Answers, Items, Share, read_rows
 from ct_xception.evaluation.explanations import sample
 from ct_xception.evaluation.predictions import Names, prediction_table, write_tables
 from ct_xception.evaluation.protocols import Part
 from ct_xception.evaluation.shift.changes import CHANGES, SEVERITIES, Named
+from ct_xception.metrics import ChangeMetrics, CleanMetrics, RobustnessMetrics
 from ct_xception.serving.gate import REFUSED
 from ct_xception.statistics.calibration import calibration_figures
 from ct_xception.statistics.conformal import set_members
@@ -108,8 +110,8 @@ def _changed(slice_: Slice, change: Named, severity: int, rng: np.random.Generat
 
 
 def robustness_figures(
-    tried: Tried, label_names: Sequence[str], rule: Mapping[str, Any] | None, seed: int
-) -> dict[str, Any]:
+    tried: Tried, label_names: Sequence[str], rule: ConformalRule | None, seed: int
+) -> RobustnessMetrics:
     """The block `robustness` of metrics.json. `rule` is the checkpoint's conformal one, None where it promises no sets.
 
     `clean` and each of `changes` hold accuracy, calibration error (`ece`), coverage of the sets and the share that the
@@ -120,29 +122,39 @@ def robustness_figures(
     group = group_indices(groups, len(groups))
     hits = {key: one.probabilities.argmax(axis=1) == labels for key, one in tried.answers.items()}
     cells = {key: _cell(one, tried.items, group, rule, seed) for key, one in tried.answers.items()}
-    changes = dict[str, dict[str, Any]]()
+    changes = dict[str, ChangeMetrics]()
     for name, change in CHANGES.items():
         own = [cells[name, severity] for severity in SEVERITIES]
-        changes[name] = {"title": change.title, "amounts": list(change.amounts), "unit": change.unit}
-        changes[name] |= {key: [cell[key] for cell in own] for key in own[0]}
-        changes[name]["relative"] = _relative(hits, [(name, one) for one in SEVERITIES], group, seed)
-    head = {"n": len(groups), "n_groups": len(set(groups)), "seed": seed}
-    return head | {"relative": _relative(hits, KEYS[1:], group, seed), "clean": cells[CLEAN, 0], "changes": changes}
+        changes[name] = ChangeMetrics(
+            title=change.title,
+            amounts=tuple(change.amounts),
+            unit=change.unit,
+            **{key: tuple(cell[key] for cell in own) for key in own[0]},
+            relative=_relative(hits, [(name, one) for one in SEVERITIES], group, seed),
+        )
+    return RobustnessMetrics(
+        n=len(groups),
+        n_groups=len(set(groups)),
+        seed=seed,
+        relative=_relative(hits, KEYS[1:], group, seed),
+        clean=CleanMetrics(**cells[CLEAN, 0]),
+        changes=changes,
+    )
 
 
 def _cell(
-    answers: Answers, items: Items, group: NDArray[np.intp], rule: Mapping[str, Any] | None, seed: int
+    answers: Answers, items: Items, group: NDArray[np.intp], rule: ConformalRule | None, seed: int
 ) -> dict[str, Any]:
     scores, labels = answers.probabilities, items.labels
     hits = scores.argmax(axis=1) == labels
-    found = {"accuracy": proportion_figure(hits, group, "no item").to_dict()}
-    found["ece"] = calibration_figures(scores, labels, items.groups, seed=seed, resamples=300)["ece"]
-    if rule is not None and rule.get("threshold") is not None:
+    found = {"accuracy": proportion_figure(hits, group, "no item")}
+    found["ece"] = calibration_figures(scores, labels, items.groups, seed=seed, resamples=300).ece
+    if rule is not None and rule.threshold is not None:
         inside = set_members(scores, rule)[np.arange(labels.size), labels]
-        found["coverage"] = proportion_figure(inside, group, "no item").to_dict()
+        found["coverage"] = proportion_figure(inside, group, "no item")
     if answers.verdicts:
         refused = np.array([answers.verdicts.get(source) == REFUSED for source in items.sources], bool)
-        found["refused"] = proportion_figure(refused, group, "no item").to_dict()
+        found["refused"] = proportion_figure(refused, group, "no item")
     return found
 
 
@@ -151,7 +163,7 @@ def _relative(
     keys: Sequence[tuple[str, int]],
     group: NDArray[np.intp],
     seed: int,
-) -> dict[str, Any]:
+) -> Metric:
     """Accuracy over several changes as a share of that on the unchanged slices; both move in each resample."""
     clean, changed = hits[CLEAN, 0].astype(float), np.mean([hits[key] for key in keys], axis=0)
 
@@ -159,7 +171,7 @@ def _relative(
         right = weights @ clean
         return np.divide(weights @ changed, right, out=np.full(len(weights), np.nan), where=right > 0)
 
-    return bootstrap(share, group, "no unchanged slice was answered right", seed=seed).to_dict()
+    return bootstrap(share, group, "no unchanged slice was answered right", seed=seed)
 
 
 def write_tried(path: Path, tried: Tried, label_names: Sequence[str], names: Names) -> None:

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.checkpoint import EXTERNAL
+from ct_xception.checkpoint import EXTERNAL, METRICS
+from ct_xception.checkpoint_files import PoolingRule, Side
 from ct_xception.evaluation.answers import PREDICTOR
 from ct_xception.evaluation.gate_fit import gate_figures
 from ct_xception.evaluation.patients import BY_PATIENT, BY_SERIES, knows_patients, unit_figures
 from ct_xception.evaluation.predictions import Names, write_predictions
 from ct_xception.evaluation.protocols import Part
 from ct_xception.evaluation.shift.questions import Question
+from ct_xception.metrics import ClassificationMetrics, ExternalMetrics, GateShares, PathMetrics, UnitMetrics
 from ct_xception.serving.gate import REFUSED
 from ct_xception.statistics.conformal import conformal_figures
 from ct_xception.statistics.metrics import classification_metrics
@@ -45,48 +47,49 @@ class Validation:
 
 def validation_figures(
     one: Validation,
-    paths: Mapping[str, Any],
+    paths: Mapping[str, PathMetrics],
     own: Part | None,
     label_names: Sequence[str],
-    side: Mapping[str, Any],
+    side: Side,
     seed: int,
-) -> dict[str, Any]:
+) -> ExternalMetrics:
     """The block of metrics.json of one external corpus, whose `paths` were measured as any protocol's.
 
     `own` is the part of the headline protocol, None where nothing was measured at home.
     """
     part = one.part
     verdicts = [part.paths[PREDICTOR].verdicts.get(source) for source in part.items.sources]
-    block = {**one.record, "paths": dict(paths)}
-    gate = gate_figures(side.get("gate") or {}, verdicts, part.items.groups)
-    if REFUSED in gate:
-        block["gate"] = {name: figure for name, figure in gate.items() if name != "rule"}
+    block: dict[str, Any] = {}
+    gate = None if side.gate is None else gate_figures(side.gate, verdicts, part.items.groups)
+    if gate is not None and gate.refused is not None and gate.doubtful is not None:
+        block["gate"] = GateShares(refused=gate.refused, doubtful=gate.doubtful)
         kept = np.array([verdict not in (None, REFUSED) for verdict in verdicts], bool)
         block["passed"] = _metrics(part, kept, list(one.question.alternatives), seed)
-    if one.question.by_class and side.get("conformal", {}).get("threshold") is not None:
+    if one.question.by_class and side.conformal is not None and side.conformal.threshold is not None:
         answers, labels, groups = part.answered()
         if len(labels):
-            block["conformal"] = conformal_figures(side["conformal"], answers, labels, label_names, groups, seed=seed)
-    block |= _by_unit(one, side.get("pooling"), seed)
+            block["conformal"] = conformal_figures(side.conformal, answers, labels, label_names, groups, seed=seed)
+    block |= _by_unit(one, side.pooling, seed)
     if own is not None:
         block["own"] = own_figures(own, one, label_names, seed)
-    return block
+    record = {**one.record, "paths": {path: found.to_json() for path, found in paths.items()}}
+    return ExternalMetrics.of(record, METRICS).model_copy(update=block)
 
 
-def _by_unit(one: Validation, rule: Mapping[str, Any] | None, seed: int) -> dict[str, Any]:
+def _by_unit(one: Validation, rule: PoolingRule | None, seed: int) -> dict[str, UnitMetrics]:
     """`by_patient` and `by_series`, where these are known; slices of a question between groups are pooled as such.
 
     The rule of pooling is the checkpoint's; what it decides by is about its classes alone.
     """
     known = knows_patients({"groups": {"origin": one.record["groups_origin"]}})
-    if rule and not one.question.by_class:
-        rule = {key: value for key, value in rule.items() if key not in ("conformal", "operating_points", "abstention")}
+    if rule is not None and not one.question.by_class:
+        rule = rule.with_(conformal=None, operating_points=None, abstention=None)
     names = list(one.question.alternatives)
     found = unit_figures({"external": one.part}, rule, names, patients_known=known, seed=seed)
     return {unit: figures["external"] for unit, figures in found.items()}
 
 
-def own_figures(own: Part, one: Validation, label_names: Sequence[str], seed: int) -> dict[str, Any]:
+def own_figures(own: Part, one: Validation, label_names: Sequence[str], seed: int) -> ClassificationMetrics:
     """The same question asked at home: on the own items that are of alternatives which the other corpus holds."""
     alternatives = list(one.question.alternatives)
     place = {member: k for k, name in enumerate(alternatives) for member in one.question.alternatives[name]}
@@ -96,11 +99,11 @@ def own_figures(own: Part, one: Validation, label_names: Sequence[str], seed: in
     return _metrics(Part(items, paths), np.isin(labels, np.unique(one.part.items.labels)), alternatives, seed)
 
 
-def _metrics(part: Part, mask: NDArray[np.bool_], names: Sequence[str], seed: int) -> dict[str, Any]:
-    """The predictor's figures on the items where `mask` (N,) is true; {"n": 0} where it answered none."""
+def _metrics(part: Part, mask: NDArray[np.bool_], names: Sequence[str], seed: int) -> ClassificationMetrics:
+    """The predictor's metrics on the items where `mask` (N,) is true; n is 0 where it answered none."""
     scores, labels, groups = part.select(mask).answered()
     if not len(labels):
-        return {"n": 0}
+        return ClassificationMetrics(n=0)
     return classification_metrics(scores, labels, names, groups, seed=seed)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from ct_xception.audit.overlap import SplitCorpus
 from ct_xception.checkpoint import CARD, METRICS, evaluated
+from ct_xception.checkpoint_files import GateRule, Side
 from ct_xception.cli import main
 from ct_xception.corpus.listing import CorpusOptions
 from ct_xception.corpus.load import load_corpus
@@ -168,16 +169,17 @@ def test_figures_stand_beside_the_same_question_at_home() -> None:
     sources = list("vwxyz")
     answers = Answers(np.stack([scores, 1 - scores], axis=1), {}, dict.fromkeys(sources, "accepted") | {"z": "refused"})
     part = Part(Items(labels, ["1", "1", "2", "3", "3"], sources), {PREDICTOR: answers})
-    record = {"groups_origin": "column patient", "n": 5}
+    counts = {"images": 5, "n": 5, "n_groups": 3, "overlap": None, "classes": {}, "corpus": {}}
+    record = {"groups_origin": "column patient", "alternatives": {"cancer": ["a", "b"], "normal": ["n"]}, **counts}
     one = Validation(part, asked, Names(sources, anonymous=True), record)
     home = np.array([[0.1, 0.7, 0.2], [0.5, 0.1, 0.4], [0.3, 0.3, 0.4]])
     own = Part(Items(np.array([0, 1, 2]), list("abc"), list("abc")), {PREDICTOR: Answers(home)})
-    side = {"gate": {"method": "mahalanobis"}}
+    side = Side(gate=GateRule(method="mahalanobis"))
     found = validation_figures(one, {}, own, ["a", "b", "n"], side, 0)
-    assert found["gate"]["refused"]["value"] == pytest.approx(0.2) and found["gate"]["refused"]["n"] == 5
-    assert found["passed"]["n"] == 4 and found["passed"]["accuracy"]["value"] == 1
-    assert found["own"]["n"] == 3 and found["own"]["accuracy"]["value"] == pytest.approx(2 / 3)
-    assert found["by_patient"]["n"] == 3
+    assert found.gate.refused.value == pytest.approx(0.2) and found.gate.refused.n == 5
+    assert found.passed.n == 4 and found.passed.accuracy.value == 1
+    assert found.own.n == 3 and found.own.accuracy.value == pytest.approx(2 / 3)
+    assert found.by_patient.n == 3
 
 
 class TestEvaluateKeeps:
@@ -192,8 +194,8 @@ class TestEvaluateKeeps:
 
     def test_in_the_card_in_the_figures_and_under_the_seal(self, kept: Path, tmp_path: Path) -> None:
         evidence = read_evidence(kept)
-        block = evidence.metrics["external"]["clinic"]
-        assert block["n"] == 18 and block["own"]["n"] and set(block["paths"]) == {"predictor", "stock_pipeline"}
+        block = evidence.metrics.external["clinic"]
+        assert block.n == 18 and block.own.n and set(block.paths) == {"predictor", "stock_pipeline"}
         card = (kept / CARD).read_text()
         assert "## External validation" in card and "No external validation" not in card
         assert "clinic, external validation (cancer or normal)" in card
@@ -201,7 +203,7 @@ class TestEvaluateKeeps:
         table = pandas.read_parquet(kept / "evaluation/external/clinic.parquet")
         assert set(table["label"]) == {"cancer", "normal"} and table["source"].str.fullmatch(r"item \d{6}").all()
         assert len(json.loads((tmp_path / "out/evaluation_sources_clinic.json").read_text())) == 18
-        assert json.loads((tmp_path / "out/external.json").read_text())["external"]["clinic"] == block
+        assert json.loads((tmp_path / "out/external.json").read_text())["external"]["clinic"] == block.to_json()
 
     def test_a_figure_typed_by_hand_is_refused(self, kept: Path) -> None:
         path = kept / evaluated(METRICS)

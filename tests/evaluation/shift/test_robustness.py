@@ -10,6 +10,7 @@ import pandas
 import pytest
 
 from ct_xception.checkpoint import METRICS, evaluated
+from ct_xception.checkpoint_files import ConformalRule
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import Answers, Items
 from ct_xception.evaluation.shift import changes
@@ -75,16 +76,16 @@ def test_figures_are_shares_of_the_same_slices_unchanged() -> None:
         for key in KEYS
     }
     tried = Tried(Items(labels, list("wxyz"), ["s0", "s1", "s2", "s3"]), answers)
-    rule = {"method": "lac", "coverage": 0.9, "threshold": 0.65, "n": 20, "n_groups": 20}
+    rule = ConformalRule(method="lac", coverage=0.9, threshold=0.65, n=20, n_groups=20)
     block = robustness_figures(tried, NAMES, rule, 0)
-    assert block["clean"]["accuracy"]["value"] == 0.75 and block["n"] == 4
-    noise = block["changes"]["noise"]
-    assert [one["value"] for one in noise["accuracy"]] == [0.75, 0.75, 0.5, 0.5, 0.5]
-    assert noise["relative"]["value"] == pytest.approx((2 * 1 + 3 * 2 / 3) / 5)
-    assert block["changes"]["jpeg"]["relative"]["value"] == 1
-    assert block["relative"]["value"] == pytest.approx(1 - 3 / (3 * 5 * len(CHANGES)))
+    assert block.clean.accuracy.value == 0.75 and block.n == 4
+    noise = block.changes["noise"]
+    assert [one.value for one in noise.accuracy] == [0.75, 0.75, 0.5, 0.5, 0.5]
+    assert noise.relative.value == pytest.approx((2 * 1 + 3 * 2 / 3) / 5)
+    assert block.changes["jpeg"].relative.value == 1
+    assert block.relative.value == pytest.approx(1 - 3 / (3 * 5 * len(CHANGES)))
     # a class is in the set where its probability is at least 1 - 0.65
-    assert block["clean"]["coverage"]["value"] == 1 and noise["coverage"][4]["value"] == 1
+    assert block.clean.coverage.value == 1 and noise.coverage[4].value == 1
     assert KEYS[0] == (CLEAN, 0)
 
 
@@ -94,8 +95,8 @@ def test_a_checkpoint_is_tried_and_counted_again(tiny_checkpoint: Path, tiny_cor
 
     folder = sealed_checkpoint(tmp_path / "model", tiny_checkpoint, tiny_corpus, robustness=3)
     evidence = read_evidence(folder)
-    block = evidence.metrics["robustness"]
-    assert block["n"] == 3 and len(block["changes"]["noise"]["accuracy"]) == 5
+    block = evidence.metrics.robustness
+    assert block.n == 3 and len(block.changes["noise"].accuracy) == 5
     table = pandas.read_parquet(folder / "evaluation/robustness.parquet")
     assert len(table) == 3 * len(KEYS) and set(table["severity"]) == set(range(6))
     card = (folder / "README.md").read_text()
