@@ -66,12 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
     if files and arguments.by != "slice":
         _answer_units(files, arguments, window, tally)
     elif files:
-        from ct_xception.serving.drift import SetWatch
-
         classifier = load_classifier(
             arguments.model, arguments.runtime, overrule_gate=arguments.no_gate, modality=arguments.modality
         )
-        classifier.watch = SetWatch.of(classifier)
+        classifier.watch_set()
         members = _members_of(files, arguments.frame, tally)
         first = list(itertools.islice(members, 2))
         slices = _read_each(itertools.chain(first, members), classifier, window)
@@ -98,7 +96,6 @@ def _say_of_the_set(classifier: Classifier) -> None:
 def _answer_units(files: Sequence[Path], arguments: argparse.Namespace, window: Window | None, tally: _Tally) -> None:
     """Answer each series or patient, and print the answers."""
     from ct_xception.cli.owners import read_owners
-    from ct_xception.serving.drift import SetWatch
     from ct_xception.serving.patients import answer_units
     from ct_xception.serving.series import gather_units
 
@@ -106,7 +103,7 @@ def _answer_units(files: Sequence[Path], arguments: argparse.Namespace, window: 
     classifier = load_classifier(
         arguments.model, arguments.runtime, overrule_gate=arguments.no_gate, modality=arguments.modality
     )
-    classifier.watch = SetWatch.of(classifier)
+    classifier.watch_set()
     members = list(_members_of(files, arguments.frame, tally))
     units, notes = gather_units(members, arguments.by, owners)
     for note in notes:

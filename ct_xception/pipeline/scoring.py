@@ -154,8 +154,6 @@ def score(options: argparse.Namespace) -> int:
     """
     from accelerate.utils import gather_object
 
-    from ct_xception.serving.drift import SetWatch
-
     state = join_processes()
     scoring, classifier = _prepare(options, str(state.device))
     if scoring.work.left_out:
@@ -171,7 +169,7 @@ def score(options: argparse.Namespace) -> int:
     started = time.monotonic()
     if len(missing) < scoring.count:
         _say(state, f"goes on: {scoring.count - len(missing)} of {scoring.count} shards are there.")
-    classifier.watch = SetWatch.of(classifier)
+    classifier.watch_set()
     for shard in _with_bar(scoring, missing, state):
         _write_shard(scoring, classifier, shard)
     watches = gather_object([classifier.watch])

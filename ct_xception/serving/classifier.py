@@ -258,6 +258,11 @@ class Classifier:
         asked = window or self.contract.window
         return read_slice(source, window=asked, frame=frame, name=name, modality=self.contract.modality)
 
+    def watch_set(self) -> None:
+        """Gather in `watch` what is answered from now on, to judge it as a set, where the checkpoint can."""
+        kept = self.checkpoint
+        self.watch = None if kept is None else SetWatch.of(kept.drift, kept.gate)
+
     def prepare(self, slice_: Slice) -> PreparedSlice:
         """Filters, body crop and eval transform, as this checkpoint's input contract asks."""
         filtered = apply_filters(slice_, self.contract.filters)

@@ -1,6 +1,6 @@
 """Are these slices, as a set, such as those that the network was measured on? Two-sample tests, with patients as units.
 
-    watch = SetWatch.of(classifier)             # None where the checkpoint keeps nothing to compare with
+    watch = SetWatch.of(reference, gate)        # None where the checkpoint keeps nothing to compare with
     watch.add(slice_, crop, features)           # every slice that is answered
     verdict = watch.verdict()
 
@@ -32,8 +32,7 @@ from ct_xception.serving.gate import load_arrays
 if TYPE_CHECKING:
     from ct_xception.imaging.body.crop import BodyCrop
     from ct_xception.imaging.slice import Slice
-    from ct_xception.serving.classifier import Classifier
-    from ct_xception.serving.gate import Distance
+    from ct_xception.serving.gate import Distance, Gate
 
 FEWEST = 20  # slices from which a set is judged
 LEVEL = 0.01  # the chance, after the correction, at which a set of the same source is called unlike
@@ -199,12 +198,9 @@ class SetWatch:
         self._rng = np.random.default_rng(self.seed)
 
     @classmethod
-    def of(cls, classifier: Classifier) -> SetWatch | None:
-        """Of a classifier whose checkpoint keeps what to compare with; None for others."""
-        checkpoint = classifier.checkpoint
-        if checkpoint is None or checkpoint.gate is None or checkpoint.drift is None:
-            return None
-        return cls(checkpoint.drift, checkpoint.gate.distance)
+    def of(cls, reference: Reference | None, gate: Gate | None) -> SetWatch | None:
+        """Of what a checkpoint keeps; None where it keeps nothing to compare with."""
+        return None if reference is None or gate is None else cls(reference, gate.distance)
 
     def add(self, slice_: Slice, crop: BodyCrop, features: NDArray[np.floating]) -> None:
         """Take in one slice as it was read, its crop and its features (F,)."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -131,9 +130,7 @@ class TestWatch:
         assert watch.join([watch, watch]).n == 6 * MOST
 
     def test_none_without_something_to_compare_with(self) -> None:
-        checkpoint = SimpleNamespace(gate=None, drift=None)
-        assert SetWatch.of(SimpleNamespace(checkpoint=checkpoint)) is None  # type: ignore[arg-type]
-        assert SetWatch.of(SimpleNamespace(checkpoint=None)) is None  # type: ignore[arg-type]
+        assert SetWatch.of(None, None) is None
 
 
 class TestReading:

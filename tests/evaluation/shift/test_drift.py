@@ -16,7 +16,6 @@ from ct_xception.evaluation.gate_fit import distance_of, fit_gate, see_items, wr
 from ct_xception.evaluation.shift.drift_fit import fit_reference, write_reference
 from ct_xception.files import sha256_file, write_json
 from ct_xception.serving.classifier import Classifier
-from ct_xception.serving.drift import SetWatch
 
 
 @pytest.fixture(scope="module")
@@ -76,4 +75,6 @@ def test_batch_scoring_says_it_too(
 
 
 def test_a_checkpoint_that_keeps_nothing_says_nothing(tiny_checkpoint: Path) -> None:
-    assert SetWatch.of(Classifier.from_pretrained(tiny_checkpoint)) is None
+    classifier = Classifier.from_pretrained(tiny_checkpoint)
+    classifier.watch_set()
+    assert classifier.watch is None
