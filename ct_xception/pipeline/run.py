@@ -15,13 +15,9 @@ from ct_xception.checkpoint import CARD, EVALUATION, MODEL
 from ct_xception.checkpoint_files import seal
 from ct_xception.command_line import run_program
 from ct_xception.errors import InputError, WorkError, printable
-from ct_xception.evaluation.figures import evaluation_summary
 from ct_xception.imaging.decoded import keep_decoded
 from ct_xception.metrics import Metrics
-from ct_xception.pipeline.learning import cross_validate, make_checkpoint
 from ct_xception.pipeline.lock import LOCK, refuse_if_held, run_lock
-from ct_xception.pipeline.measuring import compare_with_start, measure_test
-from ct_xception.pipeline.splitting import load_and_split, look_across, plan_externals
 from ct_xception.publish.hub import check_access, push_checkpoint
 from ct_xception.text import RESEARCH_USE
 from ct_xception.training.distributed import join_processes
@@ -67,6 +63,9 @@ def set_up_process(config: TrainConfig) -> None:
 
 
 def _build(config: TrainConfig, run: Path, command: str) -> None:
+    from ct_xception.pipeline.learning import cross_validate, make_checkpoint
+    from ct_xception.pipeline.measuring import compare_with_start, measure_test
+    from ct_xception.pipeline.splitting import load_and_split, look_across, plan_externals
     from ct_xception.training.loop import make_accelerator
     from ct_xception.training.preflight import check_before_reading, is_complete
 
@@ -99,6 +98,7 @@ def _build(config: TrainConfig, run: Path, command: str) -> None:
 
 def publish(run: Path, metrics: Metrics) -> None:
     """Write the card, seal the folder, put it in place, and say what came out."""
+    from ct_xception.evaluation.figures import evaluation_summary
     from ct_xception.publish.card import write_card
     from ct_xception.training.model_folder import replace_model_folder
 
