@@ -18,7 +18,6 @@ from ct_xception.errors import InputError, WorkError, printable
 from ct_xception.imaging.decoded import keep_decoded
 from ct_xception.metrics import Metrics
 from ct_xception.pipeline.lock import LOCK, refuse_if_held, run_lock
-from ct_xception.publish.hub import check_access, push_checkpoint
 from ct_xception.text import RESEARCH_USE
 from ct_xception.training.distributed import join_processes
 from ct_xception.training.memory import keep_freed_memory
@@ -72,6 +71,8 @@ def _build(config: TrainConfig, run: Path, command: str) -> None:
     accelerator = make_accelerator(config, run)
     check_before_reading(config, run)
     if config.push_to_hub:
+        from ct_xception.publish.hub import check_access
+
         check_access(config.push_to_hub, private=config.private)
     several = f"   ({accelerator.num_processes} processes)" if accelerator.num_processes > 1 else ""
     accelerator.print(f"run folder: {run}{several}")
@@ -115,6 +116,8 @@ def publish(run: Path, metrics: Metrics) -> None:
 def push(config: TrainConfig, run: Path) -> None:
     """Publish the finished checkpoint where --push_to_hub asks for it; --resume auto makes a failed push again."""
     if config.push_to_hub:
+        from ct_xception.publish.hub import push_checkpoint
+
         pushed = push_checkpoint(run / MODEL, config.push_to_hub, private=config.private)
         print(f"published:  {pushed.url}   (commit {pushed.commit[:12]})")
 
