@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ct_xception.evaluation.protocols import Protocols
     from ct_xception.evaluation.shift.external import External
     from ct_xception.imaging.windows import Window
+    from ct_xception.metrics import Metrics
     from ct_xception.serving.checkpoint import Checkpoint
 
 
@@ -77,7 +78,6 @@ def run(arguments: argparse.Namespace) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from ct_xception.checkpoint import SOURCES
     from ct_xception.evaluation.evaluation import Evaluation, Outputs
-    from ct_xception.evaluation.figures import evaluation_summary
     from ct_xception.evaluation.measure import evaluate
     from ct_xception.serving.checkpoint import open_checkpoint, read_provenance
 
@@ -111,8 +111,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     )
     metrics = evaluate(evaluation)
     assert metrics is not None  # this is the only process
+    return _tell(metrics, output, imported="imported" in provenance)
+
+
+def _tell(metrics: Metrics, output: Path, *, imported: bool) -> int:
+    from ct_xception.evaluation.figures import evaluation_summary
+
     print(evaluation_summary(metrics))
-    if "imported" in provenance:
+    if imported:
         print("note: which images this imported network was trained on is not known; any of them here flatter it.")
     print(f"written to {printable(output)}/ (errors.html shows images of the corpus: keep it to yourself)")
     print(RESEARCH_USE, file=sys.stderr)
