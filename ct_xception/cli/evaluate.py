@@ -109,14 +109,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         seed=arguments.seed,
     )
-    metrics = evaluate(evaluation)
-    assert metrics is not None  # this is the only process
-    return _tell(metrics, output, imported="imported" in provenance)
+    return _tell(evaluate(evaluation), output, imported="imported" in provenance)
 
 
-def _tell(metrics: Metrics, output: Path, *, imported: bool) -> int:
+def _tell(metrics: Metrics | None, output: Path, *, imported: bool) -> int:
     from ct_xception.evaluation.figures import evaluation_summary
 
+    assert metrics is not None  # this is the only process
     print(evaluation_summary(metrics))
     if imported:
         print("note: which images this imported network was trained on is not known; any of them here flatter it.")
