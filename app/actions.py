@@ -44,6 +44,7 @@ NAME_EMPTY_PLACES = """() => {
     mend(); new MutationObserver(mend).observe(document.body, {childList: true, subtree: true}); }"""
 
 SMALL_MAP = 280  # pixels of one of the maps side by side
+MOST_PAST = 8  # cases of a session that can be seen again
 
 _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
@@ -77,7 +78,11 @@ class Page:
 
         self._connect_inputs(answering)
         # What is asked for next makes way for itself first: the work before it ends at once, and is not shown.
-        asked = ((show.which.input, self.answer), (show.wish.input, self.follow), (show.pool.click, self.pool_files))
+        asked = (
+            (show.which.input, self.choose_series),
+            (show.wish.input, self.follow),
+            (show.pool.click, self.pool_files),
+        )
         for event, action in asked:
             event(self.make_way, None, None, **_QUIET, queue=False).then(action, **answering)
         for choice in (show.target, show.method, show.budget):
@@ -106,15 +111,18 @@ class Page:
             ready.then(self.answer, **answering).then(None, js=_BACK_TO_THE_ANSWER)
 
     def greet(self, request: gr.Request, data: Data) -> Iterator[Shown]:
-        """At first sight: an example, answered."""
+        """At first sight: an example, answered; the address may name another (`?example=adenocarcinoma`)."""
         if data[self.inputs.source] or self.study.classifier.contract.modality != CT:
             return
 
+        asked = dict(getattr(request, "query_params", {})).get("example")
+        path = next((path for path in EXAMPLES if path.stem == asked), FIRST)
+
         def work(job: Job) -> Case:
             job.title = "Answering an example"
-            return self.study.example(FIRST, data[self.outputs.aggregation])
+            return self.study.example(path, data[self.outputs.aggregation])
 
-        yield from self._follow(request, work, lambda case: self._show_case(case, new=True))
+        yield from self._follow(request, work, lambda case: self._show_case(case, data, new=True))
 
     def make_way(self, request: gr.Request) -> None:
         """What this visitor asked for next makes what is under way needless."""
@@ -129,7 +137,13 @@ class Page:
             self.jobs.stop(_session(request))
             yield self._empty(words.waiting(self.study.classifier.contract.modality))
             return
-        yield from self._answer(request, data, tuple(paths), chosen=data[self.outputs.which] or 0)
+        yield from self._answer(request, data, tuple(paths))
+
+    def choose_series(self, request: gr.Request, data: Data) -> Iterator[Shown]:
+        """Another of the series that were given."""
+        case: Case | None = data[self.outputs.kept]
+        if case is not None:
+            yield from self._answer(request, data, case.paths, chosen=data[self.outputs.which] or 0)
 
     def pool_files(self, request: gr.Request, data: Data) -> Iterator[Shown]:
         """The visitor says that separate files are slices of one scan."""
@@ -164,11 +178,14 @@ class Page:
                 cancelled=job.cancelled,
             )
 
-        yield from self._follow(request, work, lambda case: self._show_case(case, new=not same), refuse=True)
+        yield from self._follow(request, work, lambda case: self._show_case(case, data, new=not same), refuse=True)
 
     def follow(self, request: gr.Request, data: Data) -> Iterator[Shown]:
         """The viewer's hand rests on another slice, or asks the network to look through another window."""
         case: Case | None = data[self.outputs.kept]
+        if (number := scenes.read_past(data[self.outputs.wish])) is not None:
+            yield from self._show_past(data, number)
+            return
         try:
             wish = scenes.read_wish(data[self.outputs.wish])
         except InputError as error:
@@ -182,6 +199,12 @@ class Page:
             yield from self._answer(request, data, case.paths, window=wish.window, chosen=case.chosen)
         elif wish.index != case.index and 0 <= wish.index < len(case.series):
             yield from self._show_slice(request, data, case, wish.index)
+
+    def _show_past(self, data: Data, number: int) -> Iterator[Shown]:
+        """A case of this session again, as it was answered."""
+        past: tuple[Case, ...] = data[self.outputs.past] or ()
+        if 0 <= number < len(past):
+            yield {self.outputs.status: words.status("Ready."), **self._show_case(past[number], data, new=True)}
 
     def _show_slice(self, request: gr.Request, data: Data, case: Case, index: int) -> Iterator[Shown]:
         def work(job: Job) -> Case:
@@ -290,10 +313,14 @@ class Page:
 
     # What is shown
 
-    def _show_case(self, case: Case, *, new: bool) -> Shown:
+    def _show_case(self, case: Case, data: Data, *, new: bool) -> Shown:
         """A case's answers, and its slice; a `new` one starts without what was chosen for the one before."""
         show = self.outputs
+        others = [one for one in data[show.past] or () if one.token != case.token]
+        past = (*others, case)[-MOST_PAST:]
         return {
+            show.past: past,
+            show.history: words.history([(one.name, one.in_short) for one in past]),
             **self._show_answers(case),
             **self._show_view(case),
             show.which: self._show_choice(case),

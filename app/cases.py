@@ -17,7 +17,7 @@ from ct_xception_app.downloads import Findings, Origin, operating_sentence
 from ct_xception_app.scenes import SliceStore
 from PIL import Image
 
-from ct_xception.errors import InputError
+from ct_xception.errors import InputError, printable
 from ct_xception.explain.budget import DEFAULT_BUDGET, DEFAULT_METHOD, Cancelled
 from ct_xception.explain.explain import Explanation, explain
 from ct_xception.explain.faithfulness import evidence
@@ -30,6 +30,7 @@ from ct_xception.imaging.windows import Window
 from ct_xception.serving.classifier import Classifier, Prediction
 from ct_xception.serving.pooling import SeriesAnswer, SliceAnswer, answer_series, answer_together
 from ct_xception.serving.series import Series, gather
+from ct_xception.serving.text import describe_abstention
 from ct_xception.text import RESEARCH_USE
 
 FOOT_LETTERS = 150  # in a line under the figure
@@ -113,6 +114,22 @@ class Case:
     def pooled(self, together: SeriesAnswer | None) -> Case:
         """The same case with another series answer."""
         return replace(self, together=together)
+
+    @property
+    def name(self) -> str:
+        """What the visitor gave: the first file, and how many more."""
+        more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
+        return f"{printable(Path(self.paths[0]).name)}{more}"
+
+    @property
+    def in_short(self) -> str:
+        """The answer in a word or two; of separate files how many there are."""
+        if self.is_separate:
+            return f"{len(self.series)} separate files"
+        prediction = self.view.prediction
+        if self.together is not None:
+            return self.together.label
+        return "not answered" if prediction.refusal else describe_abstention(prediction) or prediction.label
 
     @property
     def unanswered(self) -> list[str]:

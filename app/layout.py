@@ -71,6 +71,8 @@ class Outputs:
     make_files: gr.Button
     files: gr.File
     kept: gr.State
+    history: gr.HTML
+    past: gr.State
 
 
 @dataclass(frozen=True)
@@ -151,10 +153,12 @@ def build_outputs(label_names: list[str], modality: str = CT) -> Outputs:
     all_maps = gr.HTML("", elem_id="all-maps")
     notes = gr.HTML("", elem_id="notes")
     make_files, files = _build_downloads()
-    kept = gr.State(None, time_to_live=KEPT_SECONDS)
+    kept, past = gr.State(None, time_to_live=KEPT_SECONDS), gr.State((), time_to_live=KEPT_SECONDS)
+    history = gr.HTML("", elem_id="history")
     return Outputs(
         *(answer, status, stop, which, pool, viewer, wish, legend, series, curve, aggregation, detail, asking),
         *(target, method, budget, every_map, all_maps, evidence, map_words, measure, notes, make_files, files, kept),
+        *(history, past),
     )
 
 

@@ -202,6 +202,14 @@ class Wish:
     window: Window | None
 
 
+def read_past(text: object) -> int | None:
+    """Which of the session's earlier cases is asked for again, from 0; None where something else is."""
+    try:
+        return int(json.loads(str(text))["past"])
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
 def read_wish(text: object) -> Wish | None:
     """What the browser sent; None for what is no wish. Raises InputError for a window that is none."""
     try:

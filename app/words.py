@@ -227,6 +227,17 @@ def _file_row(index: int, found: SliceAnswer) -> str:
     )
 
 
+def history(cases: Sequence[tuple[str, str]]) -> str:
+    """What was answered in this session, the latest first, to be seen again; nothing for a single case."""
+    if len(cases) < 2:
+        return ""
+    items = "".join(
+        f'<li><button type="button" data-past="{number}">{html.escape(name)}</button> {html.escape(answer)}</li>'
+        for number, (name, answer) in reversed(list(enumerate(cases)))
+    )
+    return f"<h2>In this session</h2><ul>{items}</ul>"
+
+
 def slice_title(number: int, count: int, name: str, noun: str = "Slice") -> str:
     """What stands above the answer of one slice of a series, or file of several."""
     return f"<h2>{noun} {number} of {count}: {html.escape(name)}</h2>" if count > 1 else ""

@@ -109,10 +109,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         seed=arguments.seed,
     )
-    return _tell(evaluate(evaluation), output, imported="imported" in provenance)
+    return _report(evaluate(evaluation), output, imported="imported" in provenance)
 
 
-def _tell(metrics: Metrics | None, output: Path, *, imported: bool) -> int:
+def _report(metrics: Metrics | None, output: Path, *, imported: bool) -> int:
     from ct_xception.evaluation.figures import evaluation_summary
 
     assert metrics is not None  # this is the only process

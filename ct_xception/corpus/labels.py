@@ -113,11 +113,11 @@ def exact_classes(found: Iterable[Found], class_map: Mapping[str, str]) -> Class
 def several_labels(names: Iterable[str], class_map: Mapping[str, str]) -> list[str]:
     """Cells that seem to name several classes, as `A|B` where A or B is a label too: a classifier takes one of them."""
     rows = Counter(name for name in names if name not in class_map)
-    parts = {name: [part.strip() for part in re.split(r"\||;|,(?=\s*\S)|\s\+\s", name)] for name in rows}
+    parts = {name: _parts(name) for name in rows}
     used = Counter(part for several in parts.values() for part in set(several))
     found = [
         name for name, several in parts.items()
-        if len(several) > 1 and ("|" in name or ";" in name or all(used[part] > 1 for part in several))
+        if len(several) > 1 and (re.search(r"[|;/\[]", name) or all(used[part] > 1 for part in several))
         and any(used[part] > 1 for part in several)
     ]  # fmt: skip
     if not found:
@@ -129,9 +129,15 @@ def several_labels(names: Iterable[str], class_map: Mapping[str, str]) -> list[s
     return [f"{said}, and a classifier takes one; {remedy}"]
 
 
+def _parts(name: str) -> list[str]:
+    """The classes that a cell could name, of a list as Python writes it, too."""
+    inner = re.sub(r"""^\[|\]$|['"]""", "", name) if name.startswith("[") else name
+    return [part.strip() for part in re.split(r"\||;|/|,(?=\s*\S)|\s\+\s", inner)]
+
+
 def _between(found: list[str]) -> str:
     """A pattern of --exclude for cells of several classes."""
-    mark = next((mark for mark in "|;,+" if all(mark in name for name in found)), "|")
+    mark = next((mark for mark in "|;/,+" if all(mark in name for name in found)), "|")
     return f"*{mark}*"
 
 

@@ -44,6 +44,7 @@ _PATIENT = re.compile(
     r"\d{3,}[\w.-]*|[\d.]{9,}|[0-9a-f]{16,}",
     re.IGNORECASE,
 )
+_DAY = re.compile(r"(19|20)\d\d([-_.])\d\d?\2\d\d?|\d\d?([-_.])\d\d?\3(19|20)\d\d")
 _MOST_NAMED = 4
 MOST_GRADES = 6  # folders called by numbers, which may be grades or stages; more of them count patients
 
@@ -418,11 +419,16 @@ def _item(route: Route, at: int, top: Path) -> Item:
     assert route.path is not None
     split, found = route.split or "train", route.levels[at][1]
     others = [(place, name) for place, (_, name) in enumerate(route.levels) if place != at]
-    told = (name for place, name in others if looks_like_patient(name) or (place > at and name.isdigit()))
+    told = (name for place, name in others if _tells_patient(name) or (place > at and name.isdigit()))
     patient = next(told, "")
     if re.fullmatch(r"\d{1,3}", patient):  # a counter that begins anew in every folder
         patient = "/".join([split, found, patient])
     return Item(printable(route.path.relative_to(top).as_posix()), split, found, path=route.path, folder=patient)
+
+
+def _tells_patient(name: str) -> bool:
+    """A day on which several were scanned is no patient."""
+    return looks_like_patient(name) and not _DAY.fullmatch(name.strip())
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -77,6 +77,7 @@ def _read_csv(text: str) -> pandas.DataFrame:
     text = _without_title(text, separator)
     names = _names_of(text, separator)
     _check_width(text, separator)
+    _check_heading(text, separator)
     told = {"dtype": str, "keep_default_na": False, "skipinitialspace": True, "index_col": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", pandas.errors.ParserWarning)  # empty cells beyond the heading: checked above
@@ -91,6 +92,14 @@ def _check_width(text: str, separator: str) -> None:
     for number, row in enumerate(rows, 1):
         if len(row) > width and any(row[width:]):
             raise ValueError(f"row {number} has more cells than the heading has names")
+
+
+def _check_heading(text: str, separator: str) -> None:
+    """Two columns of one name: which of them is meant, nobody can tell."""
+    names = [name.strip() for name in next(csv.reader(io.StringIO(text), delimiter=separator), [])]
+    twice = next((name for name in names if name and names.count(name) > 1 and not _FILE.fullmatch(name)), None)
+    if twice is not None:
+        raise ValueError(f"its heading has {names.count(twice)} columns called {twice!r}")
 
 
 def _without_title(text: str, separator: str) -> str:

@@ -41,6 +41,8 @@ _TOKEN = re.compile(
     rb"|\b[\w~.-]{3}\dQ~[\w~.-]{31,34}|\bxox[abeoprs]-[\w-]{10,}|\bxapp-\d-[\w-]{10,}|hooks\.slack\.com/services/T\w+"
     rb"|\bsk-[A-Za-z0-9_-]{32,}|\b[rs]k_live_\w{20,}|\bnpm_[A-Za-z0-9]{36}|\bpypi-AgEI[\w-]{50,}|\bdop_v1_[a-f0-9]{64}"
     rb"|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}|-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----"
+    rb"|\bSG\.[\w-]{22}\.[\w-]{43}|\bwandb_v1_\w{40,}|\bWANDB_API_KEY\W{1,5}[a-f0-9]{40}|\bkey-[a-f0-9]{32}\b"
+    rb"|\b(?:https?|postgres\w*|mysql|redis|mongodb|s?ftp|ssh)[\w+]{0,10}://[\w.%-]{1,64}:[^\s/@:'\"<>]{3,64}@[\w.-]{3}"
 )
 # A pickle after, or within, another file's bytes: by its frame, by its first opcodes, or in torch's archive.
 _PICKLE = re.compile(

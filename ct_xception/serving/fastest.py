@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from ct_xception.checkpoint import EXPORT, EXPORT_FORMAT, evaluated
+from ct_xception.checkpoint import EXPORT, EXPORT_FORMAT, SIDE_FILE, evaluated
+from ct_xception.checkpoint_files import read_side
 from ct_xception.files import read_json
 from ct_xception.hub_download import HubError, HubId, fetch
 from ct_xception.serving.checkpoint import checkpoint_in
@@ -18,26 +17,40 @@ from ct_xception.serving.runtimes import DEFAULT_RUNTIME, EXPORTED
 def fastest_runtime(source: str | Path) -> str:
     """The runtime of a checkpoint, a folder or Hub id, to be asked: a name in RUNTIMES.
 
-    That is the exported file that was quickest when it was exported, where its package is installed; one that only
-    approximates the network (int8) is never chosen by itself. Without any it is torch, which starts slowest.
+    That is the exported file that was quickest when it was exported, where its package is installed and the checkpoint
+    was sealed with it; one that only approximates the network (int8) is never chosen by itself. Without any it is
+    torch, which starts slowest.
     """
-    files = _record(source).get("files", {})
-    fit = [name for name in EXPORTED if name in files and not EXPORTED[name].approximate and _installed(name)]
-    return min(fit, key=lambda name: files[name].get("milliseconds", math.inf), default=DEFAULT_RUNTIME)
+    folder = _folder(source)
+    times = {} if folder is None else _milliseconds(folder / evaluated(EXPORT))
+    side = read_side(folder) if folder and times else None
+    sealed = None if side is None or not side.manifest else set(side.manifest)
+    fit = [
+        name
+        for name, runtime in EXPORTED.items()
+        if name in times and not runtime.approximate and (sealed is None or sealed.issuperset(runtime.files))
+    ]
+    return min(filter(_installed, fit), key=times.__getitem__, default=DEFAULT_RUNTIME)
 
 
-def _record(source: str | Path) -> Mapping[str, Any]:
-    """export.json, empty where there is none; whatever else is wrong with the checkpoint, opening it says."""
+def _milliseconds(path: Path) -> dict[str, float]:
+    """{runtime: how long it took for a slice} of an export's record; what is no record, or of no runtime, is none."""
+    try:
+        record = read_json(path)
+        files = record["files"] if record["format"] == EXPORT_FORMAT else {}
+        return {name: float(one.get("milliseconds", math.inf)) for name, one in files.items() if name in EXPORTED}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _folder(source: str | Path) -> Path | None:
+    """Where its record of exports lies; None where it cannot be had: opening the checkpoint will say why."""
     folder = Path(checkpoint_in(source))
-    if not folder.is_dir():
-        found = HubId.parse(str(source))
-        try:
-            folder = folder if found is None else fetch(found, [evaluated(EXPORT)])
-        except HubError:
-            return {}
-    path = folder / evaluated(EXPORT)
-    record = read_json(path) if path.is_file() else {}
-    return record if record.get("format") == EXPORT_FORMAT else {}
+    found = None if folder.is_dir() else HubId.parse(str(source))
+    try:
+        return fetch(found, [evaluated(EXPORT), SIDE_FILE]) if found else folder
+    except HubError:
+        return None
 
 
 def _installed(name: str) -> bool:

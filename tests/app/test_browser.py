@@ -15,7 +15,7 @@ import pytest
 from ct_xception_app import cases
 from ct_xception_app.app import build_demo, launch
 from ct_xception_app.feedback import FeedbackFolder
-from ct_xception_app.layout import EXAMPLES, example_name
+from ct_xception_app.layout import EXAMPLES, FIRST, example_name
 
 from ct_xception.explain.budget import Cancelled
 from ct_xception.imaging.reader import read_slice
@@ -219,6 +219,11 @@ def test_an_example_answers_at_a_click_without_a_word(open_page: OpenPage) -> No
     settled(page)
     assert f"Example, drawn by a program: {EXAMPLES[0].name}" in page.inner_text("#answer")
     assert page.get_attribute("#examples img", "alt") == example_name(EXAMPLES[0])
+    page.click(f"#history button:has-text('{FIRST.name}')")
+    shows(page, case=before)
+    page.wait_for_function(
+        "document.querySelector('#answer').innerText.includes('Example, drawn by a program: series')"
+    )
     page.screenshot(path=SCREENSHOTS / "desktop-dark.png")
 
 

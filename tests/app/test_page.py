@@ -320,11 +320,32 @@ def test_of_two_series_the_larger_is_answered_and_the_other_can_be_chosen(
     names = ["series 1: 5 slices of 112 × 96 pixels, 1 mm apart, 1 mm thick"]
     names.append("separate files: 2 slices of 112 × 96 pixels")
     assert choice["choices"] == [(name, number) for number, name in enumerate(names)]
-    other = run(page.answer(REQUEST, told(page, *paths, kept=case, which=1)))
+    other = run(page.choose_series(REQUEST, told(page, *paths, kept=case, which=1)))
     assert [item.name for item in other[out.kept].answers] == [path.name for path in sample_slices[:2]]
     assert other[out.which]["value"] == 1 and "2 separate files, each answered by itself" in other[out.answer]
     alone = answer(page, *sample_series)
     assert alone[out.which]["visible"] is False and "<h2>Series</h2>" in alone[out.answer]
+
+
+def test_a_session_s_cases_can_be_seen_again_without_another_answer(
+    page: Page, sample_slices: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = page.outputs
+    first = answer(page, sample_slices[0], past=())
+    second = answer(page, sample_slices[1], past=first[out.past])
+    assert first[out.history] == "" and len(second[out.past]) == 2
+    assert second[out.history].index("slice_1.png") < second[out.history].index("slice_0.png")
+    monkeypatch.setattr(page.study, "open_case", None)
+    again = run(page.follow(REQUEST, told(page, past=second[out.past], wish='{"past": 0}')))
+    assert again[out.answer] == first[out.answer] and scene_of(page, again)["case"] == first[out.kept].token
+    assert [case.token for case in again[out.past]] == [second[out.kept].token, first[out.kept].token]
+    assert run(page.follow(REQUEST, told(page, past=second[out.past], wish='{"past": 2}'))) == {}
+
+
+def test_the_address_may_name_an_example(page: Page) -> None:
+    asked: Any = SimpleNamespace(session_hash="one", query_params={"example": "adenocarcinoma"})
+    shown = run(page.greet(asked, told(page)))
+    assert Path(shown[page.outputs.kept].paths[0]).name == "adenocarcinoma.png"
 
 
 def test_separate_files_are_a_table_and_pooled_on_request_alone(

@@ -377,3 +377,41 @@ def test_folders_that_differ_by_zeros_alone(grow, tmp_path: Path):
     assert "are one class spelt twice, or two" in asked(
         grow({"grade 1": 2, "grade 01": 2, "healthy": 2}, tmp_path / "two")
     )
+
+
+@pytest.mark.parametrize("cell", ["covid/effusion", "covid|effusion", "['covid', 'effusion']"])
+def test_several_classes_in_one_cell_are_asked_about(folder: Path, cell: str):
+    one = "['{}']" if cell.startswith("[") else "{}"
+    names = [one.format("covid"), one.format("normal"), cell]
+    path = csv(folder / "t.csv", "image,label", *([f"i/{row}.png", f'"{names[row % 3]}"'] for row in range(6)))
+    assert "2 rows name several classes in one cell" in asked(path)
+
+
+def test_names_with_a_slash_of_which_no_part_is_a_class_are_classes(folder: Path):
+    path = csv(
+        folder / "t.csv", "image,label", *([f"i/{row}.png", ("w/o lesion", "GGO/mixed")[row % 2]] for row in range(6))
+    )
+    assert load(path).label_names == ["GGO/mixed", "w/o lesion"]
+
+
+def test_two_columns_of_one_name_are_refused(folder: Path):
+    path = csv(
+        folder / "t.csv", "image,label,label", *([f"i/{row}.png", "ab"[row % 2], "cd"[row % 2]] for row in range(6))
+    )
+    assert "its heading has 2 columns called 'label'" in asked(path)
+
+
+@pytest.mark.parametrize("day", ["2020-01-{:02}", "{:02}.03.2021", "2019_7_{}"])
+def test_days_are_no_patients(grow, day: str):
+    corpus = load(grow({f"{name}/{day.format(number)}": 2 for name in "ab" for number in (1, 2)}))
+    assert corpus.report["groups"] == {"count": 8, "origin": None}
+
+
+def test_files_that_only_the_metadata_has_are_a_note(grow):
+    root = grow({"a": 3, "b": 3})
+    csv(
+        root / "metadata.csv",
+        "file_name,patient",
+        *([f"{name}/{row}.png", f"p{row}"] for name in "ab" for row in range(5)),
+    )
+    assert "4 files that metadata.csv names are not among the images" in load(root).report["notes"]

@@ -73,6 +73,25 @@ def tile_bomb() -> bytes:
     return b"II*\0" + struct.pack("<LH", 8, len(tags)) + entries + bytes(4)
 
 
+def strip_bomb(strips: int) -> bytes:
+    """A TIFF of 64 columns whose every row is a strip of its own, all of them the same bytes."""
+    after = 8 + 2 + 12 * 9 + 4
+    tags = [(256, 1, 64), (257, 1, strips), (258, 1, 8), (259, 1, 1), (262, 1, 1), (273, strips, after), (277, 1, 1),
+            (278, 1, 1), (279, strips, after + 4 * strips)]  # fmt: skip
+    entries = b"".join(struct.pack("<HHLL", tag, 4, count, value) for tag, count, value in tags)
+    return b"II*\0" + struct.pack("<LH", 8, 9) + entries + bytes(4) + b"\x08\0\0\0" * strips + b"\x40\0\0\0" * strips
+
+
+def nifti_bomb(shape: tuple[int, int, int], inflated: int) -> bytes:
+    """A gzipped volume that says its shape and inflates to so many bytes."""
+    header = nibabel.Nifti1Image(np.zeros((1, 1, 1), np.int16), np.eye(4)).header
+    header.set_data_shape(shape)
+    deflater = zlib.compressobj(1, wbits=31)
+    parts = [deflater.compress(header.binaryblock + bytes(4))]
+    parts += [deflater.compress(bytes(2**20)) for _ in range(inflated >> 20)]
+    return b"".join([*parts, deflater.flush()])
+
+
 def exif_bomb() -> bytes:
     return b"Exif\0\0" + tag_bomb(300, 50_000)[:60_000]
 
@@ -256,6 +275,9 @@ COSTLY: dict[str, Make] = {
     "bigtiff 9,000 tags": lambda: tag_bomb(9_000, 100_000, big=True),
     "tiff 3,000 pages of 300 tags": lambda: tag_bomb_of_pages(3_000, 300, 10_000),
     "tiff tile of 900 million": tile_bomb,
+    "tiff 200,000 strips": lambda: strip_bomb(200_000),
+    "nifti of 640 MB": lambda: nifti_bomb((4096, 4096, 20), 640 * 2**20),
+    "nifti small, and 600 MB after it": lambda: nifti_bomb((64, 64, 2), 600 * 2**20),
     "tiff float 4096": lambda: encode(Image.new("F", (4096, 4096)), "TIFF", compression="tiff_lzw"),
     "tiff float 2800": lambda: encode(Image.new("F", (2800, 2800)), "TIFF", compression="tiff_lzw"),
     "tiff 16 bit 4096": lambda: encode(Image.new("I;16", (4096, 4096)), "TIFF", compression="tiff_lzw"),

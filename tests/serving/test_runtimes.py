@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from ct_xception.checkpoint import EXPORT, evaluated
-from ct_xception.checkpoint_files import Side, write_side
+from ct_xception.checkpoint_files import Side, need_side, write_side
 from ct_xception.cli import main
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.files import read_json, sha256_file, write_json
@@ -124,6 +124,16 @@ class TestClassifier:
         assert main(["predict", str(sample_slices[0]), "--model", str(copy_of)]) == 0
         assert f"runtime: {EXPORTED[FLOAT32[-1]].title}" in capsys.readouterr().err
         assert fastest_runtime(tiny_checkpoint) == "torch" == fastest_runtime("nobody/nothing") == fastest_runtime("-")
+
+    @pytest.mark.parametrize("text", ["{", "[]", '{"format": 1}', '{"format": 1, "files": {"onnx": 3}}', "null"])
+    def test_what_is_no_record_of_exports_leaves_torch(self, copy_of: Path, text: str) -> None:
+        (copy_of / evaluated(EXPORT)).write_text(text)
+        assert fastest_runtime(copy_of) == "torch"
+
+    def test_a_file_that_the_checkpoint_was_not_sealed_with_is_passed_over(self, copy_of: Path) -> None:
+        side = need_side(copy_of)
+        write_side(copy_of, side.with_(manifest={k: v for k, v in side.manifest.items() if "onnx" not in k}))
+        assert fastest_runtime(copy_of) == "openvino"
 
     def test_a_runtime_that_is_not_installed_is_passed_over(
         self, exported_checkpoint: Path, monkeypatch: pytest.MonkeyPatch

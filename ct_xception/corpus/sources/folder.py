@@ -221,6 +221,9 @@ def _join(rows: Rows, metadata: bool, options: CorpusOptions, listing: Listing) 
     if not named:
         _say_nothing_named(rows, image, metadata, options, listing)
         return False
+    missing = len({name for name in rows.text(image) if name}) - len(named)
+    if metadata and missing > 0:
+        listing.notes.append(f"{missing} files that {rows.name} names are not among the images")
     if len(named) < len(listing.items) and (rows.path.parent / "").samefile(_common(listing.items)):
         listing.notes.append(f"{rows.name} names {len(named)} of {len(listing.items)} images")
     if not metadata:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 GZIP = b"\x1f\x8b"
 MAX_VOLUME = 640 * 2**20  # bytes inflated: 1,200 slices of 512 x 512 in 16 bits; they lie on disk, not in memory
+BEHIND = 2**20  # bytes that may follow a volume
 AIR, MOST_HU = -500, 20_000
 OBLIQUE = 0.95  # cosine between a stored axis and the patient's own
 REMEDY = "convert it again to .nii or .nii.gz"
@@ -73,6 +74,10 @@ class _Volume:
     notes: tuple[str, ...]
 
     @property
+    def end(self) -> int:
+        return self.offset + int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    @property
     def frames(self) -> int:
         return self.shape[self.axes[2]]
 
@@ -94,7 +99,7 @@ def read_nifti(
     with refusing(label, REMEDY), _inflating:
         content = _plain(stream, label)
         volume = _read_header(content, label)
-        if content.seek(0, io.SEEK_END) < volume.offset + np.prod(volume.shape, dtype=np.int64) * volume.dtype.itemsize:
+        if content.seek(0, io.SEEK_END) < volume.end:
             raise SliceError(label, "a NIfTI volume cut short", "copy or download it again")
         index = choose_frame(volume.frames, frame, label)
         values = _scaled(_upright(_plane(content, volume, index), volume), volume)
@@ -141,15 +146,25 @@ def _plain(stream: BinaryIO, label: str) -> BinaryIO:
     stream.seek(0)
     # Not to be closed here: it stays until another volume takes its place.
     copy = tempfile.TemporaryFile()  # noqa: SIM115
-    inflater, total = zlib.decompressobj(31), 0
+    inflater, total, most = zlib.decompressobj(31), 0, 0
     while not inflater.eof and (pending := inflater.unconsumed_tail or stream.read(2**18)):
         total += copy.write(inflater.decompress(pending, 2**20))
-        if total > MAX_VOLUME:
-            raise SliceError(label, f"a volume that inflates to more than {MAX_VOLUME // 2**20} MiB", "split it")
+        most = most or _end_of(copy, label) + BEHIND
+        if total > most:
+            raise SliceError(label, f"a volume that inflates to more than {most >> 20} MiB", "convert it again")
     _inflated[key] = copy
     while len(_inflated) > KEPT:
         _inflated.popitem(last=False)  # an unnamed file goes with its last reference
     return copy
+
+
+def _end_of(content: BinaryIO, label: str) -> int:
+    """Where the volume of a header ends, which is held to MAX_VOLUME; the stream is left at its own end."""
+    volume = _read_header(content, label)
+    content.seek(0, io.SEEK_END)
+    if volume.end > MAX_VOLUME:
+        raise SliceError(label, f"a volume that inflates to more than {MAX_VOLUME // 2**20} MiB", "split it")
+    return volume.end
 
 
 def _read_header(content: BinaryIO, label: str) -> _Volume:

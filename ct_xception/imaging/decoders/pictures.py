@@ -317,14 +317,14 @@ def _count_pages(image: Image.Image, label: str, enough: int | None = None) -> i
 
 
 def _check_strips(image: Image.Image, label: str) -> None:
-    """Strips that libtiff would decode as far as they go: deflated and JPEG ones must hold all their bytes."""
+    """Bound the strips; libtiff decodes them as far as they go: deflated and JPEG ones must hold all their bytes."""
     tags: Any = getattr(image, "tag_v2", {})
     compression, stream = tags.get(COMPRESSION, 1), getattr(image, "fp", None)
-    if stream is None or compression not in (7, 8, 32946):
-        return
     offsets, lengths = tags.get(STRIPS) or tags.get(TILES) or (), tags.get(STRIP_BYTES) or tags.get(TILE_BYTES) or ()
     if len(offsets) > MAX_STRIPS:
         raise SliceError(label, f"a TIFF of {len(offsets)} strips or tiles", "export it again as PNG")
+    if stream is None or compression not in (7, 8, 32946):
+        return
     for offset, length in zip(offsets, lengths, strict=False):
         stream.seek(offset)
         data = stream.read(min(length, MAX_PICTURE_BYTES))
