@@ -545,9 +545,15 @@ part("out").addEventListener("click", () => zoomBy(1 / 1.4));
 part("fit").addEventListener("click", fit);
 document.addEventListener("click", ({ target, clientX }) => {
   const past = target.closest?.("#history [data-past]");
-  if (past) globalThis.ctXceptionWish?.(JSON.stringify({ past: Number(past.dataset.past), asked: Date.now() }));
+  if (past) {
+    globalThis.ctXceptionWish?.(JSON.stringify({ past: Number(past.dataset.past), asked: Date.now() }));
+    document.getElementById("outputs").scrollIntoView({ block: "start" });
+  }
   const row = target.closest?.("#answer [data-go]");
-  if (row) go(Number(row.dataset.go));
+  if (row) {
+    go(Number(row.dataset.go));
+    part("caption").scrollIntoView({ block: "nearest" });
+  }
   const plot = target.closest?.("#curve svg");
   if (!plot || !view.scene) return;
   const [box, { left, right, count, width }] = [plot.getBoundingClientRect(), plot.dataset];
