@@ -28,7 +28,7 @@ from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.drift import Reference, judge_set, link_lookalikes
 from ct_xception.statistics.intervals import wilson_interval
 
-SLICES, DRAWS = 240, 60
+SLICES, DRAWS = 150, 20
 PHANTOM = "phantom:patients=80,slices=3,seed=5"
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ct_xception.audit.findings import SEVERITIES, Finding
 from ct_xception.audit.shortcuts import FAMILIES, Shortcut, surely
+from ct_xception.audit.traits import colour_picture
 from ct_xception.corpus.cells import Row, file_of, frame_of, slice_source
 from ct_xception.errors import SliceError, printable
 from ct_xception.html import image_uri, render_page
@@ -99,7 +100,6 @@ class Gallery:
         return Shown(uri, split, survey.label_names[survey.labels[index]], short, name)
 
     def _picture(self, row: Row, index: int) -> np.ndarray:
-        from ct_xception.audit.traits import colour_picture
 
         if self.audit.survey.foreign["coloured_share"][index] > 0 and frame_of(row) is None:
             file = file_of(row)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 
 BLOCKS = 8  # along each side
 FINE = 5  # pixels: what changes more slowly is left out of the comparison
@@ -141,7 +142,6 @@ def local_similarity(first: Floats, second: Floats) -> Floats:
 
 
 def _fine_structure(pictures: Floats) -> Floats:
-    from scipy.ndimage import uniform_filter
 
     return pictures - uniform_filter(pictures, (1, FINE, FINE))
 

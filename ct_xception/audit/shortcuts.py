@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.model_selection import StratifiedGroupKFold
 
 from ct_xception.statistics.intervals import (
     RESAMPLES,
@@ -266,9 +268,6 @@ def _out_of_fold(
     values: NDArray[np.float64], labels: NDArray[np.intp], groups: NDArray[np.intp], folds: int, seed: int
 ) -> NDArray[np.float64]:
     """Probabilities (N, K) of the classes present, each image's from a forest that saw none of its patient."""
-    from sklearn.ensemble import ExtraTreesClassifier
-    from sklearn.model_selection import StratifiedGroupKFold
-
     present = np.unique(labels)
     scores = np.zeros((len(labels), len(present)))
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)

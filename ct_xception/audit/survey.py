@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
 
+from ct_xception.audit import traits
 from ct_xception.corpus.cells import digest_of, file_of, frame_of, slice_source
 from ct_xception.corpus.labels import SPLITS
 from ct_xception.errors import SliceError
@@ -150,7 +153,6 @@ def _columns(split: Dataset) -> list[str]:
 
 def _describe(content: bytes | str, digest: str, slice_: Slice, one: bool, modality: str) -> Look:
     """`one` is whether the file is one slice; a volume is given by its path, and what it holds in colour is dropped."""
-    from ct_xception.audit import traits
 
     pixels = slice_.pixels
     # Only of CT is it sure that air lies around the patient.
@@ -193,7 +195,6 @@ def pixel_digest(pixels: Pixels) -> str:
 
 def thumbnail(pixels: Pixels, side: int) -> Pixels:
     """Grey pixels (H, W) uint8 box-filtered, or interpolated if fewer, to (side, side), whatever their aspect."""
-    from PIL import Image
 
     filtering = Image.Resampling.BOX if min(pixels.shape) >= side else Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(pixels).resize((side, side), filtering))
@@ -226,7 +227,6 @@ def _in_parallel(
 def _with_bar(looks: Iterable[Look], total: int, progress: bool) -> Iterable[Look]:
     if not progress:
         return looks
-    from tqdm import tqdm
 
     return tqdm(looks, total=total, desc="surveying", unit="image", dynamic_ncols=True)
 

@@ -19,6 +19,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from tqdm import tqdm
 
 from ct_xception.audit.lookalikes import (
     OUTRIGHT,
@@ -105,9 +108,6 @@ def twin_of_other_split(
 
 def linked(count: int, pairs: Iterable[tuple[int, int]]) -> Indices:
     """The connected components of `count` things and their pairs, as numbers (count,) in order of first appearance."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     ends = np.array(list(pairs), dtype=np.intp).reshape(-1, 2)
     graph = coo_array((np.ones(len(ends), dtype=bool), (ends[:, 0], ends[:, 1])), shape=(count, count))
     found = connected_components(graph, directed=False)[1]
@@ -140,8 +140,6 @@ def _first_of_each(survey: Survey) -> Indices:
 
 def _near(survey: Survey, distinct: Indices, progress: bool) -> list[TwinPair]:
     """Near twins among distinct pictures, each pair once with its better similarity."""
-    from tqdm import tqdm
-
     if len(distinct) < 2:
         return []
     whole = np.tile(np.array(WHOLE, dtype=np.float32), (len(survey), 1))

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+from transformers import pipeline
 
 from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import SliceError
@@ -23,7 +26,6 @@ from ct_xception.imaging.source import FrameOf
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from PIL.Image import Image
 
     from ct_xception.imaging.slice import Slice
     from ct_xception.imaging.windows import Window
@@ -192,7 +194,6 @@ def with_bar(items: Iterable[Item], title: str | None) -> Iterable[Item]:
     """The items, with a progress bar of that title as they are taken; without one where it is None."""
     if title is None:
         return items
-    from tqdm import tqdm
 
     return tqdm(items, desc=title, unit="image", dynamic_ncols=True)
 
@@ -227,8 +228,6 @@ def stock_answers(checkpoint: str | Path, *, device: str = "cpu") -> AnswerBatch
 
     It has no DICOM reader, and its conversion to RGB clips 16-bit and float pictures: such files count as refused.
     """
-    from transformers import pipeline
-
     classify = pipeline("image-classification", model=str(checkpoint), device=device)
     count = len(classify.model.config.id2label or {})
 
@@ -244,10 +243,8 @@ def stock_answers(checkpoint: str | Path, *, device: str = "cpu") -> AnswerBatch
     return answer
 
 
-def _open_picture(item: Item) -> Image | str:
+def _open_picture(item: Item) -> Image.Image | str:
     """The file as Pillow opens it for transformers, or why that path cannot read it right."""
-    from PIL import Image
-
     file = slice_source(item)
     if isinstance(file, FrameOf):
         return "stock transformers reads no slice of a file with several"

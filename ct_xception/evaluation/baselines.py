@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, make_scorer
+from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from ct_xception.audit.registration import standardise
 from ct_xception.checkpoint_files import Metric
@@ -143,8 +152,6 @@ def nearest_neighbours(
 
 def forest_probabilities(values: NDArray, labels: NDArray, asked: NDArray, count: int, *, seed: int = 0) -> Floats:
     """A random forest (Breiman 2001) of values (N, C) and labels (N,), asked about (M, C): probabilities (M, K)."""
-    from sklearn.ensemble import RandomForestClassifier
-
     rows = min(len(values), _ROWS_A_TREE)
     forest = RandomForestClassifier(_TREES, max_samples=rows, min_samples_leaf=2, random_state=seed, n_jobs=1)
     forest.fit(values, labels)
@@ -165,12 +172,6 @@ def linear_probabilities(
     The penalty is the one with the lowest log-loss over folds of `groups` (N,) within these very items; 0.01 where
     they are too few for folds.
     """
-    from sklearn.decomposition import PCA
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GridSearchCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     known = np.unique(labels)
     if known.size == 1:
         return np.eye(count)[np.full(len(asked), labels[0])]
@@ -186,15 +187,12 @@ def linear_probabilities(
 
 
 def _log_loss_of(known: NDArray) -> Any:
-    from sklearn.metrics import log_loss, make_scorer
 
     return make_scorer(log_loss, greater_is_better=False, response_method="predict_proba", labels=known)
 
 
 def _inner_folds(labels: NDArray, groups: NDArray | None, seed: int) -> list[tuple[Indices, Indices]]:
     """Folds that keep groups whole and every class in what is fitted; none where the items are too few."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
     members = group_indices(groups, len(labels))
     known = np.unique(labels)
     if np.unique(members).size < 2 * _INNER_FOLDS or np.bincount(labels)[known].min() < _INNER_FOLDS:
@@ -286,9 +284,6 @@ def write_baselines(path: Path, protocols: Mapping[str, Mapping[str, Any]], labe
     `protocols` maps each protocol to {"sources", "groups", "labels", "answers"}: M names that may be published, M
     groups (numbered here), M class indices, and {baseline: probabilities (M, K)}.
     """
-    import pyarrow
-    import pyarrow.parquet
-
     names, tables = np.asarray(label_names, dtype=object), []
     for protocol, block in protocols.items():
         labels = names[np.asarray(block["labels"], np.intp)].tolist()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas
 from numpy.typing import NDArray
 
 from ct_xception.audit.overlap import sentences
@@ -111,8 +112,6 @@ def judge(
     The record: `margin`, `confidence`, `seed`, `passed`, and `protocols` {name: {"title", "left_out", "comparison" (of
     `compare`, the new network first; None without items), "verdict", …}}.
     """
-    import pandas
-
     tables, protocols = [], dict[str, Any]()
     for name, trial in trials.items():
         table = _table(name, trial, label_names)
@@ -127,8 +126,6 @@ def judge(
 
 def _table(name: str, trial: Trial, label_names: Sequence[str]) -> DataFrame:
     """One row an item that counts: protocol, source, group, label, predicted, predicted_before; numbers for names."""
-    import pandas
-
     kept = np.flatnonzero(trial.counted)
     items, classes = trial.items.select(trial.counted), np.asarray(label_names, dtype=object)
     groups: list[int] = group_indices(items.groups, len(kept)).tolist() if len(kept) else []

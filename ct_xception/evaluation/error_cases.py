@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import SliceError
+from ct_xception.explain.explain import explain
+from ct_xception.explain.overlay import draw_overlay
 from ct_xception.html import image_uri
 from ct_xception.text import describe_window
 
@@ -128,9 +130,6 @@ def draw_cases(
 
 def _pictures(classifier: Any, slice_: Any, targets: Sequence[int]) -> Iterator[tuple[str, str]]:
     """The slice, and the evidence for each target on it."""
-    from ct_xception.explain.explain import explain
-    from ct_xception.explain.overlay import draw_overlay
-
     yield "the slice", image_uri(slice_.pixels, PICTURE_WIDTH)
     for target in targets:
         explanation = explain(classifier, slice_, classifier.label_names[target])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from ct_xception.audit.survey import survey_corpus
 from ct_xception.checkpoint import ERRORS, LABELS_AT_ODDS, WEIGHTS
@@ -255,8 +256,6 @@ def _draw(
     neighbours: _Neighbours | None,
 ) -> list[Case]:
     """The chosen answers, read and explained: mistakes, then hits."""
-    from tqdm import tqdm
-
     kept = np.flatnonzero(answers.answered)
     if not kept.size:
         return []

@@ -31,6 +31,9 @@ from ct_xception.evaluation.answers import ALONE, Answers, Item, Items, Share, r
 from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.predictions import Names
 from ct_xception.explain.budget import COMPARED, DEFAULT_BUDGET, DEFAULT_METHOD
+from ct_xception.explain.explain import explain
+from ct_xception.explain.faithfulness import EFFORTS, point
+from ct_xception.explain.network_copies import random_networks
 from ct_xception.metrics import HeatMapMetrics
 from ct_xception.statistics.intervals import group_indices, mean_figure, proportion_figure
 
@@ -122,10 +125,6 @@ def examine(
     Files that cannot be read any more are left out, and lesions whose mask is empty or cannot be read. `progress` is
     the title of a bar, None shows none.
     """
-    from ct_xception.explain.explain import explain
-    from ct_xception.explain.faithfulness import EFFORTS
-    from ct_xception.explain.network_copies import random_networks
-
     side = classifier.network.pretrained_cfg["input_size"][-1]
     networks = EFFORTS[DEFAULT_BUDGET].networks if rows else 0
     random = random_networks(classifier.model, side, networks, seed)
@@ -152,8 +151,6 @@ def _evidence(explanation: Explanation, random: Sequence[Network], seed: int) ->
 
 def _pointing(explanation: Explanation, item: Item) -> Pointing | None:
     """How a map fares against its item's mask, or what lies in its boxes where it has no mask."""
-    from ct_xception.explain.faithfulness import point
-
     heat = explanation.attribution.map
     try:
         mask = item.get("mask")

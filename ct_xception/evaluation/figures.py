@@ -136,7 +136,8 @@ def _draw_examples(evaluation: Evaluation, items: Items, answers: Answers, metri
 def evaluation_summary(metrics: Metrics) -> str:
     """metrics.json for the terminal: never a metric without n and interval, the most pessimistic protocol named."""
     lines = [f"{metrics.split} split, n = {metrics.n}, protocol: {metrics.protocol}"]
-    lines += _path_lines(metrics.paths) + _baseline_lines(metrics, metrics.protocol, metrics.paths)
+    lines += _path_lines(metrics.paths) + _patient_lines(metrics, metrics.protocol)
+    lines += _baseline_lines(metrics, metrics.protocol, metrics.paths)
     for name, block in metrics.protocols.items():
         lines += ["", f"{name}: {block.title}, n = {block.n}"]
         if block.removed == 0:
@@ -144,12 +145,19 @@ def evaluation_summary(metrics: Metrics) -> str:
             continue
         if block.removed is not None:
             lines[-1] += f" ({block.removed} left out)"
-        lines += _path_lines(block.paths) + _baseline_lines(metrics, name, block.paths)
+        lines += _path_lines(block.paths) + _patient_lines(metrics, name) + _baseline_lines(metrics, name, block.paths)
     lines += _calibration_lines(metrics) + _gate_lines(metrics.gate)
     lines += external_lines(metrics.external) + _robustness_lines(metrics.robustness)
     if metrics.headline is not None:
-        lines += ["", f"headline, the most pessimistic protocol that ran: {metrics.headline.protocol}"]
+        lowest = f"{metrics.headline.protocol}, by {metrics.headline.by}"
+        lines += ["", f"headline, the most pessimistic protocol that ran: {lowest}"]
     return "\n".join(lines)
+
+
+def _patient_lines(metrics: Metrics, protocol: str) -> list[str]:
+    """The predictor by patient, where patients are known and some have several slices."""
+    found = metrics.by_patient.get(protocol)
+    return _path_lines({"by patient": found}) if found is not None and found.n and found.several else []
 
 
 def _robustness_lines(block: RobustnessMetrics | None) -> list[str]:

@@ -13,20 +13,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import Item
 from ct_xception.files import atomic_path, sha256_file
 from ct_xception.imaging.decoded import decoding_version
+from ct_xception.model.modelling import CTXceptionForImageClassification
+from ct_xception.model.weights import find_weights
+from ct_xception.serving.classifier import Classifier
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
     from ct_xception.audit.survey import Survey
     from ct_xception.serving.checkpoint import InputContract
-    from ct_xception.serving.classifier import Classifier
 
 NAME = "frozen_features"
 CACHE_FORMAT = 1  # raised when features change, so that no older cache is taken for a present one
@@ -57,7 +61,6 @@ def frozen_features(
     if weights in (None, "none"):
         reason = "not known" if weights is None else "random, so its features say nothing"
         return None, {NAME: f"the network that training started from is {reason}"}
-    from ct_xception.model.weights import find_weights
 
     try:
         file = find_weights(str(weights), backbone)
@@ -79,8 +82,6 @@ def frozen_features(
 def _starting_network(
     file: Path, backbone: str, image_size: int, label_names: Sequence[str], contract: InputContract, device: str
 ) -> Classifier:
-    from ct_xception.model.modelling import CTXceptionForImageClassification
-    from ct_xception.serving.classifier import Classifier
 
     model = CTXceptionForImageClassification.from_backbone(backbone, label_names, image_size, weights=str(file))
     model.to(device)  # type: ignore[arg-type]
@@ -91,8 +92,6 @@ def _each_file_once(
     splits: DatasetDict, survey: Survey, classifier: Classifier, frame: int | None, batch_size: int, progress: bool
 ) -> Features:
     """Features (N, C) in the survey's order; files with the same bytes are looked at once."""
-    from tqdm import tqdm
-
     read = np.flatnonzero(survey.readable)
     hashes = np.asarray(survey.byte_hash)[read]
     _, first, copies = np.unique(hashes, return_index=True, return_inverse=True)
@@ -121,8 +120,6 @@ def _items(splits: DatasetDict, sources: Sequence[str]) -> Iterator[Item]:
 
 def _pooled(classifier: Classifier, batch: Sequence[Item], frame: int | None) -> Features:
     """Globally averaged last feature maps (B, C) of a batch of items."""
-    import torch
-
     slices: list[Any] = [classifier.read(slice_source(item), frame=frame, name=str(item["source"])) for item in batch]
     values = torch.stack([classifier.prepare(slice_).pixel_values for slice_ in slices])
     values = values.to(classifier.model.device).contiguous(memory_format=torch.channels_last)

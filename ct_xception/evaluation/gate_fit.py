@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import save
+from sklearn.decomposition import PCA
 
 from ct_xception.checkpoint import GATE
 from ct_xception.checkpoint_files import GateRule, Side, need_side, write_side
@@ -204,8 +206,6 @@ def fit_distance(features: Floats) -> Distance | None:
     Features that hardly ever fire leave directions without variance, of which float32 tells nothing: these count as
     noise, and the noise is kept above what float32 tells.
     """
-    from sklearn.decomposition import PCA
-
     length = float(np.sqrt((features.astype(np.float64) ** 2).sum(axis=1).mean()))
     points = describe(features, length) if length > 0 else np.zeros((1, 1))
     total = float(points.var(axis=0).sum())
@@ -252,8 +252,6 @@ def fit_signs(train: Seen, validation: Seen, *, body_crop: bool, modality: str =
 
 def write_gate(folder: Path, rule: GateRule, arrays: Mapping[str, Floats]) -> None:
     """Put a fitted gate into a checkpoint folder: the arrays, then the rule in its side file."""
-    from safetensors.numpy import save
-
     path = folder / GATE
     if arrays:
         write_atomically(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
 
 from ct_xception.checkpoint import LABELS_AT_ODDS
 from ct_xception.evaluation.answers import Answers, Items
@@ -87,8 +88,6 @@ def hold_answers(
 
 def feature_answers(items: Items, features: NDArray, classes: int, seed: int) -> Floats | None:
     """Out-of-fold answers (N, K) by features (N, C), no group in two folds; None where groups are fewer than FOLDS."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
     groups = np.asarray(items.groups, dtype=object).astype(str)
     if len(set(groups)) < FOLDS or np.bincount(items.labels, minlength=classes).max() < FOLDS:
         return None

@@ -79,6 +79,7 @@ from ct_xception.metrics import (
     Refusal,
     UnitMetrics,
 )
+from ct_xception.serving.classifier import Classifier
 from ct_xception.statistics.intervals import CONFIDENCE, RESAMPLES
 from ct_xception.statistics.metrics import classification_metrics
 
@@ -91,8 +92,6 @@ def evaluate(evaluation: Evaluation, share: Share = ALONE) -> Metrics | None:
 
     Each process answers its share; the main one writes, the others return None.
     """
-    from ct_xception.serving.classifier import Classifier
-
     check_split(evaluation)
     classifier = Classifier.from_pretrained(
         evaluation.checkpoint, device=evaluation.device, modality=evaluation.modality

@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from sklearn.metrics import roc_curve
 
 from ct_xception.checkpoint_files import Metric
 from ct_xception.errors import InputError
@@ -24,7 +30,6 @@ from ct_xception.metrics import Calibration, CalibrationBin
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 PALETTE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, "#000000")
@@ -74,8 +79,6 @@ class Example:
 
 def save_figure(figure: Figure, path: str | Path, *, dpi: int = 300) -> None:
     """Write a figure, whole or not at all; the same figure gives the same bytes."""
-    from matplotlib import rc_context
-
     undated: dict[str, dict[str, Any]] = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
     metadata = undated.get(Path(path).suffix, {})
     with rc_context(_STYLE), atomic_path(path) as temporary:
@@ -115,7 +118,6 @@ def _best_epoch(history: Sequence[Mapping[str, Any]]) -> int | None:
 def _draw_curves(
     axes: Axes, history: Sequence[Mapping[str, Any]], name: str, counts: Mapping[str, int], best_epoch: int | None
 ) -> None:
-    from matplotlib.ticker import MaxNLocator
 
     epochs = [int(line["epoch"]) for line in history]
     for split, colour, style, mark in (("train", BLUE, "--", "s"), ("validation", VERMILLION, "-", "o")):
@@ -282,7 +284,6 @@ def _draw_roc(
     areas: Mapping[str, Metric],
     drawn: Sequence[int],
 ) -> None:
-    from sklearn.metrics import roc_curve
 
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
     for place, k in enumerate(drawn):
@@ -297,8 +298,6 @@ def _draw_mean_roc(
     axes: Axes, probabilities: NDArray[np.float64], labels: NDArray[np.intp], known: Sequence[int]
 ) -> None:
     """The mean of the classes' sensitivities at each false positive rate."""
-    from sklearn.metrics import roc_curve
-
     rates, total = np.linspace(0, 1, 201), np.zeros(201)
     for k in known:
         total += np.interp(rates, *roc_curve(labels == k, probabilities[:, k])[:2])
@@ -418,11 +417,6 @@ def _shortened(name: str, letters: int) -> str:
 @contextmanager
 def canvas(width: float, height: float, *, dense: bool = False) -> Iterator[Figure]:
     """A figure of this size in inches, drawn off screen in the package's style."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
     gaps: dict[str, Any] = {"w_pad": 0.03, "h_pad": 0.03, "wspace": 0.02, "hspace": 0.02} if dense else {}
     with rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(**gaps))

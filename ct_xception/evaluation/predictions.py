@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 from numpy.typing import NDArray
 
 from ct_xception.errors import printable
@@ -18,9 +20,6 @@ from ct_xception.evaluation.answers import Answers
 from ct_xception.evaluation.protocols import Part
 from ct_xception.files import atomic_path
 from ct_xception.statistics.intervals import group_indices
-
-if TYPE_CHECKING:
-    import pyarrow
 
 
 class Names:
@@ -62,9 +61,6 @@ def write_predictions(
 
 def write_tables(path: Path, tables: Sequence[pyarrow.Table]) -> None:
     """Tables of the same columns, one after another, as one Parquet file."""
-    import pyarrow
-    import pyarrow.parquet
-
     with atomic_path(path) as temporary:
         pyarrow.parquet.write_table(pyarrow.concat_tables(tables), temporary)
 
@@ -80,8 +76,6 @@ def prediction_table(
     `predicted` and the probabilities are null where `refused` holds the reason. Groups are numbered in the order of
     their names, which stay behind: they may be patients' and this file is published. `extra` {column: (N,)} go last.
     """
-    import pyarrow
-
     tables, gated = [], any(answers.verdicts for answers in part.paths.values())
     for route, answers in part.paths.items():
         columns = _answer_columns(part, answers, label_names, names)
@@ -94,7 +88,6 @@ def prediction_table(
 
 
 def _answer_columns(part: Part, answers: Answers, label_names: Sequence[str], names: Names) -> dict[str, Any]:
-    import pyarrow
 
     items, classes = part.items, np.asarray(label_names, dtype=object)
     known = answers.answered

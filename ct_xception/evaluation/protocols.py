@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet
 from numpy.typing import NDArray
 
 from ct_xception.audit.twins import twin_of_other_split
@@ -179,8 +180,6 @@ def _with_baselines(
 
 def read_out_of_fold(folder: Path, label_names: Sequence[str]) -> OutOfFold:
     """The answers of a finished cross-validation, from its folder. Raises `CheckpointError` where it is not whole."""
-    import pyarrow.parquet
-
     try:
         record = read_json(folder / FOLD_PLAN)
         table = pyarrow.parquet.read_table(folder / PREDICTIONS).to_pydict()

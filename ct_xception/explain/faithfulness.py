@@ -19,6 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from captum.metrics import infidelity as captum_infidelity
+from captum.metrics import sensitivity_max
+from scipy import ndimage
+from scipy.stats import spearmanr
 
 from ct_xception.explain.budget import COMPARED, RANDOMISED_BELOW, Progress
 from ct_xception.explain.explain import Attribution, Explanation
@@ -253,7 +257,6 @@ def infidelity(explanation: Explanation, *, patches: int = 60, seed: int = 0) ->
     it does no better than a map of zeros. Patches are a sixth to a third of the side. None where no patch changes the
     score.
     """
-    from captum.metrics import infidelity as captum_infidelity
 
     pixels = explanation.pixel_values[None].clone()
     reference = air(explanation.model.config.pretrained_cfg, pixels)
@@ -293,7 +296,6 @@ def sensitivity(explanation: Explanation, *, noises: int = 4, seed: int = 0) -> 
 
     Both maps are made at the least budget.
     """
-    from captum.metrics import sensitivity_max
 
     generator = torch.Generator().manual_seed(seed)
 
@@ -342,7 +344,6 @@ def agreement(explanation: Explanation, methods: Sequence[str] = COMPARED) -> di
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's rho of two maps (S, S) averaged over a grid of GRID cells a side; 0 where one of them is flat."""
-    from scipy.stats import spearmanr
 
     pooled = [_pool(heat).ravel() for heat in (first, second)]
     if any(np.ptp(values) < 1e-9 for values in pooled):
@@ -394,7 +395,6 @@ def point(heat: np.ndarray, lesion: np.ndarray, *, tolerance: float = 0.0) -> Po
 
     Where several pixels share the maximum, as a coarse map's cell at the edge does, their mean place counts.
     """
-    from scipy import ndimage
 
     if heat.shape != lesion.shape or not lesion.any():
         raise ValueError(f"a map of {heat.shape} needs a lesion mask of that size with something in it")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
 from ct_xception.explain.placement import Region
 from ct_xception.imaging.body.crop import MIN_THRESHOLD, Box, body_mask, otsu_threshold
@@ -68,7 +69,6 @@ def find_ink(pixels: np.ndarray, body: np.ndarray) -> np.ndarray:
     Bright straight lines along the picture's rows or columns, thin and long, as boxes and rulers are; and bright small
     marks outside the body that stand clear of it, above its lower third, as letters do.
     """
-    from scipy import ndimage
 
     length = max(10, min(pixels.shape) // 10)
     lines = np.zeros(pixels.shape, dtype=bool)
@@ -91,7 +91,6 @@ def find_ink(pixels: np.ndarray, body: np.ndarray) -> np.ndarray:
 
 def _table_inside(body: np.ndarray) -> np.ndarray:
     """What hangs below the back by a thin bridge, or as a thin shelf: the table, where it touches the body."""
-    from scipy import ndimage
 
     if body.all() or not body.any():
         return np.zeros(body.shape, dtype=bool)

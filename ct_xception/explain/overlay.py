@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
 from PIL import Image
+from scipy import ndimage
 
 from ct_xception.errors import InputError, printable
 from ct_xception.explain.methods import METHODS
@@ -22,7 +27,6 @@ from ct_xception.text import RESEARCH_USE, describe_window, percent, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from ct_xception.explain.explain import Attribution, Explanation
 
@@ -40,7 +44,6 @@ _SMOOTHING, _PERCENTILE = 0.006, 99.5
 @functools.cache
 def palette() -> np.ndarray:
     """The heat colours, (256, 3) uint8, from no evidence to the strongest."""
-    from matplotlib import colormaps
 
     return (colormaps["inferno"](np.linspace(0.15, 1.0, 256))[:, :3] * 255).round().astype(np.uint8)
 
@@ -48,7 +51,6 @@ def palette() -> np.ndarray:
 @functools.cache
 def opposing_palette() -> np.ndarray:
     """The colours of what speaks against a class, (256, 3) uint8, from none to the strongest."""
-    from matplotlib import colormaps
 
     return (colormaps["GnBu_r"](np.linspace(0.0, 0.75, 256))[:, :3] * 255).round().astype(np.uint8)
 
@@ -57,7 +59,6 @@ def readable(attribution: Attribution) -> np.ndarray:
     """An attribution's map (H, W) as it is best shown, in [-1, 1]: coarse maps as they are, fine ones smoothed."""
     if METHODS[attribution.method].coarse:
         return attribution.map
-    from scipy import ndimage
 
     smooth = ndimage.gaussian_filter(attribution.map, max(0.7, _SMOOTHING * min(attribution.map.shape)))
     sizes = np.abs(smooth)
@@ -124,7 +125,6 @@ def draw_figure(
     figure: Figure | None = None,
 ) -> Figure:
     """The figure of `save_figure`, not yet saved; in a new `figure`, drawn without pyplot, or in the one given."""
-    from matplotlib.figure import Figure
 
     figure = figure or Figure(figsize=figure_size(slice_), layout="constrained")
     original, heated = figure.subplots(1, 2)
@@ -145,8 +145,6 @@ def _show(axes: Axes, picture: Image.Image, title: str) -> None:
 
 
 def _draw_colour_bar(figure: Figure, axes: Axes, attribution: Attribution) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import ListedColormap, Normalize
 
     colours = np.concatenate([opposing_palette()[::-1], palette()]) if attribution.signed else palette()
     lowest = -1 if attribution.signed else 0

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
+from skimage.measure import approximate_polygon, find_contours
 
 LEVEL = 0.5  # of the peak: where a region ends
 SMOOTHING = 0.015  # of the slice's shorter side: fine maps are speckled, and a region is not
@@ -47,7 +49,6 @@ def strongest_regions(
     Only what speaks for the class counts. A fine map is smoothed first; `coarse` says that it needs none. `spacing_mm`
     is the (row, column) distance of pixels.
     """
-    from scipy import ndimage
 
     positive = np.clip(heat, 0, None).astype(np.float64)
     if not coarse:
@@ -86,7 +87,6 @@ def _describe(
 
 def _outline(mask: np.ndarray) -> tuple[tuple[float, float], ...]:
     """The longest contour of a mask, thinned to what a quarter of a pixel's error allows."""
-    from skimage.measure import approximate_polygon, find_contours
 
     contours = find_contours(np.pad(mask, 1).astype(float), 0.5)
     longest = approximate_polygon(max(contours, key=len) - 1, 0.25)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ct_xception.evaluation.answers import answer_share, predictor_answers
 from ct_xception.pipeline.context import Context
+from ct_xception.serving.classifier import Classifier
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
 
 
 def predictor(context: Context, folder: Path) -> AnswerBatch:
-    from ct_xception.evaluation.answers import predictor_answers
-    from ct_xception.serving.classifier import Classifier
 
     classifier = Classifier.from_pretrained(folder, device=str(context.accelerator.device))
     return predictor_answers(classifier, window=context.config.reading.window, frame=context.config.reading.frame)
@@ -23,7 +23,5 @@ def predictor(context: Context, folder: Path) -> AnswerBatch:
 
 def ask(context: Context, items: Dataset, answer: AnswerBatch, title: str) -> Answers:
     """The answers to all items, in their order, on every process; each has asked its share."""
-    from ct_xception.evaluation.answers import answer_share
-
     progress = title if context.accelerator.is_main_process else None
     return answer_share(items, answer, context.share, batch_size=context.config.batch_size, progress=progress)

@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from accelerate.utils import gather_object
+
+from ct_xception.audit.overlap import SplitCorpus
+from ct_xception.evaluation.answers import Share
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from datasets import DatasetDict
 
-    from ct_xception.audit.overlap import Overlap, SplitCorpus
+    from ct_xception.audit.overlap import Overlap
     from ct_xception.audit.report import Audit
-    from ct_xception.evaluation.answers import Share
     from ct_xception.evaluation.shift.external import External
     from ct_xception.training.options import TrainConfig
     from ct_xception.training.replay import OldCorpus
@@ -48,10 +52,6 @@ class Context:
     @property
     def share(self) -> Share:
         """This process's part of what is answered."""
-        from accelerate.utils import gather_object
-
-        from ct_xception.evaluation.answers import Share
-
         accelerator = self.accelerator
         return Share(accelerator.process_index, accelerator.num_processes, lambda found: gather_object([found]))
 
@@ -63,7 +63,5 @@ class Context:
     @property
     def corpora(self) -> list[SplitCorpus]:
         """This corpus, and the old ones."""
-        from ct_xception.audit.overlap import SplitCorpus
-
         survey = None if self.audit is None else self.audit.survey
         return [SplitCorpus(self.splits, self.corpus, self.split, survey), *self.old]

@@ -6,25 +6,36 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from accelerate.utils import gather_object
+
 from ct_xception.checkpoint import MODEL, SEARCH
 from ct_xception.checkpoint_files import SearchRecord, need_side
+from ct_xception.corpus.split import merge_patients
+from ct_xception.evaluation import gate_fit
+from ct_xception.evaluation.answers import Items
+from ct_xception.evaluation.gate_fit import Seen, sample, see_items
+from ct_xception.evaluation.patients import knows_patients
+from ct_xception.evaluation.rules import fit_rules, groups_cross
+from ct_xception.evaluation.shift.drift_fit import fit_reference, write_reference
 from ct_xception.pipeline.answers import ask, predictor
 from ct_xception.pipeline.context import Context
+from ct_xception.serving.classifier import Classifier
+from ct_xception.training import crossval
+from ct_xception.training.cache import CachedSlices, prepare_slices
 from ct_xception.training.distributed import main_first
+from ct_xception.training.loop import Training
+from ct_xception.training.model_folder import calibrate_model_folder, reopen_model_folder, write_model_folder
+from ct_xception.training.replay import mix_in, split_of
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-    from ct_xception.evaluation.gate_fit import Seen
-    from ct_xception.serving.classifier import Classifier
-    from ct_xception.training.cache import CachedSlices
     from ct_xception.training.loop import Trained
 
 
 def make_checkpoint(context: Context) -> None:
     """Train, calibrate, fit the input gate; where the checkpoint is there, open it again to be measured anew."""
-    from ct_xception.training.model_folder import reopen_model_folder, write_model_folder
-
     config, run, folder, accelerator = context.config, context.run, context.folder, context.accelerator
     if (run / MODEL).exists():
         if accelerator.is_main_process:
@@ -58,9 +69,6 @@ def search_of(run: Path) -> dict[str, Any] | None:
 
 def train(context: Context) -> Trained:
     """Decode once, then train; the weights to keep."""
-    from ct_xception.training.loop import Training
-    from ct_xception.training.replay import split_of
-
     config, accelerator = context.config, context.accelerator
     training = Training(
         config,
@@ -77,8 +85,6 @@ def train(context: Context) -> Trained:
 
 
 def _slices(context: Context, name: str) -> CachedSlices:
-    from ct_xception.training.cache import prepare_slices
-    from ct_xception.training.replay import mix_in
 
     cache, config = context.run / "cache", context.config
     with main_first(context.accelerator):
@@ -88,11 +94,6 @@ def _slices(context: Context, name: str) -> CachedSlices:
 
 def calibrate(context: Context, folder: Path, splits: DatasetDict) -> None:
     """Fold the temperature into the head, and settle how the checkpoint decides, by its answers to validation."""
-    from ct_xception.evaluation.answers import Items
-    from ct_xception.evaluation.patients import knows_patients
-    from ct_xception.evaluation.rules import fit_rules, groups_cross
-    from ct_xception.training.model_folder import calibrate_model_folder
-
     config = context.config
     side = need_side(folder)
     groups = {name: tuple(own) for name, own in config.class_group_lists.items()} or side.class_groups
@@ -124,10 +125,6 @@ def calibrate(context: Context, folder: Path, splits: DatasetDict) -> None:
 
 def fit_gate(context: Context, folder: Path) -> None:
     """The input gate, from what the network makes of training and validation slices; a gate of these weights stays."""
-    from ct_xception.evaluation import gate_fit
-    from ct_xception.evaluation.shift.drift_fit import fit_reference, write_reference
-    from ct_xception.serving.classifier import Classifier
-
     side = need_side(folder)
     context.accelerator.wait_for_everyone()  # as in `calibrate`
     if gate_fit.has_gate(side):
@@ -150,11 +147,6 @@ def fit_gate(context: Context, folder: Path) -> None:
 
 def _see(context: Context, classifier: Classifier, name: str) -> Seen:
     """What the network makes of a split's slices, in their order, on every process; each has looked at its share."""
-    import numpy as np
-    from accelerate.utils import gather_object
-
-    from ct_xception.evaluation.gate_fit import Seen, sample, see_items
-
     accelerator, reading, items = context.accelerator, context.config.reading, context.splits[name]
     rows = sample(len(items), context.config.seed)
     share = np.array_split(rows, accelerator.num_processes)[accelerator.process_index]
@@ -171,10 +163,6 @@ def _see(context: Context, classifier: Classifier, name: str) -> Seen:
 
 def cross_validate(context: Context) -> None:
     """Train the folds that are missing, or --only_fold; every image is then answered by a network that saw no kin."""
-    from ct_xception.corpus.split import merge_patients
-    from ct_xception.training import crossval
-    from ct_xception.training.cache import CachedSlices
-
     config = context.config
     splits, origin = merge_patients(context.splits, context.patients, context.corpus["groups"]["origin"])
 

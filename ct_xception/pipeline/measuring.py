@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from accelerate.utils import broadcast_object_list
+
 from ct_xception.checkpoint import FOLDS, PREDICTIONS, SOURCES
+from ct_xception.evaluation.evaluation import Evaluation, Outputs
+from ct_xception.evaluation.frozen_features import frozen_features
+from ct_xception.evaluation.protocols import Protocols, find_protocols, twin_mask
 from ct_xception.pipeline.answers import ask, predictor
 from ct_xception.pipeline.context import Context
+from ct_xception.publish.lineage import settle_version
+from ct_xception.serving.checkpoint import open_checkpoint
+from ct_xception.training.loop import TrainingError
+from ct_xception.training.replay import replay_record
 
 if TYPE_CHECKING:
-    from ct_xception.evaluation.protocols import Protocols
     from ct_xception.metrics import Metrics
 
 
 def measure_test(context: Context) -> Metrics | None:
     """Evaluate the test split, each process its share; the main one writes the figures, and the page of mistakes."""
-    from ct_xception.evaluation.evaluation import Evaluation, Outputs
     from ct_xception.evaluation.measure import evaluate
-    from ct_xception.evaluation.protocols import Protocols
 
     config, run, history = context.config, context.run, context.run / "history.jsonl"
     is_main, audit = context.accelerator.is_main_process, context.audit
@@ -51,10 +57,6 @@ def measure_test(context: Context) -> Metrics | None:
 
 def _protocols(context: Context) -> Protocols:
     """What is measured beside the own test split: what is asked for, and what an earlier call left behind."""
-    from ct_xception.evaluation.frozen_features import frozen_features
-    from ct_xception.evaluation.protocols import find_protocols
-    from ct_xception.serving.checkpoint import open_checkpoint
-
     config, audit, folds = context.config, context.audit, context.run / FOLDS
     features, skipped = None, dict[str, str]()
     if audit is not None:
@@ -87,14 +89,6 @@ def compare_with_start(context: Context) -> None:
 
     Raises `TrainingError` where a test may have got worse: the checkpoint is kept as model.refused then.
     """
-    from accelerate.utils import broadcast_object_list
-
-    from ct_xception.evaluation.protocols import twin_mask
-    from ct_xception.publish.lineage import settle_version
-    from ct_xception.serving.checkpoint import open_checkpoint
-    from ct_xception.training.loop import TrainingError
-    from ct_xception.training.replay import replay_record
-
     if context.config.init is None:
         return
     start = open_checkpoint(context.config.init)

@@ -15,14 +15,9 @@ from ct_xception.checkpoint import CARD, EVALUATION, MODEL
 from ct_xception.checkpoint_files import seal
 from ct_xception.command_line import run_program
 from ct_xception.errors import InputError, WorkError, printable
-from ct_xception.evaluation.figures import evaluation_summary
 from ct_xception.imaging.decoded import keep_decoded
 from ct_xception.metrics import Metrics
-from ct_xception.pipeline.learning import cross_validate, make_checkpoint
 from ct_xception.pipeline.lock import LOCK, refuse_if_held, run_lock
-from ct_xception.pipeline.measuring import compare_with_start, measure_test
-from ct_xception.pipeline.splitting import load_and_split, look_across, plan_externals
-from ct_xception.publish.hub import check_access, push_checkpoint
 from ct_xception.text import RESEARCH_USE
 from ct_xception.training.distributed import join_processes
 from ct_xception.training.memory import keep_freed_memory
@@ -67,12 +62,17 @@ def set_up_process(config: TrainConfig) -> None:
 
 
 def _build(config: TrainConfig, run: Path, command: str) -> None:
+    from ct_xception.pipeline.learning import cross_validate, make_checkpoint
+    from ct_xception.pipeline.measuring import compare_with_start, measure_test
+    from ct_xception.pipeline.splitting import load_and_split, look_across, plan_externals
     from ct_xception.training.loop import make_accelerator
     from ct_xception.training.preflight import check_before_reading, is_complete
 
     accelerator = make_accelerator(config, run)
     check_before_reading(config, run)
     if config.push_to_hub:
+        from ct_xception.publish.hub import check_access
+
         check_access(config.push_to_hub, private=config.private)
     several = f"   ({accelerator.num_processes} processes)" if accelerator.num_processes > 1 else ""
     accelerator.print(f"run folder: {run}{several}")
@@ -99,6 +99,7 @@ def _build(config: TrainConfig, run: Path, command: str) -> None:
 
 def publish(run: Path, metrics: Metrics) -> None:
     """Write the card, seal the folder, put it in place, and say what came out."""
+    from ct_xception.evaluation.figures import evaluation_summary
     from ct_xception.publish.card import write_card
     from ct_xception.training.model_folder import replace_model_folder
 
@@ -115,6 +116,8 @@ def publish(run: Path, metrics: Metrics) -> None:
 def push(config: TrainConfig, run: Path) -> None:
     """Publish the finished checkpoint where --push_to_hub asks for it; --resume auto makes a failed push again."""
     if config.push_to_hub:
+        from ct_xception.publish.hub import push_checkpoint
+
         pushed = push_checkpoint(run / MODEL, config.push_to_hub, private=config.private)
         print(f"published:  {pushed.url}   (commit {pushed.commit[:12]})")
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from ct_xception.checkpoint import SEARCH
 from ct_xception.checkpoint_files import SearchRecord
 from ct_xception.files import write_atomically, write_json
@@ -141,8 +143,6 @@ def _short(value: Any) -> str:
 
 def _best_yaml(options: dict[str, Any], record: dict[str, Any]) -> str:
     """The winner's options as --config takes them: those that are not the defaults."""
-    import yaml
-
     defaults = option_defaults()
     kept = {
         name: value

@@ -18,7 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import timm
+import torch
+from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from ct_xception.checkpoint import SEARCH, STATE
 from ct_xception.corpus.split import grouped_folds
@@ -29,7 +33,10 @@ from ct_xception.pipeline.run import build, set_up_process
 from ct_xception.pipeline.search_report import report_search, told_search, write_trials
 from ct_xception.pipeline.splitting import load_and_split
 from ct_xception.statistics.calibration import calibration_figures
+from ct_xception.statistics.selection import judge_selection
+from ct_xception.training.cache import CachedSlices, prepare_slices
 from ct_xception.training.distributed import join_processes, main_first
+from ct_xception.training.loop import Training, TrainingError, make_accelerator
 from ct_xception.training.options import METRICS, TrainConfig, augment_config, config_from_mapping
 from ct_xception.training.search import (
     EPOCHS,
@@ -54,7 +61,6 @@ if TYPE_CHECKING:
     import optuna
 
     from ct_xception.statistics.selection import Selection
-    from ct_xception.training.cache import CachedSlices
 
 ANSWERS = "validation.npz"  # of a trial: the kept epoch's logits, the labels, and the patients
 LOGITS = "logits.npy"  # of one training
@@ -66,10 +72,6 @@ def search_corpus(search: Search, command: str, *, resume: bool = False, finish:
 
     Any number of processes may do the same with one folder and storage at once. Raises InputError.
     """
-    from accelerate.utils import broadcast_object_list
-
-    from ct_xception.training.loop import make_accelerator
-
     _refuse_what_is_not_searched(search.recipe)
     join_processes()
     set_up_process(search.recipe)
@@ -178,8 +180,6 @@ class Trainer:
         self, config: TrainConfig, folder: Path, number: int, recorder: _EpochRecorder
     ) -> tuple[NDArray, NDArray[np.integer], NDArray]:
         """One training, of a fold or of the split's own parts; the kept epoch's answers to what it did not train on."""
-        from ct_xception.training.loop import Training, TrainingError
-
         part, accelerator = self.parts[number], self.context.accelerator
         run = folder / "folds" / str(number + 1) if len(self.parts) > 1 else folder
         if accelerator.is_main_process:
@@ -205,7 +205,6 @@ class Trainer:
         return np.load(run / LOGITS, allow_pickle=False), np.asarray(validation.labels), np.asarray(validation.groups)
 
     def _slices(self, config: TrainConfig, sources: Sequence[str]) -> CachedSlices:
-        from ct_xception.training.cache import CachedSlices, prepare_slices
 
         cache = self.search.folder / "cache"
         with main_first(self.context.accelerator):
@@ -261,8 +260,6 @@ def score(logits: NDArray, labels: NDArray, config: TrainConfig, objectives: Seq
 
     The calibration error is that of the raw answers, before a temperature is fitted.
     """
-    from scipy.special import softmax
-
     figures = validation_figures(logits, labels)
     values = []
     for name in objectives:
@@ -280,9 +277,6 @@ def score(logits: NDArray, labels: NDArray, config: TrainConfig, objectives: Seq
 
 def parameters_in_millions(config: TrainConfig) -> float:
     """The size of a configuration's network."""
-    import timm
-    import torch
-
     with torch.device("meta"):
         network = timm.create_model(config.backbone, num_classes=2)
     return sum(one.numel() for one in network.parameters()) / 1e6
@@ -352,8 +346,6 @@ def read_answers(search: Search, trial: Any) -> tuple[NDArray, NDArray, NDArray]
 
 def judge(search: Search, study: optuna.Study) -> tuple[Selection, list[Any]] | None:
     """What the choice of the best trial is worth, and the trials that were judged; None without answers to judge."""
-    from ct_xception.statistics.selection import judge_selection
-
     held = [(trial, found) for trial in finished(study) if (found := read_answers(search, trial)) is not None]
     if not held:
         return None

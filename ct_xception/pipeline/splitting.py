@@ -7,11 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from accelerate.utils import broadcast_object_list
+
+from ct_xception.audit.audit import audit_summary, keep_audit, write_audit
+from ct_xception.audit.overlap import find_overlaps, overlap_findings
 from ct_xception.checkpoint import CORPUS, MODEL, OPTIONS, SPLIT
+from ct_xception.checkpoint_files import read_side
+from ct_xception.corpus.inspection import problems_of_survey
+from ct_xception.corpus.load import corpus_summary, load_corpus, public_report
+from ct_xception.corpus.split import split_corpus
 from ct_xception.errors import CorpusError, InputError, printable
+from ct_xception.evaluation.shift.external import External, describe_plan, load_external, plan_external
 from ct_xception.files import write_json
 from ct_xception.pipeline.context import Context
+from ct_xception.statistics.class_groups import partition_classes
 from ct_xception.training.distributed import main_first
+from ct_xception.training.preflight import check_corpus
+from ct_xception.training.replay import load_old
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -24,12 +36,6 @@ if TYPE_CHECKING:
 
 def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, command: str) -> Context:
     """Load the corpus, look for what is wrong with it, honour or make its splits; write and print what was found."""
-    from ct_xception.corpus.load import corpus_summary, load_corpus, public_report
-    from ct_xception.corpus.split import split_corpus
-    from ct_xception.statistics.class_groups import partition_classes
-    from ct_xception.training.preflight import check_corpus
-    from ct_xception.training.replay import load_old
-
     with main_first(accelerator):
         # The audit's survey decodes every file: loading need not do so too.
         options = config.corpus_options.without_external(config.external)
@@ -54,8 +60,6 @@ def _audit_once(
     config: TrainConfig, run: Path, accelerator: Accelerator, corpus: Corpus
 ) -> tuple[Audit | None, dict[str, str] | None]:
     """The audit, on the main process, and on every one whose each image probably is; None without an audit."""
-    from accelerate.utils import broadcast_object_list
-
     if not config.audit:
         accelerator.print("no audit: leaks are not looked for, and neither twins nor simple rules are measured.")
         return None, None
@@ -75,8 +79,6 @@ def _audit_once(
 
 def _problems(corpus: Corpus, audit: Audit) -> list[str]:
     """What the audit's survey could not read, and masks of another size than their images."""
-    from ct_xception.corpus.inspection import problems_of_survey
-
     survey = audit.survey
     shapes = zip(survey.attributes["height"].tolist(), survey.attributes["width"].tolist(), strict=True)
     sizes = {
@@ -88,7 +90,6 @@ def _problems(corpus: Corpus, audit: Audit) -> list[str]:
 
 
 def _write_audit(run: Path, audit: Audit) -> None:
-    from ct_xception.audit.audit import audit_summary, keep_audit, write_audit
 
     write_audit(audit, run)
     keep_audit(audit, run / "cache")
@@ -99,9 +100,6 @@ def _write_audit(run: Path, audit: Audit) -> None:
 
 def look_across(context: Context) -> Context:
     """Look, on the main process, for test images of one corpus that another one trains on; nothing without --replay."""
-    from ct_xception.audit.audit import write_audit
-    from ct_xception.audit.overlap import find_overlaps, overlap_findings
-
     if context.audit is None or not context.old:
         return context
     reading = context.config.reading
@@ -122,10 +120,6 @@ def look_across(context: Context) -> Context:
 
 def plan_externals(context: Context) -> Context:
     """Settle what the corpora of --external can be asked, and what they share with this one, before training starts."""
-    from accelerate.utils import broadcast_object_list
-
-    from ct_xception.evaluation.shift.external import External, describe_plan, load_external
-
     found = []
     for name, source in context.config.external.items():
         with main_first(context.accelerator):
@@ -140,9 +134,6 @@ def plan_externals(context: Context) -> Context:
 
 def _plan(context: Context, name: str, corpus: Corpus) -> tuple[Plan | None, str]:
     """The main process's plan for one external corpus, or what is wrong with it."""
-    from ct_xception.checkpoint_files import read_side
-    from ct_xception.evaluation.shift.external import plan_external
-
     if not context.accelerator.is_main_process:
         return None, ""
     config, before = context.config, read_side(context.run / MODEL)

@@ -11,7 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ct_xception.checkpoint import CARD, METRICS, evaluated
 from ct_xception.errors import InputError
@@ -24,9 +26,6 @@ from ct_xception.publish.endpoint import HANDLER
 from ct_xception.publish.markdown import code, fill_template, packaged_template, plain
 from ct_xception.publish.sections import card_values, corpus_name, modality_of
 from ct_xception.publish.verify import Evidence, read_evidence
-
-if TYPE_CHECKING:
-    from huggingface_hub import EvalResult, ModelCardData
 
 # Metric of metrics.json: its title, and the Hub's id of it; the Hub has one id for both kinds of recall.
 INDEXED = {
@@ -72,8 +71,6 @@ def refresh_card(model_dir: str | Path) -> None:
 
 def card_address(card: str) -> tuple[str, str]:
     """The repository that a card's code names, and its licence; those of a new card where it says neither."""
-    from huggingface_hub import ModelCard
-
     named = re.search(r'from_pretrained\("([^"]+)"\)', card)
     try:
         license = str(getattr(ModelCard(card).data, "license", None) or LICENSE)
@@ -99,8 +96,6 @@ def render_card(
     together, InputError for a template that holds a figure or an unknown slot, and for words that a research model may
     not say.
     """
-    from huggingface_hub import ModelCard
-
     template = packaged_template() if template is None else template
     check_template(template)
     check_words(template)
@@ -178,8 +173,6 @@ def card_data(evidence: Evidence, *, repo_id: str, license: str) -> ModelCardDat
     `library_name` is transformers, not timm: config.json is transformers' `timm_wrapper`, and the Hub's "use this
     model" then shows `pipeline()`. `pipeline_tag` is what lets `pipeline(model=…)` find its task.
     """
-    from huggingface_hub import ModelCardData
-
     return ModelCardData(
         pipeline_tag="image-classification",
         library_name="transformers",
@@ -208,8 +201,6 @@ def _hub_dataset(evidence: Evidence) -> list[str] | None:
 
 def eval_results(evidence: Evidence) -> list[EvalResult]:
     """Figures of all protocols and paths, with the protocol in the dataset's name, n and interval in their args."""
-    from huggingface_hub import EvalResult
-
     protocols, by_patient = evidence.metrics.all_protocols, evidence.metrics.by_patient
     tested = [
         (_indexed_blocks(block.paths, by_patient.get(name)), _dataset(evidence, name, block))

@@ -15,6 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import datasets
+import pyarrow
+import yaml
+from datasets import concatenate_datasets
+from PIL import Image, TiffTags
+from pyarrow import parquet
+
 from ct_xception.checkpoint import AUDIT, CORPUS, MODEL, OPTIONS, SPLIT, evaluated
 from ct_xception.corpus.load import load_corpus
 from ct_xception.corpus.split import PSEUDO_PATIENTS, settle_groups
@@ -88,8 +95,6 @@ def _load(run: Path, corpus: Mapping[str, Any]) -> DatasetDict:
 
 def _splits(corpus: DatasetDict, split: Mapping[str, Any]) -> dict[str, Dataset]:
     """The corpus in the run's splits, which may be others than its own."""
-    from datasets import concatenate_datasets
-
     whole = concatenate_datasets(list(corpus.values()))
     place = {source: row for row, source in enumerate(whole["source"])}
     return {name: whole.select([place[source] for source in rows]) for name, rows in split["sources"].items() if rows}
@@ -97,10 +102,6 @@ def _splits(corpus: DatasetDict, split: Mapping[str, Any]) -> dict[str, Dataset]
 
 def _write_split(path: Path, dataset: Dataset, groups: dict[str, str], images: bool) -> None:
     """One split as Parquet, some images at a time, with the types that `datasets` reads back."""
-    import datasets
-    import pyarrow
-    from pyarrow import parquet
-
     kinds = {"label": dataset.features["label"], "group": datasets.Value("string"), "sha256": datasets.Value("string")}
     features = datasets.Features({"image": datasets.Image(), **kinds} if images else kinds)
     with parquet.ParquetWriter(path, features.arrow_schema) as writer:
@@ -124,8 +125,6 @@ def _content(cell: Mapping[str, Any]) -> bytes:
 
 def _image(content: bytes, digest: str) -> dict[str, Any]:
     """A cell of an Image column under a name that tells nothing; a file that carries texts is refused."""
-    from PIL import Image
-
     check_no_dicom({f"image {digest[:12]}…": content})
     try:
         with Image.open(io.BytesIO(content), formats=["PNG", "JPEG", "TIFF", "BMP", "WEBP"]) as picture:
@@ -161,7 +160,6 @@ def _texts(picture: Any) -> list[str]:
 
 
 def _tag_name(tag: int) -> str:
-    from PIL import TiffTags
 
     name = TiffTags.lookup(tag).name
     return f"tag {tag}" if name == "unknown" else name
@@ -180,8 +178,6 @@ def corpus_card(
     corpus: Mapping[str, Any], split: Mapping[str, Any], audit: Mapping[str, Any] | None, *, images: bool
 ) -> str:
     """The dataset's README.md: header for the Hub, counts, how to find an image again, and what the audit found."""
-    import yaml
-
     sizes = {one: len(sources) for one, sources in split["sources"].items() if sources}
     name, phantom = corpus_name(corpus), is_generated(corpus)
     header = {

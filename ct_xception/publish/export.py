@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from ct_xception.checkpoint import CARD, EXPORT_FORMAT, PREDICTIONS, SIDE_FILE, WEIGHTS, evaluated
 from ct_xception.checkpoint_files import Metric, check_seal, seal
@@ -33,6 +35,7 @@ from ct_xception.files import atomic_path, read_json, sha256_file, write_json
 from ct_xception.formats.onnx import describe, write_onnx
 from ct_xception.formats.source import ExportSource, write_export
 from ct_xception.metrics import AgreementMetrics
+from ct_xception.publish.card import refresh_card
 from ct_xception.publish.clearance import list_files
 from ct_xception.publish.export_slices import ExportSlices, find_slices
 from ct_xception.publish.verify import EXPORT, INT8, INT8_ANSWERS, exported_names, int8_figures
@@ -43,7 +46,6 @@ from ct_xception.serving.runtimes import DEFAULT_RUNTIME, EXPORTED, RUNTIMES
 from ct_xception.statistics.intervals import describe_metric, group_indices
 
 if TYPE_CHECKING:
-    import pandas
     from datasets import Dataset
 
     from ct_xception.corpus.load import CorpusOptions
@@ -144,8 +146,6 @@ class _Batch:
 
 def _batches(classifier: Classifier, slices: ExportSlices, items: Dataset, title: str | None) -> Iterator[_Batch]:
     """Items of `slices` as the network takes them; what the reader refuses is left out."""
-    from tqdm import tqdm
-
     shown = tqdm(items, title, unit="slice", dynamic_ncols=True, disable=title is None)
     prepared = _prepared(classifier, shown, slices.options)
     while batch := list(itertools.islice(prepared, _BATCH)):
@@ -274,8 +274,6 @@ def _int8_answers(measured: _Measured, slices: ExportSlices, checkpoint: Checkpo
 
     Sources are named, and groups numbered, as in evaluation/predictions.parquet, which knows of look-alikes, too.
     """
-    import pandas
-
     kept = [place for place, row in enumerate(measured.rows) if row < slices.tested]
     items = slices.checked.select([measured.rows[place] for place in kept]).select_columns(["source", "group", "label"])
     names, columns = Names(slices.sources, anonymous=slices.anonymous), items[:]
@@ -293,8 +291,6 @@ def _int8_answers(measured: _Measured, slices: ExportSlices, checkpoint: Checkpo
 
 def _groups(folder: Path, sources: Sequence[str], groups: Sequence[str]) -> list[str]:
     """The groups of the checkpoint's own evaluation, or numbers for the corpus's."""
-    import pandas
-
     path = folder / evaluated(PREDICTIONS)
     if path.is_file():
         table = pandas.read_parquet(path, columns=["source", "group", "path"])
@@ -315,8 +311,6 @@ def _install(
 ) -> dict[str, Any]:
     """Put the files that may stay into the folder, then the record, the card and the seal; what was made before and is
     of these weights stays."""
-    from ct_xception.publish.card import refresh_card
-
     folder = checkpoint.folder
     record = _earlier(folder, sha256_file(folder / WEIGHTS), files)
     for name, found in judged.items():

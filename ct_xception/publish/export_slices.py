@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from datasets import concatenate_datasets
 
 from ct_xception.audit.audit import audit_corpus
 from ct_xception.corpus.load import load_corpus
@@ -78,7 +79,6 @@ def find_slices(
 
 
 def _of_another(corpus: Corpus, options: CorpusOptions, title: str) -> ExportSlices:
-    from datasets import concatenate_datasets
 
     items = concatenate_datasets(list(corpus.dataset.values()))
     chosen = _spread(items, CHECKED)
@@ -86,7 +86,6 @@ def _of_another(corpus: Corpus, options: CorpusOptions, title: str) -> ExportSli
 
 
 def _of_training(corpus: Corpus, provenance: Mapping[str, Any], options: CorpusOptions, drawn: bool) -> ExportSlices:
-    from datasets import concatenate_datasets
 
     splits, split = _split_as_training_did(corpus, provenance, options)
     tested = len(splits["test"])

@@ -14,22 +14,36 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils.sha import git_hash
 
 from ct_xception.checkpoint import SIDE_FILE
 from ct_xception.errors import InputError, printable
 from ct_xception.files import sha256_file
 from ct_xception.publish.browser_space import browser_space_files
 from ct_xception.publish.clearance import Content, check_secrets
+from ct_xception.publish.corpus_record import write_corpus_record
+from ct_xception.publish.release import release_checkpoint
 from ct_xception.publish.space import space_files
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
 
 WAITS = (1.0, 3.0, 8.0)  # seconds before each new attempt after the line dropped
 MODEL_VARIABLE = "CT_XCEPTION_MODEL"
@@ -86,7 +100,6 @@ def push_checkpoint(
     What lies in the repository and not in the folder goes. Raises InputError where the folder, the name, the token or
     the tag will not do, and PushError where the Hub, the network or the disk fails.
     """
-    from ct_xception.publish.release import release_checkpoint
 
     check_name(repo_id)
     files = release_checkpoint(folder, repo_id, new_card=new_card, handler=handler)
@@ -129,9 +142,6 @@ def push_corpus(
     run: str | Path, repo_id: str, *, private: bool = False, tag: str | None = None, images: bool = False
 ) -> Pushed:
     """Publish the corpus record of a run folder as a dataset: splits and audit, and the images only if asked."""
-    import tempfile
-
-    from ct_xception.publish.corpus_record import write_corpus_record
 
     check_name(repo_id)
     target = Target(repo_id, "dataset")
@@ -142,8 +152,6 @@ def push_corpus(
 
 def check_name(repo_id: str) -> None:
     """Raise InputError where `repo_id` cannot be a repository's name, USER/NAME."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
 
     try:
         validate_repo_id(repo_id)
@@ -182,7 +190,6 @@ def push_files(
     `variables` and `sdk` are those of a Space. Raises InputError where a file holds a token, and as `push_checkpoint`
     does.
     """
-    from huggingface_hub import get_token
 
     check_name(target.repo_id)
     check_secrets(files, [get_token() or ""])
@@ -224,7 +231,6 @@ def _commit(api: HfApi, target: Target, files: Mapping[str, Content], begun: str
 
     A line that drops is taken up again. Its answer may be what was lost, so the repository is looked at first.
     """
-    from huggingface_hub import CommitOperationAdd
 
     additions = [
         CommitOperationAdd(name, content if isinstance(content, bytes) else str(content))
@@ -246,7 +252,6 @@ def _commit(api: HfApi, target: Target, files: Mapping[str, Content], begun: str
 
 
 def _send(api: HfApi, target: Target, additions: list[Any], head: str, message: str) -> str:
-    from huggingface_hub import CommitOperationDelete
 
     kept = {addition.path_in_repo for addition in additions} | _UNTOUCHED
     gone = [path for path in _remote(api, target, head) if path not in kept]
@@ -268,7 +273,6 @@ def _send(api: HfApi, target: Target, additions: list[Any], head: str, message: 
 
 def _open(target: Target) -> HfApi:
     """The Hub, after it has said that the token may write there."""
-    from huggingface_hub import HfApi
 
     api = HfApi()
     account = api.whoami()
@@ -288,7 +292,6 @@ def _open(target: Target) -> HfApi:
 
 def _look(api: HfApi, target: Target) -> Any:
     """What the Hub says of the repository, or None where there is none."""
-    from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
         return api.repo_info(target.repo_id, repo_type=target.kind)
@@ -327,7 +330,6 @@ def _tags(api: HfApi, target: Target) -> dict[str, str]:
 
 def _remote(api: HfApi, target: Target, revision: str) -> dict[str, Any]:
     """The files of a commit, {path: what the Hub says of it}."""
-    from huggingface_hub.hf_api import RepoFile
 
     tree = api.list_repo_tree(target.repo_id, repo_type=target.kind, revision=revision, recursive=True)
     return {one.path: one for one in tree if isinstance(one, RepoFile)}
@@ -340,9 +342,6 @@ def _holds(api: HfApi, target: Target, revision: str, files: Mapping[str, Conten
 
 
 def _is_same(remote: Any, content: Content) -> bool:
-    import hashlib
-
-    from huggingface_hub.utils.sha import git_hash
 
     size = len(content) if isinstance(content, bytes) else content.stat().st_size
     if size != remote.size:
@@ -370,7 +369,6 @@ def _one_sentence(target: Target) -> Iterator[None]:
 
 def _told(error: BaseException, target: Target) -> BaseException:
     """The error as its reader should see it; one that is no business of theirs is given back as it is."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
     cause = _cause(error)
     if isinstance(cause, (InputError, PushError)):
@@ -432,7 +430,6 @@ def _status_of(error: BaseException) -> int | None:
 
 def _is_passing(error: BaseException) -> bool:
     """Whether the same request may well succeed later: no answer came, or the Hub said so."""
-    from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled
 
     status, cause = _status_of(error), _cause(error)
     if status is not None:

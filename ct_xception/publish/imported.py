@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from huggingface_hub import ModelCard, ModelCardData
+
 from ct_xception.checkpoint import CARD, WEIGHTS
 from ct_xception.checkpoint_files import Side, seal, write_side
 from ct_xception.errors import CheckpointError, InputError, printable
@@ -84,7 +86,6 @@ def _side_file(folder: Path, imported: Imported, padding: Mapping[str, Any]) -> 
 
 
 def _card(imported: Imported, side: Mapping[str, Any]) -> str:
-    from huggingface_hub import ModelCard, ModelCardData
 
     config, origin = imported.model.config, side["provenance"]["imported"]
     data = ModelCardData(

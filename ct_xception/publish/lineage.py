@@ -23,6 +23,7 @@ from ct_xception.evaluation.continuity import (
     write_judgement,
 )
 from ct_xception.serving.checkpoint import read_provenance
+from ct_xception.training.model_folder import replace_model_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,8 +55,6 @@ def settle_version(
     None where it is a new version. Else the folder is moved to `run`/model.refused, and the sentence says why. `tests`,
     `answers`, `has_twin` and `overlaps` are those of `pair_up`.
     """
-    from ct_xception.training.model_folder import replace_model_folder
-
     names = tests[0].splits["test"].features["label"].names
     trials = pair_up(tests, answers, has_twin=has_twin, overlaps=overlaps)
     judged, table = judge(trials, names, margin=margin, seed=seed)

@@ -11,9 +11,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint import (
@@ -39,10 +40,6 @@ from ct_xception.evaluation.shift.robustness import KEYS, Tried
 from ct_xception.evaluation.shift.validation import FIGURES, Validation
 from ct_xception.files import read_json
 from ct_xception.metrics import ExternalMetrics, Headline, Measured, Metrics, PathMetrics, ProtocolMetrics
-
-if TYPE_CHECKING:
-    import pandas
-
 
 # The blocks of metrics.json, by what they are called when they are wrong: those with one for each protocol, and others.
 _BY_PROTOCOL = {
@@ -228,7 +225,6 @@ class Recount:
         return table[~table["has_twin"].astype(bool)]
 
     def _read(self, name: str) -> pandas.DataFrame:
-        import pandas
 
         path = self.folder / EVALUATION / name
         if not path.is_file():

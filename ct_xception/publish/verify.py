@@ -11,9 +11,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas
 
 from ct_xception.checkpoint import (
     AUDIT,
@@ -39,9 +40,6 @@ from ct_xception.metrics import AgreementMetrics, Metrics
 from ct_xception.publish.clearance import list_files
 from ct_xception.publish.recount import Recount, agree
 from ct_xception.statistics.agreement import agreement_figures
-
-if TYPE_CHECKING:
-    import pandas
 
 EXPORT, INT8_ANSWERS = evaluated(EXPORT_NAME), evaluated(PREDICTIONS_INT8)
 INT8 = "onnx-int8"
@@ -187,8 +185,6 @@ def _check_rules(folder: Path, evidence: Evidence) -> None:
 
 def _check_lineage(folder: Path, side: Side) -> None:
     """Raise `CheckpointError` where a version's comparison was not passed, or is not what its answers give."""
-    import pandas
-
     stated = side.provenance.judged
     if stated is None:
         return
@@ -261,8 +257,6 @@ def _read_exports(folder: Path, metrics: Metrics, answers: pandas.DataFrame) -> 
 
 def _check_int8(folder: Path, stated: Mapping[str, Any], metrics: Metrics, answers: pandas.DataFrame) -> None:
     """The int8 figures are those of its answers, and the answers beside them those behind the card's own figures."""
-    import pandas
-
     if not (folder / INT8_ANSWERS).is_file():
         raise _export_refusal(folder, f"{INT8_ANSWERS} is missing")
     table, names = pandas.read_parquet(folder / INT8_ANSWERS), metrics.label_names

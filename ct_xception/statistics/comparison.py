@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
 
 from ct_xception.checkpoint import METRICS, PREDICTIONS
 from ct_xception.errors import CheckpointError, InputError, printable
@@ -88,7 +90,6 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemar:
 
     Under equal accuracy b is Binomial(b + c, 1/2); p is two-sided, 1 where they never part (McNemar 1947).
     """
-    from scipy.stats import binomtest
 
     b, c = int((first & ~second).sum()), int((second & ~first).sum())
     return McNemar(b=b, c=c, p=float(binomtest(b, b + c, 0.5).pvalue) if b + c else 1.0)
@@ -157,7 +158,6 @@ def _check_same(first: Metrics, second: Metrics) -> None:
 
 def _read_evaluation(folder: Path, path: str) -> tuple[Metrics, DataFrame]:
     """metrics.json of an evaluation, and one path's rows of predictions.parquet by source."""
-    import pandas
 
     try:
         metrics = read_metrics(folder / METRICS)

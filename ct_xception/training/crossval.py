@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 
@@ -187,9 +189,6 @@ def _write_answers(
     path: Path, test: Dataset, number: int, probabilities: NDArray[np.float64], refused: Mapping[str, str]
 ) -> None:
     """One row an image: source, group, perhaps series, label, fold, `p <class>` (null where refused), refused."""
-    import pyarrow
-    import pyarrow.parquet
-
     names, sources = test.features["label"].names, list(test["source"])
     unknown = ~np.isfinite(probabilities).all(axis=1)
     columns: dict[str, Any] = {"source": sources, "group": list(test["group"])}
@@ -204,9 +203,6 @@ def _write_answers(
 
 def _collect(plan: Plan) -> None:
     """Put the folds' answers together, one an image, and say in folds.json which network gave them."""
-    import pyarrow
-    import pyarrow.parquet
-
     numbers = range(1, len(plan.splits) + 1)
     records = [read_json(plan.folder_of(number) / FOLD) for number in numbers]
     names = [own["name"] for own in plan.description["folds"]]

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration, DistributedDataParallelKwargs
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import broadcast, broadcast_object_list, gather_object, set_seed
+from timm.data import Mixup
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -90,7 +92,6 @@ def share_cores(config: TrainConfig) -> None:
 
 def _check_trackers(config: TrainConfig) -> None:
     """accelerate leaves out a tracker whose package is absent, without a word."""
-    from accelerate.tracking import get_available_trackers
 
     absent = sorted(set(config.trackers) - {str(tracker) for tracker in get_available_trackers()})
     if absent:
@@ -384,7 +385,6 @@ def _summary(record: dict[str, Any], config: TrainConfig, *, kept: bool) -> str:
 def _mixup(config: TrainConfig, classes: int) -> Any:
     if not config.mixup:
         return None
-    from timm.data import Mixup
 
     # Label smoothing is the loss's affair, for mixed and unmixed targets alike.
     return Mixup(mixup_alpha=config.mixup, num_classes=classes, label_smoothing=0.0)

@@ -16,6 +16,7 @@ import yaml
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
 from ct_xception.evaluation.evaluation import Evaluation
+from ct_xception.evaluation.figures import evaluation_summary
 from ct_xception.evaluation.measure import write_evaluation
 from ct_xception.evaluation.protocols import OutOfFold, Part, Protocols
 from ct_xception.evaluation.rules import fit_rules
@@ -126,7 +127,12 @@ def test_figures_by_patient_are_found_again_and_cannot_be_left_out(tmp_path: Pat
     assert set(metrics["by_patient"]) == {"published", "deduplicated", "grouped"}
     assert metrics["headline"]["by"] == "patient"
     assert read_evidence(folder).metrics.headline.by == "patient"  # type: ignore[union-attr]
+    said = evaluation_summary(read_evidence(folder).metrics)
+    assert said.count("by patient        accuracy") == 3 and said.endswith(
+        f"{metrics['headline']['protocol']}, by patient"
+    )
     text = render_card(folder)
+    assert "images (95 % interval" in text.partition("slice by slice.")[0].rpartition("**")[2]
     lowest = min(metrics["by_patient"].values(), key=lambda found: found["accuracy"]["value"])["accuracy"]
     assert f"**Right on {100 * lowest['value']:.1f} % of {lowest['n']} patients" in text
     assert "## By slice, series and patient" in text and "read off the ROC curve" in text

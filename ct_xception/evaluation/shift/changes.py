@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 Pixels = NDArray[np.uint8]
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -61,29 +63,22 @@ def _width(pixels: Pixels, factor: float, rng: np.random.Generator) -> Pixels:
 
 def _noise(pixels: Pixels, deviation: float, rng: np.random.Generator) -> Pixels:
     """Noise of that standard deviation in grey levels, grained as a soft kernel leaves it."""
-    from scipy.ndimage import gaussian_filter
-
     grain = gaussian_filter(rng.standard_normal(pixels.shape), 0.7)
     return _grey(pixels + _shown(pixels) * deviation * grain / grain.std())
 
 
 def _blur(pixels: Pixels, share: float, rng: np.random.Generator) -> Pixels:
     """A softer kernel: a Gaussian whose standard deviation is a share of the longer side."""
-    from scipy.ndimage import gaussian_filter
-
     return _grey(gaussian_filter(pixels.astype(np.float64), share * max(pixels.shape)))
 
 
 def _sharpen(pixels: Pixels, amount: float, rng: np.random.Generator) -> Pixels:
     """A sharper kernel: so many times the difference from a Gaussian of half a hundredth of the side is added."""
-    from scipy.ndimage import gaussian_filter
-
     exact = pixels.astype(np.float64)
     return _grey(exact + amount * (exact - gaussian_filter(exact, 0.005 * max(pixels.shape))))
 
 
 def _jpeg(pixels: Pixels, quality: float, rng: np.random.Generator) -> Pixels:
-    from PIL import Image
 
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=int(quality))
@@ -92,8 +87,6 @@ def _jpeg(pixels: Pixels, quality: float, rng: np.random.Generator) -> Pixels:
 
 def _resize(pixels: Pixels, share: float, rng: np.random.Generator) -> Pixels:
     """Stored at a share of its size, and enlarged again."""
-    from PIL import Image
-
     height, width = pixels.shape
     small = (max(8, round(width * share)), max(8, round(height * share)))
     picture = Image.fromarray(pixels).resize(small, Image.Resampling.BOX)
@@ -101,7 +94,6 @@ def _resize(pixels: Pixels, share: float, rng: np.random.Generator) -> Pixels:
 
 
 def _rotate(pixels: Pixels, degrees: float, rng: np.random.Generator) -> Pixels:
-    from PIL import Image
 
     return np.asarray(Image.fromarray(pixels).rotate(degrees * _sign(rng), Image.Resampling.BILINEAR))
 

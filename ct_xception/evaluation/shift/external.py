@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from datasets import concatenate_datasets
 
 from ct_xception.audit.overlap import SplitCorpus, find_shared
 from ct_xception.audit.survey import survey_corpus
@@ -100,8 +101,6 @@ class External:
 
 def whole_of(corpus: Corpus) -> Dataset:
     """All images of a corpus, whatever its splits, in their order."""
-    from datasets import concatenate_datasets
-
     return concatenate_datasets(list(corpus.dataset.values()))
 
 
