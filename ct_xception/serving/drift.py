@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ct_xception.serving.gate import Distance, Gate
 
 FEWEST = 20  # slices from which a set is judged
-LEVEL = 0.01  # the chance, after the correction, at which a set of the same source is called unlike
+LEVEL = 0.001  # the corrected chance below which a set is called unlike: patients that fall apart make smaller ones
 MOST = 1000  # slices that are kept of a larger set, at random
 COMPONENTS = 12
 THUMB = 24

@@ -66,7 +66,7 @@ def verdict(fitted: tuple, seen: Seen) -> SetVerdict:
 
 
 def test_held_out_patients_are_not_told_apart(fitted: tuple) -> None:
-    """40 sets of the same source at a level of 1 %: more than 4 called unlike would happen in 1 of 2,000 runs."""
+    """40 sets of the same source at a level of 0.1 %."""
     assert sum(verdict(fitted, draw(15, 4, 100 + seed)).unlike for seed in range(40)) <= 4
 
 
