@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from ct_xception_app.limits import KEPT_SECONDS
 
 from ct_xception.explain.budget import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD
 from ct_xception.explain.methods import METHODS
+from ct_xception.files import dump_json
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.windows import WINDOWS
@@ -165,7 +165,7 @@ def build_outputs(label_names: list[str], modality: str = CT) -> Outputs:
 def _build_viewer() -> tuple[gr.HTML, gr.HTML]:
     """The viewer, which runs in the browser, and the place where it says what it asks the server for."""
     presets = [{"name": name, "window": [window.centre, window.width]} for name, window in WINDOWS.items()]
-    constants = f'const CONSTANTS = {{"palettes": {scenes.palettes()}, "presets": {json.dumps(presets)}}};\n'
+    constants = f'const CONSTANTS = {{"palettes": {scenes.palettes()}, "presets": {dump_json(presets)}}};\n'
     script = (HERE / "viewer.js").read_text(encoding="utf-8")
     template = (HERE / "viewer.html").read_text(encoding="utf-8")
     viewer = gr.HTML("", html_template=template, js_on_load=constants + script, elem_id="viewer")

@@ -190,7 +190,7 @@ def pack_map(explanation: Explanation) -> dict[str, Any]:
 
 def palettes() -> str:
     """The colours of what speaks for a class and against it, as JSON."""
-    return json.dumps({"for": palette().tolist(), "against": opposing_palette().tolist()}, separators=(",", ":"))
+    return dump_json({"for": palette().tolist(), "against": opposing_palette().tolist()})
 
 
 @dataclass(frozen=True)
