@@ -276,9 +276,9 @@ class TestInferenceRoute:
 
         found = httpx.post(f"{url}{api.INFERENCE}?window=40/400&top_k=1", content=DICOM.read_bytes()).json()
         expected = classifier(DICOM, window=Window(40, 400))
-        assert found == [
-            {"label": expected.label, "score": pytest.approx(expected.probabilities[expected.label], abs=ROUNDING)}
-        ]
+        assert scores(found) == {
+            expected.label: pytest.approx(expected.probabilities[expected.label], abs=ROUNDING),
+        }
 
     def test_who_asks_without_a_file_is_told_what_this_is(self, url: str, classifier: Classifier) -> None:
         told = httpx.get(f"{url}{api.INFERENCE}").json()

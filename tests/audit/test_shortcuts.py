@@ -46,7 +46,7 @@ def test_intervals_are_those_of_the_figures_that_are_published() -> None:
     published = classification_metrics(np.stack([1 - scores, scores], axis=1), labels, NAMES, groups, seed=3)
     numbered = group_indices(groups, 90)
     found = auc_figure(scores, labels == 1, numbered, resample(numbered, seed=3))
-    assert found == published["per_class"]["normal"]["auroc"] | {"positive": int(labels.sum())}
+    assert found == published.per_class["normal"].auroc.to_json() | {"positive": int(labels.sum())}
 
 
 def test_many_classes_are_bounded() -> None:

@@ -146,7 +146,9 @@ def test_everything_of_a_map_is_json_and_words(network_case: Explanation) -> Non
     for words in ("in the lungs", "mm)", "Blackening the strongest", "rank correlation", "Invisible noise"):
         assert words in sentences, words
     figures = evidence_figures([found, found], ["one", "two"])
-    assert figures["n"] == 2 and figures["deletion_area"]["value"] == pytest.approx(found["deletion"]["area"])
+    assert figures["deletion_area"].n == 2 and figures["deletion_area"].value == pytest.approx(
+        found["deletion"]["area"]
+    )
 
 
 def test_gathering_evidence_can_be_stopped(network_case: Explanation) -> None:

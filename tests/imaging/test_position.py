@@ -21,7 +21,7 @@ def test_an_axial_slice_lies_at_its_z() -> None:
     content = ct(
         STORED, ImagePositionPatient=[-10, -20, 37.5], ImageOrientationPatient=orientation, SliceThickness="2.5"
     )
-    assert read_place(content) == Place(1, 37.5, (0.0, 0.0, 1.0), 7, (4, 6), 2.5, "1.2.3.4")
+    assert read_place(content) == Place(1, 37.5, (0.0, 0.0, 1.0), 7, (4, 6), 2.5, "1.2.3.4", patient="P1")
 
 
 def test_a_tilted_plane_lies_where_its_normal_meets_it() -> None:
@@ -42,7 +42,9 @@ def test_a_tilted_plane_lies_where_its_normal_meets_it() -> None:
     ],
 )
 def test_what_is_not_told_is_none(tags: dict[str, list[float]]) -> None:
-    assert read_place(ct(STORED, InstanceNumber=None, SeriesInstanceUID=None, **tags)) == Place(size=(4, 6))
+    assert read_place(ct(STORED, InstanceNumber=None, SeriesInstanceUID=None, **tags)) == Place(
+        size=(4, 6), patient="P1"
+    )
 
 
 def test_frames_and_pages_are_counted() -> None:

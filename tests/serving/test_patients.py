@@ -12,6 +12,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from ct_xception.checkpoint_files import ConformalRule
 from ct_xception.cli import main
 from ct_xception.errors import InputError
 from ct_xception.phantom.corpus import generate_phantom
@@ -22,7 +23,7 @@ from ct_xception.serving.patients import UnitAnswer, answer_units, find_units
 from ct_xception.serving.pooling import SliceAnswer, answer_together
 from ct_xception.serving.unit_text import describe_pooling, unit_bars, unit_columns, unit_table
 
-RULE = Pooling("mean", 0.5, "patient", 120, True, Decisions({"method": "lac", "coverage": 0.9, "threshold": 0.8}))
+RULE = Pooling("mean", 0.5, "patient", 120, True, Decisions(ConformalRule(method="lac", coverage=0.9, threshold=0.8)))
 
 
 @pytest.fixture(scope="module")

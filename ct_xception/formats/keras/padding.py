@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ct_xception.checkpoint_files import Metric
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.transforms import EvalTransform
 from ct_xception.imaging.windows import WINDOWS, apply_window
@@ -69,7 +70,7 @@ def _differences(logits: torch.Tensor) -> dict[str, Any]:
         "n": len(logits),
         "logit": {"largest": float(logit.max()), "mean": float(logit.mean())},
         "probability": {"largest": float(probability.max()), "mean": float(probability.mean())},
-        "same_class": proportion_figure(same, np.arange(len(same)), "no slice"),
+        "same_class": proportion_figure(same, np.arange(len(same)), "no slice").to_json(),
     }
 
 
@@ -86,7 +87,7 @@ def padding_statement(figures: Mapping[str, Any]) -> str:
         f"At {size} px the maps of {sides} are pooled, and there Keras pads other borders than timm: on "
         f"{figures['n']} phantom slices probabilities differ from Keras' by {figures['probability']['mean']:.4f} on "
         f"average and {figures['probability']['largest']:.4f} at most, logits by {figures['logit']['largest']:.4f} at "
-        f"most, and both choose the same class in {describe_metric(figures['same_class'])}. "
+        f"most, and both choose the same class in {describe_metric(Metric.of(figures['same_class']))}. "
         f"At {_nearest(size)} px (--image_size) both compute the same, but it may not have been trained at that size."
     )
 
