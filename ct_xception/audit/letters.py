@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ct_xception.imaging.body.crop import Box
 from ct_xception.imaging.body.morphology import Mask
 
 Pixels = NDArray[np.uint8]
@@ -33,25 +34,11 @@ GRAIN = 400  # so many things of a letter's size are noise
 
 
 @dataclass(frozen=True)
-class Letter:
-    """A thing of a letter's size: its half-open box in pixels, its correlation with the likest glyph, and its fill."""
+class Letter(Box):
+    """A thing of a letter's size: its box, its correlation with the likest glyph, and its fill."""
 
-    top: int
-    bottom: int
-    left: int
-    right: int
     likeness: float
     filled: float
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-        return self.bottom - self.top
-
-    @property
-    def width(self) -> int:
-        """Columns."""
-        return self.right - self.left
 
     @property
     def is_clear(self) -> bool:
@@ -108,7 +95,12 @@ def _candidates(lit: Mask, taken: Mask) -> list[Letter]:
     shapes = [labels[box] == index for index, box in sized]
     likeness = (np.stack([_cell(shape) for shape in shapes]) @ glyphs().T).max(axis=1)
     found = zip(sized, shapes, likeness.tolist(), strict=True)
-    return [Letter(*_ends(box), like, float(shape.mean())) for (_, box), shape, like in found]
+    return [_letter(box, like, float(shape.mean())) for (_, box), shape, like in found]
+
+
+def _letter(box: tuple[slice, slice], likeness: float, filled: float) -> Letter:
+    top, bottom, left, right = _ends(box)
+    return Letter(top, left, bottom, right, likeness, filled)
 
 
 def _is_sized(box: tuple[slice, slice], most: float) -> bool:
