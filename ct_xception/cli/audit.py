@@ -3,22 +3,39 @@
 Look for duplicates, leaks between splits, contradicting labels, shortcuts and foreign images, and write audit.html (a
 page with the images, to be opened offline) and audit.json.
 
+With --next N and --checkpoint it also says which slices to label next: those that the checkpoint is unsure of, unlike
+one another, and few of a patient. They stand on the page and in next.csv. Slices without any label are taken with
+--unlabelled: then the corpus is files, folders, zips or a table of paths, and nothing else can be audited.
+
 examples:
   ct-xception audit DIR
   ct-xception audit table.csv --image_column file --label_column diagnosis --strict
   ct-xception audit phantom:plant=leaks+brightness --output found
   ct-xception audit DIR --write-split repaired && ct-xception train --corpus repaired/split.csv
+  ct-xception audit scans --unlabelled --next 40 --checkpoint runs/mine/model --output to_label
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ct_xception.cli.arguments import add_corpus, corpus_options, window_of
+from ct_xception.cli.arguments import add_checkpoint, add_corpus, corpus_options, load_classifier, window_of
+from ct_xception.cli.unlabelled import list_unlabelled
 from ct_xception.command_line import DONE, FAILED, Parser
 from ct_xception.errors import InputError, printable
+from ct_xception.text import RESEARCH_USE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ct_xception.evaluation.shift.next_labels import NextLabels
+    from ct_xception.evaluation.shift.site_slices import Waiting
+
+TABLE = "next.csv"
 
 
 def add_arguments(parser: Parser) -> None:
@@ -32,30 +49,92 @@ def add_arguments(parser: Parser) -> None:
         help="write the leak-free split: split.csv to train on, reasons.csv, and links to the images in folders",
     )
     parser.add_argument("--copy", action="store_true", help="with --write-split: copies of the images, not links")
+    help_ = "which N slices to label next, by --checkpoint: on the page, and in next.csv"
+    parser.add_argument("--next", type=int, metavar="N", help=help_)
+    add_checkpoint(parser, "--checkpoint")
+    help_ = "with --next: of one patient no more (default: 1)"
+    parser.add_argument("--most_each", type=int, default=1, metavar="K", help=help_)
+    parser.add_argument(
+        "--unlabelled", action="store_true", help="with --next: CORPUS has no labels, or none to look at"
+    )
+    parser.add_argument(
+        "--patients", metavar="TABLE", help="with --unlabelled: whose the slices are, by path and patient"
+    )
     add_corpus(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of folds and intervals (default: 0)")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    output = Path(arguments.output)
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output: {printable(output)} is a file; name a folder.")
+    _check_next(arguments)
+    return _list_next(arguments, output) if arguments.unlabelled else _audit(arguments, output)
+
+
+def _check_next(arguments: argparse.Namespace) -> None:
+    """Raise InputError for options that do not go together."""
+    given = {"--checkpoint": arguments.checkpoint, "--unlabelled": arguments.unlabelled}
+    if arguments.next is None:
+        if lonely := [option for option, value in given.items() if value]:
+            raise InputError(
+                f"{lonely[0]}: goes with --next N, the number of slices to label next; give both, or neither."
+            )
+    elif min(arguments.next, arguments.most_each) < 1:
+        raise InputError("--next, --most_each: give 1 or more.")
+    if arguments.patients and not arguments.unlabelled:
+        raise InputError("--patients: goes with --unlabelled; a corpus names its patients itself (--group_column).")
+    if arguments.unlabelled and (arguments.strict or arguments.write_split):
+        raise InputError(
+            "--unlabelled: without labels there is nothing to audit; leave --strict and --write-split out."
+        )
+
+
+def _list_next(arguments: argparse.Namespace, output: Path) -> int:
+    """The slices to label next, alone: an audit needs labels."""
+    from ct_xception.files import write_atomically
+
+    chosen = _choose(arguments, list_unlabelled([arguments.corpus], arguments, "CORPUS"))
+    chosen.write(output)
+    write_atomically(output / "audit.html", chosen.page(printable(Path(arguments.corpus).name)))
+    print("\n".join(chosen.lines()))
+    print(f"written to {printable(output)}/: audit.html, {TABLE}")
+    print(RESEARCH_USE, file=sys.stderr)
+    return DONE
+
+
+def _choose(arguments: argparse.Namespace, waiting: Sequence[Waiting]) -> NextLabels:
+    from ct_xception.evaluation.shift.next_labels import choose_slices
+
+    classifier = load_classifier(arguments.checkpoint, modality=arguments.modality)
+    title = "slices" if sys.stderr.isatty() else None
+    reading = {"window": window_of(arguments), "progress": title}
+    return choose_slices(classifier, waiting, arguments.next, most_each=arguments.most_each, **reading)
+
+
+def _audit(arguments: argparse.Namespace, output: Path) -> int:
     from dataclasses import replace
 
     from ct_xception.audit.audit import audit_corpus, audit_summary, write_audit
     from ct_xception.audit.repair import IMAGES, REASONS, SPLIT_TABLE, check_new, write_split
     from ct_xception.corpus.load import load_corpus
+    from ct_xception.evaluation.shift.site_slices import list_items
 
-    window, output = window_of(arguments), Path(arguments.output)
-    if output.exists() and not output.is_dir():
-        raise InputError(f"--output: {printable(output)} is a file; name a folder.")
     if arguments.write_split:
         check_new(arguments.write_split)
     elif arguments.copy:
         raise InputError("--copy: there is nothing to copy; name a folder with --write-split.")
+    window = window_of(arguments)
     # The survey reads every file and lists the damaged ones: loading need not decode them too.
     corpus = load_corpus(arguments.corpus, replace(corpus_options(arguments, window), decode=False))
     audit = audit_corpus(corpus, window=window, frame=arguments.frame, seed=arguments.seed)
-    write_audit(audit, output)
+    chosen = None if arguments.next is None else _choose(arguments, list_items(corpus, arguments.frame))
+    write_audit(audit, output, chosen.section() if chosen else "")
     print(audit_summary(audit, shutil.get_terminal_size().columns))
-    print(f"written to {printable(output)}/: audit.html, audit.json")
+    if chosen:
+        chosen.write(output)
+        print("\n".join(chosen.lines()))
+    print(f"written to {printable(output)}/: audit.html, audit.json{f', {TABLE}' if chosen else ''}")
     if arguments.write_split:
         repaired = write_split(audit, arguments.write_split, copy=arguments.copy, seed=arguments.seed)
         written = f"{printable(arguments.write_split)}/: {SPLIT_TABLE}, {REASONS}, {IMAGES}"

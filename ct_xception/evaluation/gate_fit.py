@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from ct_xception.imaging.body.crop import BodyCrop
     from ct_xception.imaging.slice import Slice
     from ct_xception.imaging.windows import Window
-    from ct_xception.serving.classifier import Classifier
+    from ct_xception.serving.classifier import Classifier, PreparedSlice
 
 MOST = 2_000  # training slices looked at: more would not move a Gaussian
 FEWEST = {"training": 12, "validation": 4}  # slices from which there is something to fit
@@ -106,6 +106,10 @@ class Seen:
             *(tuple(itertools.chain(*column)) for column in columns),
         )
 
+    def select(self, rows: Sequence[int]) -> Seen:
+        """Some of the slices; a column that is not there stays so."""
+        return Seen(self.features[rows], *(tuple(own[row] for row in rows) if own else () for own in self._columns()))
+
     def _columns(self) -> tuple[tuple[Any, ...], ...]:
         shown = (self.heights, self.widths, self.bodies, self.lungs, self.modalities, self.windows)
         return *shown, self.traits, self.thumbnails, self.groups
@@ -142,9 +146,13 @@ def see_items(
 def see_slices(classifier: Classifier, slices: Sequence[Slice]) -> Seen:
     """Crop slices as they were read and pass them through the network, all in one batch."""
     prepared = [classifier.prepare(slice_) for slice_ in slices]
-    outputs = classifier.network(np.stack([one.values for one in prepared]))
+    return seen_as(slices, prepared, classifier.network(np.stack([one.values for one in prepared])).features)
+
+
+def seen_as(slices: Sequence[Slice], prepared: Sequence[PreparedSlice], features: Floats) -> Seen:
+    """What slices look like, from their crops and their features (N, F), where the network was asked already."""
     return Seen(
-        outputs.features,
+        features,
         tuple(slice_.pixels.shape[0] for slice_ in slices),
         tuple(slice_.pixels.shape[1] for slice_ in slices),
         tuple(_body_share(one.crop, slice_) for one, slice_ in zip(prepared, slices, strict=True)),
