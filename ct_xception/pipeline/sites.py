@@ -56,7 +56,7 @@ COVERAGE = 0.95  # of sets, where the parent has none
 SOURCE_SIZE = 16.0  # patients of the site that training's statistics are worth (Schneider et al. 2020: N = 16)
 MOST_SLICES = 400  # unlabelled ones looked at: more would hardly move a mean; drawn evenly over the patients
 LEAST_SLICES, LEAST_UNITS = 40, 10
-MOST_TRIED = 96  # slices that the proxy changes, eight answers each and network
+MOST_TRIED = 64  # slices that the proxy changes, eight answers each and network
 OUTPUT = "--output_dir"
 
 

@@ -5,7 +5,8 @@
 A slice stands where the gradient of the head's loss would, were the network's own answer its label: features times
 (probability - one-hot answer), long where the answer is unsure (Ash et al. 2020, BADGE, arXiv:1906.03671). The next
 slice is the one farthest from all those chosen (k-centre greedy, Gonzalez 1985; Sener & Savarese 2018,
-arXiv:1708.00489), which needs no draw of chance; slices of a patient that has given its share are passed over.
+arXiv:1708.00489) and from the origin, where every slice is whose answer is sure: none is chosen for being odd alone.
+Nothing is drawn by chance; slices of a patient that has given its share are passed over.
 """
 
 from __future__ import annotations
