@@ -121,7 +121,7 @@ def recalibrate(
         rules = refit.rules.to_json() | {"output_temperature": side.output_temperature * refit.rules.temperature}
         rules["temperature"] = side.temperature
         _write_rules(folder, parent, side, rules, site)
-        _write_drift(folder, answered, None)
+        _write_drift(folder, answered)
         record = {"figures": figures, "judged": None, "prior": None}
         finish_version(folder, _note_drift(folder), record, _table(refit, cases, scores, classifier.label_names))
     return Told(output, record, tuple(figure_lines(figures, cases)))
@@ -151,21 +151,13 @@ def adapt(
     parent = _parent(classifier)
     labelled = None if check is None else _labelled(check, classifier, reading, "--check")
     drawn = draw_evenly(waiting, MOST_SLICES, reading.seed)
-    site = reading.look(classifier, drawn, "unlabelled slices", keep=True)
-    site, notes = _of_site(site, len(waiting))
-    units = site.units
-    adapted = _adapted(parent, site, units, source_size)
-    seen = with_network(site, adapted, reading.batch_size)
-    prior = _prior(parent, seen, units, required=use_prior)
-    if use_prior and prior is not None:
-        _move_head(adapted, prior)
-        seen = with_network(site, adapted, reading.batch_size)
-    meeting = _Meeting(parent, classifier, adapted, site, seen, units, prior, reading)
+    site, notes = _of_site(reading.look(classifier, drawn, "unlabelled slices", keep=True), len(waiting))
+    meeting = _meet(classifier, site, reading, source_size=source_size, use_prior=use_prior)
+    checked = None
     if labelled is None or check is None:
-        judged, refit, cases = meeting.judge_alone(), None, None
+        judged = meeting.judge_alone()
     else:
-        judged, refit, cases, more = meeting.judge_with(labelled, _coverage(coverage, need_side(parent.folder)))
-        notes += more
+        judged, checked = meeting.judge_with(check, labelled, _coverage(coverage, need_side(parent.folder)))
     if not judged.kept:
         raise WorkError(
             f"not shown to help by {judged.by} ({judged.sentence}), so nothing was written; keep the checkpoint as it "
@@ -175,16 +167,44 @@ def adapt(
         "kind": ADAPTED,
         "name": printable(name),
         "command": reading.command,
-        "source_share": source_share(len(set(units)), source_size),
+        "source_share": source_share(len(set(meeting.units)), source_size),
         "source_size": source_size,
         "prior_used": use_prior,
-        "unlabelled": _told_unlabelled(name, site, units),
+        "unlabelled": _told_unlabelled(name, site, meeting.units),
         "notes": notes,
     }
-    if check is not None and cases is not None and refit is not None:
-        told["cases"] = _told_of(check, cases, classifier.label_names)
-        told["notes"] = [*notes, *_notes_on(refit, cases, classifier.label_names)]
-    return _write_adapted(output, meeting, judged, refit, cases, told)
+    if checked is not None:
+        told |= {"cases": checked.told(classifier.label_names), "notes": [*notes, *checked.notes]}
+    return _write_adapted(output, meeting, judged, checked, told)
+
+
+def _meet(
+    classifier: Classifier, site: SiteSlices, reading: Reading, *, source_size: float, use_prior: bool
+) -> _Meeting:
+    """Adapt the network of `classifier` to a site's slices, and look at them with it."""
+    parent, units = _parent(classifier), site.units
+    adapted = _adapted(parent, site, units, source_size)
+    seen = with_network(site, adapted, reading.batch_size)
+    prior = _prior(parent, seen, units, required=use_prior)
+    if use_prior and prior is not None:
+        _move_head(adapted, prior)
+        seen = with_network(site, adapted, reading.batch_size)
+    return _Meeting(parent, classifier, adapted, site, seen, units, prior, reading)
+
+
+@dataclass(frozen=True, eq=False)
+class _Checked:
+    """Labelled cases of the site: what the parent answers (N, K), and the rules fitted to the adapted network's."""
+
+    corpus: Corpus
+    cases: Cases
+    before: NDArray[np.float64]
+    refit: Refit
+    notes: tuple[str, ...]
+
+    def told(self, label_names: Sequence[str]) -> dict[str, Any]:
+        """What the record says of them."""
+        return _told_of(self.corpus, self.cases, label_names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,20 +226,17 @@ class _Meeting:
         votes = [vote(network, self.site, rows, self.reading.seed) for network in (self.before, self.adapted)]
         return judge_steadiness(*votes, [self.units[row] for row in rows], self.reading.seed)
 
-    def judge_with(
-        self, labelled: Sequence[Waiting], coverage: float
-    ) -> tuple[Judged, Refit, tuple[Cases, SiteSlices, SiteSlices], list[str]]:
+    def judge_with(self, corpus: Corpus, labelled: Sequence[Waiting], coverage: float) -> tuple[Judged, _Checked]:
         """By labelled cases, each network calibrated on them out of fold; what the signs refuse has no say."""
         slices = self.reading.look(self.before, labelled, "labelled cases", keep=True)
         kept = slices.select(~slices.foreign)
-        cases, notes = _as_cases(kept), _left_out(slices, ~slices.foreign)
-        names, seed = self.before.label_names, self.reading.seed
+        cases, names, seed = _as_cases(kept), self.before.label_names, self.reading.seed
         check_enough(cases, names, "--check")
         side, after = need_side(self.parent.folder), with_network(kept, self.adapted, self.reading.batch_size)
         scores = (kept.probabilities(side.output_temperature), after.probabilities())
-        alone = refit_rules(cases, scores[0], scores[0], side, names, coverage=coverage, seed=seed)
-        refit = refit_rules(cases, scores[0], scores[1], side, names, coverage=coverage, seed=seed)
-        return judge_by_labels(alone, refit, seed), refit, (cases, kept, after), notes
+        alone, refit = (refit_rules(cases, scores[0], own, side, names, coverage=coverage, seed=seed) for own in scores)
+        notes = [*_left_out(slices, ~slices.foreign), *_notes_on(refit, cases, names)]
+        return judge_by_labels(alone, refit, seed), _Checked(corpus, cases, scores[0], refit, tuple(notes))
 
 
 def _parent(classifier: Classifier) -> Checkpoint:
@@ -415,34 +432,26 @@ def _write_rules(
 
 
 def _write_adapted(
-    output: Path,
-    meeting: _Meeting,
-    judged: Judged,
-    refit: Refit | None,
-    cases: tuple[Cases, SiteSlices, SiteSlices] | None,
-    told: Mapping[str, Any],
+    output: Path, meeting: _Meeting, judged: Judged, checked: _Checked | None, told: Mapping[str, Any]
 ) -> Told:
     parent, model = meeting.parent, meeting.adapted.model
-    side, rules = need_side(parent.folder), dict[str, Any]()
-    rules["temperature"] = side.temperature * side.output_temperature
-    if refit is not None:
+    side, names = need_side(parent.folder), meeting.before.label_names
+    rules: dict[str, Any] = {"temperature": side.temperature * side.output_temperature}
+    figures, table, lines = None, None, list[str]()
+    if checked is not None:
+        refit = checked.refit
         model.fold_temperature(refit.rules.temperature)
         rules = refit.rules.to_json() | {"temperature": rules["temperature"] * refit.rules.temperature}
-    figures = None if refit is None else refit.figures(meeting.reading.seed)
-    record = {"figures": figures, "judged": judged.__dict__, "prior": _told_prior(meeting.prior)}
+        figures = refit.figures(meeting.reading.seed)
+        table, lines = _table(refit, checked.cases, checked.before, names), figure_lines(figures, checked.cases)
+    record = {"figures": figures, "judged": vars(judged), "prior": _told_prior(meeting.prior)}
     with new_version(output, parent) as folder:
         model.save_pretrained(folder)
         _write_rules(folder, parent, side, rules, told)
         _write_gate(folder, meeting)
-        table = None
-        if refit is not None and cases is not None:
-            before = cases[1].probabilities(side.output_temperature)
-            table = _table(refit, cases[0], before, meeting.before.label_names)
         finish_version(folder, _note_drift(folder), record, table)
-    lines = [f"kept by {judged.by}: {judged.sentence}", *_prior_lines(meeting.prior, told["prior_used"])]
-    return Told(
-        output, record, (*lines, *([] if figures is None or cases is None else figure_lines(figures, cases[0])))
-    )
+    said = [f"kept by {judged.by}: {judged.sentence}", *_prior_lines(meeting.prior, told["prior_used"])]
+    return Told(output, record, (*said, *lines))
 
 
 def _told_prior(prior: PriorShift | None) -> dict[str, Any] | None:
@@ -474,7 +483,7 @@ def _write_gate(folder: Path, meeting: _Meeting) -> None:
     limits = _parts(meeting.units, meeting.reading.seed)
     seen = replace(meeting.seen.seen, groups=tuple(meeting.units))
     fit, held = (seen.select(np.flatnonzero(mask).tolist()) for mask in (~limits, limits))
-    side, contract = need_side(folder), meeting.parent.contract
+    contract = meeting.parent.contract
     rule, arrays = fit_gate(
         fit,
         held,
@@ -487,10 +496,9 @@ def _write_gate(folder: Path, meeting: _Meeting) -> None:
     write_gate(folder, rule.with_(**said), arrays)
     if arrays:
         write_reference(folder, *fit_reference(fit, held, distance_of(rule, arrays)))
-    assert side.gate is None or need_side(folder).gate is not None
 
 
-def _write_drift(folder: Path, slices: SiteSlices, _: None) -> None:
+def _write_drift(folder: Path, slices: SiteSlices) -> None:
     """What sets of slices are compared with: the labelled cases' patients, in the coordinates of the parent's gate."""
     from ct_xception.serving.gate import Gate
 

@@ -13,7 +13,7 @@ EVEN = {"a": 0.5, "b": 0.5}
 
 
 def answers_to_a_sign(shown: int, hidden: int, prior: float = 0.5) -> np.ndarray:
-    """A calibrated network that sees one sign and nothing else: Bayes' rule for `shown` slices with it, then without."""
+    """A calibrated network that sees one sign alone: Bayes' rule for `shown` slices with it, then without."""
     with_, without = SEEN * prior, (1 - SEEN) * prior
     of_a = [with_ / (with_ + UNSEEN * (1 - prior)), without / (without + (1 - UNSEEN) * (1 - prior))]
     own = np.repeat(of_a, [shown, hidden])
