@@ -45,7 +45,7 @@ def draw_site(folder: Path, patients: int, *, factor: float = 1.0, seed: int = 0
         for number in range(slices):
             name = f"images/{patient:03d}_{number}.png"
             Image.fromarray(_slice(rng, label, factor)).save(folder / name)
-            rows.append((name, label, f"site {seed}, {patient:03d}"))
+            rows.append((name, label, f"site {seed} {patient:03d}"))
     table = folder / "slices.csv"
     with open(table, "w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([("path", "label", "patient"), *rows])
