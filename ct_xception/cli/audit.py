@@ -107,9 +107,14 @@ def _choose(arguments: argparse.Namespace, waiting: Sequence[Waiting]) -> NextLa
     from ct_xception.evaluation.shift.next_labels import choose_slices
 
     classifier = load_classifier(arguments.checkpoint, modality=arguments.modality)
-    title = "slices" if sys.stderr.isatty() else None
-    reading = {"window": window_of(arguments), "progress": title}
-    return choose_slices(classifier, waiting, arguments.next, most_each=arguments.most_each, **reading)
+    return choose_slices(
+        classifier,
+        waiting,
+        arguments.next,
+        most_each=arguments.most_each,
+        window=window_of(arguments),
+        progress="slices" if sys.stderr.isatty() else None,
+    )
 
 
 def _audit(arguments: argparse.Namespace, output: Path) -> int:

@@ -223,8 +223,8 @@ class _Meeting:
     def judge_alone(self) -> Judged:
         """By the proxy, on some of the unlabelled slices."""
         rows = np.linspace(0, len(self.site) - 1, min(len(self.site), MOST_TRIED)).round().astype(int).tolist()
-        votes = [vote(network, self.site, rows, self.reading.seed) for network in (self.before, self.adapted)]
-        return judge_steadiness(*votes, [self.units[row] for row in rows], self.reading.seed)
+        before, after = (vote(network, self.site, rows, self.reading.seed) for network in (self.before, self.adapted))
+        return judge_steadiness(before, after, [self.units[row] for row in rows], self.reading.seed)
 
     def judge_with(self, corpus: Corpus, labelled: Sequence[Waiting], coverage: float) -> tuple[Judged, _Checked]:
         """By labelled cases, each network calibrated on them out of fold; what the signs refuse has no say."""
@@ -416,7 +416,7 @@ def _move_head(adapted: Classifier, prior: PriorShift) -> None:
     moved = np.log(shares / np.array(list(prior.source.values())))
     with torch.no_grad():
         head: torch.nn.Linear = adapted.model.head
-        head.bias += torch.as_tensor(moved, dtype=head.bias.dtype)
+        head.bias.add_(torch.as_tensor(moved, dtype=head.bias.dtype))
 
 
 # What is written

@@ -94,10 +94,10 @@ class SiteSlices:
     def select(self, mask: NDArray[np.bool_]) -> SiteSlices:
         """The slices where `mask` (N,) is true."""
         rows = np.flatnonzero(mask).tolist()
-        texts = ([column[row] for row in rows] for column in (self.names, self.patients))
         kept = tuple(self.slices[row] for row in rows) if self.slices else ()
         return SiteSlices(
-            *texts,
+            [self.names[row] for row in rows],
+            [self.patients[row] for row in rows],
             self.labels[rows],
             self.seen.select(rows),
             self.logits[rows],
@@ -220,14 +220,14 @@ def look_at(
     InputError where none can be read.
     """
     parts, unreadable = list[SiteSlices](), dict[str, str]()
-    remaining = iter(with_bar(waiting, progress))  # type: ignore[arg-type]
+    remaining = iter(with_bar(waiting, progress))
     while batch := list(itertools.islice(remaining, batch_size)):
         read: list[tuple[Waiting, Slice]] = []
         for one in batch:
             try:
-                read.append((one, one.read(classifier, window)))  # type: ignore[attr-defined]
+                read.append((one, one.read(classifier, window)))
             except SliceError as error:
-                unreadable[one.name] = str(error)  # type: ignore[attr-defined]
+                unreadable[one.name] = str(error)
         if read:
             parts.append(_look_at(classifier, read, keep))
     if not parts:
