@@ -59,9 +59,8 @@ def fit_attention(seen: Seen, *, seed: int = 0) -> GatedAttention | None:
 
 def _principal(features: NDArray[np.floating]) -> tuple[NDArray[np.float64], tuple[NDArray, NDArray]]:
     """Features (N, F) as components of variance 1, (N, C), and what leads to them: their mean (F,), a matrix (C, F)."""
-    fitted = PCA(n_components=min(COMPONENTS, len(features) // 4, features.shape[1]), svd_solver="full").fit(
-        features.astype(np.float64)
-    )
+    count = min(COMPONENTS, len(features) // 4, features.shape[1])
+    fitted = PCA(n_components=count, svd_solver="full").fit(features.astype(np.float64))
     told = fitted.explained_variance_ > _FLOOR * max(fitted.explained_variance_.sum(), _FLOOR)
     matrix = fitted.components_[told] / np.sqrt(fitted.explained_variance_[told])[:, None]
     return (features - fitted.mean_) @ matrix.T, (fitted.mean_, matrix)

@@ -258,30 +258,22 @@ def attentive(source: Path, folder: Path) -> Path:
     return folder
 
 
-def test_attention_pools_with_its_weights_told_in_every_runtime(
-    exported_checkpoint: Path, scans: Path, tmp_path: Path
-) -> None:
-    folder, found = attentive(exported_checkpoint, tmp_path / "model"), {}
-    for runtime in ("torch", "onnx"):
-        classifier = Classifier.from_pretrained(folder, runtime)
-        answer = predict_units(classifier, scans)[0]
-        together = answer.together
-        assert together is not None and together.aggregation == "attention" and together.calibrated
-        weights = np.array(together.weights, float)
-        assert weights.sum() == pytest.approx(1) and np.ptp(weights) > 0.01
-        files = [member.path for member in find_units([scans], "patient")[0][0].members]
-        alone = [classifier(file) for file in files]
-        assert weights == pytest.approx(attention_weights([one.attention for one in alone]))
-        logs = weights @ [[math.log(one.probabilities[name]) for name in classifier.label_names] for one in alone]
-        wanted = np.exp(logs / 0.5) / np.exp(logs / 0.5).sum()
-        assert [together.probabilities[name] for name in classifier.label_names] == pytest.approx(wanted)
-        told = answer.to_dict()
-        assert [one["weight"] for one in told["each"]] == pytest.approx(weights)
-        assert {one["source"]: one["weight"] for one in told["carried_by"]}.items() <= {
-            one["source"]: one["weight"] for one in told["each"]
-        }.items()
-        found[runtime] = weights
-    assert found["onnx"] == pytest.approx(found["torch"], abs=1e-3)
+def test_attention_pools_with_its_weights_told(tiny_checkpoint: Path, scans: Path, tmp_path: Path) -> None:
+    classifier = Classifier.from_pretrained(attentive(tiny_checkpoint, tmp_path / "model"))
+    answer = predict_units(classifier, scans)[0]
+    together = answer.together
+    assert together is not None and together.aggregation == "attention" and together.calibrated
+    weights = np.array(together.weights, float)
+    assert weights.sum() == pytest.approx(1) and np.ptp(weights) > 0.01
+    alone = [classifier(member.path) for member in find_units([scans], "patient")[0][0].members]
+    assert weights == pytest.approx(attention_weights([one.attention for one in alone]), rel=1e-3)
+    logs = weights @ [[math.log(one.probabilities[name]) for name in classifier.label_names] for one in alone]
+    wanted = np.exp(logs / 0.5) / np.exp(logs / 0.5).sum()
+    assert [together.probabilities[name] for name in classifier.label_names] == pytest.approx(wanted, rel=1e-3)
+    told = answer.to_dict()
+    assert [one["weight"] for one in told["each"]] == pytest.approx(weights)
+    of = {one["source"]: one["weight"] for one in told["each"]}
+    assert all(one["weight"] == of[one["source"]] for one in told["carried_by"])
 
 
 @pytest.mark.parametrize("harm", ["gone", "shape", "nan", "features"])
@@ -305,4 +297,4 @@ def test_an_attention_that_is_not_whole_is_refused(tiny_checkpoint: Path, tmp_pa
 
 
 def np_slice() -> Slice:
-    return Slice(np.full((64, 64), 90, np.uint8), "a slice")
+    return Slice(np.full((64, 64), 90, np.uint8), "a slice", 8, False, None)

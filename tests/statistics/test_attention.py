@@ -39,7 +39,7 @@ def test_the_scores_by_hand() -> None:
 
 
 def test_a_head_over_attended_features_says_what_attended_answers_say() -> None:
-    """Ilse et al. put a linear classifier over the weighted mean of features; ours is a weighted mean of its answers."""
+    """Ilse et al. put a linear classifier over the mean of features; ours is a mean of its answers."""
     rng = np.random.default_rng(0)
     features, head, bias = rng.normal(0, 1, (6, 2)), rng.normal(0, 1, (3, 2)), rng.normal(0, 1, 3)
     logits = features @ head.T + bias
