@@ -111,8 +111,8 @@ def _unknown_columns(found: FoundFiles, top: Path, options: CorpusOptions) -> li
     """What to ask of a table beside images without classes, whose columns go by names that nothing here knows."""
     return [
         f"{printable(path.name)} may say the classes, in columns that are not known by their names: "
-        f"{', '.join(printable(str(column)) for column in table.columns[:_COLUMNS])}; name them with --image_column and "
-        "--label_column"
+        f"{', '.join(printable(str(column)) for column in table.columns[:_COLUMNS])}; name them with "
+        "--image_column and --label_column"
         for path, table in _read_beside(found, top, options).items()
         if len(table.columns) > 1 and not _SAMPLE.search(path.stem)
     ][:1]
