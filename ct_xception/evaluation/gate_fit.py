@@ -36,8 +36,7 @@ from sklearn.decomposition import PCA
 
 from ct_xception.checkpoint import GATE
 from ct_xception.checkpoint_files import GateRule, Side, need_side, write_side
-from ct_xception.corpus.cells import slice_source
-from ct_xception.errors import SliceError
+from ct_xception.corpus.cells import readable_rows
 from ct_xception.evaluation.answers import Item, with_bar
 from ct_xception.files import write_atomically
 from ct_xception.imaging.modality import CT, STATED
@@ -129,18 +128,11 @@ def see_items(
     """
     remaining, parts = iter(with_bar(items, progress)), list[Seen]()
     while batch := list(itertools.islice(remaining, batch_size)):
-        slices: list[Slice] = []
-        kept: list[Item] = []
-        for item in batch:
-            try:
-                slices.append(classifier.read(slice_source(item), window=window, frame=frame, name=str(item["source"])))
-            except SliceError:
-                continue  # the evaluation lists it, with the reason
-            kept.append(item)
-        if slices:
-            groups = tuple(str(item.get("group", item["source"])) for item in kept)
-            labels = tuple(int(item.get("label", -1)) for item in kept)
-            parts.append(replace(see_slices(classifier, slices), groups=groups, labels=labels))
+        read = list(readable_rows(classifier.read, batch, window=window, frame=frame))
+        if read:
+            groups = tuple(str(item.get("group", item["source"])) for item, _ in read)
+            labels = tuple(int(item.get("label", -1)) for item, _ in read)
+            parts.append(replace(see_slices(classifier, [slice_ for _, slice_ in read]), groups=groups, labels=labels))
     return Seen.join(parts) if parts else Seen(np.zeros((0, 0), np.float32))
 
 
