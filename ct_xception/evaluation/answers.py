@@ -103,8 +103,11 @@ class Answers:
 
     def select(self, mask: NDArray[np.bool_], sources: Sequence[str]) -> Answers:
         """The answers where `mask` (N,) is true; `sources` are those items' names."""
-        said = ({name: found[name] for name in sources if name in found} for found in (self.refused, self.verdicts))
-        return Answers(self.probabilities[mask], *said, None if self.attention is None else self.attention[mask])
+        refused, verdicts = (
+            {name: found[name] for name in sources if name in found} for found in (self.refused, self.verdicts)
+        )
+        attention = None if self.attention is None else self.attention[mask]
+        return Answers(self.probabilities[mask], refused, verdicts, attention)
 
 
 def join_answers(shards: Sequence[Answers]) -> Answers:

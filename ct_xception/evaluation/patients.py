@@ -132,7 +132,8 @@ def _figures_by(
     """The figures of one protocol, a row a unit; those of other folds' networks are pooled by their own rules."""
     kept = part.paths[PREDICTOR].answered
     labels, scores = part.items.labels[kept], part.paths[PREDICTOR].probabilities[kept]
-    attention = None if part.paths[PREDICTOR].attention is None else part.paths[PREDICTOR].attention[kept]
+    scored = part.paths[PREDICTOR].attention
+    attention = None if scored is None else scored[kept]
     units = [name for name, keep in zip(names, kept, strict=True) if keep]
     groups = [name for name, keep in zip(part.items.groups, kept, strict=True) if keep]
     folds = None if fold_rules is None or part.fold is None else part.fold[kept]
