@@ -53,6 +53,9 @@ class ConstantNet(nn.Module):
 
     class_activation_map = CTXceptionForImageClassification.class_activation_map
 
+    def weighed(self, features: torch.Tensor) -> torch.Tensor:
+        return features
+
 
 RED = torch.tensor([[4.0, 1.0], [0.0, 2.0]])
 GREEN = torch.tensor([[1.0, 3.0], [0.0, 0.5]])

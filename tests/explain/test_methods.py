@@ -208,7 +208,7 @@ def test_methods_are_found_by_name_and_title(name: str) -> None:
 
 
 def test_every_method_says_what_it_is() -> None:
-    assert next(iter(METHODS)) == "gradcam" and len(METHODS) == 10
+    assert next(iter(METHODS)) == "gradcam" and len(METHODS) == 11
     for name, method in METHODS.items():
         assert method.name == name and method.title and method.sentence.endswith(".")
 
