@@ -203,7 +203,7 @@ def test_a_randomised_copy_forgets_the_weights_and_not_the_original() -> None:
 def test_methods_are_found_by_name_and_title(name: str) -> None:
     assert find_method(name) is METHODS["gradcam"]
     assert find_method("integrated gradients").name == "integrated_gradients"
-    with pytest.raises(InputError, match="method 'camgrad' is unknown; choose from gradcam, cam, deeplift"):
+    with pytest.raises(InputError, match="method 'camgrad' is unknown; choose from gradcam, attention, cam, deeplift"):
         find_method("camgrad")
 
 
