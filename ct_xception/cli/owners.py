@@ -19,8 +19,8 @@ def read_owners(table: Path, by: str) -> Callable[[Member], str]:
     Raises InputError where the table cannot be read, lacks the columns, says two things of one file, or does not name a
     file that is asked for.
     """
-    from ct_xception.corpus.columns import named
-    from ct_xception.corpus.tables import read_table, text_of
+    from ct_xception.corpus.tables.columns import named
+    from ct_xception.corpus.tables.formats import read_table, text_of
 
     if not table.is_file():
         raise InputError(f"--patients: {printable(table)}: no such file; give a table of path and {by}.")

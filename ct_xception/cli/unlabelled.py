@@ -19,7 +19,7 @@ def list_unlabelled(sources: Sequence[str], arguments: argparse.Namespace, optio
     """The slices of files, folders, zips or one table; what is none of these is a corpus without its labels."""
     from ct_xception.cli.owners import read_owners
     from ct_xception.corpus.load import load_corpus
-    from ct_xception.corpus.tables import TABLE_SUFFIXES
+    from ct_xception.corpus.tables.formats import TABLE_SUFFIXES
     from ct_xception.evaluation.shift.site_slices import list_files, list_items, list_table
 
     first = Path(sources[0])

@@ -36,8 +36,7 @@ from sklearn.decomposition import PCA
 
 from ct_xception.checkpoint import GATE
 from ct_xception.checkpoint_files import GateRule, Side, need_side, write_side
-from ct_xception.corpus.cells import slice_source
-from ct_xception.errors import SliceError
+from ct_xception.corpus.cells import readable_rows
 from ct_xception.evaluation.answers import Item, with_bar
 from ct_xception.files import write_atomically
 from ct_xception.imaging.modality import CT, STATED
@@ -62,6 +61,7 @@ if TYPE_CHECKING:
     from ct_xception.imaging.slice import Slice
     from ct_xception.imaging.windows import Window
     from ct_xception.serving.classifier import Classifier, PreparedSlice
+    from ct_xception.serving.network import Outputs
 
 MOST = 2_000  # training slices looked at: more would not move a Gaussian
 FEWEST = {"training": 12, "validation": 4}  # slices from which there is something to fit
@@ -83,7 +83,8 @@ class Seen:
 
     `bodies` is the share of the picture that the body's box fills, 0 where none was found; `lungs` says whether any
     stand out; `modalities` and `windows` are None where a file has none. `traits` and `thumbnails` are those of
-    `serving.drift`, and `groups` the patients, where items told them.
+    `serving.drift`; `groups` are the patients and `labels` the classes, where items told them (-1: not); `logits` are
+    the network's answers (K,).
     """
 
     features: Floats
@@ -96,6 +97,8 @@ class Seen:
     traits: tuple[NDArray[np.float64], ...] = ()
     thumbnails: tuple[Floats, ...] = ()
     groups: tuple[str, ...] = ()
+    labels: tuple[int, ...] = ()
+    logits: tuple[Floats, ...] = ()
 
     @staticmethod
     def join(parts: Sequence[Seen]) -> Seen:
@@ -112,7 +115,7 @@ class Seen:
 
     def _columns(self) -> tuple[tuple[Any, ...], ...]:
         shown = (self.heights, self.widths, self.bodies, self.lungs, self.modalities, self.windows)
-        return *shown, self.traits, self.thumbnails, self.groups
+        return *shown, self.traits, self.thumbnails, self.groups, self.labels, self.logits
 
 
 def see_items(
@@ -130,29 +133,24 @@ def see_items(
     """
     remaining, parts = iter(with_bar(items, progress)), list[Seen]()
     while batch := list(itertools.islice(remaining, batch_size)):
-        slices: list[Slice] = []
-        groups: list[str] = []
-        for item in batch:
-            try:
-                slices.append(classifier.read(slice_source(item), window=window, frame=frame, name=str(item["source"])))
-            except SliceError:
-                continue  # the evaluation lists it, with the reason
-            groups.append(str(item.get("group", item["source"])))
-        if slices:
-            parts.append(replace(see_slices(classifier, slices), groups=tuple(groups)))
+        read = list(readable_rows(classifier.read, batch, window=window, frame=frame))
+        if read:
+            groups = tuple(str(item.get("group", item["source"])) for item, _ in read)
+            labels = tuple(int(item.get("label", -1)) for item, _ in read)
+            parts.append(replace(see_slices(classifier, [slice_ for _, slice_ in read]), groups=groups, labels=labels))
     return Seen.join(parts) if parts else Seen(np.zeros((0, 0), np.float32))
 
 
 def see_slices(classifier: Classifier, slices: Sequence[Slice]) -> Seen:
     """Crop slices as they were read and pass them through the network, all in one batch."""
     prepared = [classifier.prepare(slice_) for slice_ in slices]
-    return seen_as(slices, prepared, classifier.network(np.stack([one.values for one in prepared])).features)
+    return seen_as(slices, prepared, classifier.network(np.stack([one.values for one in prepared])))
 
 
-def seen_as(slices: Sequence[Slice], prepared: Sequence[PreparedSlice], features: Floats) -> Seen:
-    """What slices look like, from their crops and their features (N, F), where the network was asked already."""
+def seen_as(slices: Sequence[Slice], prepared: Sequence[PreparedSlice], outputs: Outputs) -> Seen:
+    """What slices look like, from their crops and what the network gave for them, where it was asked already."""
     return Seen(
-        features,
+        outputs.features,
         tuple(slice_.pixels.shape[0] for slice_ in slices),
         tuple(slice_.pixels.shape[1] for slice_ in slices),
         tuple(_body_share(one.crop, slice_) for one, slice_ in zip(prepared, slices, strict=True)),
@@ -161,6 +159,7 @@ def seen_as(slices: Sequence[Slice], prepared: Sequence[PreparedSlice], features
         tuple(slice_.window if slice_.is_hu else None for slice_ in slices),
         tuple(slice_traits(slice_, one.crop) for one, slice_ in zip(prepared, slices, strict=True)),
         tuple(thumbnail(one.crop) for one in prepared),
+        logits=tuple(outputs.logits),
     )
 
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import timm
 import torch
 from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
@@ -28,17 +27,20 @@ from ct_xception.checkpoint import SEARCH, STATE
 from ct_xception.corpus.split import grouped_folds
 from ct_xception.errors import InputError, WorkError, printable
 from ct_xception.files import atomic_path, write_json
+from ct_xception.model.configuration import make_config
+from ct_xception.model.modelling import CTXceptionForImageClassification
 from ct_xception.pipeline.context import Context
 from ct_xception.pipeline.run import build, set_up_process
 from ct_xception.pipeline.search_report import report_search, told_search, write_trials
 from ct_xception.pipeline.splitting import load_and_split
 from ct_xception.statistics.calibration import calibration_figures
 from ct_xception.statistics.selection import judge_selection
-from ct_xception.training.cache import CachedSlices, prepare_slices
+from ct_xception.training.data.cache import CachedSlices, prepare_slices
 from ct_xception.training.distributed import join_processes, main_first
 from ct_xception.training.loop import Training, TrainingError, make_accelerator
 from ct_xception.training.options import METRICS, TrainConfig, augment_config, config_from_mapping
-from ct_xception.training.search import (
+from ct_xception.training.search.space import apply_options
+from ct_xception.training.search.study import (
     EPOCHS,
     REFERENCE,
     GivenUp,
@@ -54,7 +56,6 @@ from ct_xception.training.search import (
     pareto_front,
     take_up_again,
 )
-from ct_xception.training.search_space import apply_options
 from ct_xception.training.validation import validation_figures
 
 if TYPE_CHECKING:
@@ -277,8 +278,9 @@ def score(logits: NDArray, labels: NDArray, config: TrainConfig, objectives: Seq
 
 def parameters_in_millions(config: TrainConfig) -> float:
     """The size of a configuration's network."""
+    built = {"head": config.head, "attention": config.attention}
     with torch.device("meta"):
-        network = timm.create_model(config.backbone, num_classes=2)
+        network = CTXceptionForImageClassification(make_config(config.backbone, ["a", "b"], config.image_size, **built))
     return sum(one.numel() for one in network.parameters()) / 1e6
 
 

@@ -19,8 +19,8 @@ import numpy as np
 import pandas
 from numpy.typing import NDArray
 
-from ct_xception.checkpoint import WEIGHTS
-from ct_xception.checkpoint_files import Side, need_side, write_side
+from ct_xception.checkpoint import POOLING, WEIGHTS
+from ct_xception.checkpoint_files import Rules, Side, need_side, write_side
 from ct_xception.corpus.labels import words
 from ct_xception.corpus.summary import public_name
 from ct_xception.errors import InputError, WorkError, printable
@@ -43,6 +43,7 @@ from ct_xception.publish.imported import check_new_folder
 from ct_xception.publish.site_versions import ADAPTED, RECALIBRATED, finish_version, new_version, start_side
 from ct_xception.serving.classifier import Classifier
 from ct_xception.statistics.intervals import describe_metric
+from ct_xception.statistics.pooling import ATTENTION
 from ct_xception.statistics.prior_shift import PriorShift, estimate_prior
 
 if TYPE_CHECKING:
@@ -107,7 +108,9 @@ def recalibrate(
     cases, answered, notes = _cases(slices, classifier.label_names, "--with")
     scores = answered.probabilities(side.output_temperature)
     fitted = _coverage(coverage, side)
-    refit = refit_rules(cases, scores, scores, side, classifier.label_names, coverage=fitted, seed=reading.seed)
+    learnt = (answered.attention, answered.attention)
+    options: dict[str, Any] = {"coverage": fitted, "attention": learnt, "seed": reading.seed}
+    refit = refit_rules(cases, scores, scores, side, classifier.label_names, **options)
     figures = refit.figures(reading.seed)
     _refuse_worse(figures)
     site = {
@@ -122,6 +125,7 @@ def recalibrate(
         rules["temperature"] = side.temperature
         _write_rules(folder, parent, side, rules, site)
         _write_drift(folder, answered)
+        _keep_attention(folder, refit.rules)
         record = {"figures": figures, "judged": None, "prior": None}
         finish_version(folder, _note_drift(folder), record, _table(refit, cases, scores, classifier.label_names))
     return Told(output, record, tuple(figure_lines(figures, cases)))
@@ -234,7 +238,12 @@ class _Meeting:
         check_enough(cases, names, "--check")
         side, after = need_side(self.parent.folder), with_network(kept, self.adapted, self.reading.batch_size)
         scores = (kept.probabilities(side.output_temperature), after.probabilities())
-        alone, refit = (refit_rules(cases, scores[0], own, side, names, coverage=coverage, seed=seed) for own in scores)
+        # What a slice counts was learnt of the parent's features: the adapted network has others.
+        learnt = ((kept.attention, kept.attention), (kept.attention, None))
+        alone, refit = (
+            refit_rules(cases, scores[0], own, side, names, coverage=coverage, attention=scored, seed=seed)
+            for own, scored in zip(scores, learnt, strict=True)
+        )
         notes = [*_left_out(slices, ~slices.foreign), *_notes_on(refit, cases, names)]
         return judge_by_labels(alone, refit, seed), _Checked(corpus, cases, scores[0], refit, tuple(notes))
 
@@ -391,7 +400,7 @@ def _adapted(parent: Checkpoint, site: SiteSlices, units: Sequence[str], source_
     assert site.inputs is not None
     share = source_share(len(set(units)), source_size)
     adapt_normalisation(model, site.inputs, source_share=share)
-    return Classifier(model, parent.contract, checkpoint=parent)
+    return Classifier(model, parent.contract, checkpoint=replace(parent, attention=None))
 
 
 def _prior(parent: Checkpoint, seen: SiteSlices, units: Sequence[str], *, required: bool) -> PriorShift | None:
@@ -447,6 +456,7 @@ def _write_adapted(
     record = {"figures": figures, "judged": vars(judged), "prior": _told_prior(meeting.prior)}
     with new_version(output, parent) as folder:
         model.save_pretrained(folder)
+        (folder / POOLING).unlink(missing_ok=True)  # of the parent's features
         _write_rules(folder, parent, side, rules, told)
         _write_gate(folder, meeting)
         finish_version(folder, _note_drift(folder), record, table)
@@ -496,6 +506,12 @@ def _write_gate(folder: Path, meeting: _Meeting) -> None:
     write_gate(folder, rule.with_(**said), arrays)
     if arrays:
         write_reference(folder, *fit_reference(fit, held, distance_of(rule, arrays)))
+
+
+def _keep_attention(folder: Path, rules: Rules) -> None:
+    """What slices count stays only where the new rule of pooling asks for it."""
+    if rules.pooling is None or rules.pooling.method != ATTENTION:
+        (folder / POOLING).unlink(missing_ok=True)
 
 
 def _write_drift(folder: Path, slices: SiteSlices) -> None:

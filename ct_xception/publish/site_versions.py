@@ -22,15 +22,26 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from ct_xception.checkpoint import CARD, CONFIG, GATE, METRICS, SITE, SITE_ANSWERS, SITE_FORMAT, WEIGHTS, evaluated
+from ct_xception.checkpoint import (
+    CARD,
+    CONFIG,
+    GATE,
+    METRICS,
+    POOLING,
+    SITE,
+    SITE_ANSWERS,
+    SITE_FORMAT,
+    WEIGHTS,
+    evaluated,
+)
 from ct_xception.checkpoint_files import Metric, Side, read_object, seal, write_side
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.files import atomic_path, sha256_file, write_atomically, write_json
 from ct_xception.imaging.modality import CT, ONE
 from ct_xception.metrics import Metrics
-from ct_xception.publish.card import check_words
+from ct_xception.publish.card.card import check_words
+from ct_xception.publish.card.markdown import fill_template, packaged_template
 from ct_xception.publish.lineage import descent
-from ct_xception.publish.markdown import fill_template, packaged_template
 from ct_xception.text import RESEARCH_USE
 
 if TYPE_CHECKING:
@@ -51,7 +62,7 @@ def new_version(output: Path, parent: Checkpoint) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
         folder.chmod(0o755)
-        for name in (CONFIG, WEIGHTS, GATE):
+        for name in (CONFIG, WEIGHTS, GATE, POOLING):
             if (parent.folder / name).is_file():
                 shutil.copyfile(parent.folder / name, folder / name)
         yield folder
@@ -128,6 +139,7 @@ def site_card(folder: Path, side: Side, record: Mapping[str, Any]) -> str:
         "label_names": config["label_names"],
         "architecture": config["architecture"],
         "image_size": config["pretrained_cfg"]["input_size"][-1],
+        "stock": config.get("model_type") == STOCK_TYPE,
         "side": side,
         "provenance": side.provenance.to_json(),
         "site": site,

@@ -211,12 +211,14 @@ def refit_rules(
     label_names: Sequence[str],
     *,
     coverage: float,
+    attention: tuple[Floats | None, Floats | None] = (None, None),
     seed: int = 0,
 ) -> Refit:
     """Fit rules on the answers (N, K) to all cases, and decide on each by the old rules and by those of other folds.
 
     `before` (N, K) are the answers that the old `rules` decide on; those of another network, where that changed.
-    `coverage` is that of the sets. Where classes were promised each their own, they are again.
+    `attention` are what slices count (N,) for the old rules and for the new, where that was learnt; `coverage` is that
+    of the sets. Where classes were promised each their own, they are again.
     """
     options: dict[str, Any] = {
         "coverage": coverage,
@@ -229,18 +231,18 @@ def refit_rules(
     parts, pooled = list[tuple[Decided, Decided]](), list[tuple[Decided | None, Decided | None]]()
     for number in range(FOLDS):
         out = fold == number
-        own = _fit(cases, ~out, answers, label_names, options)
+        own = _fit(cases, ~out, answers, attention[1], label_names, options)
         scaled = apply_temperature(answers[out], own.temperature)
         old = _by_slice(cases, out, before[out], rules, label_names)
         parts.append((old, _by_slice(cases, out, scaled, own, label_names)))
         pooled.append(
             (
-                _by_patient(cases, out, before[out], rules, label_names),
-                _by_patient(cases, out, scaled, own, label_names),
+                _by_patient(cases, out, before[out], rules, attention[0], label_names),
+                _by_patient(cases, out, scaled, own, attention[1], label_names),
             )
         )
     old_units, new_units = ([unit for unit in side if unit is not None] for side in zip(*pooled, strict=True))
-    fitted = _fit(cases, np.ones(len(fold), bool), answers, label_names, options)
+    fitted = _fit(cases, np.ones(len(fold), bool), answers, attention[1], label_names, options)
     return Refit(
         fitted,
         label_names,
@@ -252,10 +254,15 @@ def refit_rules(
 
 
 def _fit(
-    cases: Cases, mask: NDArray[np.bool_], answers: Floats, label_names: Sequence[str], options: Mapping[str, Any]
+    cases: Cases,
+    mask: NDArray[np.bool_],
+    answers: Floats,
+    attention: Floats | None,
+    label_names: Sequence[str],
+    options: Mapping[str, Any],
 ) -> Rules:
-    items = cases.items.select(mask)
-    rules = fit_rules(items, Answers(answers[mask]), label_names, **options)
+    items, scored = cases.items.select(mask), None if attention is None else attention[mask]
+    rules = fit_rules(items, Answers(answers[mask], attention=scored), label_names, **options)
     assert rules.calibration is not None
     return rules.model_copy(update={"calibration": rules.calibration.model_copy(update={"split": FITTED_ON})})
 
@@ -268,12 +275,18 @@ def _by_slice(
 
 
 def _by_patient(
-    cases: Cases, mask: NDArray[np.bool_], scores: Floats, rules: Rules, label_names: Sequence[str]
+    cases: Cases,
+    mask: NDArray[np.bool_],
+    scores: Floats,
+    rules: Rules,
+    attention: Floats | None,
+    label_names: Sequence[str],
 ) -> Decided | None:
     """The same of each patient's slices pooled; None where patients are not known. Of several classes none is right."""
     if not cases.patients_known:
         return None
-    pooled = pool_units(scores, cases.groups[mask].tolist(), rules.pooling)
+    scored = None if attention is None else attention[mask]
+    pooled = pool_units(scores, cases.groups[mask].tolist(), rules.pooling, scored)
     truth, rule = unit_labels(cases.items.labels[mask], pooled.members), rules.pooling
     asked, names = truth >= 0, np.array([int(name) for name in pooled.names], np.intp)
     if not asked.any():

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.corpus.cells import slice_source
-from ct_xception.corpus.columns import find_column
-from ct_xception.corpus.tables import read_table, text_of
+from ct_xception.corpus.tables.columns import find_column
+from ct_xception.corpus.tables.formats import read_table, text_of
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.evaluation.answers import with_bar
 from ct_xception.evaluation.gate_fit import Seen, seen_as
@@ -57,7 +57,8 @@ class SiteSlices:
 
     `logits` (N, K); `verdicts` (N,) of the input gate, None without one, and `foreign` what it refuses whatever the
     network sees in it: another modality, no body, a colour picture. `inputs` (N, 3, S, S) and `slices`, as read, where
-    they were kept. `unreadable` {name: why} of the others.
+    they were kept. `unreadable` {name: why} of the others. `attention` (N,) is what a slice counts beside others of its
+    patient, where the checkpoint learnt that.
     """
 
     names: list[str]
@@ -70,6 +71,7 @@ class SiteSlices:
     unreadable: dict[str, str]
     inputs: NDArray[np.float32] | None = None
     slices: tuple[Slice, ...] = ()
+    attention: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -106,6 +108,7 @@ class SiteSlices:
             self.unreadable,
             None if self.inputs is None else self.inputs[rows],
             kept,
+            None if self.attention is None else self.attention[rows],
         )
 
     def probabilities(self, temperature: float = 1.0) -> Floats:
@@ -249,13 +252,14 @@ def _look_at(classifier: Classifier, read: Sequence[tuple[Waiting, Slice]], keep
         [one.name for one, _ in read],
         [one.patient for one, _ in read],
         np.array([one.label for one, _ in read], np.intp),
-        seen_as(slices, prepared, outputs.features),
+        seen_as(slices, prepared, outputs),
         outputs.logits,
         verdicts,
         np.array([_is_foreign(gate, *pair) for pair in zip(slices, prepared, strict=True)], bool),
         {},
         inputs if keep else None,
         tuple(slices) if keep else (),
+        None if classifier.attention is None else classifier.attention(outputs.features),
     )
 
 
@@ -265,6 +269,7 @@ def _is_foreign(gate: Gate | None, slice_: Slice, prepared: PreparedSlice) -> bo
 
 def _join(parts: Sequence[SiteSlices], unreadable: dict[str, str]) -> SiteSlices:
     kept = [part.inputs for part in parts if part.inputs is not None]
+    scored = [part.attention for part in parts if part.attention is not None]
     return SiteSlices(
         [name for part in parts for name in part.names],
         [patient for part in parts for patient in part.patients],
@@ -276,6 +281,7 @@ def _join(parts: Sequence[SiteSlices], unreadable: dict[str, str]) -> SiteSlices
         unreadable,
         np.concatenate(kept) if kept else None,
         tuple(slice_ for part in parts for slice_ in part.slices),
+        np.concatenate(scored) if scored else None,
     )
 
 
@@ -284,6 +290,6 @@ def with_network(slices: SiteSlices, classifier: Classifier, batch_size: int = 1
     assert slices.inputs is not None
     batches = np.array_split(slices.inputs, max(1, -(-len(slices) // batch_size)))
     outputs = [classifier.network(batch) for batch in batches]
-    seen = replace(slices.seen, features=np.concatenate([one.features for one in outputs]))
     logits = np.concatenate([one.logits for one in outputs])
-    return replace(slices, seen=seen, logits=logits, verdicts=[None] * len(slices))
+    seen = replace(slices.seen, features=np.concatenate([one.features for one in outputs]), logits=tuple(logits))
+    return replace(slices, seen=seen, logits=logits, verdicts=[None] * len(slices), attention=None)
