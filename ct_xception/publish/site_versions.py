@@ -31,6 +31,7 @@ from ct_xception.checkpoint import (
     SITE,
     SITE_ANSWERS,
     SITE_FORMAT,
+    STOCK_TYPE,
     WEIGHTS,
     evaluated,
 )
