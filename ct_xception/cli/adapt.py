@@ -17,10 +17,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ct_xception.cli.arguments import add_corpus, checkpoint_of, hide_loading_bars
+from ct_xception.cli.arguments import add_corpus, checkpoint_of, corpus_options, hide_loading_bars, window_of
 from ct_xception.cli.recalibrate import add_writing, load_labelled, reading_of, report
-from ct_xception.cli.unlabelled import list_unlabelled
-from ct_xception.command_line import DONE, Parser
+from ct_xception.command_line import DONE, Parser, complain
 
 
 def add_arguments(parser: Parser) -> None:
@@ -40,12 +39,16 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from ct_xception.pipeline.sites import adapt
+    from ct_xception.pipeline.unlabelled import list_unlabelled
     from ct_xception.publish.imported import check_new_folder
 
     check_new_folder(Path(arguments.output_dir), "--output_dir")
     checkpoint = checkpoint_of(arguments.checkpoint)
     hide_loading_bars()
-    waiting = list_unlabelled(arguments.to, arguments, "--to")
+    options = corpus_options(arguments, window_of(arguments))
+    waiting, notes = list_unlabelled(arguments.to, "--to", options, arguments.patients)
+    for note in notes:
+        complain("ct-xception", f"{note}.")
     check = None if arguments.check is None else load_labelled(arguments, checkpoint, arguments.check, "--check")
     report(
         adapt(

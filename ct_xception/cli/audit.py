@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ct_xception.cli.arguments import add_checkpoint, add_corpus, corpus_options, load_classifier, window_of
-from ct_xception.cli.unlabelled import list_unlabelled
-from ct_xception.command_line import DONE, FAILED, Parser
+from ct_xception.command_line import DONE, FAILED, Parser, complain
 from ct_xception.errors import InputError, printable
 from ct_xception.text import RESEARCH_USE
 
@@ -93,8 +92,13 @@ def _check_next(arguments: argparse.Namespace) -> None:
 def _list_next(arguments: argparse.Namespace, output: Path) -> int:
     """The slices to label next, alone: an audit needs labels."""
     from ct_xception.files import write_atomically
+    from ct_xception.pipeline.unlabelled import list_unlabelled
 
-    chosen = _choose(arguments, list_unlabelled([arguments.corpus], arguments, "CORPUS"))
+    options = corpus_options(arguments, window_of(arguments))
+    waiting, notes = list_unlabelled([arguments.corpus], "CORPUS", options, arguments.patients)
+    for note in notes:
+        complain("ct-xception", f"{note}.")
+    chosen = _choose(arguments, waiting)
     chosen.write(output)
     write_atomically(output / "audit.html", chosen.page(printable(Path(arguments.corpus).name)))
     print("\n".join(chosen.lines()))
