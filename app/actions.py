@@ -28,7 +28,7 @@ from ct_xception.files import dump_json
 from ct_xception.html import image_uri
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.windows import Window
-from ct_xception.serving.pooling import Stopped, answer_together
+from ct_xception.serving.pooling import Stopped
 from ct_xception.text import percent
 
 # On a narrow screen the answer stands far below what was touched; once it is there, unless a hand has moved on.
@@ -79,7 +79,7 @@ class Page:
         self._connect_inputs(answering)
         # What is asked for next makes way for itself first: the work before it ends at once, and is not shown.
         asked = (
-            (show.which.input, self.choose_series),
+            (show.which.input, self.choose_reading),
             (show.wish.input, self.follow),
             (show.pool.click, self.pool_files),
         )
@@ -120,7 +120,7 @@ class Page:
 
         def work(job: Job) -> Case:
             job.title = "Answering an example"
-            return self.study.example(path, data[self.outputs.aggregation])
+            return self.study.example(path)
 
         yield from self._follow(request, work, lambda case: self._show_case(case, data, new=True))
 
@@ -139,11 +139,11 @@ class Page:
             return
         yield from self._answer(request, data, tuple(paths))
 
-    def choose_series(self, request: gr.Request, data: Data) -> Iterator[Shown]:
-        """Another of the series that were given."""
+    def choose_reading(self, request: gr.Request, data: Data) -> Iterator[Shown]:
+        """One answer a patient, or one a series."""
         case: Case | None = data[self.outputs.kept]
         if case is not None:
-            yield from self._answer(request, data, case.paths, chosen=data[self.outputs.which] or 0)
+            yield from self._answer(request, data, case.paths, window=case.window, by=data[self.outputs.which])
 
     def pool_files(self, request: gr.Request, data: Data) -> Iterator[Shown]:
         """The visitor says that separate files are slices of one scan."""
@@ -158,11 +158,13 @@ class Page:
         paths: tuple[str, ...],
         *,
         window: Window | None = None,
+        by: str | None = None,
         chosen: int = 0,
         related: bool = False,
     ) -> Iterator[Shown]:
         before: Case | None = data[self.outputs.kept]
-        same = before is not None and before.paths == paths and before.chosen == chosen and not related
+        same = before is not None and before.paths == paths and not related
+        same = same and before is not None and (before.by, before.chosen) == (by or before.by, chosen)
 
         def work(job: Job) -> Case:
             job.title = "Answering"
@@ -170,7 +172,7 @@ class Page:
                 paths,
                 window=window,
                 choice=self._choice(data, before if same else None),
-                aggregation=data[self.outputs.aggregation],
+                by=by,
                 chosen=chosen,
                 before=before,
                 related=related,
@@ -193,10 +195,15 @@ class Page:
             return
         if case is None or wish is None or wish.token != case.token:
             return
-        if wish.window != case.window:
+        asked: dict[str, Any] = {"by": case.by, "chosen": case.chosen, "window": wish.window}
+        if wish.unit is not None:
+            if 0 <= wish.unit < len(case.found):
+                yield from self._answer(
+                    request, data, case.paths, **asked | {"chosen": wish.unit, "window": case.window}
+                )
+        elif wish.window != case.window:
             at = case.at(min(max(wish.index, 0), len(case.series) - 1), case.view)
-            data = {**data, self.outputs.kept: at}
-            yield from self._answer(request, data, case.paths, window=wish.window, chosen=case.chosen)
+            yield from self._answer(request, {**data, self.outputs.kept: at}, case.paths, **asked)
         elif wish.index != case.index and 0 <= wish.index < len(case.series):
             yield from self._show_slice(request, data, case, wish.index)
 
@@ -219,7 +226,7 @@ class Page:
         case: Case | None = data[self.outputs.kept]
         if case is None or not case.is_series:
             return {self.outputs.curve: ""}
-        case = case.pooled(answer_together(case.answers, data[self.outputs.aggregation]))
+        case = self.study.pool(case, data[self.outputs.aggregation])
         return {**self._show_answers(case), self.outputs.kept: case}
 
     # Maps
@@ -342,10 +349,12 @@ class Page:
     def _headline(self, case: Case) -> str:
         warning = case.window_warning
         example = "Example, drawn by a program: " if case.paths[0] in map(str, EXAMPLES) else ""
+        listed = words.units(case.units, case.found, case.chosen) if len(case.found) > 1 else ""
         if case.is_separate:
-            return words.separate(case.answers, warning)
+            return listed + words.separate(case.answers, warning)
         if case.is_series:
-            return words.together(case.together, case.series, case.unanswered, example, warning)
+            how = case.pooling_sentence(self.study.classifier.decisions.pooling)
+            return listed + words.together(case.unit, case.series, how, example, warning)
         title = f"<h2>{example}{html.escape(case.view.prediction.source)}</h2>" if example else ""
         return words.answer(case.view.prediction, title, warning)
 
@@ -394,8 +403,8 @@ class Page:
         return dump_json(scene)
 
     def _show_choice(self, case: Case) -> Any:
-        names = [(f"{one.name}: {one.facts}", number) for number, one in enumerate(case.found)]
-        return gr.update(choices=names, value=case.chosen, visible=len(names) > 1)
+        names = [(f"{by} ({len(found)})", by) for by, found in case.readings.items()]
+        return gr.update(choices=names, value=case.by, visible=len(names) > 1)
 
     def _empty(self, message: str) -> Shown:
         show = self.outputs

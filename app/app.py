@@ -44,7 +44,7 @@ def build_demo(checkpoint: str | Path, *, reviews: FeedbackFolder | None = None)
             with gr.Tab("Answer", elem_id="answer-tab"), gr.Row(elem_id="page"):
                 inputs = build_inputs()
                 with gr.Column(scale=8, min_width=320, elem_id="outputs"):
-                    outputs = build_outputs(classifier.label_names, modality)
+                    outputs = build_outputs(classifier.label_names, modality, classifier.decisions.pooling)
                     reviewing = build_review(classifier.label_names) if reviews is not None else None
             with gr.Tab("About this model", elem_id="about-tab"):
                 gr.Markdown(about.card_text(classifier), latex_delimiters=[], elem_id="about")

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from ct_xception_app.downloads import Findings, operating_sentence
 from ct_xception_app.words import in_short
 
-from ct_xception.serving.pooling import AGGREGATIONS
 from ct_xception.serving.text import describe_abstention, describe_decision
 from ct_xception.text import RESEARCH_USE, percent, shorten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from ct_xception.serving.patients import UnitAnswer
 
 A4 = (8.27, 11.69)  # inches
 LEFT, WIDTH = 0.09, 0.82  # of the page
@@ -73,8 +74,9 @@ def _headline(figure: Figure, top: float, findings: Findings) -> float:
     """The answer and its bars: the series' where there is one, else the slice's; of what was refused, why."""
     prediction, together = findings.prediction, findings.together
     if together is not None:
-        title = f"{findings.series.capitalize()}: {together.label} ({together.answered} of {together.slices} slices)"
-        return _bars(figure, _write(figure, top, [title], size=13, weight="bold"), together.probabilities)
+        said = describe_abstention(together) or together.label
+        title = f"{findings.series.capitalize()}: {said} ({together.answered} of {together.slices} slices)"
+        return _bars(figure, _write(figure, top, wrap(title, 60), size=13, weight="bold"), together.probabilities)
     if prediction.refusal:
         top = _write(figure, top, ["Not answered: this is no slice for this model."], size=13, weight="bold")
         return _write(figure, top, _lines(prediction.refusal))
@@ -114,16 +116,18 @@ def _said(findings: Findings) -> list[str]:
     prediction = findings.prediction
     sentences = [] if prediction.refusal else describe_decision(prediction.decision)
     if findings.together is not None:
-        how = AGGREGATIONS[findings.together.aggregation].title
-        sentences.insert(
-            0, f"the series' answer is the {how}, {findings.order}, and not calibrated; of the slice shown:"
-        )
+        whole = [
+            f"{findings.series}: {findings.pooled}, {findings.order}",
+            *describe_decision(findings.together.decision),
+        ]
+        sentences = [*whole, *(f"of the slice shown: {sentence}" for sentence in sentences)]
     points = "" if prediction.refusal else operating_sentence(prediction.to_dict())
     sentences += [f"operating points: {points}"] if points else []
     sentences += [] if prediction.refusal else findings.sentences
     if findings.explanation is not None:
         sentences.append(f"map: evidence for {findings.explanation['target']}, {findings.explanation['method']}")
     sentences += prediction.notes
+    sentences += [_unit_line(unit) for unit in findings.units if unit is not None]
     if len(findings.answers) > 1:
         sentences += [
             f"{number}. {answer.name}: {answer.error or in_short(answer)}"
@@ -132,6 +136,14 @@ def _said(findings: Findings) -> list[str]:
         if len(findings.answers) > MOST_FILES:
             sentences.append(f"and {len(findings.answers) - MOST_FILES} more: see the CSV")
     return _lines(sentences)
+
+
+def _unit_line(unit: UnitAnswer) -> str:
+    found = unit.together
+    if found is None:
+        return f"{unit.name}: no answer together"
+    said = describe_abstention(found) or f"{found.label} {percent(found.probabilities[found.label])}"
+    return f"{unit.name}: {said}, {found.answered} of {found.slices} slices"
 
 
 def _lines(sentences: Sequence[str]) -> list[str]:

@@ -549,6 +549,10 @@ document.addEventListener("click", ({ target, clientX }) => {
     globalThis.ctXceptionWish?.(JSON.stringify({ past: Number(past.dataset.past), asked: Date.now() }));
     document.getElementById("outputs").scrollIntoView({ block: "start" });
   }
+  const unit = target.closest?.("#answer [data-unit]");
+  if (unit && view.scene) {
+    globalThis.ctXceptionWish?.(JSON.stringify({ case: view.scene.case, unit: Number(unit.dataset.unit), asked: Date.now() }));
+  }
   const row = target.closest?.("#answer [data-go]");
   if (row) {
     go(Number(row.dataset.go));
