@@ -65,8 +65,12 @@ def take_tool_files(arguments: dict[str, Any], places: Sequence[Sequence[str | i
 
     A file is `data:TYPE;base64,…`, or the address of something uploaded here. Raises InputError for anything else.
     """
-    named = {place[0] for place in places if len(place) == 1}
-    return {key: _tool_file(key, value) if key in named else value for key, value in arguments.items()}
+    named, given = {place[0] for place in places}, dict[str, Any]()
+    for key, value in arguments.items():
+        many = key in named and isinstance(value, list)
+        own = [_tool_file(key, one) for one in value] if many else _tool_file(key, value) if key in named else value
+        given[key] = own
+    return given
 
 
 def _tool_file(key: str, value: Any) -> Any:

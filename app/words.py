@@ -194,7 +194,7 @@ def together(unit: UnitAnswer, series: Series, how: str, example: str = "", warn
     return (
         f'<div class="verdict series" role="status">{title}{_warned(warning)}{first}'
         f"{_table(found.probabilities, 'Probability of each class, all slices together')}"
-        f'<div class="how"><p>{_carriers(unit)}</p><p>{with_terms(html.escape(said))}{counted}</p></div>'
+        f'<div class="how"><div>{_carriers(unit)}</div><div>{with_terms(html.escape(said))}{counted}</div></div>'
         f"{_ruled(found.decision)}{left_out}</div>"
     )
 

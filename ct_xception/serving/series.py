@@ -130,10 +130,20 @@ class _Given:
         """Its series or patients, the largest first, what holds no image with the first."""
         apart = self._tell_apart(by) or [_Group([])]
         names = [f"{by} {number}" if len(apart) > 1 else by for number in range(1, len(apart) + 1)]
-        return tuple(
+        found = tuple(
             _arrange(group, by, [] if number else self.unreadable, names[number], self.notes, related)
             for number, group in enumerate(apart)
         )
+        return found if by == SERIES else tuple(self._say_unknown(one) for one in found)
+
+    def _say_unknown(self, patient: Series) -> Series:
+        """A patient that no slice names is said to be taken for one."""
+        known = {
+            (member.path, member.entry) for (member, _), owner in zip(self.placed, self.owned, strict=True) if owner
+        }
+        if not patient.related or any((member.path, member.entry) in known for member in patient.members):
+            return patient
+        return replace(patient, facts=f"{patient.facts}; no patient is named, its folder or file is taken for one")
 
     def _tell_apart(self, by: str) -> list[_Group]:
         """The slices of each series or patient, and those that stand alone, most slices first."""
