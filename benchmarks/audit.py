@@ -32,7 +32,7 @@ from benchmarks.results import store
 
 if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
-    from ct_xception.audit.twins import Twins
+    from ct_xception.audit.twins.twins import Twins
 
 KINDS_OF_TABLE = ("recall", "scale")
 COPIES = 200  # planted among varied thumbnails
@@ -66,7 +66,7 @@ def main() -> int:
 def recall_table(options: argparse.Namespace) -> str:
     """What of each planted kind is found, and how many reported pairs are false."""
     from ct_xception.audit.survey import survey_corpus
-    from ct_xception.audit.twins import find_twins
+    from ct_xception.audit.twins.twins import find_twins
     from ct_xception.corpus.load import load_corpus
     from ct_xception.phantom.corpus import generate_phantom
 
@@ -138,7 +138,7 @@ def scale_table(options: argparse.Namespace) -> str:
 
 def measure_size(size: int, seed: int) -> dict[str, float]:
     """Search a varied survey of `size` images: processor seconds, peak memory, copies found."""
-    from ct_xception.audit.twins import find_twins
+    from ct_xception.audit.twins.twins import find_twins
 
     survey, copies = varied_survey(size, seed)
     memory = Memory()
@@ -202,7 +202,7 @@ def varied(detail: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Pictures (n, 128, 128) as of other patients: other proportions, greys, organs and vessels; float32."""
     from scipy.ndimage import zoom
 
-    from ct_xception.audit.registration import resample
+    from ct_xception.audit.twins.registration import resample
 
     count = len(detail)
     windows = rng.uniform(-0.06, 0.06, (count, 4)) + [0, 1, 0, 1]
@@ -215,7 +215,7 @@ def varied(detail: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def copied(detail: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The same pictures with up to 10 % cut off, brighter or darker, and a little noisier."""
-    from ct_xception.audit.registration import resample
+    from ct_xception.audit.twins.registration import resample
 
     count = len(detail)
     cuts = rng.uniform(0, 0.05, (count, 4)) * [1, -1, 1, -1] + [0, 1, 0, 1]
@@ -226,7 +226,7 @@ def copied(detail: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def put_views(arrays: dict[str, np.ndarray], part: slice, detail: np.ndarray, boxes: np.ndarray) -> None:
     """Store pictures (n, 128, 128), and the whole and the body crop of them, as a survey does."""
-    from ct_xception.audit.registration import resample, shrink
+    from ct_xception.audit.twins.registration import resample, shrink
 
     arrays["detail"][part] = detail
     arrays["raw"][part] = shrink(detail, 64)

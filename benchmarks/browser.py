@@ -79,7 +79,7 @@ def ask_page(checkpoint: str, ort: str, files: Sequence[tuple[str, bytes]]) -> l
     """What the page answers to each file: its ranking [[class, probability], …] and its milliseconds."""
     from playwright.sync_api import sync_playwright
 
-    from ct_xception.publish.browser_space import write_site
+    from ct_xception.publish.hosted.browser_space import write_site
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         write_site(Path(checkpoint), Path(folder) / "site", ort=Path(ort))

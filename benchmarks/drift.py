@@ -19,7 +19,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
 
 from ct_xception.audit.survey import survey_corpus
-from ct_xception.audit.twins import find_twins
+from ct_xception.audit.twins.twins import find_twins
 from ct_xception.corpus.load import CorpusOptions, load_corpus
 from ct_xception.evaluation.gate_fit import Seen, fit_distance, see_items
 from ct_xception.evaluation.shift.drift_fit import fit_reference

@@ -35,8 +35,8 @@ from ct_xception.pipeline.splitting import load_and_split
 from ct_xception.statistics.intervals import wilson_interval
 from ct_xception.training.loop import make_accelerator
 from ct_xception.training.options import TrainConfig
-from ct_xception.training.search import Outcome, Proposal, Search, SearchOptions, Worker, open_study
-from ct_xception.training.search_space import parse_space
+from ct_xception.training.search.space import parse_space
+from ct_xception.training.search.study import Outcome, Proposal, Search, SearchOptions, Worker, open_study
 
 RATES = [10**exponent for exponent in np.arange(-5, 0.01, 0.5)]
 SPACE = {

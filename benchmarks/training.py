@@ -85,7 +85,7 @@ def turn(step: Callable[[Any], None], batches: Iterator[Any], steps: int, batch_
 
 def our_turn(splits: Any, config: Any, folder: Path, steps: int) -> Callable[[], float]:
     """Our loop's own step on our own loader."""
-    from ct_xception.training.cache import prepare_slices
+    from ct_xception.training.data.cache import prepare_slices
     from ct_xception.training.loop import Training, make_accelerator
 
     slices = {

@@ -13,7 +13,7 @@ from ct_xception.corpus.split import split_corpus
 from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.measure import evaluate
 from ct_xception.files import sha256_file, write_json
-from ct_xception.publish.card import write_card
+from ct_xception.publish.card.card import write_card
 
 
 def sealed_checkpoint(folder: Path, network: Path, corpus_folder: Path, **measured: int) -> Path:

@@ -23,7 +23,7 @@ from ct_xception.imaging.reader import read_slice
 from ct_xception.model.modelling import CTXceptionForImageClassification
 from ct_xception.phantom.corpus import generate_phantom
 from ct_xception.phantom.plants import alter
-from ct_xception.publish.card import render_card
+from ct_xception.publish.card.card import render_card
 from ct_xception.publish.release import release_checkpoint
 from tests.networks import enliven
 

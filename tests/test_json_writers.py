@@ -20,7 +20,7 @@ UNWRITTEN = {
     "ct_xception/evaluation/frozen_features.py",
     "ct_xception/phantom/corpus.py",
     "ct_xception/publish/clearance.py",
-    "ct_xception/training/cache.py",
+    "ct_xception/training/data/cache.py",
 }
 
 

@@ -38,7 +38,7 @@ from ct_xception.audit.page import audit_page
 from ct_xception.audit.report import Audit
 from ct_xception.audit.shortcuts import FAMILIES, Shift, Shortcut, find_shifts, find_shortcuts, surely
 from ct_xception.audit.survey import survey_corpus
-from ct_xception.audit.twins import find_twins
+from ct_xception.audit.twins.twins import find_twins
 from ct_xception.checkpoint import AUDIT
 from ct_xception.corpus.summary import left_out
 from ct_xception.files import write_atomically, write_json
@@ -46,7 +46,7 @@ from ct_xception.imaging.modality import CT
 
 if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
-    from ct_xception.audit.twins import Twins
+    from ct_xception.audit.twins.twins import Twins
     from ct_xception.corpus.load import Corpus
     from ct_xception.imaging.windows import Window
 

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ct_xception.audit.survey import COLUMN_GROUPS, Survey
-from ct_xception.audit.twins import TwinPair, Twins
+from ct_xception.audit.twins.twins import TwinPair, Twins
 from ct_xception.files import read_json, write_json
 
 if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
-    from ct_xception.audit.twins import Twins
+    from ct_xception.audit.twins.twins import Twins
     from ct_xception.corpus.load import Corpus
     from ct_xception.imaging.windows import Window
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.audit.marks import INK_SHARE
-from ct_xception.audit.registration import shrink, standardise
+from ct_xception.audit.marks.strokes import INK_SHARE
+from ct_xception.audit.twins.registration import shrink, standardise
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.shown import ShownWindow
 

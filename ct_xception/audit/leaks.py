@@ -13,7 +13,7 @@ from ct_xception.audit.findings import Finding, Severity, class_counts, images, 
 
 if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
-    from ct_xception.audit.twins import Twins
+    from ct_xception.audit.twins.twins import Twins
 
 CHANCE = 0.01  # of a split: as many near copies may be mistaken neighbours, and alone do not make it worthless
 SURE_PATIENT = 0.9  # correlation of body crops, beside the lower one that `twins` links by

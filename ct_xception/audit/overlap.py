@@ -23,7 +23,7 @@ from ct_xception.audit.cache import THUMBNAILS, code_hash
 from ct_xception.audit.findings import Finding, Severity
 from ct_xception.audit.leaks import CHANCE
 from ct_xception.audit.survey import COLUMN_GROUPS, Survey, pictures, survey_corpus
-from ct_xception.audit.twins import find_twins
+from ct_xception.audit.twins.twins import find_twins
 from ct_xception.corpus.split import PSEUDO_PATIENTS
 from ct_xception.files import read_json, write_json
 from ct_xception.imaging.modality import CT

@@ -15,7 +15,7 @@ from ct_xception.audit.shortcuts import Shortcut
 
 if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
-    from ct_xception.audit.twins import Twins
+    from ct_xception.audit.twins.twins import Twins
     from ct_xception.corpus.load import Corpus
     from ct_xception.imaging.windows import Window
 

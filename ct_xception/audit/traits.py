@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.audit.letters import count_letters
-from ct_xception.audit.marks import BLACK, INK, INK_SHARE, WHITE, best_box, longest_stroke
+from ct_xception.audit.marks.letters import count_letters
+from ct_xception.audit.marks.strokes import BLACK, INK, INK_SHARE, WHITE, best_box, longest_stroke
 from ct_xception.imaging.body.crop import MIN_THRESHOLD, mask_box, otsu_threshold
 from ct_xception.imaging.decoders.nifti import is_nifti
 from ct_xception.imaging.decoders.pictures import FORMATS, coloured_pixels

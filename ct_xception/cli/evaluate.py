@@ -113,7 +113,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _report(metrics: Metrics | None, output: Path, *, imported: bool) -> int:
-    from ct_xception.evaluation.figures import evaluation_summary
+    from ct_xception.evaluation.report.figures import evaluation_summary
 
     assert metrics is not None  # this is the only process
     print(evaluation_summary(metrics))
@@ -158,7 +158,7 @@ def _validate(arguments: argparse.Namespace, checkpoint: Checkpoint, options: Co
     """External validation alone; the corpus of training, if it is given, is there to be compared with."""
     from ct_xception.audit.overlap import SplitCorpus
     from ct_xception.corpus.load import load_corpus
-    from ct_xception.evaluation.figures import external_lines
+    from ct_xception.evaluation.report.figures import external_lines
     from ct_xception.publish.external import check_keepable, validate
 
     if not arguments.external:

@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         runtimes = ["onnx"]
     code = _export_networks(arguments, runtimes) if runtimes else DONE
     if arguments.browser:
-        from ct_xception.publish.browser_space import write_site
+        from ct_xception.publish.hosted.browser_space import write_site
 
         files = write_site(arguments.checkpoint, arguments.browser, ort=arguments.ort)
         size = sum(file.stat().st_size for file in files.values()) / 1e6

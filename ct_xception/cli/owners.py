@@ -19,8 +19,8 @@ def read_owners(table: Path, by: str, called: str | None = None) -> Callable[[Me
     end alone where no other has that end. Raises InputError where the table cannot be read, lacks the columns, says two
     things of one file, or does not name a file that is asked for.
     """
-    from ct_xception.corpus.columns import named
-    from ct_xception.corpus.tables import read_table, text_of
+    from ct_xception.corpus.tables.columns import named
+    from ct_xception.corpus.tables.formats import read_table, text_of
 
     called = called or f"--patients: {printable(table)}"
     if not table.is_file():

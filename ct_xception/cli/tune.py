@@ -56,8 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     from ct_xception.pipeline.run import command_record
     from ct_xception.pipeline.searching import Search, search_corpus
     from ct_xception.training.options import config_from_given
-    from ct_xception.training.search import SearchOptions
-    from ct_xception.training.search_space import parse_proxy, read_space
+    from ct_xception.training.search.space import parse_proxy, read_space
+    from ct_xception.training.search.study import SearchOptions
 
     given = {name: value for name, value in vars(arguments).items() if value is not None}
     own = {name: given.pop(name) for name in _OWN if name in given}

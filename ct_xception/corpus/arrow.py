@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import datasets
 
-from ct_xception.corpus.columns import named, patient_like
 from ct_xception.corpus.labels import SPLITS, split_of
 from ct_xception.corpus.listing import CorpusOptions, Item, Listing
-from ct_xception.corpus.tables import text_of
+from ct_xception.corpus.tables.columns import named, patient_like
+from ct_xception.corpus.tables.formats import text_of
 from ct_xception.errors import printable
 
 

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from ct_xception.corpus.columns import named
 from ct_xception.corpus.inspection import Inspected
 from ct_xception.corpus.listing import Item, Listing
+from ct_xception.corpus.tables.columns import named
 from ct_xception.errors import printable
 from ct_xception.imaging.position import NOBODY
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.corpus.boxes import box_problem, read_boxes
 from ct_xception.corpus.cells import ONLY, frame_of
 from ct_xception.corpus.listing import CorpusOptions, Item, Listing
+from ct_xception.corpus.tables.boxes import box_problem, read_boxes
 from ct_xception.errors import SliceError, printable
 from ct_xception.imaging.decoders.dicom import classify_dicom, read_header
 from ct_xception.imaging.frames import ALL, frames_taken

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ct_xception.corpus.cells import ONLY
-from ct_xception.corpus.columns import COLUMNS, box_columns
 from ct_xception.corpus.labels import IGNORED_SPLIT, SPLITS
+from ct_xception.corpus.tables.columns import COLUMNS, box_columns
 from ct_xception.errors import InputError, printable
 from ct_xception.imaging.frames import check_slices_per_file
 from ct_xception.imaging.modality import CT

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.corpus.boxes import boxes_text
 from ct_xception.corpus.cells import ONLY
 from ct_xception.corpus.groups import settle_groups
 from ct_xception.corpus.inspection import (
@@ -39,6 +38,7 @@ from ct_xception.corpus.labels import SPLITS, ClassTable, exact_classes, matched
 from ct_xception.corpus.listing import CorpusOptions, Item, Listing, apply_group_pattern
 from ct_xception.corpus.sources import find_source
 from ct_xception.corpus.summary import corpus_report, corpus_summary, public_report
+from ct_xception.corpus.tables.boxes import boxes_text
 from ct_xception.errors import CorpusError, printable
 from ct_xception.imaging.modality import CT, several
 

@@ -30,7 +30,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ct_xception.audit.registration import standardise
+from ct_xception.audit.twins.registration import standardise
 from ct_xception.checkpoint_files import Metric
 from ct_xception.files import atomic_path
 from ct_xception.metrics import BaselineMetrics, Baselines, ClassificationMetrics

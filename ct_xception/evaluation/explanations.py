@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from ct_xception.checkpoint import EXPLANATIONS_FORMAT
 from ct_xception.checkpoint_files import Metric
-from ct_xception.corpus.boxes import box_mask
 from ct_xception.corpus.cells import frame_of
 from ct_xception.corpus.inspection import read_mask
+from ct_xception.corpus.tables.boxes import box_mask
 from ct_xception.errors import SliceError
 from ct_xception.evaluation.answers import ALONE, Answers, Item, Items, Share, read_rows
 from ct_xception.evaluation.evaluation import Evaluation

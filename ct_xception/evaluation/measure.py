@@ -43,10 +43,8 @@ from ct_xception.evaluation.answers import (
     stock_answers,
 )
 from ct_xception.evaluation.baselines import baseline_figures, write_baselines
-from ct_xception.evaluation.error_page import write_error_page
 from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.explanations import Checked, check_heat_maps, describe, explanation_figures
-from ct_xception.evaluation.figures import draw_evaluation, is_phantom
 from ct_xception.evaluation.patients import (
     BY_PATIENT,
     describe_rule,
@@ -55,6 +53,8 @@ from ct_xception.evaluation.patients import (
 )
 from ct_xception.evaluation.predictions import Names, write_predictions
 from ct_xception.evaluation.protocols import DEDUPLICATED, GROUPED, TITLES, Part, Protocols
+from ct_xception.evaluation.report.error_page import write_error_page
+from ct_xception.evaluation.report.figures import draw_evaluation, is_phantom
 from ct_xception.evaluation.rules import rule_figures
 from ct_xception.evaluation.shift.robustness import Tried, robustness_figures, try_changes, write_tried
 from ct_xception.evaluation.shift.validation import (

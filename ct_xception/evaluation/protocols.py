@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from ct_xception.audit.twins import twin_of_other_split
+from ct_xception.audit.twins.twins import twin_of_other_split
 from ct_xception.checkpoint import FOLD_PLAN, PREDICTIONS
 from ct_xception.checkpoint_files import PoolingRule
 from ct_xception.corpus.split import deduplicated_test

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.checkpoint import METRICS
 from ct_xception.cli import build_parser
 from ct_xception.errors import InputError, printable
-from ct_xception.evaluation.figures import evaluation_summary
+from ct_xception.evaluation.report.figures import evaluation_summary
 from ct_xception.files import read_json
 from ct_xception.metrics import Metrics
 from ct_xception.serving.classifier import Classifier

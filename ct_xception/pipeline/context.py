@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ct_xception.audit.overlap import Overlap
     from ct_xception.audit.report import Audit
     from ct_xception.evaluation.shift.external import External
+    from ct_xception.training.data.replay import OldCorpus
     from ct_xception.training.options import TrainConfig
-    from ct_xception.training.replay import OldCorpus
 
 
 @dataclass(frozen=True, eq=False)

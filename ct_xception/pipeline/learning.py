@@ -22,11 +22,11 @@ from ct_xception.pipeline.answers import ask, predictor
 from ct_xception.pipeline.context import Context
 from ct_xception.serving.classifier import Classifier
 from ct_xception.training import crossval
-from ct_xception.training.cache import CachedSlices, prepare_slices
+from ct_xception.training.data.cache import CachedSlices, prepare_slices
+from ct_xception.training.data.replay import mix_in, split_of
 from ct_xception.training.distributed import main_first
 from ct_xception.training.loop import Training
 from ct_xception.training.model_folder import calibrate_model_folder, reopen_model_folder, write_model_folder
-from ct_xception.training.replay import mix_in, split_of
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

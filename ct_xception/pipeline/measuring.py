@@ -14,8 +14,8 @@ from ct_xception.pipeline.answers import ask, predictor
 from ct_xception.pipeline.context import Context
 from ct_xception.publish.lineage import settle_version
 from ct_xception.serving.checkpoint import open_checkpoint
+from ct_xception.training.data.replay import replay_record
 from ct_xception.training.loop import TrainingError
-from ct_xception.training.replay import replay_record
 
 if TYPE_CHECKING:
     from ct_xception.metrics import Metrics

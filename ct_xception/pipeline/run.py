@@ -99,8 +99,8 @@ def _build(config: TrainConfig, run: Path, command: str) -> None:
 
 def publish(run: Path, metrics: Metrics) -> None:
     """Write the card, seal the folder, put it in place, and say what came out."""
-    from ct_xception.evaluation.figures import evaluation_summary
-    from ct_xception.publish.card import write_card
+    from ct_xception.evaluation.report.figures import evaluation_summary
+    from ct_xception.publish.card.card import write_card
     from ct_xception.training.model_folder import replace_model_folder
 
     folder = run / "model.partial"

@@ -16,14 +16,14 @@ from ct_xception.checkpoint_files import SearchRecord
 from ct_xception.files import write_atomically, write_json
 from ct_xception.statistics.intervals import describe_metric
 from ct_xception.training.options import option_defaults
-from ct_xception.training.search import EPOCHS, REASON, REFERENCE, counted, finished, pareto_front
-from ct_xception.training.search_space import apply_options
+from ct_xception.training.search.space import apply_options
+from ct_xception.training.search.study import EPOCHS, REASON, REFERENCE, counted, finished, pareto_front
 
 if TYPE_CHECKING:
     import optuna
 
     from ct_xception.statistics.selection import Selection
-    from ct_xception.training.search import Search
+    from ct_xception.training.search.study import Search
 
 TRIALS, PAGE, BEST = "trials.csv", "search.html", "best.yaml"
 

@@ -34,11 +34,12 @@ from ct_xception.pipeline.search_report import report_search, told_search, write
 from ct_xception.pipeline.splitting import load_and_split
 from ct_xception.statistics.calibration import calibration_figures
 from ct_xception.statistics.selection import judge_selection
-from ct_xception.training.cache import CachedSlices, prepare_slices
+from ct_xception.training.data.cache import CachedSlices, prepare_slices
 from ct_xception.training.distributed import join_processes, main_first
 from ct_xception.training.loop import Training, TrainingError, make_accelerator
 from ct_xception.training.options import METRICS, TrainConfig, augment_config, config_from_mapping
-from ct_xception.training.search import (
+from ct_xception.training.search.space import apply_options
+from ct_xception.training.search.study import (
     EPOCHS,
     REFERENCE,
     GivenUp,
@@ -54,7 +55,6 @@ from ct_xception.training.search import (
     pareto_front,
     take_up_again,
 )
-from ct_xception.training.search_space import apply_options
 from ct_xception.training.validation import validation_figures
 
 if TYPE_CHECKING:

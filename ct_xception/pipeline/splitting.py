@@ -21,9 +21,9 @@ from ct_xception.evaluation.shift.external import External, describe_plan, load_
 from ct_xception.files import write_json
 from ct_xception.pipeline.context import Context
 from ct_xception.statistics.class_groups import partition_classes
+from ct_xception.training.data.replay import load_old
 from ct_xception.training.distributed import main_first
 from ct_xception.training.preflight import check_corpus
-from ct_xception.training.replay import load_old
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

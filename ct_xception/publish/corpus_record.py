@@ -28,9 +28,9 @@ from ct_xception.corpus.split import PSEUDO_PATIENTS, settle_groups
 from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import InputError, printable
 from ct_xception.files import read_json, write_atomically, write_json
+from ct_xception.publish.card.markdown import fill_template, packaged_template
+from ct_xception.publish.card.sections import corpus_name
 from ct_xception.publish.clearance import Content, check_no_dicom
-from ct_xception.publish.markdown import fill_template, packaged_template
-from ct_xception.publish.sections import corpus_name
 from ct_xception.text import RESEARCH_USE
 from ct_xception.training.options import config_from_mapping
 

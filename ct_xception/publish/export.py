@@ -35,7 +35,7 @@ from ct_xception.files import atomic_path, read_json, sha256_file, write_json
 from ct_xception.formats.onnx import describe, write_onnx
 from ct_xception.formats.source import ExportSource, write_export
 from ct_xception.metrics import AgreementMetrics
-from ct_xception.publish.card import refresh_card
+from ct_xception.publish.card.card import refresh_card
 from ct_xception.publish.clearance import list_files
 from ct_xception.publish.export_slices import ExportSlices, find_slices
 from ct_xception.publish.verify import EXPORT, INT8, INT8_ANSWERS, exported_names, int8_figures

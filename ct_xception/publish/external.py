@@ -18,7 +18,7 @@ from ct_xception.evaluation.predictions import Names
 from ct_xception.evaluation.shift.validation import Validation, private_names, write_external_answers
 from ct_xception.files import sha256_file, write_json
 from ct_xception.metrics import ExternalMetrics, read_metrics
-from ct_xception.publish.card import refresh_card
+from ct_xception.publish.card.card import refresh_card
 from ct_xception.publish.clearance import list_files
 from ct_xception.publish.recount import Recount
 from ct_xception.publish.verify import REMEDY, read_evidence

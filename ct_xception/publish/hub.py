@@ -39,11 +39,11 @@ from huggingface_hub.utils.sha import git_hash
 from ct_xception.checkpoint import SIDE_FILE
 from ct_xception.errors import InputError, printable
 from ct_xception.files import sha256_file
-from ct_xception.publish.browser_space import browser_space_files
 from ct_xception.publish.clearance import Content, check_secrets
 from ct_xception.publish.corpus_record import write_corpus_record
+from ct_xception.publish.hosted.browser_space import browser_space_files
+from ct_xception.publish.hosted.space import space_files
 from ct_xception.publish.release import release_checkpoint
-from ct_xception.publish.space import space_files
 
 WAITS = (1.0, 3.0, 8.0)  # seconds before each new attempt after the line dropped
 MODEL_VARIABLE = "CT_XCEPTION_MODEL"

@@ -23,8 +23,8 @@ from ct_xception.checkpoint_files import Side, seal, write_side
 from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.files import sha256_file, write_atomically
 from ct_xception.formats.keras.padding import padding_statement
-from ct_xception.publish.card import check_words
-from ct_xception.publish.markdown import fill_template, packaged_template
+from ct_xception.publish.card.card import check_words
+from ct_xception.publish.card.markdown import fill_template, packaged_template
 from ct_xception.text import RESEARCH_USE
 
 if TYPE_CHECKING:

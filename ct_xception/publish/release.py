@@ -15,12 +15,12 @@ from ct_xception.checkpoint import CARD, SIDE_FILE
 from ct_xception.checkpoint_files import Side, check_seal, need_side, side_text
 from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import CheckpointError, printable
-from ct_xception.publish.card import card_address, render_card
+from ct_xception.publish.card.card import card_address, render_card
+from ct_xception.publish.card.markdown import packaged_template
 from ct_xception.publish.clearance import Content, check_checkpoint, check_links, list_files
-from ct_xception.publish.endpoint import handler_files, handler_hashes, without_handler
+from ct_xception.publish.hosted.endpoint import handler_files, handler_hashes, without_handler
 from ct_xception.publish.imported import refuse_imported
 from ct_xception.publish.lineage import refuse_unfit
-from ct_xception.publish.markdown import packaged_template
 from ct_xception.publish.verify import read_evidence
 
 _FILE_NAMES = re.compile(r"[\w./-]+\.\w+")

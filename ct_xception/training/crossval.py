@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from datasets import Dataset, DatasetDict
 
-    from ct_xception.training.cache import CachedSlices
+    from ct_xception.training.data.cache import CachedSlices
     from ct_xception.training.options import TrainConfig
 
 

@@ -27,14 +27,14 @@ from ct_xception.errors import CheckpointError, InputError, WorkError
 from ct_xception.files import dump_json, write_atomically
 from ct_xception.imaging.transforms import EvalTransform, TrainTransform
 from ct_xception.model.modelling import CTXceptionForImageClassification
-from ct_xception.training.batches import (
+from ct_xception.training.data.batches import (
     EpochSampler,
     EvaluationItems,
     TrainingItems,
     evaluation_loader,
     training_loader,
 )
-from ct_xception.training.cache import CachedSlices
+from ct_xception.training.data.cache import CachedSlices
 from ct_xception.training.losses import LossSettings, balanced_weights, make_loss
 from ct_xception.training.optimisation import make_average, make_optimizer, make_schedule
 from ct_xception.training.options import FREE_TO_DIFFER, TrainConfig, augment_config, option_defaults

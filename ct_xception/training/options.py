@@ -26,7 +26,7 @@ from ct_xception.training.start import settle_start
 
 if TYPE_CHECKING:
     from ct_xception.corpus.load import CorpusOptions
-    from ct_xception.training.cache import Reading
+    from ct_xception.training.data.cache import Reading
 
 EXAMPLES = """\
   accelerate launch train_hf.py --corpus DIR --weights hub --output_dir runs/mine
@@ -180,7 +180,7 @@ class TrainConfig:
     @property
     def reading(self) -> Reading:
         """How this run's files become slices."""
-        from ct_xception.training.cache import Reading
+        from ct_xception.training.data.cache import Reading
 
         window = None if self.window is None else parse_window(self.window)
         return Reading(window, self.frame, tuple(self.filters), bool(self.body_crop), self.modality)

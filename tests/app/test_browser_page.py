@@ -31,7 +31,7 @@ from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window, apply_window
 from ct_xception.phantom.corpus import phantom_slice
-from ct_xception.publish.browser_space import (
+from ct_xception.publish.hosted.browser_space import (
     HUB_STORAGE,
     ORT_CDN,
     ORT_FILES,

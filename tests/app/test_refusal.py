@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from ct_xception.cli import main
-from ct_xception.publish.handler import EndpointHandler
+from ct_xception.publish.hosted.handler import EndpointHandler
 from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.inference_api import NotAnswered
 from ct_xception.text import percent
@@ -64,7 +64,7 @@ def gradio_and_mcp(model: Path, path: Path, patch: pytest.MonkeyPatch) -> tuple[
 
 
 def endpoint_handler(model: Path, path: Path, patch: pytest.MonkeyPatch) -> tuple[str, Any]:
-    patch.setattr("ct_xception.publish.handler.isolate_decoding", lambda: None)
+    patch.setattr("ct_xception.publish.hosted.handler.isolate_decoding", lambda: None)
     with pytest.raises(NotAnswered) as caught:
         EndpointHandler(model)({"inputs": path.read_bytes()})
     return str(caught.value), None

@@ -15,8 +15,8 @@ from datasets import Dataset
 from PIL import Image
 
 from ct_xception.cli import main
-from ct_xception.evaluation import error_cases
 from ct_xception.evaluation.explanations import examine
+from ct_xception.evaluation.report import error_cases
 from ct_xception.explain.explain import Explanation, explain
 from ct_xception.explain.overlay import draw_overlay
 from ct_xception.explain.summary import explanation_record

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ct_xception.audit.survey import Survey
-from ct_xception.audit.twins import TwinPair, Twins, linked
+from ct_xception.audit.twins.twins import TwinPair, Twins, linked
 
 NAMES = ["cancer", "normal"]
 ATTRIBUTES = {"width": 100.0, "height": 100.0, "megapixels": 0.01, "channels": 1.0, "bit_depth": 8.0}

@@ -29,7 +29,7 @@ REFUSED = {"test/case03.png": "case03.png is torn"}
 @pytest.fixture(autouse=True)
 def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures at screen size: printing them takes most of the time."""
-    monkeypatch.setattr("ct_xception.evaluation.figures._DPI", 40)
+    monkeypatch.setattr("ct_xception.evaluation.report.figures._DPI", 40)
 
 
 @pytest.fixture

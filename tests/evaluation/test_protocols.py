@@ -10,7 +10,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from ct_xception.audit.survey import Survey
-from ct_xception.audit.twins import Twins
+from ct_xception.audit.twins.twins import Twins
 from ct_xception.evaluation.protocols import NO_AUDIT, find_protocols, twin_mask
 
 FEATURES = Features({"label": ClassLabel(names=["a", "b"]), "group": Value("string"), "source": Value("string")})

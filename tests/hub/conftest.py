@@ -15,7 +15,7 @@ from PIL import Image
 
 from ct_xception.checkpoint_files import seal
 from ct_xception.files import sha256_file
-from ct_xception.publish.card import write_card
+from ct_xception.publish.card.card import write_card
 from ct_xception.publish.hub import Pushed, push_checkpoint
 from tests.evaluation.conftest import LABEL_NAMES
 from tests.hub.local_hub import TOKENS, LocalHub

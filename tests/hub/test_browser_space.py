@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import RepoCard
 
 from ct_xception.cli import main
-from ct_xception.publish.browser_space import ORT_FILES
+from ct_xception.publish.hosted.browser_space import ORT_FILES
 from ct_xception.publish.hub import push_browser_space
 from tests.hub.local_hub import LocalHub
 

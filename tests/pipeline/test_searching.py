@@ -20,8 +20,8 @@ from ct_xception.pipeline import searching
 from ct_xception.pipeline.search_report import verdict
 from ct_xception.statistics.selection import judge_selection
 from ct_xception.training.options import parse_config
-from ct_xception.training.search import SearchOptions, open_study
-from ct_xception.training.search_space import parse_space
+from ct_xception.training.search.space import parse_space
+from ct_xception.training.search.study import SearchOptions, open_study
 
 ROOT, BIN = Path(__file__).resolve().parents[2], Path(sys.executable).parent
 SPACE = "learning_rate: {from: 1e-4, to: 1e-2, log: true}\nlabel_smoothing: {from: 0.0, to: 0.2, step: 0.1}\n"

@@ -23,7 +23,7 @@ from ct_xception.evaluation.gate_fit import gate_figures
 from ct_xception.evaluation.patients import knows_patients, unit_figures
 from ct_xception.evaluation.protocols import Part
 from ct_xception.files import sha256_file, write_json
-from ct_xception.publish.card import write_card
+from ct_xception.publish.card.card import write_card
 from ct_xception.statistics.calibration import apply_temperature, calibration_figures
 from ct_xception.statistics.class_groups import question_figures
 from ct_xception.statistics.conformal import conformal_figures

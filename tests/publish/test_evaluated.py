@@ -16,12 +16,12 @@ import yaml
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
 from ct_xception.evaluation.evaluation import Evaluation
-from ct_xception.evaluation.figures import evaluation_summary
 from ct_xception.evaluation.measure import write_evaluation
 from ct_xception.evaluation.protocols import OutOfFold, Part, Protocols
+from ct_xception.evaluation.report.figures import evaluation_summary
 from ct_xception.evaluation.rules import fit_rules
 from ct_xception.files import write_json
-from ct_xception.publish.card import render_card
+from ct_xception.publish.card.card import render_card
 from ct_xception.publish.verify import read_evidence
 from tests.evaluation.conftest import LABEL_NAMES, draw_nothing, encode_picture, make_split
 from tests.publish.conftest import FINDINGS, SPLIT_HASH, side_file

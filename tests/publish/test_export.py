@@ -29,7 +29,7 @@ from ct_xception.formats.onnx import onnx_texts
 from ct_xception.imaging.windows import Window
 from ct_xception.metrics import ABSENT, AgreementMetrics, Loss
 from ct_xception.publish import export, export_slices
-from ct_xception.publish.card import render_card
+from ct_xception.publish.card.card import render_card
 from ct_xception.publish.export import export_checkpoint, int8_verdict
 from ct_xception.publish.export_slices import ExportSlices, find_slices
 from ct_xception.publish.release import release_checkpoint

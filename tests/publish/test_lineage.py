@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ct_xception.checkpoint_files import need_side
-from ct_xception.publish.card import render_card
+from ct_xception.publish.card.card import render_card
 from ct_xception.publish.lineage import note_version
 from ct_xception.publish.verify import Evidence, read_evidence
 from tests.publish.conftest import Folder

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-INSIDE = "ct_xception/publish/model_card.md"
+INSIDE = "ct_xception/publish/card/model_card.md"
 
 
 def build(tree: Path, what: str, into: Path) -> Path:

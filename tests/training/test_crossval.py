@@ -15,8 +15,8 @@ from datasets import DatasetDict
 from ct_xception.corpus.load import load_corpus
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.protocols import read_out_of_fold
-from ct_xception.training.cache import CachedSlices, prepare_slices
 from ct_xception.training.crossval import Plan, cross_validate, plan_folds
+from ct_xception.training.data.cache import CachedSlices, prepare_slices
 from ct_xception.training.loop import Trained, make_accelerator
 from ct_xception.training.options import TrainConfig
 

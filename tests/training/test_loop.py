@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from ct_xception.corpus.load import load_corpus
 from ct_xception.errors import CheckpointError, InputError
-from ct_xception.training.cache import CachedSlices, prepare_slices
+from ct_xception.training.data.cache import CachedSlices, prepare_slices
 from ct_xception.training.loop import (
     Training,
     TrainingError,

@@ -12,16 +12,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct_xception.corpus.boxes import Box, boxes_of_rows
-from ct_xception.corpus.columns import find_column, patient_like
-from ct_xception.corpus.contradictions import check_against_folders, names_images, rows_of
 from ct_xception.corpus.labels import split_in
 from ct_xception.corpus.layout import drop_without_images, grow_tree, list_folders, prune, unwrap
 from ct_xception.corpus.listing import CorpusOptions, Item, Listing
-from ct_xception.corpus.rows import list_rows
 from ct_xception.corpus.sources import Source
-from ct_xception.corpus.table_cells import Rows
-from ct_xception.corpus.tables import SHEET_SUFFIXES, TABLE_SUFFIXES, read_table
+from ct_xception.corpus.tables.boxes import Box, boxes_of_rows
+from ct_xception.corpus.tables.columns import find_column, patient_like
+from ct_xception.corpus.tables.contradictions import check_against_folders, names_images, rows_of
+from ct_xception.corpus.tables.formats import SHEET_SUFFIXES, TABLE_SUFFIXES, read_table
+from ct_xception.corpus.tables.rows import list_rows
+from ct_xception.corpus.tables.table_cells import Rows
 from ct_xception.errors import CorpusError, printable
 from ct_xception.imaging.source import FoundFiles, find_files, stem_of
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ct_xception.corpus.listing import CorpusOptions, Listing
 from ct_xception.corpus.sources import Source
-from ct_xception.corpus.tables import LFS
+from ct_xception.corpus.tables.formats import LFS
 from ct_xception.errors import CorpusError, printable
 from ct_xception.imaging.source import is_readable_name
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ct_xception.corpus.listing import CorpusOptions, Listing
-from ct_xception.corpus.rows import list_rows
 from ct_xception.corpus.sources import Source
-from ct_xception.corpus.tables import SHEET_SUFFIXES, TABLE_SUFFIXES, read_table
+from ct_xception.corpus.tables.formats import SHEET_SUFFIXES, TABLE_SUFFIXES, read_table
+from ct_xception.corpus.tables.rows import list_rows
 from ct_xception.errors import InputError, printable
 
 

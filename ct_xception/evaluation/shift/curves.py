@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ct_xception.checkpoint_files import Metric
-from ct_xception.evaluation.plots import FAINT, INK, LINE_STYLES, PALETTE, canvas
+from ct_xception.evaluation.report.plots import FAINT, INK, LINE_STYLES, PALETTE, canvas
 from ct_xception.metrics import RobustnessMetrics
 
 if TYPE_CHECKING:

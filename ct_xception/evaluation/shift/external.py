@@ -21,7 +21,7 @@ from datasets import concatenate_datasets
 
 from ct_xception.audit.overlap import SplitCorpus, find_shared
 from ct_xception.audit.survey import survey_corpus
-from ct_xception.audit.twins import find_twins
+from ct_xception.audit.twins.twins import find_twins
 from ct_xception.corpus.load import Corpus, load_corpus, public_report
 from ct_xception.corpus.split import PSEUDO_PATIENTS
 from ct_xception.errors import CorpusError, InputError

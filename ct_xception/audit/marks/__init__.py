@@ -1,0 +1,1 @@
+"""What is drawn or written on a slice that is not the patient."""

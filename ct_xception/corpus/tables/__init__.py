@@ -1,0 +1,1 @@
+"""A table and its rows, each of which means an image."""

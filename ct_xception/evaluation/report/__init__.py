@@ -1,0 +1,1 @@
+"""What an evaluation shows: its figures, and the page of its errors."""

@@ -1,0 +1,105 @@
+"""Batches for the network. What an item looks like follows from (seed, epoch, position) alone.
+
+So neither the number of workers nor a kill and resume can change it, and no random state needs to be saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ct_xception.imaging.body.crop import mask_box
+from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.transforms import EvalTransform, TrainTransform
+from ct_xception.training.data.cache import CachedSlices
+
+# One draw of an epoch: which epoch, which place in it, which item of the split.
+Draw = tuple[int, int, int]
+
+
+class TrainingItems(Dataset):
+    """Augmented items: `pixel_values` (3, S, S) float32, `label`, `index`."""
+
+    def __init__(self, slices: CachedSlices, transform: TrainTransform, seed: int) -> None:
+        self.slices, self.transform, self.seed = slices, transform, seed
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+    def __getitem__(self, draw: Draw) -> dict[str, torch.Tensor | int]:
+        epoch, position, index = draw
+        item = self.slices[index]
+        rng = np.random.default_rng([self.seed, epoch, position])
+        return {
+            "pixel_values": self.transform(item.pixels, item.mask, rng),
+            "label": item.label,
+            "index": index,
+        }
+
+
+class EvaluationItems(Dataset):
+    """Items as the predictor sees them: cropped to the body, no augmentation."""
+
+    def __init__(self, slices: CachedSlices, transform: EvalTransform) -> None:
+        self.slices, self.transform = slices, transform
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor | int]:
+        item = self.slices[index]
+        box = mask_box(item.mask)
+        inside = (slice(box.top, box.bottom), slice(box.left, box.right))
+        pixels = np.where(item.mask[inside], item.pixels[inside], np.uint8(0))
+        cropped = Slice(pixels, item.source, bit_depth=8, is_hu=False, window=None)
+        return {"pixel_values": self.transform(cropped), "label": item.label, "index": index}
+
+
+class EpochSampler(Sampler[Draw]):
+    """The draws of one epoch: every one of `count` items once in a new order, or, with `alike`, with replacement.
+
+    `alike` (count,) names what is to be drawn as often as any other: the items' classes, or their patients.
+    """
+
+    def __init__(self, count: int, seed: int, *, alike: Sequence[Any] | np.ndarray | None = None) -> None:
+        self.count, self.seed, self.epoch, self.shares = count, seed, 0, None
+        if alike is not None:
+            members = np.unique(np.asarray(alike), return_inverse=True)[1]
+            frequency = np.bincount(members)[members].astype(float)
+            self.shares = (1 / frequency) / (1 / frequency).sum()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Draw]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        if self.shares is None:
+            order = rng.permutation(self.count)
+        else:
+            order = rng.choice(self.count, size=self.count, p=self.shares)
+        return ((self.epoch, position, int(index)) for position, index in enumerate(order))
+
+
+def training_loader(items: TrainingItems, sampler: EpochSampler, batch_size: int, workers: int) -> DataLoader:
+    """Whole batches only: a rest of one image would leave batch normalisation nothing to normalise."""
+    return DataLoader(
+        items,
+        batch_size=batch_size,
+        sampler=sampler,
+        drop_last=True,
+        # A generator of its own: a loader with workers draws a seed from the global one once in a process, and the
+        # dropout of a resumed run would then differ from that of the unbroken one.
+        generator=torch.Generator(),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
+    )
+
+
+def evaluation_loader(items: EvaluationItems, batch_size: int) -> DataLoader:
+    """Every item once, in order."""
+    return DataLoader(items, batch_size=batch_size, shuffle=False)

@@ -1,0 +1,1 @@
+"""A search of hyperparameters, and the space that it walks."""
