@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 from ct_xception_app import layout, scenes, words
 from ct_xception_app.cases import Case, MapChoice, Study, View
+from ct_xception_app.comparing import versus
 from ct_xception_app.curve import draw_curve
 from ct_xception_app.downloads import as_csv, as_json, as_report
 from ct_xception_app.feedback import NO_CLASS, FeedbackFolder, Review
@@ -217,7 +218,7 @@ class Page:
         def work(job: Job) -> Case:
             job.title = f"Looking at slice {index + 1}"
             choice = self._choice(data, case)
-            return case.at(index, self.study.look(case.series, index, case.window, choice, job.progress, job.cancelled))
+            return self.study.move(case, index, choice, job.progress, job.cancelled)
 
         yield from self._follow(request, work, self._show_view)
 
@@ -242,7 +243,7 @@ class Page:
 
         def work(job: Job) -> Case:
             job.title = METHODS[choice.method].title
-            return case.at(case.index, self.study.map(case.view, choice, job.progress, job.cancelled))
+            return self.study.remap(case, choice, job.progress, job.cancelled)
 
         yield from self._follow(request, work, self._show_view)
 
@@ -372,6 +373,7 @@ class Page:
             show.legend: words.legend(None if explained is None else explained.attribution),
             show.map_words: words.map_words(view.record, view.sentences),
             show.all_maps: "",
+            show.versus: versus(case, self.study.origin.name),
             show.measure: gr.update(interactive=explained is not None),
             show.every_map: gr.update(interactive=not prediction.refusal),
             show.notes: words.notes(prediction, others, has_ink=view.has_ink),
@@ -421,6 +423,7 @@ class Page:
             show.evidence: gr.update(visible=False),
             show.map_words: words.map_words(None, ()),
             show.all_maps: "",
+            show.versus: "",
             show.measure: gr.update(interactive=False),
             show.make_files: gr.update(interactive=False),
             show.notes: "",

@@ -14,6 +14,7 @@ from textwrap import wrap
 from typing import Any
 
 import numpy as np
+from ct_xception_app.comparing import Second, compare_case
 from ct_xception_app.downloads import Findings, Origin, operating_sentence
 from ct_xception_app.scenes import SliceStore
 from PIL import Image
@@ -86,7 +87,8 @@ class Case:
 
     `readings` are the series, and the patients where that is another reading; `units` the answer of each by this one,
     None of what was not reached. `window` is the one that the network was asked to look through instead of its own,
-    None where it was not. `token` is what the viewer asks for the slices with.
+    None where it was not. `token` is what the viewer asks for the slices with. `second` is what a second model says of
+    the same, where there is one.
     """
 
     paths: tuple[str, ...]
@@ -98,6 +100,7 @@ class Case:
     index: int
     view: View
     token: str = ""
+    second: Second | None = None
 
     @property
     def found(self) -> tuple[Series, ...]:
@@ -190,8 +193,9 @@ class Case:
 class Study:
     """Makes cases, views and maps with one classifier. Of a visitor it holds where the slices lie, in `store`."""
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: Classifier, second: Study | None = None) -> None:
         self.classifier = classifier
+        self.second = second
         self.origin = Origin.of(classifier)
         self.store = SliceStore(classifier)
         self._examples: dict[Path, Case] = {}
@@ -232,10 +236,10 @@ class Study:
         same = before is not None and (before.by, before.chosen) == (by, chosen)
         token = before.token if before is not None and same else self.store.put(series)
         case = partial(Case, tuple(paths), readings, by, chosen=chosen, window=window, token=token)
+        beside = partial(self._beside, before=before, choice=choice, progress=progress, cancelled=cancelled)
         if len(series) == len(readings[by]) == 1:
             view = self.look(series, 0, window, choice, progress, cancelled)
-            alone = (SliceAnswer(series.members[0].name, view.prediction.to_dict()),)
-            return case((UnitAnswer(series.name, series.facts, None, alone),), index=0, view=view)
+            return beside(case((_alone(series, view),), index=0, view=view))
         known = before.units if before is not None and (before.by, before.window) == (by, window) else ()
         units = self._answer_all(readings[by], known, chosen, window, progress, cancelled)
         unit = units[chosen]
@@ -243,7 +247,49 @@ class Study:
         index = before.index if before is not None and same else _first_shown(unit)
         if unit.slices[index].record is None:
             index = _first_shown(unit)
-        return case(units, index=index, view=self.look(series, index, window, choice, progress, cancelled))
+        return beside(case(units, index=index, view=self.look(series, index, window, choice, progress, cancelled)))
+
+    def move(
+        self,
+        case: Case,
+        index: int,
+        choice: MapChoice,
+        progress: Progress | None = None,
+        cancelled: Asked | None = None,
+    ) -> Case:
+        """The same case with another of its slices shown. Raises SliceError."""
+        at = case.at(index, self.look(case.series, index, case.window, choice, progress, cancelled))
+        return self._beside(at, before=case, choice=choice, progress=progress, cancelled=cancelled)
+
+    def remap(
+        self, case: Case, choice: MapChoice, progress: Progress | None = None, cancelled: Asked | None = None
+    ) -> Case:
+        """The same case with another map. Raises InputError for an unknown choice, and Cancelled."""
+        at = case.at(case.index, self.map(case.view, choice, progress, cancelled))
+        return self._beside(at, before=case, choice=choice, progress=progress, cancelled=cancelled)
+
+    def _beside(
+        self,
+        case: Case,
+        *,
+        before: Case | None,
+        choice: MapChoice,
+        progress: Progress | None,
+        cancelled: Asked | None,
+    ) -> Case:
+        """The same case with the second model's answers, where there is one; what is known is not asked again."""
+        if self.second is None:
+            return case
+        target = choice.target if choice.target in self.second.classifier.label_names else None
+        view = self.second.look(
+            case.series, case.index, case.window, replace(choice, target=target), progress, cancelled
+        )
+        if len(case.series) == len(case.found) == 1:
+            return replace(case, second=Second(self.second.origin.name, (_alone(case.series, view),), view))
+        same = before is not None and (before.by, before.window, before.paths) == (case.by, case.window, case.paths)
+        known = before.second.units if same and before is not None and before.second is not None else ()
+        units = self.second._answer_all(case.found, known, case.chosen, case.window, progress, cancelled)
+        return replace(case, second=Second(self.second.origin.name, units, view))
 
     def _usual(self, readings: Mapping[str, tuple[Series, ...]]) -> str:
         """The reading by the unit that the checkpoint's pooling was fitted on; by series where nothing was fitted."""
@@ -359,6 +405,7 @@ class Study:
             series=case.series.name,
             pooled=case.pooling_sentence(self.classifier.decisions.pooling),
             units=case.units if len(case.units) > 1 else (),
+            comparison=compare_case(case, self.origin.name),
             warning=case.window_warning,
         )
 
@@ -388,6 +435,12 @@ def _readings(paths: Sequence[str], related: bool) -> dict[str, tuple[Series, ..
     return gather_readings(
         files, related=related, owners=read_owners(tables[0], PATIENT, f"the table {printable(tables[0].name)}")
     )
+
+
+def _alone(series: Series, view: View) -> UnitAnswer:
+    """The answer of a single slice, which is that of its view."""
+    answer = SliceAnswer(series.members[0].name, view.prediction.to_dict())
+    return UnitAnswer(series.name, series.facts, None, (answer,))
 
 
 def _tell_share(progress: Progress, done: int, own: int, total: int, share: float) -> None:

@@ -20,6 +20,7 @@ from ct_xception import __version__
 from ct_xception.checkpoint import WEIGHTS
 from ct_xception.files import dump_json, sha256_file
 from ct_xception.html import image_uri, render_page
+from ct_xception.serving.comparison import Comparison
 from ct_xception.serving.gate import REFUSED
 from ct_xception.serving.patients import UnitAnswer
 from ct_xception.serving.pooling import AGGREGATIONS, SeriesAnswer, SliceAnswer
@@ -82,7 +83,8 @@ class Findings:
     `prediction` is the slice that is shown; `explanation` its map's record and `sentences` the same in words;
     `picture` slice and map side by side. `answers` and `together` are those of a series, `order` how it was ordered and
     `series` its name among those given; `pooled` says how its slices became one. `units` are the answers of all series
-    or patients where several were given. `warning` is what to know of the whole answer.
+    or patients where several were given; `comparison` sets a second model beside the first. `warning` is what to know
+    of the whole answer.
     """
 
     origin: Origin
@@ -97,6 +99,7 @@ class Findings:
     warning: str = ""
     pooled: str = ""
     units: Sequence[UnitAnswer | None] = ()
+    comparison: Comparison | None = None
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
@@ -140,6 +143,8 @@ def as_json(findings: Findings) -> str:
         key = "files" if findings.series == SEPARATE else "series"
         told = {"name": findings.series, "order": findings.order, "pooled": findings.pooled, **together, "each": each}
         value[key] = each if key == "files" else told
+    if findings.comparison is not None:
+        value["two_models"] = findings.comparison.to_dict()
     if findings.units:
         value["units"] = [unit.to_dict() for unit in findings.units if unit is not None]
     return dump_json(value, indent=2) + "\n"
@@ -233,6 +238,7 @@ def as_report(findings: Findings) -> str:
         notes=prediction.notes,
         window=findings.window,
         warning=findings.warning,
+        compared="" if findings.comparison is None else findings.comparison.sentence,
         origin=findings.origin,
         version=__version__,
     )

@@ -58,6 +58,7 @@ class Outputs:
     series: gr.Column
     curve: gr.HTML
     aggregation: gr.Dropdown
+    versus: gr.HTML
     detail: gr.HTML
     asking: gr.Accordion
     target: gr.Dropdown
@@ -147,6 +148,7 @@ def build_outputs(label_names: list[str], modality: str = CT, pooling: Pooling =
     viewer, wish = _build_viewer()
     legend = gr.HTML("", elem_id="legend")
     series, curve, aggregation = _build_series(pooling)
+    versus = gr.HTML("", elem_id="versus")
     detail = gr.HTML("", elem_id="detail")
     evidence, map_words, measure, asking = _build_evidence()
     with asking:
@@ -157,7 +159,7 @@ def build_outputs(label_names: list[str], modality: str = CT, pooling: Pooling =
     kept, past = gr.State(None, time_to_live=KEPT_SECONDS), gr.State((), time_to_live=KEPT_SECONDS)
     history = gr.HTML("", elem_id="history")
     return Outputs(
-        *(answer, status, stop, which, pool, viewer, wish, legend, series, curve, aggregation, detail, asking),
+        *(answer, status, stop, which, pool, viewer, wish, legend, series, curve, aggregation, versus, detail, asking),
         *(target, method, budget, every_map, all_maps, evidence, map_words, measure, notes, make_files, files, kept),
         *(history, past),
     )

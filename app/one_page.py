@@ -127,6 +127,7 @@ def _said(findings: Findings) -> list[str]:
     if findings.explanation is not None:
         sentences.append(f"map: evidence for {findings.explanation['target']}, {findings.explanation['method']}")
     sentences += prediction.notes
+    sentences += [] if findings.comparison is None else [f"two models: {findings.comparison.sentence}"]
     sentences += [_unit_line(unit) for unit in findings.units if unit is not None]
     if len(findings.answers) > 1:
         sentences += [

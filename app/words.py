@@ -17,7 +17,7 @@ from ct_xception.serving.classifier import Prediction
 from ct_xception.serving.decisions import Decision
 from ct_xception.serving.gate import DOUBTFUL
 from ct_xception.serving.patients import UnitAnswer
-from ct_xception.serving.pooling import SliceAnswer
+from ct_xception.serving.pooling import SeriesAnswer, SliceAnswer
 from ct_xception.serving.series import Series
 from ct_xception.serving.text import describe_abstention, describe_decision
 from ct_xception.text import a, percent
@@ -60,9 +60,10 @@ def with_terms(sentence: str) -> str:
     return sentence
 
 
-def header(origin: Origin, label_names: Sequence[str], modality: str = CT) -> str:
-    """The page's title, the model that answers, what it knows, and its limits in a line."""
+def header(origin: Origin, label_names: Sequence[str], modality: str = CT, second: Origin | None = None) -> str:
+    """The page's title, the model that answers, what it knows, its limits in a line; a second model beside it."""
     model, names = html.escape(origin.name), [f"<b>{html.escape(name)}</b>" for name in label_names]
+    model += "" if second is None else f"</code> beside <code>{html.escape(second.name)}"
     return (
         f"<h1>ct-xception</h1><p>What Xception sees in {a(ONE[modality])}, and where. <code>{model}</code></p>"
         f"<p>It knows {', '.join(names[:-1])} and {names[-1]}, and can name nothing else; its figures hold for images "
@@ -146,7 +147,7 @@ def _row(label: str, probability: float) -> str:
 
 def rules(prediction: Prediction) -> str:
     """What the checkpoint's own rules say of a slice's answer; nothing where it has none, or was not answered."""
-    said = "" if prediction.refusal else _ruled(prediction.decision)
+    said = ruled(prediction)
     return f'<div class="sheet"><h2>What the model\'s rules say of this slice</h2>{said}</div>' if said else ""
 
 
@@ -187,16 +188,40 @@ def together(unit: UnitAnswer, series: Series, how: str, example: str = "", warn
     if found is None:
         none = "<strong>Not answered: none of its slices is.</strong>"
         return f'<div class="refusal" role="alert">{title}{none}{left_out}</div>'
-    none = html.escape(describe_abstention(found))
-    first = f'<p class="first"><span>{none}</span></p>' if none else _first(found.label, found.probabilities)
     said = f"{how[0].upper()}{how[1:]}. n = {found.answered} of {found.slices} slices, {series.order}; "
     counted = f"{found.agreeing} of them {'has' if found.agreeing == 1 else 'have'} {html.escape(found.label)} first."
     return (
-        f'<div class="verdict series" role="status">{title}{_warned(warning)}{first}'
-        f"{_table(found.probabilities, 'Probability of each class, all slices together')}"
+        f'<div class="verdict series" role="status">{title}{_warned(warning)}{_pooled(found)}'
         f'<div class="how"><div>{_carriers(unit)}</div><div>{with_terms(html.escape(said))}{counted}</div></div>'
         f"{_ruled(found.decision)}{left_out}</div>"
     )
+
+
+def _pooled(found: SeriesAnswer) -> str:
+    """The class, or that there is none, and every probability."""
+    none = html.escape(describe_abstention(found))
+    first = f'<p class="first"><span>{none}</span></p>' if none else _first(found.label, found.probabilities)
+    return first + _table(found.probabilities, "Probability of each class, all slices together")
+
+
+def pooled(unit: UnitAnswer) -> str:
+    """The answer of a series or patient, and its rules, in short."""
+    if unit.together is None:
+        return '<div class="refusal"><strong>Not answered: none of its slices is.</strong></div>'
+    return f'<div class="verdict">{_pooled(unit.together)}{_ruled(unit.together.decision)}</div>'
+
+
+def ruled(prediction: Prediction) -> str:
+    """What the rules say of a slice's answer, as a list; nothing of one that was refused."""
+    return "" if prediction.refusal else _ruled(prediction.decision)
+
+
+def unit_in_short(unit: UnitAnswer | None) -> str:
+    """The answer of a series or patient in a few words."""
+    found = None if unit is None else unit.together
+    if found is None:
+        return "not reached" if unit is None else "no answer together"
+    return describe_abstention(found) or f"{found.label} {percent(found.probabilities[found.label])}"
 
 
 def _carriers(unit: UnitAnswer) -> str:

@@ -60,7 +60,8 @@ def _compare_answers(arguments: argparse.Namespace) -> int:
     """Both answers to each slice, and how often they agree."""
     from ct_xception.files import dump_json
 
-    refused, shown = list[SliceError](), list[tuple[str, Comparison]]()
+    refused: list[SliceError] = []
+    shown: list[tuple[str, Comparison]] = []
     for one in _answers(arguments):
         if isinstance(one, SliceError):
             refused.append(one)

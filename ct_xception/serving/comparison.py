@@ -47,7 +47,13 @@ class Comparison:
         if self.first is None or self.second is None:
             return self._of_refusal()
         said = [_said(name, answer) for name, answer in zip(self.names, (self.first, self.second), strict=True)]
-        head = {True: "They agree", False: "They disagree", None: "They cannot be held together"}[self.agree]
+        answering = [
+            name
+            for name, answer in zip(self.names, (self.first, self.second), strict=True)
+            if _label(answer) is not None
+        ]
+        alone = f"Only {answering[0]} answers" if answering else "Neither answers"
+        head = {True: "They agree", False: "They disagree", None: alone}[self.agree]
         return " ".join(
             [f"{head}: {', '.join(said)}.", *self._of_sets(), *self._of_probabilities(), *self._of_classes()]
         )
@@ -75,7 +81,7 @@ class Comparison:
         shared = [name for name in mine if name in theirs]
         if self.agree is False or not shared:
             return []
-        far = max(shared, key=lambda name: abs(mine[name] - theirs[name]))
+        far = max(shared, key=lambda name: round(abs(mine[name] - theirs[name]), 6))  # of equals the likelier
         if abs(mine[far] - theirs[far]) < FAR:
             return []
         return [f"They are farthest apart on {far}: {percent(mine[far])} and {percent(theirs[far])}."]
@@ -97,7 +103,11 @@ class Comparison:
 
 def compare(first: Answer | None, second: Answer | None, names: tuple[str, str]) -> Comparison:
     """Hold two answers against one another; what the gate refused counts as none."""
-    return Comparison(*(None if one is None or getattr(one, "refusal", ()) else one for one in (first, second)), names)
+    return Comparison(_unless_refused(first), _unless_refused(second), names)
+
+
+def _unless_refused(answer: Answer | None) -> Answer | None:
+    return None if getattr(answer, "refusal", ()) else answer
 
 
 def short_names(first: str, second: str) -> tuple[str, str]:

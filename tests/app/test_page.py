@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
@@ -613,3 +614,43 @@ def test_uploads_need_the_visitor_s_word(sample_slices: list[Path]) -> None:
     no_choice = gr.update(choices=[], value=None, visible=False)  # of a series in other files
     assert _take_upload(paths, True) == (tuple(paths), no_choice) and _take_upload(paths, False) == (None, no_choice)
     assert _open_upload(True)["interactive"] is True and _open_upload(False)["interactive"] is False
+
+
+# Two models
+
+
+@pytest.fixture(scope="module")
+def two_models(classifier: Classifier) -> Page:
+    """The page on one network that answers, and on another whose head is turned round."""
+    import copy
+
+    turned = copy.deepcopy(classifier.model)
+    head = next(module for module in reversed(list(turned.modules())) if hasattr(module, "out_features"))
+    head.weight.data.neg_()
+    with gr.Blocks(analytics_enabled=False) as demo:
+        inputs, outputs = layout.build_inputs(), layout.build_outputs(classifier.label_names)
+        page = Page(Study(classifier, Study(Classifier(turned))), inputs, outputs, None, None)
+        page.connect(demo)
+    return page
+
+
+def test_two_models_answer_one_case_side_by_side(two_models: Page, sample_series: list[Path]) -> None:
+    page, out = two_models, two_models.outputs
+    first, second = page.study.classifier, page.study.second.classifier
+    shown = answer(page, sample_series[0])
+    case, both = shown[out.kept], shown[out.versus]
+    assert case.second.view.prediction.probabilities == second(sample_series[0]).probabilities
+    labels = first(sample_series[0]).label, second(sample_series[0]).label
+    assert ("They agree" if labels[0] == labels[1] else "They disagree") in both
+    assert both.count("<img") == 2 and both.count("Probability of each class") == 2
+    assert json.loads(as_json(page.study.findings(case)))["two_models"]["sentence"] in html.unescape(plain(both))
+    series = answer(page, *sample_series)
+    together = series[out.kept].second.units[0].together
+    assert [percent(value).replace("<", "&lt;") in series[out.versus] for value in together.probabilities.values()]
+    moved = run(page.follow(REQUEST, told(page, *sample_series, **wished(page, series, 4))))
+    assert moved[out.kept].second.view.prediction.source == moved[out.kept].view.prediction.source
+    assert moved[out.kept].second.units == series[out.kept].second.units and "slice 5" in moved[out.versus]
+
+
+def test_with_one_model_nothing_stands_beside_it(page: Page, sample_slices: list[Path]) -> None:
+    assert answer(page, sample_slices[0])[page.outputs.versus] == ""
