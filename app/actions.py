@@ -333,7 +333,6 @@ class Page:
             **self._show_view(case),
             show.which: self._show_choice(case),
             show.make_files: gr.update(interactive=True),
-            show.evidence: gr.update(visible=True),
             **({show.target: ""} if new else {}),
         }
 
@@ -370,7 +369,8 @@ class Page:
         return {
             show.viewer: self._scene(case),
             show.detail: own + words.rules(prediction),
-            show.legend: words.legend(None if explained is None else explained.attribution),
+            show.legend: "" if prediction.refusal else words.legend(explained and explained.attribution),
+            show.evidence: gr.update(visible=not prediction.refusal),
             show.map_words: words.map_words(view.record, view.sentences),
             show.all_maps: "",
             show.versus: versus(case, self.study.origin.name),
@@ -397,6 +397,7 @@ class Page:
             "answers": [words.in_short(answer) for answer in case.answers] if len(case.series) > 1 else [""],
             "choice": "",
             "map": None,
+            "refused": bool(view.prediction.refusal),
         }
         if view.explained is not None:
             attribution, method = view.explained.attribution, METHODS[view.explained.attribution.method].title

@@ -239,6 +239,7 @@ function draw() {
 function drawNow() {
   const { scene, index } = view;
   part("root").classList.toggle("empty", !scene);
+  part("root").classList.toggle("alone", Boolean(scene?.refused) && index === scene.index); // it has no map
   const slice = scene && sliceAt(index);
   const found = slice ? pictures(slice) : {};
   drawPane(part("slice"), found.plain, slice, null);
