@@ -27,6 +27,7 @@ from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
 from ct_xception.errors import InputError
+from ct_xception.explain.methods import methods_for
 from ct_xception.imaging.reader import isolate_decoding
 from ct_xception.serving.classifier import Classifier
 
@@ -39,6 +40,7 @@ def build_demo(
     Raises CheckpointError before any page is built.
     """
     classifier = Classifier.from_pretrained(checkpoint)
+    config = classifier.checkpoint.config if classifier.checkpoint else {}
     beside = None if second is None else Study(Classifier.from_pretrained(second))
     study = Study(classifier, beside)
     with gr.Blocks(title="ct-xception", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
@@ -48,7 +50,8 @@ def build_demo(
             with gr.Tab("Answer", elem_id="answer-tab"), gr.Row(elem_id="page"):
                 inputs = build_inputs()
                 with gr.Column(scale=8, min_width=320, elem_id="outputs"):
-                    outputs = build_outputs(classifier.label_names, modality, classifier.decisions.pooling)
+                    pooling, methods = classifier.decisions.pooling, methods_for(config)
+                    outputs = build_outputs(classifier.label_names, modality, methods, pooling)
                     reviewing = build_review(classifier.label_names) if reviews is not None else None
             with gr.Tab("About this model", elem_id="about-tab"):
                 gr.Markdown(about.card_text(classifier), latex_delimiters=[], elem_id="about")

@@ -25,6 +25,7 @@ from ct_xception.explain.budget import DEFAULT_BUDGET, DEFAULT_METHOD, Cancelled
 from ct_xception.explain.explain import Explanation, explain
 from ct_xception.explain.faithfulness import evidence
 from ct_xception.explain.location import find_ink
+from ct_xception.explain.methods import methods_for
 from ct_xception.explain.overlay import draw_figure, draw_overlay
 from ct_xception.explain.summary import explanation_record, explanation_sentences
 from ct_xception.imaging.body.crop import body_of
@@ -268,6 +269,13 @@ class Study:
         at = case.at(case.index, self.map(case.view, choice, progress, cancelled))
         return self._beside(at, before=case, choice=choice, progress=progress, cancelled=cancelled)
 
+    def _own(self, choice: MapChoice) -> MapChoice:
+        """A choice that another model was asked for, as far as this one knows its class and method."""
+        checkpoint, known = self.classifier.checkpoint, choice.target in self.classifier.label_names
+        methods = methods_for(checkpoint.config if checkpoint else {})
+        method = choice.method if choice.method in methods else DEFAULT_METHOD
+        return replace(choice, target=choice.target if known else None, method=method)
+
     def _beside(
         self,
         case: Case,
@@ -280,10 +288,8 @@ class Study:
         """The same case with the second model's answers, where there is one; what is known is not asked again."""
         if self.second is None:
             return case
-        target = choice.target if choice.target in self.second.classifier.label_names else None
-        view = self.second.look(
-            case.series, case.index, case.window, replace(choice, target=target), progress, cancelled
-        )
+        own = self.second._own(choice)
+        view = self.second.look(case.series, case.index, case.window, own, progress, cancelled)
         if len(case.series) == len(case.found) == 1:
             return replace(case, second=Second(self.second.origin.name, (_alone(case.series, view),), view))
         same = before is not None and (before.by, before.window, before.paths) == (case.by, case.window, case.paths)

@@ -38,6 +38,9 @@ EXTERNAL_FORMAT = 1
 
 # The networks that a checkpoint may hold: timm takes addresses, too, where it expects a name.
 BACKBONES = ("legacy_xception", "xception41", "xception65", "xception71", "xception41p", "xception65p")
+# How the last feature map is pooled, and what weighs channels and places in the last blocks: the stock form first.
+HEADS, ATTENTIONS = ("linear", "attention"), ("none", "se", "cbam")
+STOCK_TYPE, OWN_TYPE = "timm_wrapper", "ct_xception"  # model_type of config.json: what stock transformers knows, or not
 
 
 def evaluated(name: str) -> str:

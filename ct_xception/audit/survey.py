@@ -29,7 +29,7 @@ from ct_xception.imaging.body.crop import mask_box, outline_of
 from ct_xception.imaging.body.outline import REASONS, Outline
 from ct_xception.imaging.decoders.dicom import read_acquisition
 from ct_xception.imaging.modality import CT
-from ct_xception.imaging.reader import read_slice
+from ct_xception.imaging.reader import read_slice, try_read
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import is_dicom, name_of, open_source
 from ct_xception.imaging.windows import Window
@@ -133,17 +133,16 @@ def look_at(
     item: Mapping[str, Any], window: Window | None = None, frame: int | None = None, modality: str = CT
 ) -> Look:
     """Read one item (`image` with path or bytes, `source`, perhaps `frame`) and describe it."""
-    digest = ""
+    one, file = frame_of(item) is None, file_of(item)
     try:
-        one, file = frame_of(item) is None, file_of(item)
         content = Path(file).read_bytes() if one and isinstance(file, str) else file  # a volume is left on disk
         digest = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) and one else digest_of(item)
-        source = content if one else slice_source(item)
-        slice_ = read_slice(source, window=window, frame=frame, name=str(item["source"]), modality=modality)
     except OSError as error:
         return Look(reason=f"cannot be read ({error.strerror})")
-    except SliceError as error:
-        return Look(digest, reason=f"{error.found}; {error.remedy}")
+    source, how = content if one else slice_source(item), {"window": window, "frame": frame, "modality": modality}
+    slice_ = try_read(read_slice, source, name=str(item["source"]), **how)
+    if isinstance(slice_, SliceError):
+        return Look(digest, reason=f"{slice_.found}; {slice_.remedy}")
     return _describe(content, digest, slice_, one, modality)
 
 

@@ -36,7 +36,6 @@ from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.text import RESEARCH_USE
 
 if TYPE_CHECKING:
-    from ct_xception.imaging.slice import Slice
     from ct_xception.imaging.windows import Window
     from ct_xception.serving.classifier import Classifier, Prediction
     from ct_xception.serving.patients import UnitAnswer
@@ -66,13 +65,15 @@ def run(arguments: argparse.Namespace) -> int:
     if files and arguments.by != "slice":
         _answer_units(files, arguments, window, tally)
     elif files:
+        from ct_xception.imaging.reader import try_read
+
         classifier = load_classifier(
             arguments.model, arguments.runtime, overrule_gate=arguments.no_gate, modality=arguments.modality
         )
         classifier.watch_set()
         members = _members_of(files, arguments.frame, tally)
         first = list(itertools.islice(members, 2))
-        slices = _read_each(itertools.chain(first, members), classifier, window)
+        slices = (try_read(member.read, classifier, window) for member in itertools.chain(first, members))
         answers = _accept(classifier.predict_many(slices, batch_size=arguments.batch_size), tally)
         single = len(arguments.inputs) == len(first) == 1 and not Path(arguments.inputs[0]).is_dir()
         for line in _render(answers, files, classifier, arguments, single=single):
@@ -192,16 +193,6 @@ def _members_of(files: Sequence[Path], frame: int | None, tally: _Tally) -> Iter
             complain(PROGRAM, f"{note}.")
         with hold_all(member.archive for member in members):
             yield from (member for member in members if frame in (None, member.frame or 0))
-
-
-def _read_each(
-    members: Iterable[Member], classifier: Classifier, window: Window | None
-) -> Iterator[Slice | SliceError]:
-    for member in members:
-        try:
-            yield member.read(classifier, window)
-        except SliceError as error:
-            yield error
 
 
 def _accept(answers: Iterable[Prediction | SliceError], tally: _Tally) -> Iterator[Prediction]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ct_xception.errors import SliceError
+from ct_xception.imaging.reader import try_read
+from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import FrameOf
 
 ONLY = -1  # the frame of a file that is one slice
@@ -32,6 +35,19 @@ def slice_source(row: Row) -> bytes | str | FrameOf:
     """What the reader takes for the slice of a row."""
     file, frame = file_of(row), frame_of(row)
     return file if frame is None else FrameOf(file, frame)
+
+
+def read_row(read: Callable[..., Slice], row: Row, **how: Any) -> Slice | SliceError:
+    """The slice of a row as `read` gives it (`read_slice`, or a classifier's), or why it is refused."""
+    return try_read(read, slice_source(row), name=str(row["source"]), **how)
+
+
+def readable_rows(read: Callable[..., Slice], rows: Iterable[Row], **how: Any) -> Iterator[tuple[Row, Slice]]:
+    """The rows that can be read, each with its slice; the evaluation lists the others, with the reason."""
+    for row in rows:
+        slice_ = read_row(read, row, **how)
+        if isinstance(slice_, Slice):
+            yield row, slice_
 
 
 def digest_of(row: Row) -> str:

@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 from transformers import pipeline
 
-from ct_xception.corpus.cells import slice_source
+from ct_xception.corpus.cells import read_row, slice_source
 from ct_xception.errors import SliceError
 from ct_xception.imaging.decoders.pictures import FORMATS
 from ct_xception.imaging.source import FrameOf
@@ -178,10 +178,9 @@ def read_rows(
 ) -> Iterator[tuple[int, Item, Slice]]:
     """Some rows of a split with their slices as the classifier wants them; a file that cannot be read is left out."""
     for row, item in zip(rows, with_bar(dataset.select(rows), progress), strict=True):
-        try:
-            yield row, item, classifier.read(slice_source(item), window=window, frame=frame, name=str(item["source"]))
-        except SliceError:
-            continue
+        slice_ = read_row(classifier.read, item, window=window, frame=frame)
+        if not isinstance(slice_, SliceError):
+            yield row, item, slice_
 
 
 def _answered(items: Iterable[Item], answer_batch: AnswerBatch, batch_size: int) -> Iterator[tuple[Item, Answer]]:
@@ -202,18 +201,9 @@ def predictor_answers(classifier: Classifier, *, window: Window | None = None, f
     """Our predictor as a function of a batch: reader, body crop, eval transform, network."""
 
     def answer(batch: Sequence[Item]) -> list[Answer]:
-        slices: list[Any] = []
-        for item in batch:
-            try:
-                slices.append(classifier.read(slice_source(item), window=window, frame=frame, name=str(item["source"])))
-            except SliceError as error:
-                slices.append(str(error))
-        readable = [slice_ for slice_ in slices if not isinstance(slice_, str)]
-        answers = (
-            str(answer) if isinstance(answer, SliceError) else _judged(answer)
-            for answer in classifier.predict_many(readable, batch_size=len(batch))
-        )
-        return [slice_ if isinstance(slice_, str) else next(answers) for slice_ in slices]
+        read = (read_row(classifier.read, item, window=window, frame=frame) for item in batch)
+        answers = classifier.predict_many(read, batch_size=len(batch))
+        return [str(answer) if isinstance(answer, SliceError) else _judged(answer) for answer in answers]
 
     return answer
 

@@ -36,8 +36,7 @@ from sklearn.decomposition import PCA
 
 from ct_xception.checkpoint import GATE
 from ct_xception.checkpoint_files import GateRule, Side, need_side, write_side
-from ct_xception.corpus.cells import slice_source
-from ct_xception.errors import SliceError
+from ct_xception.corpus.cells import readable_rows
 from ct_xception.evaluation.answers import Item, with_bar
 from ct_xception.files import write_atomically
 from ct_xception.imaging.modality import CT, STATED
@@ -126,16 +125,10 @@ def see_items(
     """
     remaining, parts = iter(with_bar(items, progress)), list[Seen]()
     while batch := list(itertools.islice(remaining, batch_size)):
-        slices: list[Slice] = []
-        groups: list[str] = []
-        for item in batch:
-            try:
-                slices.append(classifier.read(slice_source(item), window=window, frame=frame, name=str(item["source"])))
-            except SliceError:
-                continue  # the evaluation lists it, with the reason
-            groups.append(str(item.get("group", item["source"])))
-        if slices:
-            parts.append(replace(see_slices(classifier, slices), groups=tuple(groups)))
+        read = list(readable_rows(classifier.read, batch, window=window, frame=frame))
+        if read:
+            groups = tuple(str(item.get("group", item["source"])) for item, _ in read)
+            parts.append(replace(see_slices(classifier, [slice_ for _, slice_ in read]), groups=groups))
     return Seen.join(parts) if parts else Seen(np.zeros((0, 0), np.float32))
 
 

@@ -6,8 +6,10 @@ then on every file of its process is read in a limited child (`decoder_process.p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.errors import SliceError
 from ct_xception.imaging.arrays import dataset_name, is_array, slice_from_array, unwrapped
 from ct_xception.imaging.decoder_process import Decoder
 from ct_xception.imaging.decoders.decode import decode_place, decode_slice
@@ -76,6 +78,14 @@ def read_slice(
     name, source = name or dataset_name(source), unwrapped(source)
     reading = decode_slice if _decoder is None else _decoder.read_slice
     return reading(source, window=window, frame=frame, name=name, modality=modality, keep_values=keep_values)
+
+
+def try_read(read: Callable[..., Slice], *arguments: Any, **how: Any) -> Slice | SliceError:
+    """What `read` gives, or the SliceError that it raises: of many files one that is refused keeps its place."""
+    try:
+        return read(*arguments, **how)
+    except SliceError as error:
+        return error
 
 
 def read_place(source: Source, *, name: str | None = None) -> Place:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.errors import InputError, SliceError, printable
+from ct_xception.imaging.reader import try_read
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window, as_window
 from ct_xception.notebook.answers import Answers, Comparisons, Prediction, UnitAnswers, shown
@@ -192,12 +193,9 @@ class Classifier(serving.Classifier):
     def _member(self, one: Any, window: Window | None, frame: int | None) -> Slice | SliceError:
         if isinstance(one, SliceError):
             return one
-        try:
-            if isinstance(one, Member):
-                return one.read(self, window)
-            return self.read(one, window=window, frame=frame)
-        except SliceError as error:
-            return error
+        if isinstance(one, Member):
+            return try_read(one.read, self, window)
+        return try_read(self.read, one, window=window, frame=frame)
 
     def read(self, source: Any, *, window: AnyWindow = None, **options: Any) -> Slice:
         """Read one slice as this checkpoint wants it shown; `window` overrides its choice. Raises SliceError."""

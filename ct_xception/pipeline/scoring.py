@@ -32,6 +32,7 @@ from ct_xception.corpus.cells import slice_source
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.files import atomic_path, dump_json, read_json, sha256_file, write_json
 from ct_xception.imaging.modality import MODALITIES
+from ct_xception.imaging.reader import try_read
 from ct_xception.imaging.source import FrameOf
 from ct_xception.text import RESEARCH_USE
 from ct_xception.training.distributed import join_processes
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from ct_xception.corpus.listing import CorpusOptions
-    from ct_xception.imaging.slice import Slice
     from ct_xception.serving.classifier import Classifier, Prediction
 
 PLAN, KEY = "plan.json", b"ct_xception.scoring"
@@ -350,16 +350,10 @@ def _answers(scoring: Scoring, classifier: Classifier, rows: range) -> Iterator[
     from ct_xception.imaging.windows import parse_window
 
     given, size = scoring.options["window"], scoring.options["batch_size"]
-    window, frame = None if given is None else parse_window(given), scoring.options["frame"]
-
-    def read(row: int) -> Slice | SliceError:
-        try:
-            name = scoring.work.sources[row]
-            return classifier.read(scoring.work.item(row), window=window, frame=frame, name=name)
-        except SliceError as error:
-            return error
-
-    return classifier.predict_many(map(read, rows), batch_size=size)
+    how = {"window": None if given is None else parse_window(given), "frame": scoring.options["frame"]}
+    work = scoring.work
+    read = (try_read(classifier.read, work.item(row), name=work.sources[row], **how) for row in rows)
+    return classifier.predict_many(read, batch_size=size)
 
 
 def _table(

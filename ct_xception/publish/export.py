@@ -23,13 +23,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ct_xception.checkpoint import CARD, EXPORT_FORMAT, PREDICTIONS, SIDE_FILE, WEIGHTS, evaluated
 from ct_xception.checkpoint_files import Metric, check_seal, seal
-from ct_xception.corpus.cells import slice_source
 from ct_xception.corpus.load import CorpusOptions
-from ct_xception.errors import CheckpointError, SliceError, printable
+from ct_xception.errors import CheckpointError, printable
+from ct_xception.evaluation.answers import read_rows
 from ct_xception.evaluation.predictions import Names
 from ct_xception.files import atomic_path, read_json, sha256_file, write_json
 from ct_xception.formats.onnx import describe, write_onnx
@@ -146,23 +145,11 @@ class _Batch:
 
 def _batches(classifier: Classifier, slices: ExportSlices, items: Dataset, title: str | None) -> Iterator[_Batch]:
     """Items of `slices` as the network takes them; what the reader refuses is left out."""
-    shown = tqdm(items, title, unit="slice", dynamic_ncols=True, disable=title is None)
-    prepared = _prepared(classifier, shown, slices.options)
+    how: dict[str, Any] = {"window": slices.options.window, "frame": slices.options.frame, "progress": title}
+    readable = read_rows(classifier, items, range(len(items)), **how)
+    prepared = ((row, classifier.prepare(slice_).values) for row, _, slice_ in readable)
     while batch := list(itertools.islice(prepared, _BATCH)):
         yield _Batch([row for row, _ in batch], np.stack([values for _, values in batch]))
-
-
-def _prepared(
-    classifier: Classifier, items: Iterable[Mapping[str, Any]], options: CorpusOptions
-) -> Iterator[tuple[int, np.ndarray]]:
-    for row, item in enumerate(items):
-        try:
-            slice_ = classifier.read(
-                slice_source(item), window=options.window, frame=options.frame, name=str(item["source"])
-            )
-        except SliceError:
-            continue
-        yield row, classifier.prepare(slice_).values
 
 
 @dataclass(eq=False)

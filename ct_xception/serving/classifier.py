@@ -18,7 +18,7 @@ from PIL import Image
 
 from ct_xception.errors import CheckpointError, InputError, SliceError
 from ct_xception.imaging.body.crop import BodyCrop, Box, crop_body
-from ct_xception.imaging.reader import read_slice
+from ct_xception.imaging.reader import read_slice, try_read
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import FrameOf
 from ct_xception.imaging.transforms import EvalTransform, apply_filters
@@ -272,10 +272,7 @@ class Classifier:
     def _try_read(self, source: Source | SliceError, window: Window | None, frame: int | None) -> Slice | SliceError:
         if isinstance(source, SliceError):
             return source
-        try:
-            return self.read(source, window=window, frame=frame)
-        except SliceError as error:
-            return error
+        return try_read(self.read, source, window=window, frame=frame)
 
     def _predict_slices(self, slices: Sequence[Slice]) -> list[Prediction]:
         if not slices:

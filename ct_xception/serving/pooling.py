@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ct_xception.errors import SliceError
+from ct_xception.imaging.reader import try_read
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.archive import hold_all
@@ -76,20 +76,13 @@ def answer_series(
 
 
 def _answer_batch(classifier: Classifier, members: Sequence[Member], window: Window | None) -> Iterator[SliceAnswer]:
-    read = [_try_read(classifier, member, window) for member in members]
+    read = [try_read(member.read, classifier, window) for member in members]
     answers: Iterator[Prediction] = iter(classifier([item for item in read if isinstance(item, Slice)]))
     for member, item in zip(members, read, strict=True):
         if isinstance(item, Slice):
             yield SliceAnswer(member.name, next(answers).to_dict())
         else:
             yield SliceAnswer(member.name, error=str(item))
-
-
-def _try_read(classifier: Classifier, member: Member, window: Window | None) -> Slice | SliceError:
-    try:
-        return member.read(classifier, window)
-    except SliceError as error:
-        return error
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,10 @@ def write_model_folder(
     is added when the folder is sealed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model = CTXceptionForImageClassification.from_backbone(config.backbone, label_names, config.image_size)
-    head = model.config.pretrained_cfg["classifier"]
-    load_backbone_weights(model.timm_model, trained.weights, head=head, keep_head=True)
+    model = CTXceptionForImageClassification.from_backbone(
+        config.backbone, label_names, config.image_size, head=config.head, attention=config.attention
+    )
+    load_backbone_weights(model.timm_model, trained.weights)
     model.tie_stem_to_luminance()
     model.save_pretrained(folder)
     window = config.reading.window

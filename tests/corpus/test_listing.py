@@ -157,6 +157,18 @@ def test_a_folders_own_metadata_says_what_its_images_are(grow):
     assert "labels are those of metadata.csv" in listing.notes[0]
 
 
+@pytest.mark.parametrize("name", ["tabelle.csv", "notes.tsv"])
+def test_a_table_of_unknown_columns_beside_images_without_classes_is_asked_about(grow, name: str):
+    root = grow({"bilder": 2})
+    cells = [["Bilddatei", "Befund"], ["bilder/0.png", "gesund"], ["bilder/1.png", "krank"]]
+    separator = "\t" if name.endswith("tsv") else ";"
+    table(root, "".join(separator.join(row) + "\n" for row in cells), name)
+    (asked,) = list_folder(root, CorpusOptions()).problems
+    assert asked.startswith(f"{name} may say the classes") and "Bilddatei, Befund; name them with --image_col" in asked
+    named = found(root, image_column="Bilddatei", label_column="Befund")
+    assert [one[1] for one in named] == ["gesund", "krank"]
+
+
 def test_metadata_without_labels_gives_the_groups(grow):
     root = grow({"a": 1, "b": 1})
     table(root, "file_name,patient\na/0.png,P1\n", "metadata.csv")

@@ -54,6 +54,8 @@ def list_folder(name: str | Path, options: CorpusOptions) -> Listing:
             return listing
         listing = Listing(SOURCE.kind, passed_over=before) if labelled else listing
         _name_sheets(found, listing)
+        if not labelled and len(classes) < 2:
+            listing.problems += _unknown_columns(found, top, options)
     if labelled:
         _list_labelled(labelled, found, options, listing)
         used = list(labelled)
@@ -89,10 +91,7 @@ def _has_labels(table: pandas.DataFrame, options: CorpusOptions) -> bool:
 
 def _labelled_beside(found: FoundFiles, top: Path, options: CorpusOptions) -> dict[Path, pandas.DataFrame]:
     """Tables beside images that lie in no class folders, which name them and say what they are."""
-    tables = {}
-    for path in _tables_beside(found, top, options):
-        with contextlib.suppress(CorpusError):  # no table after all
-            tables[path] = read_table(path)
+    tables = _read_beside(found, top, options)
     told = {
         path: table for path, table in tables.items()
         if _has_labels(table, options) and names_images(Rows(table, path, options, found.root))
@@ -100,6 +99,26 @@ def _labelled_beside(found: FoundFiles, top: Path, options: CorpusOptions) -> di
     return {path: table for path, table in told.items() if len(told) == 1 or not _SAMPLE.search(path.stem)}
 
 
+def _read_beside(found: FoundFiles, top: Path, options: CorpusOptions) -> dict[Path, pandas.DataFrame]:
+    tables = {}
+    for path in _tables_beside(found, top, options):
+        with contextlib.suppress(CorpusError):  # no table after all
+            tables[path] = read_table(path)
+    return tables
+
+
+def _unknown_columns(found: FoundFiles, top: Path, options: CorpusOptions) -> list[str]:
+    """What to ask of a table beside images without classes, whose columns go by names that nothing here knows."""
+    return [
+        f"{printable(path.name)} may say the classes, in columns that are not known by their names: "
+        f"{', '.join(printable(str(column)) for column in table.columns[:_COLUMNS])}; name them with "
+        "--image_column and --label_column"
+        for path, table in _read_beside(found, top, options).items()
+        if len(table.columns) > 1 and not _SAMPLE.search(path.stem)
+    ][:1]
+
+
+_COLUMNS = 12  # in a sentence
 _SAMPLE = re.compile("sample|submission|example", re.IGNORECASE)  # of answers to a competition
 
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.corpus.cells import slice_source
-from ct_xception.errors import SliceError
+from ct_xception.evaluation.answers import read_rows
 from ct_xception.explain.explain import explain
 from ct_xception.explain.overlay import draw_overlay
 from ct_xception.html import image_uri
@@ -108,13 +107,9 @@ def draw_cases(
 
     `probabilities` (N, K) are the answers to all of the split. A file that can no longer be read is left out.
     """
-    names = classifier.label_names
-    for one in chosen:
-        item, answer = dataset[one.row], probabilities[one.row]
-        try:
-            slice_ = classifier.read(slice_source(item), window=window, frame=frame, name=str(item["source"]))
-        except SliceError:
-            continue  # it was there when the network answered; nothing of it can be shown now
+    names, cases = classifier.label_names, {one.row: one for one in chosen}
+    for row, item, slice_ in read_rows(classifier, dataset, list(cases), window=window, frame=frame):
+        one, answer = cases[row], probabilities[row]
         best, true = int(answer.argmax()), int(item["label"])
         yield Case(
             source=str(item["source"]),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint import CONFUSION, CURVES, EXAMPLES, RELIABILITY, ROBUSTNESS, ROC
-from ct_xception.corpus.cells import slice_source
+from ct_xception.corpus.cells import read_row
 from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import InputError, SliceError
 from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
@@ -118,18 +118,14 @@ def _draw_answers(items: Items, answers: Answers, metrics: Metrics) -> dict[str,
 def _draw_examples(evaluation: Evaluation, items: Items, answers: Answers, metrics: Metrics) -> Figure | None:
     """A figure of chosen items as the reader shows them; None when none can be read."""
     names, examples = metrics.label_names, []
+    how = {"window": evaluation.window, "frame": evaluation.frame, "modality": evaluation.modality or CT}
     for row in choose_examples(answers.probabilities, items.labels, seed=metrics.intervals.seed):
-        probabilities = answers.probabilities[row]
-        try:
-            source = slice_source(evaluation.dataset[row])
-            modality = evaluation.modality or CT
-            pixels = read_slice(source, window=evaluation.window, frame=evaluation.frame, modality=modality).pixels
-        except SliceError:
+        slice_ = read_row(read_slice, evaluation.dataset[row], **how)
+        if isinstance(slice_, SliceError):
             continue  # it has gone or changed since it was answered; another example does as well
-        predicted = int(probabilities.argmax())
-        examples.append(
-            report.Example(pixels, names[items.labels[row]], names[predicted], float(probabilities[predicted]))
-        )
+        predicted = int(answers.probabilities[row].argmax())
+        probability = float(answers.probabilities[row, predicted])
+        examples.append(report.Example(slice_.pixels, names[items.labels[row]], names[predicted], probability))
     return report.examples_figure(examples) if examples else None
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from ct_xception.corpus.cells import slice_source
+from ct_xception.corpus.cells import read_row
 from ct_xception.errors import CorpusError, SliceError
 from ct_xception.imaging.body.crop import body_of
 from ct_xception.imaging.decoded import decoding_version
@@ -124,11 +124,10 @@ def _features(split: datasets.Dataset) -> datasets.Features:
 
 
 def _decode(row: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
-    try:
-        how: dict[str, Any] = {"window": reading.window, "frame": reading.frame, "modality": reading.modality}
-        slice_ = read_slice(slice_source(row), name=row["source"], **how)
-    except SliceError as error:
-        return {"pixels": b"", "mask": b"", "height": 0, "width": 0, "refused": str(error)}
+    how = {"window": reading.window, "frame": reading.frame, "modality": reading.modality}
+    slice_ = read_row(read_slice, row, **how)
+    if isinstance(slice_, SliceError):
+        return {"pixels": b"", "mask": b"", "height": 0, "width": 0, "refused": str(slice_)}
     filtered = apply_filters(slice_, reading.filters)
     pixels = filtered.pixels
     mask = body_of(filtered) if reading.body_crop else np.ones(pixels.shape, dtype=bool)
