@@ -14,7 +14,6 @@ from textwrap import wrap
 from typing import Any
 
 import numpy as np
-from ct_xception_app.comparing import Second, compare_case
 from ct_xception_app.downloads import Findings, Origin, operating_sentence
 from ct_xception_app.scenes import SliceStore
 from PIL import Image
@@ -32,6 +31,7 @@ from ct_xception.imaging.body.crop import body_of
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.classifier import Classifier, Prediction
+from ct_xception.serving.comparison import Comparison, compare
 from ct_xception.serving.decisions import Pooling
 from ct_xception.serving.patients import UnitAnswer
 from ct_xception.serving.pooling import SeriesAnswer, SliceAnswer, Stopped, answer_series, answer_together
@@ -80,6 +80,15 @@ class View:
     def picture(self, opacity: float) -> Image.Image:
         """The slice under its map; the slice alone where there is none."""
         return self.prediction.slice.to_pil() if self.explained is None else draw_overlay(self.explained, opacity)
+
+
+@dataclass(frozen=True, eq=False)
+class Second:
+    """What the second model, of this `name`, answers to a case: each series or patient, and the slice that is shown."""
+
+    name: str
+    units: tuple[UnitAnswer | None, ...]
+    view: View
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +198,20 @@ class Case:
             f"The network looked through the window {self.window}, as you asked, and not through its own: what it was "
             "trained and measured on says nothing of this answer."
         )
+
+
+def compare_case(case: Case, name: str) -> Comparison | None:
+    """Both models' answers to what is chosen, or of separate files to the one shown; None where there is one model.
+
+    `name` is the first model's.
+    """
+    if case.second is None:
+        return None
+    theirs = case.second.units[case.chosen]
+    names = (name, case.second.name)
+    if case.is_series:
+        return compare(case.together, None if theirs is None else theirs.together, names)
+    return compare(case.view.prediction, case.second.view.prediction, names)
 
 
 class Study:

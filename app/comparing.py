@@ -3,43 +3,15 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ct_xception_app import words
+from ct_xception_app.cases import Case, View, compare_case
 
 from ct_xception.html import image_uri
-from ct_xception.serving.comparison import Comparison, compare
 from ct_xception.serving.patients import UnitAnswer
 from ct_xception.serving.pooling import SliceAnswer
 
-if TYPE_CHECKING:
-    from ct_xception_app.cases import Case, View
-
 MAP_WIDTH, OPACITY = 420, 0.6
-
-
-@dataclass(frozen=True, eq=False)
-class Second:
-    """What the second model, of this `name`, answers to a case: each series or patient, and the slice that is shown."""
-
-    name: str
-    units: tuple[UnitAnswer | None, ...]
-    view: View
-
-
-def compare_case(case: Case, name: str) -> Comparison | None:
-    """Both models' answers to what is chosen, or of separate files to the one shown; None where there is one model.
-
-    `name` is the first model's.
-    """
-    if case.second is None:
-        return None
-    theirs = case.second.units[case.chosen]
-    names = (name, case.second.name)
-    if case.is_series:
-        return compare(case.together, None if theirs is None else theirs.together, names)
-    return compare(case.view.prediction, case.second.view.prediction, names)
 
 
 def versus(case: Case, name: str) -> str:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 A4 = (8.27, 11.69)  # inches
 LEFT, WIDTH = 0.09, 0.82  # of the page
-LETTERS = 108  # a line of small print
-MOST_BARS, MOST_LINES, MOST_FILES = 8, 22, 12
-LINE = 0.0155  # of the page's height, a line of small print
+LETTERS, SMALL_LETTERS = 108, 132  # a line, and one of small print
+MOST_BARS, MOST_FILES = 8, 12
+LINE, SMALL_LINE = 0.0155, 0.0122  # of the page's height
+FOOT = 0.062  # where the small print ends
 
 
 def save_pdf(findings: Findings, path: Path) -> None:
@@ -44,9 +45,10 @@ def draw_page(findings: Findings) -> Figure:
     top = _write(figure, top, _lines([findings.warning] if findings.warning else []), weight="bold")
     top = _headline(figure, top - LINE, findings)
     top = _picture(figure, top - LINE / 2, findings)
-    said = _said(findings)
-    more = [f"and {len(said) - MOST_LINES} lines more in the other files"] if len(said) > MOST_LINES else []
-    _write(figure, top - LINE / 2, [*said[:MOST_LINES], *more])
+    said, room = _said(findings), int((top - LINE / 2 - FOOT) / SMALL_LINE)
+    if len(said) > room:
+        said = [*said[: room - 1], f"and {len(said) - room + 1} lines more in the other files"]
+    _write(figure, top - LINE / 2, said, size=7, line=SMALL_LINE)
     origin = findings.origin
     foot = [f"{origin.model}   revision {origin.revision or 'none (a local folder)'}"]
     foot += [f"weights SHA-256 {origin.weights_sha256}"] if origin.weights_sha256 else []
@@ -62,11 +64,12 @@ def _write(
     size: float = 8.5,
     weight: str = "normal",
     colour: str = "black",
+    line: float | None = None,
 ) -> float:
     """Lines from `top` downwards; gives where the next may begin."""
-    for line in lines:
-        figure.text(LEFT, top, line, size=size, weight=weight, color=colour, va="top", parse_math=False)
-        top -= LINE * max(1.0, size / 9)
+    for text in lines:
+        figure.text(LEFT, top, text, size=size, weight=weight, color=colour, va="top", parse_math=False)
+        top -= LINE * max(1.0, size / 9) if line is None else line
     return top
 
 
@@ -112,31 +115,34 @@ def _picture(figure: Figure, top: float, findings: Findings) -> float:
 
 
 def _said(findings: Findings) -> list[str]:
-    """The small print: the rules, the map, the file, and the first of several slices or files."""
-    prediction = findings.prediction
-    sentences = [] if prediction.refusal else describe_decision(prediction.decision)
-    if findings.together is not None:
-        whole = [
-            f"{findings.series}: {findings.pooled}, {findings.order}",
-            *describe_decision(findings.together.decision),
-        ]
-        sentences = [*whole, *(f"of the slice shown: {sentence}" for sentence in sentences)]
+    """The small print, what matters most first: rules, other models and patients, the map, thresholds, file, slices."""
+    prediction, together = findings.prediction, findings.together
+    rules = [] if prediction.refusal else describe_decision(prediction.decision)
+    whole = []
+    if together is not None:
+        whole = [f"{findings.series}: {findings.pooled}, {findings.order}", *describe_decision(together.decision)]
+        rules = [f"of the slice shown: {'; '.join(rules)}"] if rules else []
+    compared = [] if findings.comparison is None else [f"two models: {findings.comparison.sentence}"]
+    units = [_unit_line(unit) for unit in findings.units if unit is not None]
     points = "" if prediction.refusal else operating_sentence(prediction.to_dict())
+    sentences = [*whole, *compared, *units, *rules, *_of_the_map(findings)]
     sentences += [f"operating points: {points}"] if points else []
-    sentences += [] if prediction.refusal else findings.sentences
+    return _lines([*sentences, *prediction.notes, *_of_the_slices(findings)], SMALL_LETTERS)
+
+
+def _of_the_map(findings: Findings) -> list[str]:
+    sentences = [] if findings.prediction.refusal else list(findings.sentences)
     if findings.explanation is not None:
         sentences.append(f"map: evidence for {findings.explanation['target']}, {findings.explanation['method']}")
-    sentences += prediction.notes
-    sentences += [] if findings.comparison is None else [f"two models: {findings.comparison.sentence}"]
-    sentences += [_unit_line(unit) for unit in findings.units if unit is not None]
-    if len(findings.answers) > 1:
-        sentences += [
-            f"{number}. {answer.name}: {answer.error or in_short(answer)}"
-            for number, answer in enumerate(findings.answers[:MOST_FILES], 1)
-        ]
-        if len(findings.answers) > MOST_FILES:
-            sentences.append(f"and {len(findings.answers) - MOST_FILES} more: see the CSV")
-    return _lines(sentences)
+    return sentences
+
+
+def _of_the_slices(findings: Findings) -> list[str]:
+    """The first of several slices or files."""
+    answers = findings.answers if len(findings.answers) > 1 else ()
+    more = [f"and {len(answers) - MOST_FILES} more: see the CSV"] if len(answers) > MOST_FILES else []
+    first = enumerate(answers[:MOST_FILES], 1)
+    return [*(f"{number}. {one.name}: {one.error or in_short(one)}" for number, one in first), *more]
 
 
 def _unit_line(unit: UnitAnswer) -> str:
@@ -147,5 +153,5 @@ def _unit_line(unit: UnitAnswer) -> str:
     return f"{unit.name}: {said}, {found.answered} of {found.slices} slices"
 
 
-def _lines(sentences: Sequence[str]) -> list[str]:
-    return [line for one in sentences for line in wrap(f"{one[0].upper()}{one[1:]}", LETTERS, subsequent_indent="   ")]
+def _lines(sentences: Sequence[str], letters: int = LETTERS) -> list[str]:
+    return [line for one in sentences for line in wrap(f"{one[0].upper()}{one[1:]}", letters, subsequent_indent="   ")]

@@ -380,9 +380,15 @@ def _map_verdict(record: Mapping[str, Any]) -> str:
             "<strong>Not yet tested:</strong> this is where the map points; whether the network used that place is "
             "what measuring the evidence tells."
         )
+    kept = record["evidence"].get("insertion") or {}
+    if kept and kept["area"] <= kept["random_area"]:
+        return (
+            "<strong>Half of this map holds:</strong> without these places the answer falls faster than without random "
+            "ones, but shown alone they do not bring it back faster than random ones. Weigh it with care."
+        )
     return (
         "<strong>This map points at what the network used:</strong> without these places the answer falls faster than "
-        "without random ones, and networks with random weights point elsewhere."
+        "without random ones, shown alone they bring it back faster, and networks with random weights point elsewhere."
     )
 
 

@@ -295,7 +295,7 @@ def test_wheel_keys_and_curve_go_through_a_series_and_nothing_jumps_back(
 ) -> None:
     page = open_page(1400)
     upload(page, zipped_series, result="#answer .verdict.series")
-    assert "over n = 5 of 5 slices, by position" in page.inner_text("#answer")
+    assert "n = 5 of 5 slices, by position" in page.inner_text("#answer")
     assert "over 5 slices" in (page.get_attribute("#curve svg", "aria-label") or "")
     strongest = int(state(page)["index"])
     page.focus("[data-part=stage]")
