@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from ct_xception_app.downloads import Findings, Origin, operating_sentence
 from ct_xception_app.scenes import SliceStore
+from ct_xception_app.uploads import read_owners
 from PIL import Image
 
-from ct_xception.cli.owners import read_owners
 from ct_xception.errors import InputError, printable
 from ct_xception.explain.budget import DEFAULT_BUDGET, DEFAULT_METHOD, Cancelled
 from ct_xception.explain.explain import Explanation, explain
@@ -461,9 +461,7 @@ def _readings(paths: Sequence[str], related: bool) -> dict[str, tuple[Series, ..
         raise InputError(f"{len(tables)} tables of patients; give one, of path and patient.")
     if not tables or not files:
         return gather_readings([Path(path) for path in paths], related=related)
-    return gather_readings(
-        files, related=related, owners=read_owners(tables[0], PATIENT, f"the table {printable(tables[0].name)}")
-    )
+    return gather_readings(files, related=related, owners=read_owners(tables[0]))
 
 
 def _alone(series: Series, view: View) -> UnitAnswer:

@@ -12,25 +12,24 @@ if TYPE_CHECKING:
     from ct_xception.serving.series import Member
 
 
-def read_owners(table: Path, by: str, called: str | None = None) -> Callable[[Member], str]:
+def read_owners(table: Path, by: str) -> Callable[[Member], str]:
     """Whose a slice is, as the table says of its file: told of each member, "" nowhere.
 
-    `called` is what messages call the table. A path of the table is relative to its folder, and may name a file by its
-    end alone where no other has that end. Raises InputError where the table cannot be read, lacks the columns, says two
-    things of one file, or does not name a file that is asked for.
+    A path of the table is relative to its folder, and may name a file by its end alone where no other has that end.
+    Raises InputError where the table cannot be read, lacks the columns, says two things of one file, or does not name a
+    file that is asked for.
     """
     from ct_xception.corpus.tables.columns import named
     from ct_xception.corpus.tables.formats import read_table, text_of
 
-    called = called or f"--patients: {printable(table)}"
     if not table.is_file():
-        raise InputError(f"{called}: no such file; give a table of path and {by}.")
+        raise InputError(f"--patients: {printable(table)}: no such file; give a table of path and {by}.")
     cells = read_table(table)
     columns = {role: named(cells.columns, role) for role in ("image", "group" if by == "patient" else "series")}
     if missing := [role for role, found in columns.items() if not found]:
         wanted = "path" if missing[0] == "image" else by
         raise InputError(
-            f"{called} has no column of the {wanted} "
+            f"--patients: {printable(table)} has no column of the {wanted} "
             f"({', '.join(printable(name) for name in cells.columns)}); name one so."
         )
     paths, owners = ([text_of(value) for value in cells[found[0]]] for found in columns.values())
@@ -39,11 +38,11 @@ def read_owners(table: Path, by: str, called: str | None = None) -> Callable[[Me
         key = PurePosixPath(path.replace("\\", "/")).as_posix()
         if not owner or owned.setdefault(key, owner) != owner:
             said = "no" if not owner else "more than one"
-            raise InputError(f"{called} says {said} {by} of {printable(path)}; mend it.")
-    return lambda member: _owner_of(member, owned, by, called)
+            raise InputError(f"--patients: {printable(table)} says {said} {by} of {printable(path)}; mend it.")
+    return lambda member: _owner_of(member, owned, table, by)
 
 
-def _owner_of(member: Member, owned: dict[str, str], by: str, called: str) -> str:
+def _owner_of(member: Member, owned: dict[str, str], table: Path, by: str) -> str:
     """By the path below the table's folder, then by the longest end of it that the table names."""
     entry = member.name.rpartition("/")[2].partition("#")[0]
     inside = member.entry is not None and f"{member.folder}/{entry}"
@@ -51,4 +50,4 @@ def _owner_of(member: Member, owned: dict[str, str], by: str, called: str) -> st
     for start in range(len(full.parts)):
         if (owner := owned.get(PurePosixPath(*full.parts[start:]).as_posix())) is not None:
             return owner
-    raise InputError(f"{called} does not name {printable(member.name)}, whose {by} is asked for.")
+    raise InputError(f"--patients: {printable(table)} does not name {printable(member.name)}, whose {by} is asked for.")

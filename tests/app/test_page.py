@@ -24,11 +24,13 @@ from ct_xception_app.cases import MapChoice, Study
 from ct_xception_app.downloads import as_csv, as_json, as_report
 from ct_xception_app.feedback import FeedbackFolder
 from ct_xception_app.layout import EXAMPLES, FIRST
+from ct_xception_app.uploads import read_owners
 from ct_xception_app.words import TERMS
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from ct_xception.checkpoint_files import ConformalRule
+from ct_xception.errors import InputError
 from ct_xception.explain.budget import BUDGETS, Budget, Cancelled
 from ct_xception.explain.faithfulness import EFFORTS, Effort
 from ct_xception.imaging.reader import read_slice
@@ -38,7 +40,7 @@ from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.decisions import Decisions, OperatingPoint, Pooling
 from ct_xception.serving.gate import GateVerdict
 from ct_xception.serving.patients import answer_units, find_units
-from ct_xception.serving.series import gather
+from ct_xception.serving.series import Member, gather
 from ct_xception.text import RESEARCH_USE, percent
 from tests.closeness import ROUNDING
 
@@ -414,6 +416,30 @@ def test_a_table_says_whose_the_files_are(
     table.write_text(f"path,patient\n{sample_slices[0].name},A\n")
     refused = answer(page, *sample_slices[:2], table)[out.answer]
     assert "the table who.csv does not name slice_1.png" in refused and str(tmp_path) not in refused
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "the table who.csv has no row"),
+        ("a;b\n1;2\n", "the table who.csv has a, b, where columns of path and patient are wanted"),
+        ("Path\tPatient_ID\nx.png\t\n", "the table who.csv says no patient of x.png"),
+        ("path,patient\nx.png,A\nx.png,B\n", "the table who.csv says more than one patient of x.png"),
+    ],
+)
+def test_a_table_that_cannot_say_whose_they_are_is_refused(content: str, said: str, tmp_path: Path) -> None:
+    table = tmp_path / "who.csv"
+    table.write_text(content)
+    with pytest.raises(InputError, match=said):
+        read_owners(table)
+
+
+def test_a_table_names_a_file_by_the_end_of_its_path(tmp_path: Path) -> None:
+    table = tmp_path / "who.csv"
+    table.write_text("\ufeffFile;Subject\nscans\\\\a.dcm;A\nb/a.dcm;B\n".replace("\\\\", "\\"), encoding="utf-8")
+    owner = read_owners(table)
+    named = [Member("a.dcm#3", tmp_path / "x.zip", 0, folder=folder) for folder in ("deep/scans", "b")]
+    assert [owner(one) for one in named] == ["A", "B"]
 
 
 def test_what_was_reached_before_a_stop_is_kept(
