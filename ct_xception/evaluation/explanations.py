@@ -32,7 +32,7 @@ from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.predictions import Names
 from ct_xception.explain.budget import COMPARED, DEFAULT_BUDGET, DEFAULT_METHOD
 from ct_xception.explain.explain import explain
-from ct_xception.explain.faithfulness import EFFORTS, point
+from ct_xception.explain.faithfulness import EFFORTS, evidence, point
 from ct_xception.explain.network_copies import random_networks
 from ct_xception.metrics import HeatMapMetrics
 from ct_xception.statistics.intervals import group_indices, mean_figure, proportion_figure
@@ -217,8 +217,6 @@ def examine(
 
 def _evidence(explanation: Explanation, random: Sequence[Network], seed: int) -> MapEvidence:
     """The part of one map's evidence that can be summed up, without pictures or places, and the class that it is of."""
-    from ct_xception.explain.faithfulness import evidence
-
     found = evidence(explanation, budget=DEFAULT_BUDGET, seed=seed, random=random)
     curves = {name: {key: found[name][key] for key in ("area", "random_area")} for name in _CURVES}
     kept = {name: found[name] for name in _KEPT} | curves
