@@ -26,6 +26,7 @@ from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
 from ct_xception.errors import InputError
+from ct_xception.explain.methods import methods_for
 from ct_xception.imaging.reader import isolate_decoding
 from ct_xception.serving.classifier import Classifier
 
@@ -36,7 +37,7 @@ def build_demo(checkpoint: str | Path, *, reviews: FeedbackFolder | None = None)
     Raises CheckpointError before any page is built.
     """
     classifier = Classifier.from_pretrained(checkpoint)
-    study = Study(classifier)
+    study, config = Study(classifier), classifier.checkpoint.config if classifier.checkpoint else {}
     with gr.Blocks(title="ct-xception", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         modality = classifier.contract.modality
         gr.HTML(words.header(study.origin, classifier.label_names, modality), elem_id="head")
@@ -44,7 +45,7 @@ def build_demo(checkpoint: str | Path, *, reviews: FeedbackFolder | None = None)
             with gr.Tab("Answer", elem_id="answer-tab"), gr.Row(elem_id="page"):
                 inputs = build_inputs()
                 with gr.Column(scale=8, min_width=320, elem_id="outputs"):
-                    outputs = build_outputs(classifier.label_names, modality)
+                    outputs = build_outputs(classifier.label_names, modality, methods_for(config))
                     reviewing = build_review(classifier.label_names) if reviews is not None else None
             with gr.Tab("About this model", elem_id="about-tab"):
                 gr.Markdown(about.card_text(classifier), latex_delimiters=[], elem_id="about")

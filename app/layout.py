@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from ct_xception_app.limits import KEPT_SECONDS
 
 from ct_xception.explain.budget import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD
 from ct_xception.explain.methods import METHODS
+from ct_xception.explain.methods.base import Method
 from ct_xception.files import dump_json
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.reader import read_slice
@@ -134,7 +136,7 @@ def _thumbnail(path: Path) -> object:
     return read_slice(members[len(members) // 2].source(), name=path.name).to_pil()
 
 
-def build_outputs(label_names: list[str], modality: str = CT) -> Outputs:
+def build_outputs(label_names: list[str], modality: str = CT, methods: Mapping[str, Method] = METHODS) -> Outputs:
     """The right column: the answer, the pictures, what is known of the map, the file, the downloads."""
     with gr.Row(elem_id="work", equal_height=True):
         status = gr.HTML(words.status("Ready."), elem_id="status")
@@ -149,7 +151,7 @@ def build_outputs(label_names: list[str], modality: str = CT) -> Outputs:
     detail = gr.HTML("", elem_id="detail")
     evidence, map_words, measure, asking = _build_evidence()
     with asking:
-        target, method, budget, every_map = _build_controls(label_names)
+        target, method, budget, every_map = _build_controls(label_names, methods)
     all_maps = gr.HTML("", elem_id="all-maps")
     notes = gr.HTML("", elem_id="notes")
     make_files, files = _build_downloads()
@@ -195,12 +197,14 @@ def _build_evidence() -> tuple[gr.Column, gr.HTML, gr.Button, gr.Accordion]:
     return evidence, map_words, measure, asking
 
 
-def _build_controls(label_names: list[str]) -> tuple[gr.Dropdown, gr.Dropdown, gr.Radio, gr.Button]:
+def _build_controls(
+    label_names: list[str], methods: Mapping[str, Method]
+) -> tuple[gr.Dropdown, gr.Dropdown, gr.Radio, gr.Button]:
     with gr.Row(elem_id="controls"):
         names: list[str | int | float | tuple[str, str | int | float]] = [("the answer's own", ""), *label_names]
         target = gr.Dropdown(names, value="", label="Evidence for", scale=3, min_width=210, elem_id="target")
         method = gr.Dropdown(
-            [(found.title[0].upper() + found.title[1:], name) for name, found in METHODS.items()],
+            [(found.title[0].upper() + found.title[1:], name) for name, found in methods.items()],
             value=DEFAULT_METHOD,
             label="Method",
             info=METHODS[DEFAULT_METHOD].sentence,

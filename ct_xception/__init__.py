@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from ct_xception import auto_classes
+
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -29,6 +31,8 @@ _HOMES = {
 _PACKAGES = ("audit", "explain")  # which can be called: ct_xception.audit("DIR")
 
 __all__ = [*_HOMES, *_PACKAGES, "__version__"]
+
+auto_classes.watch()
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 # A checkpoint folder
 CONFIG, WEIGHTS, SIDE_FILE, GATE = "config.json", "model.safetensors", "ct_xception.json", "gate.safetensors"
 DRIFT = "drift.safetensors"  # sorted values of training's patients, for sets of new slices
+POOLING = "pooling.safetensors"  # how much each slice of a patient counts, where that was learnt
 CARD, EVALUATION = "README.md", "evaluation"
 ONNX_FOLDER, OPENVINO_FOLDER = "onnx", "openvino"
 ONNX, ONNX_INT8 = f"{ONNX_FOLDER}/model.onnx", f"{ONNX_FOLDER}/model_int8.onnx"
@@ -38,6 +39,9 @@ EXTERNAL_FORMAT = 1
 
 # The networks that a checkpoint may hold: timm takes addresses, too, where it expects a name.
 BACKBONES = ("legacy_xception", "xception41", "xception65", "xception71", "xception41p", "xception65p")
+# How the last feature map is pooled, and what weighs channels and places in the last blocks: the stock form first.
+HEADS, ATTENTIONS = ("linear", "attention"), ("none", "se", "cbam")
+STOCK_TYPE, OWN_TYPE = "timm_wrapper", "ct_xception"  # model_type of config.json: what stock transformers knows, or not
 
 
 def evaluated(name: str) -> str:

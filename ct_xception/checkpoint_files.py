@@ -18,7 +18,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ct_xception.checkpoint import BACKBONES, CONFIG, SIDE_FILE, SIDE_FORMAT, SIDE_FORMATS
+from ct_xception.checkpoint import (
+    ATTENTIONS,
+    BACKBONES,
+    CONFIG,
+    HEADS,
+    OWN_TYPE,
+    SIDE_FILE,
+    SIDE_FORMAT,
+    SIDE_FORMATS,
+    STOCK_TYPE,
+)
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.files import dump_json, parse_json, sha256_file, write_atomically
 
@@ -275,9 +285,14 @@ class PretrainedCfg(Stated):
 
 
 class NetworkConfig(Stated):
-    """config.json, as far as it is acted on: a stock timm_wrapper classifier with an Xception in it."""
+    """config.json, as far as it is acted on: a classifier with an Xception in it.
 
-    model_type: Literal["timm_wrapper"]
+    It is a stock timm_wrapper unless its head or its attention is of ours, and says so by its type.
+    """
+
+    model_type: Literal[STOCK_TYPE, OWN_TYPE]  # type: ignore[valid-type]
+    head: Literal[HEADS] = HEADS[0]  # type: ignore[valid-type]
+    attention: Literal[ATTENTIONS] = ATTENTIONS[0]  # type: ignore[valid-type]
     architecture: Literal[BACKBONES]  # type: ignore[valid-type]
     label_names: Annotated[tuple[Text, ...], Field(min_length=2, max_length=MOST_CLASSES)]
     pretrained_cfg: PretrainedCfg
@@ -292,7 +307,9 @@ class NetworkConfig(Stated):
         """What says otherwise of the classes than `label_names`; None where nothing does."""
         names = list(self.label_names)
         numbered = {str(index): name for index, name in enumerate(names)}
+        stock = (self.head, self.attention) == (HEADS[0], ATTENTIONS[0])
         stated = {
+            "model_type": stock == (self.model_type == STOCK_TYPE),
             "num_classes": self.num_classes in (None, len(names)),
             "num_labels": self.num_labels in (None, len(names)),
             "id2label": self.id2label in (None, numbered),
@@ -396,7 +413,7 @@ def check_safetensors(path: Path, most_bytes: int) -> None:
 def _foreign(stated: Mapping[str, Any]) -> list[str]:
     """What makes a configuration another kind of network's, in words that say so."""
     found = []
-    if stated.get("model_type") != "timm_wrapper":
+    if stated.get("model_type") not in (STOCK_TYPE, OWN_TYPE):
         kind = repr(stated.get("model_type", "nothing"))[:80]
         found.append(f"model_type is {kind}, not 'timm_wrapper'; give a timm image classifier")
     cfg = stated.get("pretrained_cfg", {})

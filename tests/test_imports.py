@@ -18,7 +18,7 @@ FLOORS = {
     room: floor
     for floor, rooms in enumerate(
         (
-            ("callable_package", "errors"),
+            ("auto_classes", "callable_package", "errors"),
             ("files", "html", "text"),
             ("checkpoint", "command_line", "hub_download"),
             ("checkpoint_files",),

@@ -23,6 +23,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from ct_xception.checkpoint_files import Count, Metric, Stated
 from ct_xception.metrics import ABSENT
+from ct_xception.statistics.forest import forest_probabilities
 from ct_xception.statistics.intervals import (
     RESAMPLES,
     bootstrap_figure,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
 
 FOLDS = 5
-TREES = 100
 MOST_IMAGES = 5_000  # beyond, whole patients are drawn: the intervals are narrow enough
 MOST_CLASSES = 20  # whose AUCs get an interval, those that follow best
 MOST_VALUES = 12  # of an acquisition field that become columns; rarer ones are one more
@@ -263,17 +263,19 @@ def _out_of_fold(
 ) -> NDArray[np.float64]:
     """Probabilities (N, K) of the classes present, each image's from a forest that saw none of its patient."""
     present = np.unique(labels)
-    scores = np.zeros((len(labels), len(present)))
+    places, scores = np.searchsorted(present, labels), np.zeros((len(labels), len(present)))
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")  # the folds then do with what there is
         for train, held_out in splitter.split(values, labels, groups):
-            forest = ExtraTreesClassifier(
-                TREES, min_samples_leaf=2, class_weight="balanced", random_state=seed % 2**32, n_jobs=1
-            ).fit(values[train], labels[train])
-            columns = np.searchsorted(present, forest.classes_)
-            scores[held_out[:, None], columns] = forest.predict_proba(values[held_out])
+            scores[held_out] = forest_probabilities(
+                _extra_trees, values[train], places[train], values[held_out], len(present), seed=seed
+            )
     return scores
+
+
+def _extra_trees(trees: int, seed: int) -> ExtraTreesClassifier:
+    return ExtraTreesClassifier(trees, min_samples_leaf=2, class_weight="balanced", random_state=seed, n_jobs=1)
 
 
 def resample(groups: NDArray[np.intp], seed: int = 0) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ the split. All are deterministic under their seed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from ct_xception.checkpoint_files import Metric
 from ct_xception.files import atomic_path
 from ct_xception.metrics import BaselineMetrics, Baselines, ClassificationMetrics
 from ct_xception.statistics.comparison import compare
+from ct_xception.statistics.forest import forest_probabilities
 from ct_xception.statistics.intervals import describe_metric, group_indices
 from ct_xception.statistics.metrics import classification_metrics
 
@@ -61,7 +63,7 @@ BASELINE_TITLES = {
 }
 BASELINE_FIGURES = ("accuracy", "balanced_accuracy", "macro_f1")
 
-_TREES, _ROWS_A_TREE = 100, 20_000  # the forest's cost stops growing with the corpus there
+_ROWS_A_TREE = 20_000  # the forest's cost stops growing with the corpus there
 _BLOCK = 1024  # pictures compared at once: 2 x 38 MB of float32 at 96 px
 _PENALTIES = (0.001, 0.01, 0.1, 1.0)  # C of the logistic regression, chosen on train by group
 _INNER_FOLDS = 3
@@ -93,7 +95,8 @@ def run_baselines(
     found = {"majority": np.tile(np.bincount(labels, minlength=count) / labels.size, (test.size, 1))}
     for name, table in columns.items():
         values = np.stack([np.asarray(table[column], np.float64) for column in sorted(table)], axis=1)  # (N, C)
-        found[name] = forest_probabilities(values[train], labels, values[test], count, seed=seed)
+        grow = partial(_random_forest, min(len(train), _ROWS_A_TREE))
+        found[name] = forest_probabilities(grow, values[train], labels, values[test], count, seed=seed)
     for name, pictures in (("nearest_raw", survey.raw), ("nearest_body", survey.aligned)):
         found[name] = np.eye(count)[labels[nearest_neighbours(pictures, train, test)[0]]]
     if features is not None:
@@ -150,12 +153,9 @@ def nearest_neighbours(
     return places, likeness
 
 
-def forest_probabilities(values: NDArray, labels: NDArray, asked: NDArray, count: int, *, seed: int = 0) -> Floats:
-    """A random forest (Breiman 2001) of values (N, C) and labels (N,), asked about (M, C): probabilities (M, K)."""
-    rows = min(len(values), _ROWS_A_TREE)
-    forest = RandomForestClassifier(_TREES, max_samples=rows, min_samples_leaf=2, random_state=seed, n_jobs=1)
-    forest.fit(values, labels)
-    return _all_classes(forest.predict_proba(asked), forest.classes_, count)
+def _random_forest(rows: int, trees: int, seed: int) -> RandomForestClassifier:
+    """Breiman 2001; each tree of so many rows."""
+    return RandomForestClassifier(trees, max_samples=rows, min_samples_leaf=2, random_state=seed, n_jobs=1)
 
 
 def linear_probabilities(

@@ -69,21 +69,22 @@ def fit_unit_rules(
     class_groups: ClassGroups | None = None,
     crossing: bool = False,
     by_class: bool = False,
+    attention: Floats | None = None,
     seed: int = 0,
 ) -> PoolingRule | None:
     """The side file's `pooling`, from calibrated answers (N, K) to validation slices; None where no unit is known.
 
     Fitted on patients, on series where only those are known; a series is then pooled as its patient would be. The rules
     of deciding are fitted on the pooled answers. `crossing` and `by_class` as in `rules.fit_rules`; where patients
-    cross, no sets are promised.
+    cross, no sets are promised. `attention` (N,) are the scores of one that training patients taught.
     """
     units = units_of(items, patients_known=patients_known)
     if not units:
         return None
     unit, names = next(iter(units.items()))
-    fitted = fit_pooling(probabilities, items.labels, names, seed=seed)
+    fitted = fit_pooling(probabilities, items.labels, names, attention=attention, seed=seed)
     rule = PoolingRule.of({"version": POOLING_VERSION, "unit": unit} | fitted)
-    pooled = pool_units(probabilities, names, rule)
+    pooled = pool_units(probabilities, names, rule, attention)
     truth = unit_labels(items.labels, pooled.members)
     scores, truth = pooled.probabilities[truth >= 0], truth[truth >= 0]
     if rule.losses is None:
@@ -131,10 +132,15 @@ def _figures_by(
     """The figures of one protocol, a row a unit; those of other folds' networks are pooled by their own rules."""
     kept = part.paths[PREDICTOR].answered
     labels, scores = part.items.labels[kept], part.paths[PREDICTOR].probabilities[kept]
+    scored = part.paths[PREDICTOR].attention
+    attention = None if scored is None else scored[kept]
     units = [name for name, keep in zip(names, kept, strict=True) if keep]
     groups = [name for name, keep in zip(part.items.groups, kept, strict=True) if keep]
     folds = None if fold_rules is None or part.fold is None else part.fold[kept]
-    pooled = pool_units(scores, units, rule) if folds is None else _pool_by_fold(scores, units, folds, fold_rules or {})
+    if folds is None:
+        pooled = pool_units(scores, units, rule, attention)
+    else:
+        pooled = _pool_by_fold(scores, units, folds, fold_rules or {}, attention)
     truth = unit_labels(labels, pooled.members)
     asked = truth >= 0
     head: dict[str, Any] = {
@@ -152,13 +158,16 @@ def _figures_by(
     return UnitMetrics(**found | head)
 
 
-def _pool_by_fold(scores: Floats, units: Sequence[str], folds: NDArray[np.intp], rules: FoldRules) -> Units:
+def _pool_by_fold(
+    scores: Floats, units: Sequence[str], folds: NDArray[np.intp], rules: FoldRules, attention: Floats | None
+) -> Units:
     """As `pool_units`, each unit by the rule of the fold that its first slice lies in: no patient lies in two."""
     found = pool_units(scores, units, None)
-    rows = [
-        pool_units(scores[members], [""] * len(members), rules.get(int(folds[members[0]]))).probabilities[0]
-        for members in found.members
-    ]
+    rows = []
+    for members in found.members:
+        own = None if attention is None else attention[members]
+        rule = rules.get(int(folds[members[0]]))
+        rows.append(pool_units(scores[members], [""] * len(members), rule, own).probabilities[0])
     return Units(found.names, np.array(rows).reshape(found.probabilities.shape), found.members)
 
 

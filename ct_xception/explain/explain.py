@@ -172,7 +172,7 @@ def attribute(
     map. Raises InputError when the method, the budget or the class is unknown, and Cancelled.
     """
     how, started = find_method(method), time.perf_counter()
-    _check_choice(model, target, budget)
+    _check_choice(model, how, target, budget)
     cells, completeness = compute_map(
         model,
         pixel_values,
@@ -248,9 +248,11 @@ def _architecture(model: Network) -> str:
     return getattr(model.config, "architecture", "")
 
 
-def _check_choice(model: Network, target: int, budget: str) -> None:
+def _check_choice(model: Network, method: Method, target: int, budget: str) -> None:
     if budget not in BUDGETS:
         raise InputError(unknown("budget", budget, BUDGETS))
+    if why := method.unfit(vars(model.config)):
+        raise InputError(f"method {method.name}: {why}.")
     labels = model.label_names
     if not 0 <= target < len(labels):
         raise InputError(f"class number {target} does not exist; the checkpoint has {len(labels)}, from 0.")

@@ -1,7 +1,8 @@
-"""What a checkpoint's config.json says: the backbone, its input contract and its classes, in stock terms only.
+"""What a checkpoint's config.json says: the backbone, its input contract and its classes, in stock terms.
 
 The file is a stock transformers `timm_wrapper` configuration, so that `pipeline()`, the Auto classes and
-`timm.create_model("local-dir:…")` read it with no code of ours.
+`timm.create_model("local-dir:…")` read it with no code of ours. With another head, or attention in the body, it is of
+our own type, which transformers knows after `import ct_xception`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import TimmWrapperConfig
 
-from ct_xception.checkpoint import BACKBONES
+from ct_xception.checkpoint import ATTENTIONS, BACKBONES, HEADS, OWN_TYPE, STOCK_TYPE
 from ct_xception.errors import InputError
 
 HUB_WEIGHTS = {
@@ -25,20 +26,39 @@ HUB_WEIGHTS = {
     "xception65p": "timm/xception65p.ra3_in1k",
 }
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 64, 1024
-_STOCK_CLASS = "TimmWrapperForImageClassification"
+_STOCK_CLASS, _OWN_CLASS = "TimmWrapperForImageClassification", "CTXceptionForImageClassification"
 
 
 @strict
 class CTXceptionConfig(TimmWrapperConfig):
-    """A `TimmWrapperConfig` whose saved label list is always the present one, and which names the stock class."""
+    """A `TimmWrapperConfig` whose saved label list is always the present one, and which names the stock class.
+
+    `head` is how the last feature map is pooled, one of HEADS, and `attention` what weighs channels and places in the
+    last blocks, one of ATTENTIONS. Where neither is the stock one, the file is of our own type and names our class.
+    """
+
+    model_type = OWN_TYPE
+    head: str = HEADS[0]
+    attention: str = ATTENTIONS[0]
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether stock transformers and timm know this network."""
+        return (self.head, self.attention) == (HEADS[0], ATTENTIONS[0])
 
     def to_dict(self) -> dict[str, Any]:
-        """The stock dictionary. The parent keeps an older `label_names`, which would survive a change of classes."""
-        output = super().to_dict()
-        output["num_classes"] = self.num_labels
-        output["label_names"] = label_names(self)
-        output["architectures"] = [_STOCK_CLASS]
-        return output
+        """The dictionary as stock as can be. The parent's older `label_names` would survive a change of classes."""
+        output = super().to_dict() | {"num_classes": self.num_labels, "label_names": label_names(self)}
+        if not self.is_stock:
+            return output | {"architectures": [_OWN_CLASS], "image_processor_type": "TimmWrapperImageProcessor"}
+        del output["head"], output["attention"]
+        return output | {"model_type": STOCK_TYPE, "architectures": [_STOCK_CLASS]}
+
+    @classmethod
+    def get_config_dict(cls, *arguments: Any, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What a file says; transformers would warn that a stock one is of another type."""
+        stated, rest = super().get_config_dict(*arguments, **options)
+        return (stated | {"model_type": OWN_TYPE} if stated.get("model_type") == STOCK_TYPE else stated), rest
 
 
 def label_names(config: TimmWrapperConfig) -> list[str]:
@@ -47,7 +67,9 @@ def label_names(config: TimmWrapperConfig) -> list[str]:
     return [names[index] for index in range(len(names))]
 
 
-def make_config(backbone: str, label_names: Sequence[str], image_size: int) -> CTXceptionConfig:
+def make_config(
+    backbone: str, label_names: Sequence[str], image_size: int, *, head: str = HEADS[0], attention: str = ATTENTIONS[0]
+) -> CTXceptionConfig:
     """The configuration of an Xception for these classes.
 
     `label_names` are in index order; `image_size` is the side in pixels of the square input.
@@ -61,13 +83,15 @@ def make_config(backbone: str, label_names: Sequence[str], image_size: int) -> C
             f"image_size: {image_size} is out of range; give a side from {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE} pixels."
         )
     contract = input_contract(backbone, image_size)
-    return restored_config({"architecture": backbone, "pretrained_cfg": contract, "label_names": names})
+    built = {"head": head, "attention": attention}
+    return restored_config({"architecture": backbone, "pretrained_cfg": contract, "label_names": names} | built)
 
 
 def restored_config(stated: Mapping[str, Any]) -> CTXceptionConfig:
     """The configuration that a checked config.json states, of the keys that make the network and no others."""
     names = list(stated["label_names"])
     options: dict[str, Any] = {"pretrained_cfg": dict(stated["pretrained_cfg"]), "num_labels": len(names)}
+    options |= {name: stated[name] for name in ("head", "attention") if name in stated}
     return CTXceptionConfig(
         architecture=stated["architecture"],
         model_args={},

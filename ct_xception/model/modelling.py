@@ -16,7 +16,9 @@ from torch import nn
 from transformers import TimmWrapperForImageClassification
 from transformers.conversion_mapping import PrefixChange, register_checkpoint_conversion_mapping
 
+from ct_xception.checkpoint import ATTENTIONS, HEADS
 from ct_xception.errors import InputError
+from ct_xception.model.attention import AttentionPool, add_attention
 from ct_xception.model.configuration import CTXceptionConfig, label_names, make_config
 from ct_xception.model.weights import find_weights, load_backbone_weights
 
@@ -30,13 +32,17 @@ register_checkpoint_conversion_mapping(
 
 
 class CTXceptionForImageClassification(TimmWrapperForImageClassification):
-    """A timm Xception with a linear head over any number of classes.
+    """A timm Xception with a linear head over any number of classes, on features pooled by average or by attention.
 
     `forward(pixel_values, labels=None)` takes (B, 3, S, S) float32 in [-1, 1] and gives logits (B, K); with labels (B,)
     int64 also the cross-entropy loss.
     """
 
     config_class = CTXceptionConfig
+
+    def __init__(self, config: CTXceptionConfig) -> None:
+        super().__init__(config)
+        add_attention(self.timm_model, config.head, config.attention)
 
     @classmethod
     def from_backbone(
@@ -48,21 +54,24 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
         weights: str = "none",
         dropout: float = 0.0,
         seed: int = 0,
+        head: str = HEADS[0],
+        attention: str = ATTENTIONS[0],
     ) -> CTXceptionForImageClassification:
         """A network for these classes, its body from `weights` ("hub", "none", a file or a checkpoint folder).
 
         The head is always new; `seed` governs it, and the body where that is random. `dropout` in [0, 1) is the rate
-        before the head. Raises `InputError` for bad options and `CheckpointError` for weights that do not fit.
+        before the head. `head` and `attention` are those of `CTXceptionConfig`. Raises `InputError` for bad options and
+        `CheckpointError` for weights that do not fit.
         """
         if not 0.0 <= dropout < 1.0:
             raise InputError(f"dropout: {dropout} is out of range; give a rate from 0 up to, not including, 1.")
-        config = make_config(backbone, label_names, image_size)
+        config = make_config(backbone, label_names, image_size, head=head, attention=attention)
         file = find_weights(weights, backbone)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = cls(config)
         if file is not None:
-            load_backbone_weights(model.timm_model, file, head=config.pretrained_cfg["classifier"], keep_head=False)
+            load_backbone_weights(model.timm_model, file, new=model.head_names)
         model.set_dropout(dropout)
         return model
 
@@ -76,9 +85,25 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
         """The linear layer from pooled features (B, 2048) to logits (B, K)."""
         return self.timm_model.get_classifier()
 
+    @property
+    def pool(self) -> AttentionPool | None:
+        """What pools the last feature map by attention; None where it is averaged."""
+        pool = getattr(self.timm_model, "head", self.timm_model).global_pool
+        return pool if isinstance(pool, AttentionPool) else None
+
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        """What the tensors of head and pooling are called in timm's layout, up to the last dot."""
+        classifier: str = self.config.pretrained_cfg["classifier"]
+        return classifier, f"{classifier.removesuffix('fc')}global_pool"
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """The linear layer's parameters, and those of the attention that pools for it."""
+        return [*self.head.parameters(), *(self.pool.parameters() if self.pool else ())]
+
     def body_parameters(self) -> list[nn.Parameter]:
         """Every parameter but the head's."""
-        head = {id(parameter) for parameter in self.head.parameters()}
+        head = {id(parameter) for parameter in self.head_parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in head]
 
     @property
@@ -120,15 +145,23 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
         """
         maps = self.features(pixel_values)
         pooled = self.timm_model.forward_head(maps, pre_logits=True)
-        return self.head(pooled), pooled, nn.functional.conv2d(maps, self.head.weight[:, :, None, None])
+        cam = nn.functional.conv2d(self.weighed(maps), self.head.weight[:, :, None, None])
+        return self.head(pooled), pooled, cam
+
+    def weighed(self, features: torch.Tensor) -> torch.Tensor:
+        """The last feature map (B, 2048, h, w) as the head sees it: its plain mean over h and w is what is pooled."""
+        if self.pool is None:
+            return features
+        return features * (self.pool.shares(features) * (features.shape[2] * features.shape[3]))
 
     def class_activation_map(self, features: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """The closed-form map (B, h, w) of each item's target class (B,): the head's weights over the feature map.
 
-        Its mean over h and w, plus the head's bias, is the logit (Zhou et al. 2016, arXiv:1512.04150), and Grad-CAM is
-        this map divided by h * w (Selvaraju et al. 2017, arXiv:1610.02391), since pooling and a linear layer follow.
+        Its mean over h and w, plus the head's bias, is the logit (Zhou et al. 2016, arXiv:1512.04150). Grad-CAM is
+        this map divided by h * w (Selvaraju et al. 2017, arXiv:1610.02391) where an average and a linear layer follow;
+        where attention pools, each place counts here by its share, as in the logit.
         """
-        return torch.einsum("bchw,bc->bhw", features, self.head.weight[target])
+        return torch.einsum("bchw,bc->bhw", self.weighed(features), self.head.weight[target])
 
     def set_dropout(self, rate: float) -> None:
         """Drop this share of pooled features while training; config.json does not carry it."""
@@ -162,9 +195,11 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
         parts, last = self._parts()
         for layer in _windows(parts[last]):
             layer.stride = (1, 1)
-        for layer in itertools.chain.from_iterable(map(_windows, parts[last + 1 :])):
-            if layer.kernel_size != (1, 1):
-                layer.padding = layer.dilation = (2, 2)  # of a 3 x 3 window, whose padding was 1
+        gates = [part for name, part in parts[last].named_modules() if name.endswith(".attention")]
+        for layer in itertools.chain.from_iterable(map(_windows, [*gates, *parts[last + 1 :]])):
+            if layer.kernel_size not in (1, (1, 1)):
+                layer.dilation = (2, 2)
+                layer.padding = tuple(2 * side for side in layer.padding)  # type: ignore
 
     @torch.no_grad()
     def tie_stem_to_luminance(self) -> None:

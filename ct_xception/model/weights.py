@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import safetensors
@@ -12,6 +13,8 @@ from ct_xception.checkpoint import WEIGHTS
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.hub_download import HubError, HubId, fetch_file
 from ct_xception.model.configuration import HUB_WEIGHTS
+
+_GATES = ".attention."  # in the names of the tensors of SE and CBAM blocks
 
 
 def find_weights(weights: str, backbone: str) -> Path | None:
@@ -56,25 +59,34 @@ def _download(name: str, said: str) -> Path:
         ) from error
 
 
-def load_backbone_weights(network: torch.nn.Module, file: Path, *, head: str, keep_head: bool) -> None:
+def load_backbone_weights(network: torch.nn.Module, file: Path, *, new: Sequence[str] = ()) -> None:
     """Copy a safetensors file in timm's layout into a timm network.
 
-    `head` is the classifier's name in the network ("fc"); it is copied only with `keep_head`, and otherwise left as it
-    is, since its classes are others. Raises `CheckpointError` when the file is no safetensors file, or is not of this
-    backbone.
+    What `new` names (the classifier, "fc", since its classes are others) is left as it is, and with it the attention of
+    the body where the file has none: both begin anew. Without it every tensor is copied. Raises `CheckpointError` when
+    the file is no safetensors file, or is not of this backbone.
     """
     state = _read(file)
-    wanted = network.state_dict()
     found = {key.removeprefix("timm_model."): value for key, value in state.items()}
-    if not keep_head:
-        found = {key: value for key, value in found.items() if not key.startswith(f"{head}.")}
-        wanted = {key: value for key, value in wanted.items() if not key.startswith(f"{head}.")}
+    left = [f".{name}." for name in new]
+    if new and not any(_GATES in key for key in found):
+        left.append(_GATES)
+
+    def without(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {key: one for key, one in tensors.items() if not any(part in f".{key}" for part in left)}
+
+    found, wanted = without(found), without(network.state_dict())
     # The counter of batches seen plays no part in the network's answers, and published files often leave it out.
     missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
     foreign = [key for key in found if key not in wanted]
     shapes = [key for key in wanted if key in found and found[key].shape != wanted[key].shape]
     if missing or foreign or shapes:
         example = (missing or foreign or shapes)[0]
+        if _GATES in example:
+            raise CheckpointError(
+                f"--weights: {printable(file)} has other attention in its body than this network ({example}); give the "
+                "--attention it was trained with."
+            )
         raise CheckpointError(
             f"--weights: {printable(file)} does not fit the backbone ({len(missing)} tensors missing, {len(foreign)} "
             f"unknown, {len(shapes)} of another shape; for example {example}); choose the backbone it was made for."

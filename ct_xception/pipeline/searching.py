@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import timm
 import torch
 from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
@@ -28,6 +27,8 @@ from ct_xception.checkpoint import SEARCH, STATE
 from ct_xception.corpus.split import grouped_folds
 from ct_xception.errors import InputError, WorkError, printable
 from ct_xception.files import atomic_path, write_json
+from ct_xception.model.configuration import make_config
+from ct_xception.model.modelling import CTXceptionForImageClassification
 from ct_xception.pipeline.context import Context
 from ct_xception.pipeline.run import build, set_up_process
 from ct_xception.pipeline.search_report import report_search, told_search, write_trials
@@ -277,8 +278,9 @@ def score(logits: NDArray, labels: NDArray, config: TrainConfig, objectives: Seq
 
 def parameters_in_millions(config: TrainConfig) -> float:
     """The size of a configuration's network."""
+    built = {"head": config.head, "attention": config.attention}
     with torch.device("meta"):
-        network = timm.create_model(config.backbone, num_classes=2)
+        network = CTXceptionForImageClassification(make_config(config.backbone, ["a", "b"], config.image_size, **built))
     return sum(one.numel() for one in network.parameters()) / 1e6
 
 

@@ -40,6 +40,7 @@ from ct_xception.evaluation.shift.questions import Question
 from ct_xception.evaluation.shift.robustness import KEYS, Tried
 from ct_xception.evaluation.shift.validation import FIGURES, Validation
 from ct_xception.metrics import ExternalMetrics, Headline, Measured, Metrics, PathMetrics, ProtocolMetrics
+from ct_xception.statistics.pooling import ATTENTION
 
 # The blocks of metrics.json, by what they are called when they are wrong: those with one for each protocol, and others.
 _BY_PROTOCOL = {
@@ -146,6 +147,9 @@ class Recount:
         part, fold = self._joined(protocol, rows, self.metrics.label_names)
         further = self.metrics.protocols.get(protocol)
         pooling = {} if further is None else {number: one.pooling for number, one in enumerate(further.folds, 1)}
+        rules = [self.side.pooling] if fold is None else pooling.values()
+        if part.paths["predictor"].attention is None and any(rule and rule.method == ATTENTION for rule in rules):
+            raise self._not_those("the figures by patient, which need the column attention,", protocol)
         return Part(part.items, part.paths, self._baselines(protocol, part.items), fold, pooling)
 
     def _joined(
@@ -170,7 +174,9 @@ class Recount:
                 dict(zip(part["source"], part[column], strict=True)) if len(part) else {}
                 for part, column in zip(said, ("refused", "gate"), strict=True)
             )
-            paths[str(route)] = Answers(own[[f"p {name}" for name in names]].to_numpy(np.float64), refused, verdicts)
+            scores, told = own[[f"p {name}" for name in names]].to_numpy(np.float64), own.get("attention")
+            attention = None if told is None or told.isna().all() else told.to_numpy(np.float64)
+            paths[str(route)] = Answers(scores, refused, verdicts, attention)
         if items is None:
             raise self._refusal(f"the answers of {protocol} are none")
         return Part(items, paths), fold

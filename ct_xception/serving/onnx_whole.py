@@ -31,9 +31,9 @@ HOLDERS: dict[str, dict[int, str]] = {
 EXTERNAL_DATA, DATA_LOCATION = 13, 14  # of TensorProto
 OPERATOR = 4  # of NodeProto
 OPERATORS = frozenset(
-    b"Add AveragePool BatchNormalization Cast Clip Concat Constant Conv DequantizeLinear Div Flatten Gemm "
-    b"GlobalAveragePool Identity MatMul MaxPool Mul QuantizeLinear ReduceMean Relu Reshape Shape Squeeze Sub Transpose "
-    b"Unsqueeze".split()
+    b"Add AveragePool BatchNormalization Cast Clip Concat Constant Conv DequantizeLinear Div Exp Flatten Gemm "
+    b"GlobalAveragePool Identity MatMul MaxPool Mul QuantizeLinear ReduceMax ReduceMean ReduceSum Relu Reshape Shape "
+    b"Sigmoid Squeeze Sub Tanh Transpose Unsqueeze".split()
 )
 MOST_FIELDS, MOST_DEPTH = 1_000_000, 100  # our largest export has 15,000 fields; protobuf stops at 100, too
 _VARINT, _MESSAGE, _FIXED = 0, 2, {1: 8, 5: 4}  # wire types; groups, 3 and 4, are of another age

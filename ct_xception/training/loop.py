@@ -124,6 +124,8 @@ class Training:
             weights=config.weights,
             dropout=config.dropout,
             seed=config.seed,
+            head=config.head,
+            attention=config.attention,
         )
         continue_head(model, config.init)
         model = model.to(memory_format=torch.channels_last)

@@ -31,10 +31,9 @@ def make_optimizer(model: CTXceptionForImageClassification, config: TrainConfig)
     from timm.optim import create_optimizer_v2
 
     check_optimizer(config.optimizer)
-    head = list(model.head.parameters())
     groups = [
         *_decay_groups(model.body_parameters(), config.learning_rate * config.body_rate, config.weight_decay),
-        *_decay_groups(head, config.learning_rate, config.weight_decay),
+        *_decay_groups(model.head_parameters(), config.learning_rate, config.weight_decay),
     ]
     try:
         return create_optimizer_v2(groups, opt=config.optimizer, lr=config.learning_rate, weight_decay=0.0)

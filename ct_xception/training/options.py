@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.checkpoint import ATTENTIONS, HEADS
 from ct_xception.command_line import Parser
 from ct_xception.corpus.listing import COLUMNS, CorpusOptions, check_external_name
 from ct_xception.errors import InputError, printable
@@ -94,6 +95,19 @@ class TrainConfig:
     weights: str = option("hub", "first weights: hub, none (random), checkpoint, safetensors or Keras file", "network")
     image_size: int = option(192, "side of the square input in pixels", "network")
     dropout: float = option(0.3, "share of pooled features dropped before the head", "network")
+    head: str = option(
+        HEADS[0],
+        "linear: a linear layer on averaged features, which stock tools read; attention: on features pooled by "
+        "attention, which shows where it looks, and which stock pipeline() knows after `import ct_xception`",
+        "network",
+        HEADS,
+    )
+    attention: str = option(
+        ATTENTIONS[0],
+        "se or cbam blocks in the last two blocks of the body, for stock pipeline() as --head attention",
+        "network",
+        ATTENTIONS,
+    )
 
     init: str | None = option(
         None, "checkpoint to go on from, head and all, on the same classes: a folder or Hub id", "continuity"

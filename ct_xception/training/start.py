@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.checkpoint import CONFIG, WEIGHTS
+from ct_xception.checkpoint import ATTENTIONS, CONFIG, HEADS, WEIGHTS
 from ct_xception.corpus.sources import find_source
 from ct_xception.errors import InputError, printable
 from ct_xception.files import cache_folder, read_json
@@ -74,11 +74,15 @@ def _inherited(given: dict[str, Any]) -> dict[str, Any]:
     own: dict[str, Any] = {
         "backbone": str(checkpoint.config["architecture"]),
         "image_size": int(config["input_size"][-1]),
+        "head": str(checkpoint.config.get("head", HEADS[0])),
+        "attention": str(checkpoint.config.get("attention", ATTENTIONS[0])),
         "modality": contract.modality,
         "body_crop": contract.body_crop,
         "filters": list(contract.filters),
         "window": None if window is None else f"{window.centre:g}/{window.width:g}",
     }
+    if own["head"] != given.get("head", own["head"]) == HEADS[0]:
+        raise InputError(f"--head: {printable(source)} pools by attention, which --init takes over; leave --head out.")
     return own | given | {"init": source, "weights": source}
 
 
@@ -129,7 +133,7 @@ def continue_head(model: CTXceptionForImageClassification, init: str | None) -> 
 
     start = open_checkpoint(init)
     state = safetensors.torch.load_file(start.folder / WEIGHTS)
-    name = model.config.pretrained_cfg["classifier"]
+    name, pool = model.head_names
     known = list(start.config["label_names"])
     rows = [known.index(label) for label in model.label_names]
     with torch.no_grad():
@@ -138,3 +142,6 @@ def continue_head(model: CTXceptionForImageClassification, init: str | None) -> 
             if values is None or len(values) != len(known):
                 raise InputError(f"--init: {start.name} holds no head of its {len(known)} classes; give it --weights.")
             getattr(model.head, part).copy_(values[rows])
+        for key, own in model.timm_model.state_dict().items():
+            if key.startswith(f"{pool}.") and key in state:
+                own.copy_(state[key])

@@ -15,7 +15,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ct_xception.audit.survey import Survey
-from ct_xception.evaluation import baselines
 from ct_xception.evaluation.baselines import (
     BASELINE_FIGURES,
     BASELINES,
@@ -28,6 +27,7 @@ from ct_xception.evaluation.baselines import (
     write_baselines,
 )
 from ct_xception.metrics import BaselineMetrics, ClassificationMetrics
+from ct_xception.statistics import forest
 from tests.metrics import metric
 
 NAMES = ["benign", "malignant", "normal"]
@@ -37,7 +37,7 @@ PER_CLASS = 30
 @pytest.fixture(scope="module", autouse=True)
 def small_forests() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(baselines, "_TREES", 20)
+        patch.setattr(forest, "TREES", 20)
         yield
 
 

@@ -113,7 +113,7 @@ def test_the_rule_of_a_checkpoint_is_fitted_sealed_and_read_again(tmp_path: Path
         read_side(tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"version": 2}, {"method": "attention"}])
+@pytest.mark.parametrize("change", [{"version": 2}, {"method": "transformer"}])
 def test_a_rule_of_a_later_version_is_passed_over(change: dict) -> None:
     rule = fit_unit_rules(*many(), NAMES, patients_known=True, coverage=0.8)
     pooling = Decisions.of(Side.of({"pooling": rule.to_json() | change}), NAMES).pooling

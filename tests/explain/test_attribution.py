@@ -53,6 +53,9 @@ class ConstantNet(nn.Module):
 
     class_activation_map = CTXceptionForImageClassification.class_activation_map
 
+    def weighed(self, features: torch.Tensor) -> torch.Tensor:
+        return features
+
 
 RED = torch.tensor([[4.0, 1.0], [0.0, 2.0]])
 GREEN = torch.tensor([[1.0, 3.0], [0.0, 0.5]])
@@ -166,7 +169,7 @@ def test_a_class_that_nothing_speaks_for_has_an_empty_map() -> None:
 
 
 def test_unknown_method_and_class_are_named() -> None:
-    with pytest.raises(InputError, match="method 'lime2' is unknown; choose from gradcam, cam, deeplift"):
+    with pytest.raises(InputError, match="method 'lime2' is unknown; choose from gradcam, attention, cam, deeplift"):
         attribute(ConstantNet(), PICTURE, 0, box=Box(0, 0, 4, 4), shape=(4, 4), method="lime2")
     with pytest.raises(InputError, match="class number 2 does not exist; the checkpoint has 2"):
         attribute(ConstantNet(), PICTURE, 2, box=Box(0, 0, 4, 4), shape=(4, 4))

@@ -203,12 +203,12 @@ def test_a_randomised_copy_forgets_the_weights_and_not_the_original() -> None:
 def test_methods_are_found_by_name_and_title(name: str) -> None:
     assert find_method(name) is METHODS["gradcam"]
     assert find_method("integrated gradients").name == "integrated_gradients"
-    with pytest.raises(InputError, match="method 'camgrad' is unknown; choose from gradcam, cam, deeplift"):
+    with pytest.raises(InputError, match="method 'camgrad' is unknown; choose from gradcam, attention, cam, deeplift"):
         find_method("camgrad")
 
 
 def test_every_method_says_what_it_is() -> None:
-    assert next(iter(METHODS)) == "gradcam" and len(METHODS) == 10
+    assert next(iter(METHODS)) == "gradcam" and len(METHODS) == 11
     for name, method in METHODS.items():
         assert method.name == name and method.title and method.sentence.endswith(".")
 

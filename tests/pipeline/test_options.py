@@ -30,14 +30,17 @@ BASE = "--weights none --image_size 64 --epochs 1 --batch_size 8 --explained 0 -
 ELSEWHERE = {"help", "push_to_hub", "private", "only_fold", "resume", "output_dir"}
 QUICK = [
     "--backbone xception41p --loss bce --schedule constant --sampling patients --optimizer sgd --learning_rate 0.01",
-    "--loss focal --focal_gamma 1.5 --schedule linear --metric auroc --mixup 0.2 --class_weights balanced --audit",
+    "--loss focal --focal_gamma 1.5 --schedule linear --metric auroc --mixup 0.2 --class_weights balanced --audit "
+    "--head attention --attention se",
 ]
 CASES = [
     *QUICK,
     "--backbone xception65p --schedule polynomial --metric accuracy --optimizer adam --body_rate 1 --weight_decay 0",
-    "--backbone xception41 --schedule cosine_with_restarts --metric balanced_accuracy --optimizer rmsprop",
+    "--backbone xception41 --schedule cosine_with_restarts --metric balanced_accuracy --optimizer rmsprop "
+    "--head linear --attention cbam",
     "--backbone xception65 --schedule cosine --metric macro_f1 --sampling balanced --dropout 0 --label_smoothing 0",
-    "--backbone xception71 --loss cross_entropy --metric loss --sampling shuffle --class_weights none --ema 0",
+    "--backbone xception71 --loss cross_entropy --metric loss --sampling shuffle --class_weights none --ema 0 "
+    "--attention none",
     "--backbone legacy_xception --epochs 3 --freeze_epochs 1 --warmup_epochs 0 --accumulation 2 --clip_norm 0 "
     "--patience 1 --mixed_precision no",
     "--mixed_precision bf16 --filters median clahe --no-body_crop --augment rotation=5 flip=0 --explained 2 --seed 3",

@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from ct_xception.errors import InputError
 from ct_xception.explain.budget import DEFAULT_METHOD
@@ -31,6 +33,11 @@ def find_method(name: str) -> Method:
         if _letters(name) in (_letters(method.name), _letters(method.title)):
             return method
     raise InputError(unknown("method", name, METHODS))
+
+
+def methods_for(config: Mapping[str, Any]) -> dict[str, Method]:
+    """The methods that can explain a network of this config.json."""
+    return {name: method for name, method in METHODS.items() if method.unfit(config) is None}
 
 
 def _letters(name: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,10 @@ class Method:
     complete: ClassVar[bool] = False
     coarse: ClassVar[bool] = False
     without_pools: ClassVar[bool] = False
+
+    def unfit(self, config: Mapping[str, Any]) -> str | None:
+        """Why it cannot explain a network of this config.json, with what can; None where it can."""
+        return None
 
     def compute(self, question: Question) -> torch.Tensor:
         """The map (h, w), or (1, 3, S, S) to be summed over its channels, in the method's own unit."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.checkpoint import ATTENTIONS, HEADS
 from ct_xception.explain.methods.base import Method, register
 
 if TYPE_CHECKING:
@@ -19,6 +21,12 @@ class DeepLIFT(Method):
 
     name, title, signed, complete, without_pools = "deeplift", "DeepLIFT", True, True, True
     sentence = "Compares each unit's activation with that on black, in one pass; the sum is checked."
+
+    def unfit(self, config: Mapping[str, Any]) -> str | None:
+        """Its rules know no product of what the network computes, and attention is one: the sum comes out wrong."""
+        if (config.get("head", HEADS[0]), config.get("attention", ATTENTIONS[0])) == (HEADS[0], ATTENTIONS[0]):
+            return None
+        return "its rules do not hold for a network with attention; choose integrated_gradients"
 
     def compute(self, question: Question) -> torch.Tensor:
         """(1, 3, S, S)."""

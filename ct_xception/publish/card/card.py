@@ -15,7 +15,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from ct_xception.checkpoint import CARD, METRICS, evaluated
+from ct_xception.checkpoint import CARD, METRICS, STOCK_TYPE, evaluated
 from ct_xception.errors import InputError
 from ct_xception.evaluation.answers import PREDICTOR
 from ct_xception.files import write_atomically
@@ -171,11 +171,13 @@ def card_data(evidence: Evidence, *, repo_id: str, license: str) -> ModelCardDat
     """The card's YAML header.
 
     `library_name` is transformers, not timm: config.json is transformers' `timm_wrapper`, and the Hub's "use this
-    model" then shows `pipeline()`. `pipeline_tag` is what lets `pipeline(model=…)` find its task.
+    model" then shows `pipeline()`. `pipeline_tag` is what lets `pipeline(model=…)` find its task. Where transformers
+    needs our package, the Hub is to show no code that would fail.
     """
+    stock = evidence.config.get("model_type", STOCK_TYPE) == STOCK_TYPE
     return ModelCardData(
         pipeline_tag="image-classification",
-        library_name="transformers",
+        library_name="transformers" if stock else "ct-xception",
         license=license,
         tags=[*_TAGS[modality_of(evidence)], "medical-imaging", "xception", "timm", "ct-xception", "research-only"],
         base_model=_base_model(evidence),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ct_xception.audit.overlap import sentences
+from ct_xception.checkpoint import ATTENTIONS, HEADS
 from ct_xception.checkpoint_files import Metric
 from ct_xception.corpus.split import PSEUDO_PATIENTS
 from ct_xception.corpus.summary import is_generated, is_public
@@ -60,6 +61,20 @@ class Network:
     crops: bool
     filters: tuple[str, ...]
     modality: str = CT
+    head: str = HEADS[0]
+    attention: str = ATTENTIONS[0]
+
+    @property
+    def stock(self) -> bool:
+        """Whether transformers knows it without this package."""
+        return (self.head, self.attention) == (HEADS[0], ATTENTIONS[0])
+
+    @property
+    def built(self) -> str:
+        """What it has beside its backbone, after a comma; "" where it has nothing."""
+        gates = "" if self.attention == ATTENTIONS[0] else f"{self.attention.upper()} blocks in its last two blocks"
+        pooled = "" if self.head == HEADS[0] else "its last feature map pooled by attention"
+        return "".join(f", {part}" for part in (gates, pooled) if part)
 
     @property
     def one(self) -> str:
@@ -333,6 +348,8 @@ def _network(evidence: Evidence) -> Network:
         steps.body_crop,
         steps.filters,
         modality_of(evidence),
+        config.get("head", HEADS[0]),
+        config.get("attention", ATTENTIONS[0]),
     )
 
 

@@ -86,6 +86,12 @@ def load_model(checkpoint: Checkpoint) -> CTXceptionForImageClassification:
             f"{checkpoint.name}: the weights lack {len(absent)} of the network's tensors (the first: {absent[0]}); "
             "fetch the checkpoint again."
         )
+    foreign = sorted(key for key in report["unexpected_keys"] if "attention." in key or "global_pool." in key)
+    if foreign:
+        raise CheckpointError(
+            f"{checkpoint.name}: its weights hold attention ({foreign[0]}) that its configuration does not tell of; "
+            "fetch the checkpoint again."
+        )
     broken = next((key for key, part in model.state_dict().items() if not torch.isfinite(part).all()), None)
     if broken is not None:
         raise CheckpointError(

@@ -85,7 +85,7 @@ def test_its_maps_are_keras_s(keras_body: Any, head: str, suffix: str, tmp_path:
     file, notes = write_keras_body(path, tmp_path / "cache")
     assert "its body is taken, and its head" in notes[0] and "x / 127.5 - 1 is assumed" in notes[1]
     network = timm.create_model(BACKBONE, num_classes=2)
-    load_backbone_weights(network, file, head="fc", keep_head=False)
+    load_backbone_weights(network, file, new=("fc",))
     values = np.random.default_rng(5).uniform(-1, 1, (2, SIZE, SIZE, 3)).astype(np.float32)
     with torch.inference_mode():
         mine = network.eval().forward_features(torch.from_numpy(values.transpose(0, 3, 1, 2))).relu().numpy()

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ct_xception.checkpoint import CONFIG
 from ct_xception.checkpoint_files import Metric
 from ct_xception.errors import InputError
 from ct_xception.evaluation.explanations import Explanations, explanation_figures
+from ct_xception.files import write_json
 from ct_xception.publish.card.card import render_card
 from ct_xception.publish.card.markdown import fill_template, metric_text, points_text
 from tests.metrics import metric
 from tests.publish.conftest import Folder
+
+
+def test_a_card_says_which_line_stock_pipeline_needs(full_folder: Folder) -> None:
+    """None for a stock network; our import for one that transformers does not know."""
+    stock = render_card(full_folder.write())
+    assert "import ct_xception\n" not in stock and "library_name: transformers" in stock
+    folder = full_folder.write()
+    config = json.loads((folder / CONFIG).read_text())
+    write_json(folder / CONFIG, config | {"model_type": "ct_xception", "head": "attention", "attention": "se"})
+    card = render_card(folder)
+    assert "```python\nimport ct_xception\nfrom transformers import pipeline\n" in card
+    assert "know the model type `ct_xception`" in card and "stock transformers checkpoint" not in card
+    assert "SE blocks in its last two blocks, its last feature map pooled by attention, begun from" in card
+    assert "library_name: ct-xception" in card
 
 
 def heat_maps(folder: Path) -> str:
