@@ -133,6 +133,12 @@ class Protocol:
     series: UnitMetrics | None = None
 
     @property
+    def beside(self) -> dict[str, ClassificationMetrics]:
+        """What else answered the same patients, by its title."""
+        found = {} if self.patients is None else self.patients.beside
+        return {"stock `pipeline()`" if name == "stock_pipeline" else _rule(name): one for name, one in found.items()}
+
+    @property
     def counted(self) -> dict[str, ClassificationMetrics]:
         """The metrics by what is counted, where that was answered: slices, and the series and patients known."""
         found: dict[str, ClassificationMetrics | None] = {"slice": self.predictor}
@@ -147,6 +153,7 @@ class External:
     `predictor` are the metrics there, and `own` those of the same question at home, None where nothing compares.
     `passed` are those of what the input gate let through, None without a gate; `refused` and `stock` may be None, too.
     `left_out` says why the other images were not asked; `compared` whether overlaps with training were looked for.
+    `drift` are sentences on how its images differ from those of training.
     """
 
     name: str
@@ -165,6 +172,7 @@ class External:
     compared: bool
     counted_alike: int
     left_out: tuple[str, ...]
+    drift: tuple[str, ...] = ()
 
     @property
     def is_worse(self) -> bool:
@@ -446,6 +454,7 @@ def _external(name: str, block: ExternalMetrics) -> External:
         block.overlap is not None,
         (block.overlap or {}).get("counted_alike", 0),
         tuple(left_out(block.overlap, block.classes)),
+        () if block.drift is None else block.drift.sentences,
     )
 
 
