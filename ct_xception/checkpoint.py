@@ -9,6 +9,7 @@ from __future__ import annotations
 # A checkpoint folder
 CONFIG, WEIGHTS, SIDE_FILE, GATE = "config.json", "model.safetensors", "ct_xception.json", "gate.safetensors"
 DRIFT = "drift.safetensors"  # sorted values of training's patients, for sets of new slices
+POOLING = "pooling.safetensors"  # how much each slice of a patient counts, where that was learnt
 CARD, EVALUATION = "README.md", "evaluation"
 ONNX_FOLDER, OPENVINO_FOLDER = "onnx", "openvino"
 ONNX, ONNX_INT8 = f"{ONNX_FOLDER}/model.onnx", f"{ONNX_FOLDER}/model_int8.onnx"
@@ -21,6 +22,7 @@ AUDIT, EXPLANATIONS, EXPORT = "audit.json", "explanations.json", "export.json"
 CONTINUITY, CONTINUITY_ANSWERS = "continuity.json", "continuity.parquet"
 CONFUSION, ROC, CURVES, EXAMPLES = "confusion_matrix.png", "roc.png", "curves.png", "examples.png"
 RELIABILITY = "reliability.png"
+CONFUSION_PATIENTS, ROC_PATIENTS = "confusion_matrix_patients.png", "roc_patients.png"
 ROBUSTNESS, ROBUSTNESS_ANSWERS = "robustness.png", "robustness.parquet"
 EXTERNAL = "external"  # the folder of answers on other corpora, one NAME.parquet each
 

@@ -1,12 +1,14 @@
 """Look for what would make a corpus's figures lie.
 
 Look for duplicates, leaks between splits, contradicting labels, shortcuts and foreign images, and write audit.html (a
-page with the images, to be opened offline) and audit.json.
+page with the images, to be opened offline) and audit.json. With --against, another corpus is held against it: what both
+have, in what their images differ, and what of that is likely to move answers.
 
 examples:
   ct-xception audit DIR
   ct-xception audit table.csv --image_column file --label_column diagnosis --strict
   ct-xception audit phantom:plant=leaks+brightness --output found
+  ct-xception audit DIR --against OTHER --checkpoint runs/phantom/model
   ct-xception audit DIR --write-split repaired && ct-xception train --corpus repaired/split.csv
 """
 
@@ -16,7 +18,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from ct_xception.cli.arguments import add_corpus, corpus_options, window_of
+from ct_xception.cli.arguments import add_corpus, check_goes_with, corpus_options, window_of
 from ct_xception.command_line import DONE, FAILED, Parser
 from ct_xception.errors import InputError, printable
 
@@ -32,6 +34,10 @@ def add_arguments(parser: Parser) -> None:
         help="write the leak-free split: split.csv to train on, reasons.csv, and links to the images in folders",
     )
     parser.add_argument("--copy", action="store_true", help="with --write-split: copies of the images, not links")
+    parser.add_argument("--against", metavar="OTHER", help="another corpus: what both have, and how they differ")
+    parser.add_argument(
+        "--checkpoint", metavar="DIR|ID", help="with --against: compare what this network sees and answers as well"
+    )
     add_corpus(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of folds and intervals (default: 0)")
 
@@ -39,6 +45,7 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
+    from ct_xception.audit.against import audit_against
     from ct_xception.audit.audit import audit_corpus, audit_summary, write_audit
     from ct_xception.audit.repair import IMAGES, REASONS, SPLIT_TABLE, check_new, write_split
     from ct_xception.corpus.load import load_corpus
@@ -50,9 +57,14 @@ def run(arguments: argparse.Namespace) -> int:
         check_new(arguments.write_split)
     elif arguments.copy:
         raise InputError("--copy: there is nothing to copy; name a folder with --write-split.")
+    check_goes_with(arguments, "checkpoint", "against")
     # The survey reads every file and lists the damaged ones: loading need not decode them too.
-    corpus = load_corpus(arguments.corpus, replace(corpus_options(arguments, window), decode=False))
+    options = replace(corpus_options(arguments, window), decode=False)
+    corpus = load_corpus(arguments.corpus, options)
+    other = None if arguments.against is None else load_corpus(arguments.against, options.for_external("against"))
     audit = audit_corpus(corpus, window=window, frame=arguments.frame, seed=arguments.seed)
+    if other is not None:
+        audit = audit_against(audit, other, checkpoint=arguments.checkpoint, seed=arguments.seed)
     write_audit(audit, output)
     print(audit_summary(audit, shutil.get_terminal_size().columns))
     print(f"written to {printable(output)}/: audit.html, audit.json")

@@ -38,13 +38,14 @@ Item = Mapping[str, Any]  # a row of a split: image {"path", "bytes"}, label, gr
 
 @dataclass(frozen=True)
 class Judged:
-    """Probability by class name, and what the checkpoint's input gate says of the file."""
+    """Probability by class name, and what the checkpoint says beside it: its gate's verdict, the slice's attention."""
 
     probabilities: Mapping[str, float]
-    verdict: str
+    verdict: str | None = None
+    attention: float | None = None
 
 
-Answer = Mapping[str, float] | Judged | str  # probability by class name, with a verdict or not; or why it was refused
+Answer = Mapping[str, float] | Judged | str  # probability by class name, perhaps with more; or why it was refused
 AnswerBatch = Callable[[Sequence[Item]], Sequence[Answer]]
 
 # Pillow modes that hold more than 8 bits; stock transformers' convert("RGB") clips them to 255.
@@ -87,11 +88,13 @@ class Answers:
     """`probabilities` (N, K) float64 in class order, NaN where the file was refused; `refused` says why, by source.
 
     `verdicts` are the input gate's, by source; empty where none was asked; what it refuses is answered too.
+    `attention` (N,) is each slice's score where the checkpoint pools by learnt attention, NaN where refused.
     """
 
     probabilities: NDArray[np.float64]
     refused: dict[str, str] = field(default_factory=dict)
     verdicts: dict[str, str] = field(default_factory=dict)
+    attention: NDArray[np.float64] | None = None
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -100,15 +103,20 @@ class Answers:
 
     def select(self, mask: NDArray[np.bool_], sources: Sequence[str]) -> Answers:
         """The answers where `mask` (N,) is true; `sources` are those items' names."""
-        said = ({name: found[name] for name in sources if name in found} for found in (self.refused, self.verdicts))
-        return Answers(self.probabilities[mask], *said)
+        refused, verdicts = (
+            {name: found[name] for name in sources if name in found} for found in (self.refused, self.verdicts)
+        )
+        attention = None if self.attention is None else self.attention[mask]
+        return Answers(self.probabilities[mask], refused, verdicts, attention)
 
 
 def join_answers(shards: Sequence[Answers]) -> Answers:
     """The answers of consecutive shards of a split, in the split's order."""
     refused = {source: reason for shard in shards for source, reason in shard.refused.items()}
     verdicts = {source: verdict for shard in shards for source, verdict in shard.verdicts.items()}
-    return Answers(np.concatenate([shard.probabilities for shard in shards]), refused, verdicts)
+    scores = [np.full(len(one.probabilities), np.nan) if one.attention is None else one.attention for one in shards]
+    attention = None if all(one.attention is None for one in shards) else np.concatenate(scores)
+    return Answers(np.concatenate([shard.probabilities for shard in shards]), refused, verdicts, attention)
 
 
 def answer_items(
@@ -120,16 +128,19 @@ def answer_items(
     progress: str | None = None,
 ) -> Answers:
     """Answer every item, `batch_size` of them at a time; `progress` is the title of a bar, None shows none."""
-    rows, refused, verdicts = [], dict[str, str](), dict[str, str]()
+    rows, attention, refused, verdicts = [], list[float | None](), dict[str, str](), dict[str, str]()
     unknown = [float("nan")] * len(label_names)
     for item, answer in _answered(with_bar(items, progress), answer_batch, batch_size):
         if isinstance(answer, str):
             refused[str(item["source"])] = answer
+        attention.append(answer.attention if isinstance(answer, Judged) else None)
         if isinstance(answer, Judged):
-            verdicts[str(item["source"])] = answer.verdict
+            if answer.verdict is not None:
+                verdicts[str(item["source"])] = answer.verdict
             answer = answer.probabilities
         rows.append(unknown if isinstance(answer, str) else [answer[name] for name in label_names])
-    return Answers(np.asarray(rows, dtype=np.float64).reshape(-1, len(label_names)), refused, verdicts)
+    scores = None if all(one is None for one in attention) else np.array(attention, dtype=np.float64)
+    return Answers(np.asarray(rows, dtype=np.float64).reshape(-1, len(label_names)), refused, verdicts, scores)
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,8 +220,10 @@ def predictor_answers(classifier: Classifier, *, window: Window | None = None, f
 
 
 def _judged(prediction: Prediction) -> Mapping[str, float] | Judged:
-    verdict = prediction.gate
-    return prediction.probabilities if verdict is None else Judged(prediction.probabilities, verdict.verdict)
+    verdict = None if prediction.gate is None else prediction.gate.verdict
+    if verdict is None and prediction.attention is None:
+        return prediction.probabilities
+    return Judged(prediction.probabilities, verdict, prediction.attention)
 
 
 def stock_answers(checkpoint: str | Path, *, device: str = "cpu") -> AnswerBatch:

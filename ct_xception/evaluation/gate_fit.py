@@ -82,7 +82,8 @@ class Seen:
 
     `bodies` is the share of the picture that the body's box fills, 0 where none was found; `lungs` says whether any
     stand out; `modalities` and `windows` are None where a file has none. `traits` and `thumbnails` are those of
-    `serving.drift`, and `groups` the patients, where items told them.
+    `serving.drift`; `groups` are the patients and `labels` the classes, where items told them (-1: not); `logits` are
+    the network's answers (K,).
     """
 
     features: Floats
@@ -95,6 +96,8 @@ class Seen:
     traits: tuple[NDArray[np.float64], ...] = ()
     thumbnails: tuple[Floats, ...] = ()
     groups: tuple[str, ...] = ()
+    labels: tuple[int, ...] = ()
+    logits: tuple[Floats, ...] = ()
 
     @staticmethod
     def join(parts: Sequence[Seen]) -> Seen:
@@ -107,7 +110,7 @@ class Seen:
 
     def _columns(self) -> tuple[tuple[Any, ...], ...]:
         shown = (self.heights, self.widths, self.bodies, self.lungs, self.modalities, self.windows)
-        return *shown, self.traits, self.thumbnails, self.groups
+        return *shown, self.traits, self.thumbnails, self.groups, self.labels, self.logits
 
 
 def see_items(
@@ -128,7 +131,8 @@ def see_items(
         read = list(readable_rows(classifier.read, batch, window=window, frame=frame))
         if read:
             groups = tuple(str(item.get("group", item["source"])) for item, _ in read)
-            parts.append(replace(see_slices(classifier, [slice_ for _, slice_ in read]), groups=groups))
+            labels = tuple(int(item.get("label", -1)) for item, _ in read)
+            parts.append(replace(see_slices(classifier, [slice_ for _, slice_ in read]), groups=groups, labels=labels))
     return Seen.join(parts) if parts else Seen(np.zeros((0, 0), np.float32))
 
 
@@ -146,6 +150,7 @@ def see_slices(classifier: Classifier, slices: Sequence[Slice]) -> Seen:
         tuple(slice_.window if slice_.is_hu else None for slice_ in slices),
         tuple(slice_traits(slice_, one.crop) for one, slice_ in zip(prepared, slices, strict=True)),
         tuple(thumbnail(one.crop) for one in prepared),
+        logits=tuple(outputs.logits),
     )
 
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from ct_xception.checkpoint_files import PoolingRule
 from ct_xception.corpus.split import PSEUDO_PATIENTS
-from ct_xception.evaluation.answers import PREDICTOR, Items
+from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.protocols import GROUPED, Part
-from ct_xception.metrics import PooledBy, UnitCalibration, UnitMetrics
+from ct_xception.metrics import ClassificationMetrics, PooledBy, UnitCalibration, UnitMetrics
 from ct_xception.serving.decisions import POOLING_VERSION
 from ct_xception.statistics.calibration import calibration_figures
 from ct_xception.statistics.class_groups import ClassGroups
@@ -31,7 +31,7 @@ from ct_xception.statistics.operating import (
     operating_figures,
     sensitivity_figures,
 )
-from ct_xception.statistics.pooling import Units, fit_pooling, pool_units, unit_labels
+from ct_xception.statistics.pooling import POOLS, Units, fit_pooling, pool_units, unit_labels
 
 PATIENT, SERIES, SLICE = "patient", "series", "slice"
 BY_PATIENT, BY_SERIES = "by_patient", "by_series"
@@ -69,21 +69,22 @@ def fit_unit_rules(
     class_groups: ClassGroups | None = None,
     crossing: bool = False,
     by_class: bool = False,
+    attention: Floats | None = None,
     seed: int = 0,
 ) -> PoolingRule | None:
     """The side file's `pooling`, from calibrated answers (N, K) to validation slices; None where no unit is known.
 
     Fitted on patients, on series where only those are known; a series is then pooled as its patient would be. The rules
     of deciding are fitted on the pooled answers. `crossing` and `by_class` as in `rules.fit_rules`; where patients
-    cross, no sets are promised.
+    cross, no sets are promised. `attention` (N,) are the scores of one that training patients taught.
     """
     units = units_of(items, patients_known=patients_known)
     if not units:
         return None
     unit, names = next(iter(units.items()))
-    fitted = fit_pooling(probabilities, items.labels, names, seed=seed)
+    fitted = fit_pooling(probabilities, items.labels, names, attention=attention, seed=seed)
     rule = PoolingRule.of({"version": POOLING_VERSION, "unit": unit} | fitted)
-    pooled = pool_units(probabilities, names, rule)
+    pooled = pool_units(probabilities, names, rule, attention)
     truth = unit_labels(items.labels, pooled.members)
     scores, truth = pooled.probabilities[truth >= 0], truth[truth >= 0]
     if rule.losses is None:
@@ -116,6 +117,8 @@ def unit_figures(
         for unit, names in units_of(part.items, patients_known=patients_known).items():
             rules = part.pooling if protocol == GROUPED else None
             found = _figures_by(part, names, rule, label_names, rules, seed)
+            if unit == PATIENT and found.n:
+                found = found.model_copy(update={"beside": _beside(part, names, rule, label_names, seed)})
             blocks.setdefault(f"by_{unit}", {})[protocol] = found
     return blocks
 
@@ -131,10 +134,15 @@ def _figures_by(
     """The figures of one protocol, a row a unit; those of other folds' networks are pooled by their own rules."""
     kept = part.paths[PREDICTOR].answered
     labels, scores = part.items.labels[kept], part.paths[PREDICTOR].probabilities[kept]
+    scored = part.paths[PREDICTOR].attention
+    attention = None if scored is None else scored[kept]
     units = [name for name, keep in zip(names, kept, strict=True) if keep]
     groups = [name for name, keep in zip(part.items.groups, kept, strict=True) if keep]
     folds = None if fold_rules is None or part.fold is None else part.fold[kept]
-    pooled = pool_units(scores, units, rule) if folds is None else _pool_by_fold(scores, units, folds, fold_rules or {})
+    if folds is None:
+        pooled = pool_units(scores, units, rule, attention)
+    else:
+        pooled = _pool_by_fold(scores, units, folds, fold_rules or {}, attention)
     truth = unit_labels(labels, pooled.members)
     asked = truth >= 0
     head: dict[str, Any] = {
@@ -152,13 +160,48 @@ def _figures_by(
     return UnitMetrics(**found | head)
 
 
-def _pool_by_fold(scores: Floats, units: Sequence[str], folds: NDArray[np.intp], rules: FoldRules) -> Units:
+def _beside(
+    part: Part, names: Sequence[str], rule: PoolingRule | None, label_names: Sequence[str], seed: int
+) -> dict[str, ClassificationMetrics]:
+    """What else answered the same slices, a row a patient: pooled alike, but without attention or a temperature."""
+    plain = None if rule is None or POOLS[rule.method].learnt else rule.with_(temperature=1.0)
+    others = {path: answers.probabilities for path, answers in part.paths.items() if path != PREDICTOR}
+    found = dict[str, ClassificationMetrics]()
+    for name, scores in {**others, **part.baselines}.items():
+        kept = np.isfinite(scores).all(axis=1)
+        units = [unit for unit, keep in zip(names, kept, strict=True) if keep]
+        pooled = pool_units(scores[kept], units, plain)
+        truth = unit_labels(part.items.labels[kept], pooled.members)
+        if (asked := truth >= 0).any():
+            owners = [unit for unit, one in zip(pooled.names, asked, strict=True) if one]
+            found[name] = classification_metrics(
+                pooled.probabilities[asked], truth[asked], label_names, owners, seed=seed
+            )
+    return found
+
+
+def pooled_answers(
+    items: Items, answers: Answers, rule: PooledBy | None
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Pooled answers (G, K) and classes (G,) of the patients with one class, for a figure."""
+    kept = answers.answered
+    units = [name for name, keep in zip(items.groups, kept, strict=True) if keep]
+    attention = None if answers.attention is None else answers.attention[kept]
+    pooled = pool_units(answers.probabilities[kept], units, rule, attention)
+    truth = unit_labels(items.labels[kept], pooled.members)
+    return pooled.probabilities[truth >= 0], truth[truth >= 0]
+
+
+def _pool_by_fold(
+    scores: Floats, units: Sequence[str], folds: NDArray[np.intp], rules: FoldRules, attention: Floats | None
+) -> Units:
     """As `pool_units`, each unit by the rule of the fold that its first slice lies in: no patient lies in two."""
     found = pool_units(scores, units, None)
-    rows = [
-        pool_units(scores[members], [""] * len(members), rules.get(int(folds[members[0]]))).probabilities[0]
-        for members in found.members
-    ]
+    rows = []
+    for members in found.members:
+        own = None if attention is None else attention[members]
+        rule = rules.get(int(folds[members[0]]))
+        rows.append(pool_units(scores[members], [""] * len(members), rule, own).probabilities[0])
     return Units(found.names, np.array(rows).reshape(found.probabilities.shape), found.members)
 
 

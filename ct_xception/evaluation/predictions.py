@@ -71,20 +71,29 @@ def prediction_table(
     """One row an item and path: source, group, label, predicted, `p <class>` for every class, refused, path, `extra`.
 
     Where the corpus tells series, `series` numbers them as groups are, null for an item in none. Where an input gate
-    was asked, `gate` is its verdict, null for paths that have none.
+    was asked, `gate` is its verdict, null for paths that have none; where learnt attention pools, `attention` is the
+    slice's score, before the softmax over its patient's.
 
     `predicted` and the probabilities are null where `refused` holds the reason. Groups are numbered in the order of
     their names, which stay behind: they may be patients' and this file is published. `extra` {column: (N,)} go last.
     """
     tables, gated = [], any(answers.verdicts for answers in part.paths.values())
+    attended = any(answers.attention is not None for answers in part.paths.values())
     for route, answers in part.paths.items():
         columns = _answer_columns(part, answers, label_names, names)
         if gated:
             verdicts = [answers.verdicts.get(source) for source in part.items.sources]
             columns["gate"] = pyarrow.array(verdicts, pyarrow.string())
+        if attended:
+            columns["attention"] = _attention(answers)
         columns["path"] = [route] * len(part.items.sources)
         tables.append(pyarrow.table(columns | {name: pyarrow.array(values) for name, values in extra.items()}))
     return pyarrow.concat_tables(tables)
+
+
+def _attention(answers: Answers) -> pyarrow.Array:
+    scores = np.full(len(answers.probabilities), np.nan) if answers.attention is None else answers.attention
+    return pyarrow.array(scores, pyarrow.float64(), from_pandas=True)
 
 
 def _answer_columns(part: Part, answers: Answers, label_names: Sequence[str], names: Names) -> dict[str, Any]:

@@ -192,5 +192,8 @@ def read_out_of_fold(folder: Path, label_names: Sequence[str]) -> OutOfFold:
     stated = {number: fold.get("pooling") for number, fold in enumerate(record["folds"], 1)}
     pooling = {number: PoolingRule.of(rule) if rule else None for number, rule in stated.items()}
     fold = np.array(table["fold"], np.intp)
-    part = Part(items, {PREDICTOR: Answers(probabilities, reasons)}, fold=fold, pooling=pooling)
+    told = np.array(table.get("attention", []), dtype=float)  # of folds before it was learnt there is none
+    attention = told if np.isfinite(told).any() else None
+    answers = Answers(probabilities, reasons, attention=attention)
+    part = Part(items, {PREDICTOR: answers}, fold=fold, pooling=pooling)
     return OutOfFold(part, record)

@@ -59,6 +59,7 @@ def fit_rules(
     temperature = 1.0 if calibrated else fit_temperature(answers.probabilities[kept], own.labels)
     scaled = apply_temperature(answers.probabilities[kept], temperature)
     known: dict[str, Any] = {"patients_known": patients_known, "crossing": crossing, "by_class": by_class, "seed": seed}
+    known["attention"] = None if answers.attention is None else answers.attention[kept]
     pooling = fit_unit_rules(own, scaled, label_names, coverage=coverage, class_groups=class_groups, **known)
     told: dict[str, Any] = {} if pooling is None else {"pooling": pooling}
     if class_groups:

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from ct_xception.evaluation.answers import AnswerBatch, Answers
+    from ct_xception.statistics.attention import GatedAttention
 
 
-def predictor(context: Context, folder: Path) -> AnswerBatch:
-
+def predictor(context: Context, folder: Path, attention: GatedAttention | None = None) -> AnswerBatch:
+    """The checkpoint in `folder` as it answers batches; `attention` is one that the checkpoint does not hold yet."""
     classifier = Classifier.from_pretrained(folder, device=str(context.accelerator.device))
+    classifier.attention = attention or classifier.attention
     return predictor_answers(classifier, window=context.config.reading.window, frame=context.config.reading.frame)
 
 

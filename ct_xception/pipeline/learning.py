@@ -14,6 +14,7 @@ from ct_xception.checkpoint_files import SearchRecord, need_side
 from ct_xception.corpus.split import merge_patients
 from ct_xception.evaluation import gate_fit
 from ct_xception.evaluation.answers import Items
+from ct_xception.evaluation.attention_fit import fit_attention, has_bags
 from ct_xception.evaluation.gate_fit import Seen, sample, see_items
 from ct_xception.evaluation.patients import knows_patients
 from ct_xception.evaluation.rules import fit_rules, groups_cross
@@ -29,8 +30,9 @@ from ct_xception.training.loop import Training
 from ct_xception.training.model_folder import calibrate_model_folder, reopen_model_folder, write_model_folder
 
 if TYPE_CHECKING:
-    from datasets import DatasetDict
+    from datasets import Dataset, DatasetDict
 
+    from ct_xception.statistics.attention import GatedAttention
     from ct_xception.training.loop import Trained
 
 
@@ -105,7 +107,8 @@ def calibrate(context: Context, folder: Path, splits: DatasetDict) -> None:
     same &= rule is not None and (rule.thresholds is not None) == (config.coverage_by == "class")
     if calibrated and pooled and same:
         return
-    answers = ask(context, splits["validation"], predictor(context, folder), "validation")
+    attention = _learn_attention(context, folder, splits) if known else None
+    answers = ask(context, splits["validation"], predictor(context, folder, attention), "validation")
     if context.accelerator.is_main_process:
         rules = fit_rules(
             Items.of(splits["validation"]),
@@ -119,8 +122,16 @@ def calibrate(context: Context, folder: Path, splits: DatasetDict) -> None:
             patients_known=known,
             seed=config.seed,
         )
-        calibrate_model_folder(folder, rules)
+        calibrate_model_folder(folder, rules, attention)
     context.accelerator.wait_for_everyone()
+
+
+def _learn_attention(context: Context, folder: Path, splits: DatasetDict) -> GatedAttention | None:
+    """How much each slice of a patient counts, from training patients; None where they have too few slices each."""
+    if not has_bags(splits["train"].select_columns("group")[:]["group"]):
+        return None
+    classifier = Classifier.from_pretrained(folder, device=str(context.accelerator.device), gate=False)
+    return fit_attention(_see(context, classifier, splits["train"], "attention, train"), seed=context.config.seed)
 
 
 def fit_gate(context: Context, folder: Path) -> None:
@@ -130,7 +141,8 @@ def fit_gate(context: Context, folder: Path) -> None:
     if gate_fit.has_gate(side):
         return
     classifier = Classifier.from_pretrained(folder, device=str(context.accelerator.device), gate=False)
-    train, validation = (_see(context, classifier, name) for name in ("train", "validation"))
+    names = ("train", "validation")
+    train, validation = (_see(context, classifier, context.splits[name], f"input gate, {name}") for name in names)
     if context.accelerator.is_main_process:
         rule, arrays = gate_fit.fit_gate(
             train,
@@ -145,9 +157,9 @@ def fit_gate(context: Context, folder: Path) -> None:
     context.accelerator.wait_for_everyone()
 
 
-def _see(context: Context, classifier: Classifier, name: str) -> Seen:
+def _see(context: Context, classifier: Classifier, items: Dataset, title: str) -> Seen:
     """What the network makes of a split's slices, in their order, on every process; each has looked at its share."""
-    accelerator, reading, items = context.accelerator, context.config.reading, context.splits[name]
+    accelerator, reading = context.accelerator, context.config.reading
     rows = sample(len(items), context.config.seed)
     share = np.array_split(rows, accelerator.num_processes)[accelerator.process_index]
     found = see_items(
@@ -156,7 +168,7 @@ def _see(context: Context, classifier: Classifier, name: str) -> Seen:
         window=reading.window,
         frame=reading.frame,
         batch_size=context.config.batch_size,
-        progress=f"input gate, {name}" if accelerator.is_main_process else None,
+        progress=title if accelerator.is_main_process else None,
     )
     return Seen.join(gather_object([found]))
 
@@ -169,7 +181,7 @@ def cross_validate(context: Context) -> None:
     def finish(model: Path, fold: DatasetDict) -> Any:
         calibrate(context, model, fold)
         answers = ask(context, fold["test"], predictor(context, model), "held out")
-        return answers.probabilities, answers.refused
+        return answers.probabilities, answers.refused, answers.attention
 
     complete = crossval.cross_validate(
         config,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import mmap
 import re
@@ -18,10 +19,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ct_xception.checkpoint import DRIFT, EXAMPLES, GATE, METRICS, evaluated
+from ct_xception.checkpoint import DRIFT, EXAMPLES, GATE, METRICS, POOLING, evaluated
 from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.formats.onnx import onnx_texts
 from ct_xception.serving.gate import ARRAYS
+from ct_xception.statistics import attention
 
 Content = Path | bytes
 
@@ -80,8 +82,12 @@ _WORD = re.compile(r"[a-z_]+(?:, [a-z_]+)?|old \d{1,3}")  # a protocol (old 1: o
 # What the columns of a Parquet file may hold, by their names: the evaluation writes no others.
 _NAMES, _LABELS = {"source", "group", "series", "patient"}, {"label", "predicted", "predicted_before"}
 _WORDS, _FLAGS, _COUNTS = {"path", "protocol", "baseline", "gate"}, {"has_twin"}, {"fold", "severity"}
-_PROBABILITY = ("p ", "reference p ")
-_ARRAYS = {GATE: ("input gate", ARRAYS), DRIFT: ("drift", ("features", "traits"))}
+_NUMBERS = ("p ", "reference p ", "attention")
+_ARRAYS = {
+    GATE: ("input gate", ARRAYS),
+    DRIFT: ("drift", ("features", "traits")),
+    POOLING: ("learnt attention", attention.ARRAYS),
+}
 # What a PNG needs to be seen; any other chunk may carry anything.
 _CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"pHYs", b"sBIT", b"bKGD"}
 _SAID = {b"tEXt", b"zTXt", b"iTXt"}  # the program's name may stand in one
@@ -125,7 +131,7 @@ def check_checkpoint(
         if name in (code or {}) and hashlib.sha256(_bytes(content)).hexdigest() == (code or {})[name]:
             continue
         _check_kind(name, content)
-        if name in (GATE, DRIFT):
+        if name in _ARRAYS:
             _check_arrays(name, content)
         for where, text in _texts(name, content):
             _check_text(where, text, allowed if not phantom else None)
@@ -250,8 +256,6 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _open_png(content: Content) -> Any:
-    import io
-
     from PIL import Image
 
     picture = Image.open(io.BytesIO(_bytes(content)), formats=["PNG"])
@@ -329,7 +333,7 @@ def _check_columns(name: str, content: Content, labels: Collection[str], phantom
         known = field.name in texts and field.name in _NAMES | _LABELS | _WORDS | {"refused"}
         known |= pyarrow.types.is_boolean(kind) and field.name in _FLAGS
         known |= pyarrow.types.is_integer(kind) and field.name in _COUNTS
-        known |= pyarrow.types.is_floating(kind) and field.name.startswith(_PROBABILITY)
+        known |= pyarrow.types.is_floating(kind) and field.name.startswith(_NUMBERS)
         if not known and not pyarrow.types.is_null(kind):
             raise _refusal(name, f"its column {printable(field.name)} is none that an evaluation writes", "take it out")
     allowed: dict[str, Callable[[str], Any]] = {column: _WORD.fullmatch for column in _WORDS}
@@ -396,8 +400,6 @@ def _safetensors_fields(content: Content) -> dict[str, Any]:
 
 
 def _parquet(content: Content) -> Any:
-    import io
-
     from pyarrow import parquet
 
     return parquet.ParquetFile(io.BytesIO(content) if isinstance(content, bytes) else content)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ct_xception.checkpoint import CARD, CONFIG, DRIFT, EVALUATION, GATE, MODEL, SIDE_FILE, WEIGHTS
+from ct_xception.checkpoint import CARD, CONFIG, DRIFT, EVALUATION, GATE, MODEL, POOLING, SIDE_FILE, WEIGHTS
 from ct_xception.checkpoint_files import Side, read_config, read_side
 from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.files import sha256_file
@@ -20,9 +20,11 @@ from ct_xception.hub_download import HubError, HubId, fetch
 from ct_xception.imaging.modality import CT, NAMES
 from ct_xception.imaging.preprocessing import Preprocessing
 from ct_xception.imaging.windows import Window
-from ct_xception.serving.decisions import Decisions
+from ct_xception.serving.decisions import Decisions, Pooling
 from ct_xception.serving.drift import Reference
-from ct_xception.serving.gate import Gate
+from ct_xception.serving.gate import Gate, load_arrays
+from ct_xception.statistics.attention import GatedAttention
+from ct_xception.statistics.pooling import ATTENTION
 from ct_xception.text import did_you_mean
 
 
@@ -72,7 +74,8 @@ class Checkpoint:
     """A checked checkpoint: its folder on disk, its name as the user gave it, and what its two JSON files say.
 
     `manifest` is {file: SHA-256} as the side file states it; empty where it states none. `gate` is the input gate, and
-    `drift` what sets of slices are compared with; None where it has none.
+    `drift` what sets of slices are compared with; None where it has none. `attention` says how much a slice of a
+    patient counts, where that was learnt.
     """
 
     folder: Path
@@ -85,6 +88,7 @@ class Checkpoint:
     manifest: Mapping[str, str] = field(default_factory=dict)
     gate: Gate | None = None
     drift: Reference | None = None
+    attention: GatedAttention | None = None
 
 
 def open_checkpoint(source: str | Path, network: Sequence[str] = (WEIGHTS,)) -> Checkpoint:
@@ -102,7 +106,7 @@ def open_checkpoint(source: str | Path, network: Sequence[str] = (WEIGHTS,)) -> 
         _check_present(folder, name, file)
     stated = read_side(folder, name)
     side = stated or Side()
-    read = (CONFIG, *network, *(file for file in (GATE, DRIFT) if (folder / file).is_file()))
+    read = (CONFIG, *network, *(file for file in (GATE, DRIFT, POOLING) if (folder / file).is_file()))
     _check_manifest(folder, name, side.manifest, read)
     return Checkpoint(
         folder,
@@ -115,6 +119,7 @@ def open_checkpoint(source: str | Path, network: Sequence[str] = (WEIGHTS,)) -> 
         side.manifest,
         Gate.of(side, folder, name),
         Reference.of((side.model_extra or {}).get("drift"), folder, name),
+        _attention(side, folder, name),
     )
 
 
@@ -155,7 +160,7 @@ def _locate(source: str | Path, network: Sequence[str]) -> tuple[Path, str | Non
         said = f"{printable(source)}: neither a folder nor a Hub id (user/repo or user/repo@revision)"
         raise CheckpointError(f"{said}{_near(path) or '.'}")
     try:
-        folder = _fetch(found, [CONFIG, SIDE_FILE, GATE, DRIFT, *network])
+        folder = _fetch(found, [CONFIG, SIDE_FILE, GATE, DRIFT, POOLING, *network])
     except CheckpointError as error:
         raise CheckpointError(f"{str(error).rstrip('.')}{_near(path) or '.'}") from error
     return folder, folder.name
@@ -216,6 +221,18 @@ def _decisions(side: Side, label_names: Sequence[str], name: str) -> Decisions:
         return Decisions.of(side, label_names)
     except InputError as error:
         raise CheckpointError(f"{name}: {SIDE_FILE}: {error}") from error
+
+
+def _attention(side: Side, folder: Path, name: str) -> GatedAttention | None:
+    """What the checkpoint's rule of pooling needs; a rule of a later version is passed over with its arrays."""
+    if Pooling.of(side.pooling, {}).method != ATTENTION:
+        return None
+    try:
+        return GatedAttention.of(load_arrays(folder / POOLING))
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{name}: how much each slice counts cannot be read ({printable(error)}); fetch the checkpoint again."
+        ) from error
 
 
 def _check_manifest(folder: Path, name: str, manifest: Mapping[str, str], files: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, overload
 import numpy as np
 from PIL import Image
 
+from ct_xception.checkpoint import POOLING
 from ct_xception.errors import CheckpointError, InputError, SliceError
 from ct_xception.imaging.body.crop import BodyCrop, Box, crop_body
 from ct_xception.imaging.reader import read_slice, try_read
@@ -30,6 +31,7 @@ from ct_xception.serving.gate import Gate, GateVerdict
 from ct_xception.serving.network import Network, Outputs
 from ct_xception.serving.runtimes import DEFAULT_RUNTIME, find_runtime
 from ct_xception.serving.runtimes.pytorch import TorchNetwork
+from ct_xception.statistics.attention import GatedAttention
 from ct_xception.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -68,7 +70,8 @@ class Prediction:
     of the probabilities; each of its parts is None or empty where the checkpoint has no such rule. `outputs` is what
     the network gave for this slice: logits (K,), features (2048,) and class activation maps (K, h, w) of the crop.
     `gate` is the input gate's verdict, None where none was asked; what it refused (`refusal`) leaves every door with
-    its reasons and without label and figures.
+    its reasons and without label and figures. `attention` is what the slice counts beside others of its patient, before
+    the softmax over them; None where the checkpoint pools without.
     """
 
     source: str
@@ -79,6 +82,7 @@ class Prediction:
     decision: Decision = Decision()
     outputs: Outputs | None = None
     gate: GateVerdict | None = None
+    attention: float | None = None
 
     @property
     def prediction_set(self) -> tuple[str, ...] | None:
@@ -140,6 +144,7 @@ class Classifier:
         self.decisions = decisions
         self.gate = gate
         self.overrule_gate = overrule_gate
+        self.attention: GatedAttention | None = None if checkpoint is None else checkpoint.attention
         self.watch: SetWatch | None = None  # told of every slice that is answered, where a set is to be judged
         self.transform = EvalTransform(self.network.pretrained_cfg)
 
@@ -293,7 +298,14 @@ class Classifier:
         verdict = None if self.gate is None else self.gate.judge(slice_, prepared.crop, outputs.features)
         if verdict is not None and verdict.refused and self.overrule_gate:
             verdict = replace(verdict, overruled=True)
-        return Prediction(slice_.source, ranked[0][0], values, slice_, notes, decision, outputs, verdict)
+        attention = self._attend(outputs.features)
+        return Prediction(slice_.source, ranked[0][0], values, slice_, notes, decision, outputs, verdict, attention)
+
+    def _attend(self, features: np.ndarray) -> float | None:
+        try:
+            return None if self.attention is None else float(self.attention(features[None])[0])
+        except ValueError as error:
+            raise CheckpointError(f"{self.name}: {POOLING} is of another network ({error}); fetch it again.") from error
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -40,22 +40,32 @@ class UnitAnswer:
 
     @property
     def carried_by(self) -> tuple[dict[str, Any], ...]:
-        """The slices that carry the answer: their name, their own probability of its class, and `support`."""
-        if self.together is None:
+        """The slices that carry the answer: their name, their own probability of its class, and `support`.
+
+        Where learnt attention pools, their `weight` too.
+        """
+        together = self.together
+        if together is None:
             return ()
         return tuple(
             {
                 "source": self.slices[index].name,
-                "probability": (self.slices[index].probabilities or {})[self.together.label],
-                "support": self.together.support[index],
+                "probability": (self.slices[index].probabilities or {})[together.label],
+                "support": together.support[index],
+                **({"weight": together.weights[index]} if together.weights else {}),
             }
-            for index in self.together.carriers
+            for index in together.carriers
         )
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it, every slice with its own answer; what is refused has neither label nor figures."""
         left_out = [{"source": name, "reason": why} for name, why in self.left_out]
-        each = [{"source": one.name, "probabilities": one.probabilities} for one in self.slices if one.probabilities]
+        weights = () if self.together is None else self.together.weights
+        each = [
+            {"source": one.name, "probabilities": one.probabilities} | ({"weight": weights[row]} if weights else {})
+            for row, one in enumerate(self.slices)
+            if one.probabilities
+        ]
         if self.together is None:
             answer: dict[str, Any] = {"label": None, "probabilities": {}, "refused": ["none of its slices is answered"]}
         else:

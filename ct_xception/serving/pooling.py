@@ -18,12 +18,13 @@ from ct_xception.imaging.windows import Window
 from ct_xception.serving.archive import hold_all
 from ct_xception.serving.decisions import Decision, Pooling
 from ct_xception.serving.series import Member, Series
-from ct_xception.statistics.pooling import DEFAULT, POOLS, pool_slices, slice_support
+from ct_xception.statistics.attention import attention_weights
+from ct_xception.statistics.pooling import ATTENTION, DEFAULT, POOLS, pool_slices, slice_support
 
 if TYPE_CHECKING:
     from ct_xception.serving.classifier import Classifier, Prediction
 
-AGGREGATIONS = POOLS
+AGGREGATIONS = {name: pool for name, pool in POOLS.items() if not pool.learnt}  # what anyone may ask for
 CARRIERS = 3  # slices that are named for carrying an answer
 BATCH = 8  # slices at a time
 
@@ -34,11 +35,15 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class SliceAnswer:
-    """One slice's answer without its pixels: `record` as `Prediction.to_dict` gives it, or None and the `error`."""
+    """One slice's answer without its pixels: `record` as `Prediction.to_dict` gives it, or None and the `error`.
+
+    `attention` is its score where the checkpoint pools by learnt attention.
+    """
 
     name: str
     record: Mapping[str, Any] | None = None
     error: str | None = None
+    attention: float | None = None
 
     @property
     def gate(self) -> str | None:
@@ -80,7 +85,8 @@ def _answer_batch(classifier: Classifier, members: Sequence[Member], window: Win
     answers: Iterator[Prediction] = iter(classifier([item for item in read if isinstance(item, Slice)]))
     for member, item in zip(members, read, strict=True):
         if isinstance(item, Slice):
-            yield SliceAnswer(member.name, next(answers).to_dict())
+            answer = next(answers)
+            yield SliceAnswer(member.name, answer.to_dict(), attention=answer.attention)
         else:
             yield SliceAnswer(member.name, error=str(item))
 
@@ -92,6 +98,7 @@ class SeriesAnswer:
     `agreeing` slices have the same most probable class as the whole. `strongest` is the index of the slice in which
     that class is most probable. `support` says of each slice how far it carries the answer (`slice_support`), None of
     one without a vote; `carriers` are those that carry it most, of the ones that speak for its class, at most CARRIERS.
+    `weights` are those of learnt attention, which sum to 1, None of one without a vote; empty where another rule pools.
     `calibrated` says that the checkpoint's own rule pooled, at its `temperature`, and `decision`
     what it makes of the probabilities; empty where none of its rules is for this pool.
     """
@@ -108,6 +115,7 @@ class SeriesAnswer:
     temperature: float = 1.0
     calibrated: bool = False
     decision: Decision = Decision()
+    weights: tuple[float | None, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it; slices are counted from 1."""
@@ -140,13 +148,13 @@ def answer_together(
         return None
     if aggregation not in (None, pooling.method):
         pooling = Pooling(str(aggregation))
-    names = list(voting[0][1])
+    names, rows = list(voting[0][1]), [index for index, _ in voting]
     each = np.array([[values[name] for name in names] for _, values in voting], dtype=np.float64)
-    probabilities = _ranked(names, pool_slices(each, pooling.method, pooling.temperature))
+    attention = _attention(answers, rows) if pooling.method == ATTENTION else None
+    probabilities = _ranked(names, pool_slices(each, pooling.method, pooling.temperature, attention))
     label = next(iter(probabilities))
     k = names.index(label)
-    rows, support = [index for index, _ in voting], slice_support(each, k, pooling.method)
-    by_row = dict(zip(rows, support.tolist(), strict=True))
+    support = slice_support(each, k, pooling.method, 1.0, attention)
     speaks = np.flatnonzero((support > 0) | (each.argmax(axis=1) == k))
     order = speaks[np.lexsort((speaks, -each[speaks, k], -support[speaks]))][:CARRIERS]
     return SeriesAnswer(
@@ -157,12 +165,24 @@ def answer_together(
         len(answers),
         int((each.argmax(axis=1) == k).sum()),
         voting[int(each[:, k].argmax())][0],
-        tuple(by_row.get(index) for index in range(len(answers))),
+        _spread(support, rows, len(answers)),
         tuple(rows[place] for place in order),
         pooling.temperature,
         pooling.calibrated,
         _decide(pooling, probabilities),
+        () if attention is None else _spread(attention_weights(attention), rows, len(answers)),
     )
+
+
+def _attention(answers: Sequence[SliceAnswer], rows: Sequence[int]) -> np.ndarray:
+    """The scores of some slices, NaN where one has none."""
+    return np.array([answers[row].attention for row in rows], dtype=np.float64)
+
+
+def _spread(values: np.ndarray, rows: Sequence[int], count: int) -> tuple[float | None, ...]:
+    """The values of some rows of `count`, None of the others."""
+    by_row = dict(zip(rows, values.tolist(), strict=True))
+    return tuple(by_row.get(row) for row in range(count))
 
 
 def _decide(pooling: Pooling, probabilities: Mapping[str, float]) -> Decision:

@@ -5,7 +5,8 @@
 
 A pool turns the slices' probabilities (n, K) into one score a class, and its own temperature T into probabilities:
 softmax(score / T). Which pool, is chosen by log-loss on patients that had no part in fitting its temperature; where
-patients are few, chance would choose, and the mean of logits is taken as it is.
+patients are few, chance would choose, and the mean of logits is taken as it is. The pool that is learnt, `attention`,
+needs a score for each slice beside its probabilities, of `statistics.attention`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from ct_xception.checkpoint_files import PoolingRule
 from ct_xception.errors import InputError
 from ct_xception.metrics import PooledBy
+from ct_xception.statistics.attention import attention_weights
 from ct_xception.statistics.calibration import fit_temperature
 from ct_xception.statistics.metrics import check_answers
 from ct_xception.text import unknown
@@ -29,17 +31,21 @@ Floats = NDArray[np.float64]
 LEAST_UNITS = 20  # patients of which a temperature can be learnt
 LEAST_SEVERAL = 10  # of them with several slices, without which every pool is the same
 FOLDS = 5
-DEFAULT = "mean_log"
+DEFAULT, ATTENTION = "mean_log", "attention"
 _LEAST = 1e-12  # of a probability before its logarithm is taken
 
 
 @dataclass(frozen=True)
 class Pool:
-    """`title` is its name in print, `sentence` what it does; `score` is that of each class (K,), from log p (n, K)."""
+    """`title` is its name in print, `sentence` what it does; `score` is that of each class (K,), from log p (n, K).
+
+    One that is `learnt` gets the slices' weights (n,) as well.
+    """
 
     title: str
     sentence: str
-    score: Callable[[Floats], Floats]
+    score: Callable[..., Floats]
+    learnt: bool = False
 
 
 def _mean_log(logs: Floats) -> Floats:
@@ -54,6 +60,10 @@ def _noisy_or(logs: Floats) -> Floats:
     """log(1 - prod(1 - p)), by log1p and expm1 so that neither end is lost."""
     none = np.log1p(-np.minimum(np.exp(logs), 1 - _LEAST)).sum(axis=0)
     return np.log(np.maximum(-np.expm1(none), _LEAST))
+
+
+def _attended(logs: Floats, weights: Floats) -> Floats:
+    return np.asarray(weights @ logs)
 
 
 def _top(count: int) -> Callable[[Floats], Floats]:
@@ -89,6 +99,13 @@ POOLS = {
         "to 1.",
         _top(3),
     ),
+    ATTENTION: Pool(
+        "learnt attention over the slices",
+        "As the mean of log-probabilities, but with a weight a slice, which was learnt on training patients from what "
+        "the network sees in it.",
+        _attended,
+        learnt=True,
+    ),
 }
 
 
@@ -101,39 +118,66 @@ class Units:
     members: list[NDArray[np.intp]]
 
 
-def pool_slices(probabilities: ArrayLike, method: str = DEFAULT, temperature: float = 1.0) -> Floats:
+def pool_slices(
+    probabilities: ArrayLike, method: str = DEFAULT, temperature: float = 1.0, attention: ArrayLike | None = None
+) -> Floats:
     """The answer (K,), summing to 1, of slices with probabilities (n, K), by one of POOLS.
 
     mean_log is the logarithmic opinion pool, mean the linear one (Genest & Zidek 1986, doi:10.1214/ss/1177013825).
-    Raises InputError for another name.
+    `attention` are the slices' scores (n,), for the pool that is learnt. Raises InputError for another name, and where
+    scores are wanted and there are none.
     """
     if method not in POOLS:
-        raise InputError(unknown("aggregation", method, POOLS))
+        raise InputError(unknown("aggregation", method, [name for name, pool in POOLS.items() if not pool.learnt]))
     logs = np.log(np.maximum(np.asarray(probabilities, np.float64), _LEAST))
-    return _softmax(POOLS[method].score(logs) / temperature)
+    if not POOLS[method].learnt:
+        return _softmax(POOLS[method].score(logs) / temperature)
+    if attention is None or not np.isfinite(attention).all():
+        raise InputError(
+            f"aggregation {method}: these answers hold no attention scores; answer the slices again with the "
+            "checkpoint that pools so."
+        )
+    return _softmax(POOLS[method].score(logs, attention_weights(attention)) / temperature)
 
 
-def slice_support(probabilities: ArrayLike, k: int, method: str = DEFAULT, temperature: float = 1.0) -> Floats:
+def slice_support(
+    probabilities: ArrayLike,
+    k: int,
+    method: str = DEFAULT,
+    temperature: float = 1.0,
+    attention: ArrayLike | None = None,
+) -> Floats:
     """How far each of n slices (n, K) carries the answer k: what log p(k) loses where that slice is left out, (n,).
 
     Above 0 it speaks for the class, below 0 against it. The only slice is held against a uniform answer.
     """
     each = np.asarray(probabilities, np.float64)
-    whole = np.log(pool_slices(each, method, temperature)[k])
+    whole = np.log(pool_slices(each, method, temperature, attention)[k])
     if len(each) == 1:
         return np.array([whole + np.log(each.shape[1])])
-    without = [pool_slices(np.delete(each, row, axis=0), method, temperature)[k] for row in range(len(each))]
+    kept = [np.delete(np.arange(len(each)), row) for row in range(len(each))]
+    without = [pool_slices(each[rows], method, temperature, _of(attention, rows))[k] for rows in kept]
     return np.asarray(whole - np.log(np.maximum(without, np.finfo(np.float64).tiny)))
 
 
-def pool_units(probabilities: ArrayLike, units: Sequence[Any], rule: PoolingRule | PooledBy | None) -> Units:
+def _of(attention: ArrayLike | None, rows: NDArray[np.intp]) -> Floats | None:
+    return None if attention is None else np.asarray(attention, np.float64)[rows]
+
+
+def pool_units(
+    probabilities: ArrayLike,
+    units: Sequence[Any],
+    rule: PoolingRule | PooledBy | None,
+    attention: ArrayLike | None = None,
+) -> Units:
     """Slices with probabilities (N, K) of the series or patients in `units` (N,), by their names' order.
 
-    `rule` is one of `fit_pooling`; None takes the mean of logits at temperature 1.
+    `rule` is one of `fit_pooling`; None takes the mean of logits at temperature 1. `attention` are the slices' scores
+    (N,), where the rule needs them.
     """
     each, members = np.asarray(probabilities, np.float64), members_of(units)
     method, temperature = (DEFAULT, 1.0) if rule is None else (rule.method, rule.temperature)
-    pooled = np.array([pool_slices(each[rows], method, temperature) for rows in members.values()])
+    pooled = np.array([pool_slices(each[rows], method, temperature, _of(attention, rows)) for rows in members.values()])
     return Units(list(members), pooled.reshape(len(members), each.shape[1]), list(members.values()))
 
 
@@ -152,12 +196,20 @@ def unit_labels(labels: ArrayLike, members: Sequence[NDArray[np.intp]]) -> NDArr
     return np.array([truth[rows[0]] if (truth[rows] == truth[rows[0]]).all() else -1 for rows in members], np.intp)
 
 
-def fit_pooling(probabilities: ArrayLike, labels: ArrayLike, units: Sequence[Any], *, seed: int = 0) -> dict[str, Any]:
+def fit_pooling(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    units: Sequence[Any],
+    *,
+    attention: ArrayLike | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
     """The pool and its temperature for validation slices (N, K) with labels (N,) of the patients in `units` (N,).
 
     Each pool is scored by the log-loss of patients left out of the fit of its temperature, in FOLDS parts that hold
     each class alike; another than the mean of logits is chosen only where its loss is lower by more than the standard
-    error of the difference, patient by patient. Returns {"method", "temperature", "n" slices, "n_groups" patients,
+    error of the difference, patient by patient. The learnt pool is tried where `attention` gives scores (N,), of one
+    that never saw these patients. Returns {"method", "temperature", "n" slices, "n_groups" patients,
     "several" of them with more than one slice, "mixed" left out for slices of several classes, "losses" {pool:
     log-loss}}; "losses" is missing, and "reason" says why, where there are too few. Raises InputError on shapes.
     """
@@ -175,7 +227,11 @@ def fit_pooling(probabilities: ArrayLike, labels: ArrayLike, units: Sequence[Any
             f"{LEAST_UNITS} and {LEAST_SEVERAL}, of two classes, are wanted to choose by"
         )
         return {"method": DEFAULT, "temperature": 1.0, **head, "reason": reason}
-    pooled = {name: np.array([pool_slices(scores[rows], name) for rows in members]) for name in POOLS}
+    tried = [name for name, pool in POOLS.items() if attention is not None or not pool.learnt]
+    pooled = {
+        name: np.array([pool_slices(scores[rows], name, 1.0, _of(attention, rows)) for rows in members])
+        for name in tried
+    }
     folds = _folds(classes, seed)
     losses = {name: _left_out_losses(values, classes, folds) for name, values in pooled.items()}
     method = _choose(losses)

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 
 # Called on every process with a fold's model folder and its splits; gives the answers to the fold's test part:
-# probabilities (N, K), NaN where the file was refused, and {source: why}.
-Finish = Callable[[Path, "DatasetDict"], tuple[NDArray[np.float64], Mapping[str, str]]]
+# probabilities (N, K), NaN where the file was refused, {source: why}, and attention scores (N,) where they are learnt.
+Finish = Callable[[Path, "DatasetDict"], tuple[NDArray[np.float64], Mapping[str, str], NDArray[np.float64] | None]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,9 +166,9 @@ def _ask_fold(
         split = described | {"protocol": "grouped", "seed": config.seed}
         write_model_folder(model, config, names, trained, corpus=corpus, split=split, command=command)
     accelerator.wait_for_everyone()
-    probabilities, refused = finish(model, fold)
+    probabilities, refused, attention = finish(model, fold)
     if accelerator.is_main_process:
-        _write_answers(folder / PREDICTIONS, fold["test"], number, probabilities, refused)
+        _write_answers(folder / PREDICTIONS, fold["test"], number, probabilities, refused, attention)
         record = {
             "fold": number,
             "split_hash": described["name"],
@@ -186,9 +186,17 @@ def _ask_fold(
 
 
 def _write_answers(
-    path: Path, test: Dataset, number: int, probabilities: NDArray[np.float64], refused: Mapping[str, str]
+    path: Path,
+    test: Dataset,
+    number: int,
+    probabilities: NDArray[np.float64],
+    refused: Mapping[str, str],
+    attention: NDArray[np.float64] | None,
 ) -> None:
-    """One row an image: source, group, perhaps series, label, fold, `p <class>` (null where refused), refused."""
+    """One row an image: source, group, perhaps series, label, fold, `p <class>` (null where refused), refused.
+
+    `attention` is null where this fold's network pools without.
+    """
     names, sources = test.features["label"].names, list(test["source"])
     unknown = ~np.isfinite(probabilities).all(axis=1)
     columns: dict[str, Any] = {"source": sources, "group": list(test["group"])}
@@ -197,6 +205,8 @@ def _write_answers(
     columns["fold"] = pyarrow.array([number] * len(sources), pyarrow.int32())
     columns |= {f"p {name}": pyarrow.array(probabilities[:, k], mask=unknown) for k, name in enumerate(names)}
     columns["refused"] = pyarrow.array([refused.get(source) for source in sources], pyarrow.string())
+    scores = np.full(len(sources), np.nan) if attention is None else attention
+    columns["attention"] = pyarrow.array(scores, pyarrow.float64(), from_pandas=True)
     with atomic_path(path) as temporary:
         pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
 

@@ -11,13 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ct_xception.checkpoint import CARD, EVALUATION, ONNX_FOLDER, OPENVINO_FOLDER, WEIGHTS
+from safetensors.numpy import save
+
+from ct_xception.checkpoint import CARD, EVALUATION, ONNX_FOLDER, OPENVINO_FOLDER, POOLING, WEIGHTS
 from ct_xception.checkpoint_files import Rules, Side, need_side, write_side
 from ct_xception.errors import CheckpointError
-from ct_xception.files import sha256_file
+from ct_xception.files import sha256_file, write_atomically
 from ct_xception.model.configuration import HUB_WEIGHTS
 from ct_xception.model.modelling import CTXceptionForImageClassification
 from ct_xception.model.weights import is_hub_id, load_backbone_weights
+from ct_xception.statistics.attention import GatedAttention
+from ct_xception.statistics.pooling import ATTENTION
 from ct_xception.training.loop import Trained
 from ct_xception.training.options import TrainConfig
 
@@ -69,12 +73,17 @@ def write_model_folder(
     write_side(folder, Side.of(side))
 
 
-def calibrate_model_folder(folder: Path, rules: Rules) -> None:
+def calibrate_model_folder(folder: Path, rules: Rules, attention: GatedAttention | None = None) -> None:
     """Divide the saved head by the temperature, and note that and the other rules of deciding in the side file.
 
-    A folder that was calibrated before is divided further, and states the product.
+    A folder that was calibrated before is divided further, and states the product. `attention` is kept where the rule
+    of pooling is that.
     """
-    side = need_side(folder)
+    side, arrays = need_side(folder), folder / POOLING
+    if attention is not None and rules.pooling is not None and rules.pooling.method == ATTENTION:
+        write_atomically(arrays, save(attention.arrays))
+    else:
+        arrays.unlink(missing_ok=True)
     if rules.temperature != 1.0:
         model = CTXceptionForImageClassification.from_pretrained(folder)
         model.fold_temperature(rules.temperature)

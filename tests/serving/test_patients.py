@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
+from safetensors.numpy import load_file, save_file
 
-from ct_xception.checkpoint_files import ConformalRule
+from ct_xception.checkpoint import POOLING
+from ct_xception.checkpoint_files import ConformalRule, PoolingRule, Side, read_side, seal, write_side
 from ct_xception.cli import main
-from ct_xception.errors import InputError
+from ct_xception.errors import CheckpointError, InputError
+from ct_xception.imaging.slice import Slice
 from ct_xception.phantom.corpus import generate_phantom
 from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.decisions import Decisions, OperatingPoint, Pooling
@@ -22,6 +27,8 @@ from ct_xception.serving.inference_api import Asked, NotAnswered, classify
 from ct_xception.serving.patients import UnitAnswer, answer_units, find_units
 from ct_xception.serving.pooling import SliceAnswer, answer_together
 from ct_xception.serving.unit_text import describe_pooling, unit_bars, unit_columns, unit_table
+from ct_xception.statistics.attention import attention_weights
+from tests.sealed import copy_checkpoint
 
 RULE = Pooling("mean", 0.5, "patient", 120, True, Decisions(ConformalRule(method="lac", coverage=0.9, threshold=0.8)))
 
@@ -235,3 +242,59 @@ def test_a_sealed_rule_reaches_the_answer(classifier: Classifier, scans: Path) -
     assert together is not None and together.calibrated and together.aggregation == "mean"
     assert together.decision.abstained is True and together.decision.operating[point.name]["positive"] is True
     assert together.to_dict()["abstained"] is True
+
+
+def attentive(source: Path, folder: Path) -> Path:
+    """A copy of a checkpoint that pools by attention, sealed."""
+    copy_checkpoint(source, folder)
+    rng = np.random.default_rng(5)
+    arrays = {name: rng.normal(0, 0.2, (4, 2048)).astype(np.float32) for name in ("tanh_weight", "gate_weight")}
+    arrays |= {"tanh_bias": np.zeros(4, np.float32), "gate_bias": np.zeros(4, np.float32)}
+    arrays["score_weight"] = np.array([2, -3, 4, 1], np.float32)
+    save_file(arrays, folder / POOLING)
+    rule = PoolingRule(version=1, unit="patient", method="attention", temperature=0.5, n_groups=30, losses={})
+    write_side(folder, (read_side(folder) or Side()).with_(pooling=rule.to_json()))
+    seal(folder)
+    return folder
+
+
+def test_attention_pools_with_its_weights_told(tiny_checkpoint: Path, scans: Path, tmp_path: Path) -> None:
+    classifier = Classifier.from_pretrained(attentive(tiny_checkpoint, tmp_path / "model"))
+    answer = predict_units(classifier, scans)[0]
+    together = answer.together
+    assert together is not None and together.aggregation == "attention" and together.calibrated
+    weights = np.array(together.weights, float)
+    assert weights.sum() == pytest.approx(1) and np.ptp(weights) > 0.01
+    alone = [classifier(member.path) for member in find_units([scans], "patient")[0][0].members]
+    assert weights == pytest.approx(attention_weights([one.attention for one in alone]), rel=1e-3)
+    logs = weights @ [[math.log(one.probabilities[name]) for name in classifier.label_names] for one in alone]
+    wanted = np.exp(logs / 0.5) / np.exp(logs / 0.5).sum()
+    assert [together.probabilities[name] for name in classifier.label_names] == pytest.approx(wanted, rel=1e-3)
+    told = answer.to_dict()
+    assert [one["weight"] for one in told["each"]] == pytest.approx(weights)
+    of = {one["source"]: one["weight"] for one in told["each"]}
+    assert all(one["weight"] == of[one["source"]] for one in told["carried_by"])
+
+
+@pytest.mark.parametrize("harm", ["gone", "shape", "nan", "features"])
+def test_an_attention_that_is_not_whole_is_refused(tiny_checkpoint: Path, tmp_path: Path, harm: str) -> None:
+    folder = attentive(tiny_checkpoint, tmp_path / "model")
+    arrays = load_file(folder / POOLING)
+    if harm == "shape":
+        arrays["score_weight"] = arrays["score_weight"][:3].copy()
+    elif harm == "nan":
+        arrays["gate_bias"][0] = np.nan
+    elif harm == "features":
+        arrays |= {name: arrays[name][:, :100].copy() for name in ("tanh_weight", "gate_weight")}
+    save_file(arrays, folder / POOLING)
+    if harm == "gone":
+        (folder / POOLING).unlink()
+    with pytest.raises(CheckpointError, match=POOLING):
+        Classifier.from_pretrained(folder)  # before anything else, its hash
+    seal(folder)
+    with pytest.raises(CheckpointError, match="fetch"):
+        Classifier.from_pretrained(folder)(np_slice())
+
+
+def np_slice() -> Slice:
+    return Slice(np.full((64, 64), 90, np.uint8), "a slice", 8, False, None)

@@ -67,12 +67,12 @@ class Recorder:
         folder.mkdir()
         (folder / "model.safetensors").write_text(f"weights of fold {folder.parent.name}")
 
-    def finish(self, model: Path, fold: DatasetDict) -> tuple[np.ndarray, dict[str, str]]:
+    def finish(self, model: Path, fold: DatasetDict) -> tuple[np.ndarray, dict[str, str], None]:
         """Every answer is right but the first, which is refused."""
         assert model.name == "model" and (model / "model.safetensors").is_file()
         probabilities = np.where(np.arange(4) == np.array(fold["test"]["label"])[:, None], 0.7, 0.1)
         probabilities[0] = np.nan
-        return probabilities, {fold["test"]["source"][0]: "torn"}
+        return probabilities, {fold["test"]["source"][0]: "torn"}, None
 
 
 @pytest.fixture

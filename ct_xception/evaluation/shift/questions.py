@@ -8,7 +8,7 @@ Names match by their words, whatever case and separators; nothing is decided by 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,7 @@ class Question:
 
     def collapse_answers(self, answers: Answers, label_names: Sequence[str]) -> Answers:
         """Answers to the network's classes as answers to the alternatives."""
-        return Answers(self.collapse(answers.probabilities, label_names), answers.refused, answers.verdicts)
+        return replace(answers, probabilities=self.collapse(answers.probabilities, label_names))
 
 
 def match_question(
