@@ -196,7 +196,7 @@ class Api:
             file: one slice or X-ray as PNG, JPEG, TIFF or DICOM; for a tool as data:TYPE;base64,…
             target: the class to explain; empty for the one answered
             method: how the map is computed
-            budget: how much work a method other than gradcam and cam may do
+            budget: how much work a method other than gradcam, cam and attention may do
             window: lung, mediastinal, bone, or CENTRE/WIDTH in HU such as -600/1500; empty for the
                 model's, else the file's own
             frame: of a file with several, from 0
