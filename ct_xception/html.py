@@ -123,7 +123,11 @@ a { color: var(--accent); }
 .tile b { display: block; font-size: 1.45rem; line-height: 1.25; white-space: nowrap;
   font-variant-numeric: tabular-nums; letter-spacing: -.02em; }
 .tile span { display: block; line-height: 1.35; }
-.scroll { overflow-x: auto; }
+/* A shadow at the right tells that a table goes on there, until its end lies over it. */
+.scroll { overflow-x: auto; background: linear-gradient(to left, var(--card) 1rem, transparent) right / 2rem 100% local,
+  linear-gradient(to left, color-mix(in srgb, var(--ink) 25%, transparent), transparent) right / .7rem 100%;
+  background-repeat: no-repeat; }
+.card.scroll { background-color: var(--card); }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--quiet); font-weight: 600; }

@@ -93,7 +93,7 @@ class Audit:
             "seconds": round(self.seconds, 1),
             "patients_count": len(set(self.twins.patients)),
             "patients_known": self.survey.groups_known,
-            "shortcuts": [shortcut.to_dict() for shortcut in self.shortcuts],
+            "shortcuts": [shortcut.to_json() for shortcut in self.shortcuts],
             "windows": dict(vars(self.windows)),
             **({} if self.drift is None else {"drift": self.drift.to_dict()}),
         }

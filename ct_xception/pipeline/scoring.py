@@ -29,11 +29,16 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.checkpoint import CONFIG, SIDE_FILE, WEIGHTS
 from ct_xception.command_line import BAD_INPUT, DONE, SOME_REFUSED, Parser, run_program
 from ct_xception.corpus.cells import slice_source
+from ct_xception.corpus.listing import CorpusOptions
+from ct_xception.corpus.load import load_corpus
+from ct_xception.corpus.summary import left_out
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.files import atomic_path, dump_json, read_json, sha256_file, write_json
+from ct_xception.imaging.frames import check_slices_per_file, slices_of
 from ct_xception.imaging.modality import MODALITIES
 from ct_xception.imaging.reader import try_read
-from ct_xception.imaging.source import FrameOf
+from ct_xception.imaging.source import FrameOf, describe_passed_over, find_files
+from ct_xception.imaging.windows import parse_window
 from ct_xception.pipeline.scoring_units import (
     SLICE,
     UNITS,
@@ -225,8 +230,6 @@ def _prepare(options: argparse.Namespace, device: str) -> tuple[Scoring, Classif
     """Look at everything that can be wrong before a slice is read."""
     from transformers.utils import logging
 
-    from ct_xception.imaging.frames import check_slices_per_file
-    from ct_xception.imaging.windows import parse_window
     from ct_xception.serving.classifier import Classifier
 
     output = Path(options.output)
@@ -255,9 +258,6 @@ def _identity(classifier: Classifier) -> str:
 
 def _list_folder(options: argparse.Namespace) -> Work:
     """The readable files of a folder, sorted by name; `source` is the path inside it, and the slice of a volume."""
-    from ct_xception.imaging.frames import slices_of
-    from ct_xception.imaging.source import describe_passed_over, find_files
-
     folder = Path(options.folder)
     if not folder.is_dir():
         raise InputError(f"--folder: {printable(folder)} is no folder; name one that holds image or DICOM files.")
@@ -292,9 +292,6 @@ def _list_corpus(options: argparse.Namespace, modality: str) -> Work:
     """Every split of a corpus, one after the other, with its labels and groups."""
     from datasets import concatenate_datasets
 
-    from ct_xception.corpus.load import load_corpus
-    from ct_xception.corpus.summary import left_out
-
     corpus = load_corpus(options.corpus, replace(_reading_of(options), modality=modality))
     dataset = concatenate_datasets(list(corpus.dataset.values()))
     names = dataset.features["label"].names
@@ -310,8 +307,6 @@ def _list_corpus(options: argparse.Namespace, modality: str) -> Work:
 
 
 def _reading_of(options: argparse.Namespace) -> CorpusOptions:
-    from ct_xception.corpus.listing import CorpusOptions
-
     return CorpusOptions(frame=options.frame, slices_per_file=options.slices_per_file, decode=False)
 
 
@@ -376,8 +371,6 @@ def _write_shard(scoring: Scoring, classifier: Classifier, shard: int) -> None:
 
 
 def _answers(scoring: Scoring, classifier: Classifier, rows: range) -> Iterator[Prediction | SliceError]:
-    from ct_xception.imaging.windows import parse_window
-
     given, size = scoring.options["window"], scoring.options["batch_size"]
     how = {"window": None if given is None else parse_window(given), "frame": scoring.options["frame"]}
     work = scoring.work

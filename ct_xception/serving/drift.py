@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from ct_xception.checkpoint import DRIFT
 from ct_xception.errors import CheckpointError, printable
-from ct_xception.serving.gate import load_arrays
+from ct_xception.serving.gate import describe, load_arrays
 from ct_xception.statistics.two_sample import compare_samples, least_chance, unit_means
 
 if TYPE_CHECKING:
@@ -69,8 +69,6 @@ def slice_traits(slice_: Slice, crop: BodyCrop) -> Floats:
 
 def feature_coordinates(distance: Distance, features: NDArray[np.floating]) -> Floats:
     """Where features (N, F) lie: the first coordinates of the gate's PCA, and the logarithm of its distance: (N, C)."""
-    from ct_xception.serving.gate import describe
-
     centred = describe(features, distance.length) - distance.mean
     within = centred @ distance.components[:COMPONENTS].T.astype(np.float64)
     far = np.log(np.maximum(distance(features), 1e-12))

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import save
 
 from ct_xception.checkpoint import DRIFT
 from ct_xception.checkpoint_files import need_side, write_side
@@ -58,8 +59,6 @@ def _sorted(values: NDArray[np.float64]) -> Floats:
 
 def write_reference(folder: Path, rule: Mapping[str, Any], arrays: Mapping[str, Floats]) -> None:
     """Put it into a checkpoint folder, or take an older one out: the arrays, then the rule in its side file."""
-    from safetensors.numpy import save
-
     path = folder / DRIFT
     if arrays:
         write_atomically(path, save(dict(arrays)))

@@ -24,9 +24,9 @@ from ct_xception.evaluation.explanations import NEAR
 from ct_xception.evaluation.shift.external import left_out
 from ct_xception.explain.budget import COMPARED, RANDOMISED_BELOW
 from ct_xception.explain.methods import METHODS
+from ct_xception.export_record import ExportedFile
 from ct_xception.imaging.modality import CT, ONE
 from ct_xception.metrics import (
-    AgreementMetrics,
     BaselineMetrics,
     Baselines,
     ClassificationMetrics,
@@ -271,7 +271,7 @@ class Exported:
     runtime: str
     title: str
     path: str
-    measured: Mapping[str, Any]
+    measured: ExportedFile
 
 
 @dataclass(frozen=True)
@@ -545,21 +545,19 @@ def _class_mistakes(table: Any, label: str, names: Sequence[str]) -> ClassMistak
 
 
 def _exports(evidence: Evidence) -> dict[str, tuple[Exported, ...]]:
-    record = evidence.exports or {"files": {}, "kept_out": {}}
-    return {
-        ours: tuple(
-            Exported(name, runtime.title, runtime.files[0], _typed(record[theirs][name]))
-            for name, runtime in EXPORTED.items()
-            if name in record[theirs]
-        )
-        for ours, theirs in (("exported", "files"), ("kept_out", "kept_out"))
-    }
-
-
-def _typed(measured: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What export.json says of one file, with the metrics of an int8 file as types."""
-    figures = measured.get("figures")
-    return measured if figures is None else {**measured, "figures": AgreementMetrics.of(figures)}
+    record = evidence.exports
+    return (
+        {
+            name: tuple(
+                Exported(runtime, EXPORTED[runtime].title, EXPORTED[runtime].files[0], files[runtime])
+                for runtime in EXPORTED
+                if runtime in files
+            )
+            for name, files in (("exported", record.files), ("kept_out", record.kept_out))
+        }
+        if record
+        else {"exported": (), "kept_out": ()}
+    )
 
 
 def _versions(provenance: Mapping[str, Any]) -> Versions | None:
