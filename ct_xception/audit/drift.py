@@ -39,7 +39,8 @@ FEWEST = 20  # patients of whom it is asked whether a number matters
 
 # {number: (its name in print, what it is of)}
 NUMBERS = {
-    "height": ("height in pixels", "sizes"), "width": ("width in pixels", "sizes"), "aspect": ("width over height", "sizes"),
+    "height": ("height in pixels", "sizes"), "width": ("width in pixels", "sizes"),
+    "aspect": ("width over height", "sizes"),
     "shown_low": ("low end of the window, in HU by the picture", "windows"),
     "shown_high": ("high end of the window, in HU by the picture", "windows"),
     "mean": ("mean grey of the body", "grey levels"), "sd": ("spread (sd) of the body's greys", "grey levels"),
