@@ -14,14 +14,14 @@ import csv
 import json
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ct_xception.evaluation.explanations import NEAR, evidence_figures, pointing_figures
+from ct_xception.evaluation.explanations import NEAR, MapEvidence, evidence_figures, pointing_figures
 from ct_xception.explain.budget import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD
 from ct_xception.explain.explain import Explanation, explain
 from ct_xception.explain.faithfulness import Pointing, evidence, point
@@ -74,9 +74,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     pointings = [_point(case) for case in ill]
     step = max(1, len(cases) // max(options.evidence, 1))
     chosen = cases[::step][: options.evidence]
-    records = [evidence(case.explanation, budget="fast") for case in chosen]
+    records = [MapEvidence.of(evidence(case.explanation, budget="fast")) for case in chosen]
     found = evidence_figures(records, [case.patient for case in chosen])
-    found |= pointing_figures([asdict(one) for one in pointings], [case.patient for case in ill])
+    found |= pointing_figures(pointings, [case.patient for case in ill])
     return {
         "checkpoint": options.checkpoint,
         "method": options.method,

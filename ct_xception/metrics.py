@@ -301,6 +301,7 @@ class UnitMetrics(ClassificationMetrics):
 
     `n_slices` are behind the `n` units; `several` units have more than one; `mixed` are left out, for slices of several
     classes, and `refused` had none that could be read. `sensitivity_at` {class: {rate of false positives: metric}}.
+    `beside` are the stock pipeline and the simple rules on the same units, where these are patients.
     """
 
     n_slices: Count = 0
@@ -313,6 +314,7 @@ class UnitMetrics(ClassificationMetrics):
     conformal: CoverageMetrics | None = None
     operating_points: tuple[PointMetrics, ...] = ()
     abstention: AbstentionMetrics | None = None
+    beside: dict[Text, ClassificationMetrics] = {}
 
 
 class GateShares(Stated):
@@ -322,11 +324,28 @@ class GateShares(Stated):
     doubtful: Metric
 
 
+class ExternalDrift(Stated):
+    """How an external corpus differs from training's, as `audit.drift` finds it: `told` of `numbers` differ.
+
+    `patients` are training's and the other's, `families` what differs, `matters` what of it is likely to move answers.
+    """
+
+    unlike: bool
+    judged: bool
+    patients: tuple[Count, Count]
+    numbers: Count
+    told: Count
+    families: tuple[Text, ...]
+    matters: tuple[Text, ...]
+    chance: Share | None
+    sentences: tuple[Text, ...]
+
+
 class ExternalMetrics(Stated):
     """External validation on one corpus, asked which of the `alternatives`; `own` are the same question at home.
 
     `classes` {label: {"images", "asked", "as"}}; `overlap` counts what it shares with training, None where that was not
-    looked for. `passed` are the metrics of what the gate let through.
+    looked for, as of `drift`. `passed` are the metrics of what the gate let through.
     """
 
     corpus: MeasuredCorpus
@@ -344,6 +363,7 @@ class ExternalMetrics(Stated):
     by_patient: UnitMetrics | None = None
     by_series: UnitMetrics | None = None
     own: ClassificationMetrics | None = None
+    drift: ExternalDrift | None = None
 
 
 class Loss(Stated):

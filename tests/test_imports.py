@@ -23,6 +23,7 @@ FLOORS = {
             ("checkpoint", "command_line", "hub_download"),
             ("checkpoint_files",),
             ("metrics",),
+            ("export_record",),
             ("statistics",),
             ("imaging",),
             ("phantom", "model"),

@@ -40,6 +40,7 @@ from ct_xception.audit.shortcuts import FAMILIES, Shift, Shortcut, find_shifts, 
 from ct_xception.audit.survey import survey_corpus
 from ct_xception.audit.twins.twins import find_twins
 from ct_xception.checkpoint import AUDIT
+from ct_xception.checkpoint_files import Metric
 from ct_xception.corpus.summary import left_out
 from ct_xception.files import write_atomically, write_json
 from ct_xception.imaging.modality import CT
@@ -165,23 +166,23 @@ def _shortcut(shortcut: Shortcut) -> list[Finding]:
         f"{shortcut.chance:.3f}."
     )
     kind = f"shortcut_{shortcut.family}"
-    return [Finding(kind, severity, title, shortcut.n, shortcut.n, (), {"figures": shortcut.to_dict()})]
+    return [Finding(kind, severity, title, shortcut.n, shortcut.n, (), {"figures": shortcut.to_json()})]
 
 
 def _strongest_attribute(shortcut: Shortcut) -> str:
     """The attribute that gives the class away over all, and the one that does in the test split alone."""
     whole = shortcut.separators[shortcut.strongest]
-    said = f"the {whole.name} alone has AUC {whole.auc['value']:.3f}"
+    said = f"the {whole.name} alone has AUC {whole.auc.value:.3f}"
     tested = shortcut.by_split.get("test")
     if tested is not None and len(shortcut.by_split) > 1:
         attribute = "it" if tested.attribute == whole.attribute else f"the {tested.name}"
-        said += f", and within the test split (n = {tested.auc['n']:,}) {attribute} has {tested.auc['value']:.3f}"
+        said += f", and within the test split (n = {tested.auc.n:,}) {attribute} has {tested.auc.value:.3f}"
     return said
 
 
-def _interval(figure: Mapping[str, Any]) -> str:
-    ends = "in every resample" if figure["low"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}"
-    return f"{figure['value']:.3f} ({ends})"
+def _interval(metric: Metric) -> str:
+    ends = "in every resample" if metric.low is None else f"{metric.low:.3f} to {metric.high:.3f}"
+    return f"{metric.value:.3f} ({ends})"
 
 
 def _shift(shift: Shift) -> Finding:
@@ -197,7 +198,7 @@ def _shift(shift: Shift) -> Finding:
     )
     kind = "framing_shift" if shift.family == "border" else f"split_shift_{shift.family}"
     severity: Severity = "warning" if shift.family in ("border", "grey_statistics") else "note"
-    return Finding(kind, severity, title, shift.counts["test"], shift.n, (), {"figures": shift.to_dict()})
+    return Finding(kind, severity, title, shift.counts["test"], shift.n, (), {"figures": shift.to_json()})
 
 
 def _listed(names: list[str]) -> str:

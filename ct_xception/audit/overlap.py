@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from ct_xception.imaging.windows import Window
 
 ACROSS, NAMESAKES = "leak_across", "namesakes"
+# What is left of an identifier such as patient_012 that a counter gave: two corpora may well count alike.
+_COUNTED = re.compile(r"(?:(?:patient|subject|person|case|study|series|scan|group|anon|ct|id|pt|p|s)[\s_.-]*)*\d{0,5}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,17 +129,17 @@ def search_overlaps(
 def find_shared(
     learnt: Sequence[SplitCorpus], other: SplitCorpus, *, progress: bool = False
 ) -> tuple[Overlap, list[str]]:
-    """What all of a corpus shares with all of those that were learnt, by any split; and its pseudo-patients (M,).
+    """What all of a corpus shares with all of those that were learnt, by any split; and everybody's pseudo-patients.
 
-    Every one of them brings its survey. The splits of `other` count as one, test, and those of the rest as train.
+    These are (N,), of the learnt corpora one after another and the other one at the end. Every one of them brings its
+    survey. The splits of `other` count as one, test, and those of the rest as train.
     """
     corpora = [*(_as_one_split(one, "train") for one in learnt), _as_one_split(other, "test")]
     surveys = [one.survey for one in corpora if one.survey is not None]
     whole = _together(corpora, surveys)
     home = np.repeat(np.arange(len(surveys)), [len(survey) for survey in surveys])
-    twins, own = find_twins(whole, progress=progress), len(surveys) - 1
-    overlap = _overlap(corpora, own, whole, home, twins.clusters.tolist())
-    return overlap, [twins.patients[row] for row in np.flatnonzero(home == own).tolist()]
+    twins = find_twins(whole, progress=progress)
+    return _overlap(corpora, len(surveys) - 1, whole, home, twins.clusters.tolist()), twins.patients
 
 
 def _as_one_split(one: SplitCorpus, name: str) -> SplitCorpus:
@@ -251,3 +254,8 @@ def overlap_findings(overlaps: Sequence[Overlap]) -> list[Finding]:
             items = () if number else tuple(one.namesakes)
             findings.append(Finding(NAMESAKES, "warning", next(said), len(one.namesakes), one.n, items, figures))
     return findings
+
+
+def is_counted(name: str) -> bool:
+    """Whether an identifier is no more than a number, as patient_012: the same one elsewhere says little."""
+    return _COUNTED.fullmatch(name.casefold().strip()) is not None

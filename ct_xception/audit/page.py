@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ct_xception.audit.drift import CLASSES, MEANS, SHARES, Number
 from ct_xception.audit.findings import SEVERITIES, Finding
 from ct_xception.audit.shortcuts import FAMILIES, Shortcut, surely
 from ct_xception.audit.traits import colour_picture
@@ -20,6 +21,7 @@ from ct_xception.imaging.reader import read_slice
 from ct_xception.text import RESEARCH_USE, shorten
 
 if TYPE_CHECKING:
+    from ct_xception.audit.drift import Drift
     from ct_xception.audit.report import Audit
 
 THUMBNAIL = 220  # pixels wide
@@ -47,6 +49,8 @@ ADVICE = {
                 "Look at them; leave out what you would not want to be asked about."),
     "windows": ("A window changes every grey level; where it goes with the class, it is a shortcut.",
                 "Train on one window, or on all of them for every class."),
+    "drift": ("A figure measured on the one does not carry over to the other where what differs moves answers.",
+              "Evaluate on it (ct-xception evaluate --external), and let no threshold cross over untested."),
     "unreadable": ("They take part in nothing.", "Mend or remove them."),
     "class_": ("Few images make wide intervals.", "Read per-class figures with their intervals."),
     "identity_not_taken": ("Slices of one patient may lie on both sides of a split without anybody noticing.",
@@ -161,11 +165,33 @@ def audit_page(audit: Audit, more: str = "") -> str:
         classes=audit.survey.label_names,
         followed=[name for name in audit.survey.label_names if any(name in one.auc for one in audit.shortcuts)],
         surely=surely,
+        drift=audit.drift,
+        drifted=[] if audit.drift is None else _drift_rows(audit.drift),
+        means=MEANS,
         severities=SEVERITIES,
         research_use=RESEARCH_USE,
         most_names=MOST_NAMES,
         more=more,
     )
+
+
+def _drift_rows(drift: Drift) -> list[dict[str, Any]]:
+    """Every number that was compared, those that differ first."""
+    rows = [
+        {
+            "number": one,
+            "here": _amount(one.difference.here, one),
+            "there": _amount(one.difference.there, one),
+            "chance": f"{one.difference.corrected:.2g}" if one.difference.corrected >= 1e-4 else "under 0.0001",
+        }
+        for one in drift.numbers
+    ]
+    return sorted(rows, key=lambda row: (not row["number"].told, row["number"].difference.corrected))
+
+
+def _amount(value: float, one: Number) -> str:
+    share = one.family == CLASSES or one.name in SHARES
+    return f"{100 * value:.0f} %" if share else f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
 
 
 def _tiles(audit: Audit) -> list[tuple[str, str, str]]:

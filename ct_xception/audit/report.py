@@ -14,6 +14,7 @@ from ct_xception.audit.leaks import LEAKS
 from ct_xception.audit.shortcuts import Shortcut
 
 if TYPE_CHECKING:
+    from ct_xception.audit.drift import Drift
     from ct_xception.audit.survey import Survey
     from ct_xception.audit.twins.twins import Twins
     from ct_xception.corpus.load import Corpus
@@ -27,6 +28,7 @@ class Audit:
     """What was found, most severe first, with what it was found by.
 
     `hash` is the corpus's, `seconds` the time that it took. `window` and `frame` are those that files were read with.
+    `drift` is what another corpus differs in, where it was held against one.
     """
 
     findings: tuple[Finding, ...]
@@ -39,6 +41,7 @@ class Audit:
     corpus: Corpus = field(repr=False)
     window: Window | None = None
     frame: int | None = None
+    drift: Drift | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -90,8 +93,9 @@ class Audit:
             "seconds": round(self.seconds, 1),
             "patients_count": len(set(self.twins.patients)),
             "patients_known": self.survey.groups_known,
-            "shortcuts": [shortcut.to_dict() for shortcut in self.shortcuts],
+            "shortcuts": [shortcut.to_json() for shortcut in self.shortcuts],
             "windows": dict(vars(self.windows)),
+            **({} if self.drift is None else {"drift": self.drift.to_dict()}),
         }
 
 

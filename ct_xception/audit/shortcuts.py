@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import StratifiedGroupKFold
 
+from ct_xception.checkpoint_files import Count, Metric, Stated
+from ct_xception.metrics import ABSENT
 from ct_xception.statistics.forest import forest_probabilities
 from ct_xception.statistics.intervals import (
     RESAMPLES,
@@ -65,16 +67,20 @@ NAMES = {
 
 Column = NDArray[np.float64]
 Columns = Mapping[str, Column]
-Figures = dict[str, Any]
 
 
-def surely(figure: Mapping[str, Any]) -> float:
-    """The lower end of a figure's interval; the figure itself where every resample gives it, as at an AUC of 1."""
-    return float(figure["value"] if figure["low"] is None else figure["low"])
+class SideMetric(Metric):
+    """A metric of one side against the rest, and how many are on it."""
+
+    positive: Count
 
 
-@dataclass(frozen=True)
-class Separator:
+def surely(metric: Metric) -> float:
+    """The lower end of a metric's interval; the metric itself where every resample gives it, as at an AUC of 1."""
+    return metric.low if metric.low is not None else metric.value or 0.0
+
+
+class Separator(Stated):
     """The one attribute that parts a class from the rest best: its AUC, 0.5 to 1, and a threshold with what it leaves.
 
     `above` says on which side of the threshold the class lies; `hit` and `alarm` are the shares of the class and of
@@ -83,20 +89,15 @@ class Separator:
 
     attribute: str
     name: str
-    auc: Figures
+    auc: SideMetric
     threshold: float
     above: bool
     hit: float
     alarm: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return dict(vars(self))
 
-
-@dataclass(frozen=True)
-class Shortcut:
-    """What one family of numbers tells of the label. Figures are as `statistics` gives them; `reason` replaces them.
+class Shortcut(Stated):
+    """What one family of numbers tells of the label; `reason` says why nothing was measured.
 
     `chance` is the balanced accuracy of a coin, 1 / K, and `majority` the accuracy of always naming the largest class.
     `auc` and `separators` are by class, one against the rest, for the MOST_CLASSES that follow best; `by_split` holds
@@ -108,11 +109,11 @@ class Shortcut:
     groups: int
     chance: float
     majority: float
-    balanced_accuracy: Figures
-    accuracy: Figures
-    auc: dict[str, Figures]
-    separators: dict[str, Separator]
-    by_split: dict[str, Separator]
+    balanced_accuracy: Metric = ABSENT
+    accuracy: Metric = ABSENT
+    auc: dict[str, SideMetric] = {}
+    separators: dict[str, Separator] = {}
+    by_split: dict[str, Separator] = {}
     reason: str = ""
 
     @property
@@ -120,17 +121,12 @@ class Shortcut:
         """The class that follows best, by the lower end of its AUC's interval; empty where none was measured."""
         return max(self.auc, key=lambda label: surely(self.auc[label]), default="")
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return dict(vars(self)) | {
-            "separators": {label: separator.to_dict() for label, separator in self.separators.items()},
-            "by_split": {split: separator.to_dict() for split, separator in self.by_split.items()},
-            "strongest": self.strongest,
-        }
+    def to_json(self) -> dict[str, Any]:
+        """As JSON takes it, the strongest class beside the rest."""
+        return super().to_json() | {"strongest": self.strongest}
 
 
-@dataclass(frozen=True)
-class Shift:
+class Shift(Stated):
     """One attribute that tells the training images of some classes from their test images, with shares by split.
 
     `classes` are those where it does so each for itself, with their AUCs; separator, `n` and shares are of them all.
@@ -142,10 +138,6 @@ class Shift:
     separator: Separator
     shares: dict[str, float]
     counts: dict[str, int]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return dict(vars(self)) | {"separator": self.separator.to_dict()}
 
 
 def families(survey: Survey) -> dict[str, Columns]:
@@ -223,12 +215,12 @@ def ask_label(family: str, columns: Columns, subjects: Subjects, *, seed: int = 
     counts = np.bincount(labels, minlength=len(names))
     present = np.flatnonzero(counts)
     _, groups = np.unique(subjects.groups, return_inverse=True)
-    chance, majority = 1 / max(len(present), 1), float(counts.max(initial=0) / max(len(labels), 1))
-    size = len(labels), int(groups.max(initial=-1)) + 1
+    majority = float(counts.max(initial=0) / max(len(labels), 1))
+    asked: dict[str, Any] = {"family": family, "n": len(labels), "groups": int(groups.max(initial=-1)) + 1}
+    asked |= {"chance": 1 / max(len(present), 1), "majority": majority}
     smallest = min((len(np.unique(groups[labels == label])) for label in present), default=0)
     if len(present) < 2 or smallest < 2:
-        reason = "fewer than two classes with two patients each"
-        return Shortcut(family, *size, chance, majority, {}, {}, {}, {}, {}, reason)
+        return Shortcut(**asked, reason="fewer than two classes with two patients each")
     scores = _out_of_fold(np.stack(list(columns.values()), axis=1), labels, groups, min(FOLDS, smallest), seed)
     weights = resample(groups, seed)
     answers = present[scores.argmax(axis=1)]
@@ -244,11 +236,13 @@ def ask_label(family: str, columns: Columns, subjects: Subjects, *, seed: int = 
     strongest = names.index(max(auc, key=lambda label: surely(auc[label])))
     recalls = np.nanmean(count_scores(labels, answers, len(names), weights)["recall"][:, present], axis=1)
     return Shortcut(
-        family, *size, chance, majority,
-        bootstrap_figure(recalls, len(labels), groups, "").to_json(),
-        proportion_figure(answers == labels, groups, "").to_json(),
-        auc, separators, _by_split(columns, subjects, strongest, seed),
-    )  # fmt: skip
+        **asked,
+        balanced_accuracy=bootstrap_figure(recalls, len(labels), groups, ""),
+        accuracy=proportion_figure(answers == labels, groups, ""),
+        auc=auc,
+        separators=separators,
+        by_split=_by_split(columns, subjects, strongest, seed),
+    )
 
 
 def _by_split(columns: Columns, subjects: Subjects, label: int, seed: int) -> dict[str, Separator]:
@@ -291,12 +285,11 @@ def resample(groups: NDArray[np.intp], seed: int = 0) -> NDArray[np.float64]:
 
 def auc_figure(
     scores: Column, positive: NDArray[np.bool_], groups: NDArray[np.intp], weights: NDArray[np.float64]
-) -> Figures:
+) -> SideMetric:
     """The AUROC of scores (N,) with its interval, by weights that `resample` gives, and how many are `positive`."""
     areas = rank_scores(scores, positive, weights)[0]
-    return bootstrap_figure(areas, len(scores), groups, "one side is empty").to_json() | {
-        "positive": int(positive.sum())
-    }
+    found = bootstrap_figure(areas, len(scores), groups, "one side is empty")
+    return SideMetric(**found.to_json(), positive=int(positive.sum()))
 
 
 def best_separator(
@@ -355,7 +348,7 @@ def _shift(
     for label, name in enumerate(survey.label_names):
         separator = _train_from_test(columns, np.flatnonzero(compared & (survey.labels == label)), splits, groups, seed)
         if separator is not None and surely(separator.auc) >= least:
-            classes[name] = separator.auc["value"]
+            classes[name] = separator.auc.value or 0.0
     shifted = np.isin(survey.labels, [survey.label_names.index(name) for name in classes])
     separator = _train_from_test(columns, np.flatnonzero(compared & shifted), splits, groups, seed)
     if not classes or separator is None:
@@ -365,7 +358,8 @@ def _shift(
         parts[split] = column[survey.readable & shifted & (splits == split)]
     counts = {split: len(part) for split, part in parts.items()}
     shares = {split: _share(part, separator) for split, part in parts.items()}
-    return Shift(family, classes, counts["train"] + counts["test"], separator, shares, counts)
+    n = counts["train"] + counts["test"]
+    return Shift(family=family, classes=classes, n=n, separator=separator, shares=shares, counts=counts)
 
 
 def _train_from_test(

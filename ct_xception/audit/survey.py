@@ -25,7 +25,7 @@ from ct_xception.audit import traits
 from ct_xception.corpus.cells import digest_of, file_of, frame_of, slice_source
 from ct_xception.corpus.labels import SPLITS
 from ct_xception.errors import SliceError
-from ct_xception.imaging.body.crop import mask_box, outline_of
+from ct_xception.imaging.body.crop import BodyCrop, mask_box, outline_of
 from ct_xception.imaging.body.outline import REASONS, Outline
 from ct_xception.imaging.decoders.dicom import read_acquisition
 from ct_xception.imaging.modality import CT
@@ -33,13 +33,14 @@ from ct_xception.imaging.reader import read_slice, try_read
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import is_dicom, name_of, open_source
 from ct_xception.imaging.windows import Window
+from ct_xception.serving.drift import TRAITS, slice_traits
 from ct_xception.text import describe_window
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 ALIGNED_SIDE, RAW_SIDE, DETAIL_SIDE = 96, 64, 128
-COLUMN_GROUPS = ("attributes", "statistics", "border", "foreign")
+COLUMN_GROUPS = ("attributes", "statistics", "border", "foreign", "traits")
 ON_DISK_FROM = 10_000  # images, 300 MB of thumbnails
 
 Pixels = NDArray[np.uint8]
@@ -53,9 +54,10 @@ class Survey:
     `aligned` (N, 96, 96) uint8 is the body crop, `raw` (N, 64, 64) and `detail` (N, 128, 128) uint8 are the whole
     picture, all box-filtered; `boxes` (N, 4) float32 is the body's box, top, bottom, left and right as shares.
     `byte_hash` is the SHA-256 of the file, `pixel_hash` that of the decoded grey pixels and their shape. The columns
-    are those of `corpus.traits`, float64. What could not be read is in `failed` (source: reason) and keeps its place:
-    black thumbnails, empty hashes, NaN columns. `series` names each image's series, empty where nothing does. What is
-    no CT by its `modality` has no body: the whole picture counts as one.
+    are those of `audit.traits`, float64, and `traits` those by which sets are compared (`serving.drift`). What could
+    not be read is in `failed` (source: reason) and keeps its place: black thumbnails, empty hashes, NaN columns.
+    `series` names each image's series, empty where nothing does. What is no CT by its `modality` has no body: the whole
+    picture counts as one.
     """
 
     sources: list[str]
@@ -79,6 +81,7 @@ class Survey:
     failed: dict[str, str]
     series: list[str] = field(default_factory=list)
     modality: str = CT
+    traits: Columns = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -168,6 +171,8 @@ def _describe(content: bytes | str, digest: str, slice_: Slice, one: bool, modal
         "foreign": traits.foreign_traits(content, pixels, mask, coloured=coloured, ct=modality == CT)
         | {"no_body": float(1 + REASONS.index(outline.reason)) if outline.mask is None else 0.0},
     }
+    crop = BodyCrop(slice_.replace_pixels(body), box, outline.mask is not None)
+    columns["traits"] = dict(zip(TRAITS, slice_traits(slice_, crop).tolist(), strict=True))
     if not one:
         columns["foreign"]["coloured_share"] = slice_.coloured
     shown = "8-bit" if slice_.window is None else describe_window(slice_.window, slice_.bit_depth, slice_.is_hu)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ct_xception.audit.marks.letters import count_letters
 from ct_xception.audit.marks.strokes import BLACK, INK, INK_SHARE, WHITE, best_box, longest_stroke
 from ct_xception.imaging.body.crop import MIN_THRESHOLD, mask_box, otsu_threshold
+from ct_xception.imaging.decoders.dicom import read_header
 from ct_xception.imaging.decoders.nifti import is_nifti
 from ct_xception.imaging.decoders.pictures import FORMATS, coloured_pixels
 from ct_xception.imaging.shown import FAT_LOW, ShownWindow, judge_window
@@ -63,8 +64,6 @@ def _describe_slice(slice_: Slice) -> dict[str, float]:
 
 
 def _describe_dicom(content: bytes | str) -> dict[str, float]:
-    from ct_xception.imaging.decoders.dicom import read_header
-
     header = read_header(content)
     size = {"width": float(header.columns), "height": float(header.rows), "channels": 1.0, "bit_depth": DICOM_BITS}
     return size | _formats("DICOM") | {"has_alpha": 0.0, "has_palette": 0.0}

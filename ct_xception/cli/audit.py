@@ -1,7 +1,8 @@
 """Look for what would make a corpus's figures lie.
 
 Look for duplicates, leaks between splits, contradicting labels, shortcuts and foreign images, and write audit.html (a
-page with the images, to be opened offline) and audit.json.
+page with the images, to be opened offline) and audit.json. With --against, another corpus is held against it: what both
+have, in what their images differ, and what of that is likely to move answers.
 
 With --next N and --checkpoint it also says which slices to label next: those that the checkpoint is unsure of, unlike
 one another, and few of a patient. They stand on the page and in next.csv. Slices without any label are taken with
@@ -11,6 +12,7 @@ examples:
   ct-xception audit DIR
   ct-xception audit table.csv --image_column file --label_column diagnosis --strict
   ct-xception audit phantom:plant=leaks+brightness --output found
+  ct-xception audit DIR --against OTHER --checkpoint runs/phantom/model
   ct-xception audit DIR --write-split repaired && ct-xception train --corpus repaired/split.csv
   ct-xception audit scans --unlabelled --next 40 --checkpoint runs/mine/model --output to_label
 """
@@ -23,7 +25,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct_xception.cli.arguments import add_checkpoint, add_corpus, corpus_options, load_classifier, window_of
+from ct_xception.cli.arguments import add_corpus, corpus_options, load_classifier, window_of
 from ct_xception.command_line import DONE, FAILED, Parser, complain
 from ct_xception.errors import InputError, printable
 from ct_xception.text import RESEARCH_USE
@@ -48,9 +50,11 @@ def add_arguments(parser: Parser) -> None:
         help="write the leak-free split: split.csv to train on, reasons.csv, and links to the images in folders",
     )
     parser.add_argument("--copy", action="store_true", help="with --write-split: copies of the images, not links")
+    parser.add_argument("--against", metavar="OTHER", help="another corpus: what both have, and how they differ")
     help_ = "which N slices to label next, by --checkpoint: on the page, and in next.csv"
     parser.add_argument("--next", type=int, metavar="N", help=help_)
-    add_checkpoint(parser, "--checkpoint")
+    help_ = "with --against: compare what this network sees and answers as well; with --next: default the newest run's"
+    parser.add_argument("--checkpoint", metavar="DIR|ID", help=help_)
     help_ = "with --next: of one patient no more (default: 1)"
     parser.add_argument("--most_each", type=int, default=1, metavar="K", help=help_)
     parser.add_argument(
@@ -73,19 +77,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check_next(arguments: argparse.Namespace) -> None:
     """Raise InputError for options that do not go together."""
-    given = {"--checkpoint": arguments.checkpoint, "--unlabelled": arguments.unlabelled}
     if arguments.next is None:
-        if lonely := [option for option, value in given.items() if value]:
-            raise InputError(
-                f"{lonely[0]}: goes with --next N, the number of slices to label next; give both, or neither."
-            )
+        if arguments.unlabelled:
+            raise InputError("--unlabelled: goes with --next; give both, or neither.")
+        if arguments.checkpoint and not arguments.against:
+            raise InputError("--checkpoint: goes with --against or --next; give one of them, or neither.")
     elif min(arguments.next, arguments.most_each) < 1:
         raise InputError("--next, --most_each: give 1 or more.")
     if arguments.patients and not arguments.unlabelled:
         raise InputError("--patients: goes with --unlabelled; a corpus names its patients itself (--group_column).")
-    if arguments.unlabelled and (arguments.strict or arguments.write_split):
+    if arguments.unlabelled and (arguments.strict or arguments.write_split or arguments.against):
         raise InputError(
-            "--unlabelled: without labels there is nothing to audit; leave --strict and --write-split out."
+            "--unlabelled: without labels nothing is audited; leave --strict, --write-split and --against out."
         )
 
 
@@ -124,6 +127,7 @@ def _choose(arguments: argparse.Namespace, waiting: Sequence[Waiting]) -> NextLa
 def _audit(arguments: argparse.Namespace, output: Path) -> int:
     from dataclasses import replace
 
+    from ct_xception.audit.against import audit_against
     from ct_xception.audit.audit import audit_corpus, audit_summary, write_audit
     from ct_xception.audit.repair import IMAGES, REASONS, SPLIT_TABLE, check_new, write_split
     from ct_xception.corpus.load import load_corpus
@@ -135,9 +139,13 @@ def _audit(arguments: argparse.Namespace, output: Path) -> int:
         raise InputError("--copy: there is nothing to copy; name a folder with --write-split.")
     window = window_of(arguments)
     # The survey reads every file and lists the damaged ones: loading need not decode them too.
-    corpus = load_corpus(arguments.corpus, replace(corpus_options(arguments, window), decode=False))
+    options = replace(corpus_options(arguments, window), decode=False)
+    corpus = load_corpus(arguments.corpus, options)
+    other = None if arguments.against is None else load_corpus(arguments.against, options.for_external("against"))
     audit = audit_corpus(corpus, window=window, frame=arguments.frame, seed=arguments.seed)
     chosen = None if arguments.next is None else _choose(arguments, list_items(corpus, arguments.frame))
+    if other is not None:
+        audit = audit_against(audit, other, checkpoint=arguments.checkpoint, seed=arguments.seed)
     write_audit(audit, output, chosen.section() if chosen else "")
     print(audit_summary(audit, shutil.get_terminal_size().columns))
     if chosen:

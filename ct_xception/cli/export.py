@@ -73,4 +73,4 @@ def _export_networks(arguments: argparse.Namespace, runtimes: Sequence[str]) -> 
     hide_loading_bars()
     record = export_checkpoint(arguments.checkpoint, runtimes, corpus=arguments.corpus, options=options)
     print(describe_export(record))
-    return FAILED if any(name in record["kept_out"] for name in runtimes) else DONE
+    return FAILED if any(name in record.kept_out for name in runtimes) else DONE

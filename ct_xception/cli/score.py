@@ -2,10 +2,12 @@
 
 Answer every slice of a folder or a corpus into one Parquet file, a row a slice. A slice that cannot be read right is a
 row too, with the reason, and makes the exit code 3. The same command goes on after a kill. This is one process; several
-share the work by `accelerate launch -m ct_xception.pipeline.scoring` with the same options.
+share the work by `accelerate launch -m ct_xception.pipeline.scoring` with the same options. With --by patient, or
+series, a second file has a row each, pooled by the checkpoint's own rule.
 
 examples:
   ct-xception score --model runs/phantom/model --folder DIR --output answers.parquet
+  ct-xception score --model runs/phantom/model --folder DIR --output answers.parquet --by patient
   ct-xception score --model user/repo@v1 --corpus table.csv --output answers.parquet
 """
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ct_xception.audit.overlap import sentences
 from ct_xception.checkpoint import CONTINUITY, CONTINUITY_ANSWERS
+from ct_xception.checkpoint_files import Count, Share, Stated, Text
 from ct_xception.corpus.cells import digest_of
 from ct_xception.evaluation.answers import Answers, Items
 from ct_xception.files import atomic_path, write_json
@@ -36,7 +37,11 @@ if TYPE_CHECKING:
     from ct_xception.audit.overlap import Overlap, SplitCorpus
 
 WITHOUT_TWINS = "new, deduplicated"  # the one trial that is part of another
-NO_WORSE, WORSE, NOT_SHOWN = "no worse", "worse", "not shown"
+Verdict = Literal["no worse", "worse", "not shown"]
+NO_WORSE: Verdict = "no worse"
+WORSE: Verdict = "worse"
+NOT_SHOWN: Verdict = "not shown"
+_COMPARED = ("n", "n_groups", "first", "second", "difference")
 NOTHING = "no item that both answered, and that neither was trained on"
 
 
@@ -104,24 +109,70 @@ def _digests(items: Dataset) -> list[str]:
     return [digest_of(item) for item in items.select_columns(columns)]
 
 
+class LeftOut(Stated):
+    """The items of a test that were not compared: `seen` in another corpus's training, or `refused`."""
+
+    seen: Count
+    refused: Count
+
+
+class JudgedTest(Stated):
+    """One test: both networks on it, the new one first (None without items), and what follows.
+
+    Beside these the split's hash and the corpus, as `Trial.about` has them.
+    """
+
+    title: str
+    left_out: LeftOut
+    comparison: Comparison | None
+    verdict: Verdict
+
+
+class Judgement(Stated):
+    """continuity.json: every test, and whether the new network is no worse on all of them.
+
+    `overlaps` are the summaries of what the corpora share, None where that was not looked for.
+    """
+
+    format: Literal[1]
+    margin: float
+    confidence: Share
+    seed: int
+    passed: bool
+    protocols: dict[Text, JudgedTest]
+    weights_sha256: Text | None = None
+    overlaps: tuple[dict[str, Any], ...] | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """What the side file keeps: without the parts of each comparison that only this file needs."""
+        protocols = {name: _summarised(test) for name, test in self.protocols.items()}
+        kept = {"margin": self.margin, "confidence": self.confidence, "protocols": protocols}
+        return kept | ({} if self.overlaps is None else {"overlaps": list(self.overlaps)})
+
+
+def _summarised(test: JudgedTest) -> dict[str, Any]:
+    stated = test.to_json()
+    kept = {key: stated[key] for key in ("title", "left_out", "verdict", "comparison")}
+    if test.comparison is not None:
+        kept["comparison"] = {key: kept["comparison"][key] for key in _COMPARED}
+    return kept
+
+
 def judge(
     trials: Mapping[str, Trial], label_names: Sequence[str], *, margin: float, seed: int = 0
-) -> tuple[dict[str, Any], DataFrame]:
-    """Compare the answers to every test; the record, JSON-able, and the answers behind it.
-
-    The record: `margin`, `confidence`, `seed`, `passed`, and `protocols` {name: {"title", "left_out", "comparison" (of
-    `compare`, the new network first; None without items), "verdict", …}}.
-    """
-    tables, protocols = [], dict[str, Any]()
+) -> tuple[Judgement, DataFrame]:
+    """Compare the answers to every test; the record, and the answers behind it."""
+    tables, protocols = [], dict[str, JudgedTest]()
     for name, trial in trials.items():
         table = _table(name, trial, label_names)
         tables.append(table)
-        left_out = {"seen": int(trial.seen.sum()), "refused": int((~trial.counted & ~trial.seen).sum())}
-        about = {"title": trial.title, **trial.about, "left_out": left_out}
-        protocols[name] = about | judge_table(table, margin=margin, seed=seed)
-    passed = all(protocol["verdict"] == NO_WORSE for protocol in protocols.values())
-    record = {"format": 1, "margin": margin, "confidence": CONFIDENCE, "seed": seed, "passed": passed}
-    return record | {"protocols": protocols}, pandas.concat(tables, ignore_index=True)
+        left_out = LeftOut(seen=int(trial.seen.sum()), refused=int((~trial.counted & ~trial.seen).sum()))
+        found, said = judge_table(table, margin=margin, seed=seed)
+        about = dict(trial.about)
+        protocols[name] = JudgedTest(title=trial.title, **about, left_out=left_out, comparison=found, verdict=said)
+    passed = all(test.verdict == NO_WORSE for test in protocols.values())
+    told: dict[str, Any] = {"margin": margin, "confidence": CONFIDENCE, "seed": seed, "passed": passed}
+    return Judgement(format=1, protocols=protocols, **told), pandas.concat(tables, ignore_index=True)
 
 
 def _table(name: str, trial: Trial, label_names: Sequence[str]) -> DataFrame:
@@ -141,16 +192,16 @@ def _table(name: str, trial: Trial, label_names: Sequence[str]) -> DataFrame:
     )
 
 
-def judge_table(table: DataFrame, *, margin: float, seed: int) -> dict[str, Any]:
-    """{"comparison", "verdict"} of the rows of one protocol: what `judge` says, and what a reader can find again."""
+def judge_table(table: DataFrame, *, margin: float, seed: int) -> tuple[Comparison | None, Verdict]:
+    """The comparison and the verdict of the rows of one protocol: what `judge` says, and a reader can find again."""
     if table.empty:
-        return {"comparison": None, "verdict": NOT_SHOWN}
+        return None, NOT_SHOWN
     labels, now, before = (table[column].to_numpy(object) for column in ("label", "predicted", "predicted_before"))
     found = compare(labels, now, before, table["group"].tolist(), seed=seed)
-    return {"comparison": found.to_json(), "verdict": verdict(found, margin)}
+    return found, verdict(found, margin)
 
 
-def verdict(comparison: Comparison, margin: float) -> str:
+def verdict(comparison: Comparison, margin: float) -> Verdict:
     """NO_WORSE, WORSE (the interval of new minus start lies below 0) or NOT_SHOWN (it reaches below -margin).
 
     A resample holds nothing that no item showed, so few items that all agree would prove too much: beyond the interval,
@@ -165,52 +216,41 @@ def verdict(comparison: Comparison, margin: float) -> str:
     return NO_WORSE if low >= -margin else NOT_SHOWN
 
 
-def write_judgement(folder: Path, record: Mapping[str, Any], answers: DataFrame) -> None:
+def write_judgement(folder: Path, judgement: Judgement, answers: DataFrame) -> None:
     """Write both files into a checkpoint's evaluation folder."""
     with atomic_path(folder / CONTINUITY_ANSWERS) as temporary:
         answers.to_parquet(temporary, index=False)
-    write_json(folder / CONTINUITY, dict(record))
+    write_json(folder / CONTINUITY, judgement.to_json())
 
 
-def summarise_judgement(judged: Mapping[str, Any]) -> dict[str, Any]:
-    """The record without the parts of each comparison that only its own file needs."""
-    kept = ("n", "n_groups", "first", "second", "difference")
-    protocols = {
-        name: {
-            "title": one["title"],
-            "left_out": one["left_out"],
-            "verdict": one["verdict"],
-            "comparison": one["comparison"] and {key: one["comparison"][key] for key in kept},
-        }
-        for name, one in judged["protocols"].items()
-    }
-    summary = {"margin": judged["margin"], "confidence": judged["confidence"], "protocols": protocols}
-    return summary | {key: judged[key] for key in ("overlaps",) if key in judged}
+def read_judgement(folder: Path) -> Judgement:
+    """That of an evaluation folder. Raises OSError, and CheckpointError where it is of another format or form."""
+    return Judgement.from_json((folder / CONTINUITY).read_bytes(), CONTINUITY)
 
 
-def describe_judgement(record: Mapping[str, Any]) -> list[str]:
+def describe_judgement(judgement: Judgement) -> list[str]:
     """The record in lines for the terminal: a test a line, what the corpora share, what follows last."""
-    lines = [f"  {protocol['title']}: {_line(protocol)}" for protocol in record["protocols"].values()]
-    lines += [f"  {said}" for one in record.get("overlaps") or () for said in sentences(one)]
-    margin = f"{record['margin']:.3f}"
-    if record["passed"]:
+    lines = [f"  {test.title}: {_line(test)}" for test in judgement.protocols.values()]
+    lines += [f"  {said}" for one in judgement.overlaps or () for said in sentences(one)]
+    margin = f"{judgement.margin:.3f}"
+    if judgement.passed:
         return [*lines, f"No test got worse (margin {margin}): this is a new version."]
     return [*lines, f"Not every test is shown to be no worse by the margin of {margin}: this is no new version."]
 
 
-def _line(protocol: Mapping[str, Any]) -> str:
-    if protocol["comparison"] is None:
-        return f"{protocol['verdict']}: {NOTHING}"
-    found = Comparison.of(protocol["comparison"])
+def _line(test: JudgedTest) -> str:
+    found = test.comparison
+    if found is None:
+        return f"{test.verdict}: {NOTHING}"
     change = f"accuracy {found.second.value:.3f} before, {found.first.value:.3f} now"
     difference = f"difference {describe_metric(found.difference)}, {found.n_groups:,} groups"
-    seen = protocol["left_out"]["seen"]
+    seen = test.left_out.seen
     without = f", without {seen:,} that another corpus trains on" if seen else ""
-    return f"{protocol['verdict']}: {change}, {difference}{without}"
+    return f"{test.verdict}: {change}, {difference}{without}"
 
 
-def reason(record: Mapping[str, Any]) -> str:
+def reason(judgement: Judgement) -> str:
     """Why a network is no new version, as one clause: every test that was not passed."""
-    failed = [one for one in record["protocols"].values() if one["verdict"] != NO_WORSE]
-    told = "; ".join(f"{one['title']}: {_line(one)}" for one in failed)
-    return f"by a margin of {record['margin']:.3f} it is not shown to be no worse than the checkpoint before ({told})"
+    failed = [test for test in judgement.protocols.values() if test.verdict != NO_WORSE]
+    told = "; ".join(f"{test.title}: {_line(test)}" for test in failed)
+    return f"by a margin of {judgement.margin:.3f} it is not shown to be no worse than the checkpoint before ({told})"

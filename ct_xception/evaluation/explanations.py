@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.checkpoint import EXPLANATIONS_FORMAT
-from ct_xception.checkpoint_files import Metric
+from ct_xception.checkpoint import EXPLANATIONS, EXPLANATIONS_FORMAT
+from ct_xception.checkpoint_files import Metric, Stated, Text
 from ct_xception.corpus.cells import frame_of
 from ct_xception.corpus.inspection import read_mask
 from ct_xception.corpus.tables.boxes import box_mask
@@ -32,7 +32,7 @@ from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.predictions import Names
 from ct_xception.explain.budget import COMPARED, DEFAULT_BUDGET, DEFAULT_METHOD
 from ct_xception.explain.explain import explain
-from ct_xception.explain.faithfulness import EFFORTS, point
+from ct_xception.explain.faithfulness import EFFORTS, evidence, point
 from ct_xception.explain.network_copies import random_networks
 from ct_xception.metrics import HeatMapMetrics
 from ct_xception.statistics.intervals import group_indices, mean_figure, proportion_figure
@@ -58,11 +58,86 @@ _MEANS = {
 }
 
 
+class Curve(Stated):
+    """The area under a class's probability as pixels go or come, by the map's order and by a random one."""
+
+    area: float
+    random_area: float
+
+
+class GroundShare(Stated):
+    """The share of a map's positive attribution on some ground, and the share of the picture that this is."""
+
+    share: float
+    area: float
+
+
+class Likeness(Stated):
+    """How like another map is: Spearman's rho."""
+
+    rank_correlation: float
+
+
+class MapEvidence(Stated):
+    """The part of what `explain.faithfulness.evidence` finds of one map that can be summed up.
+
+    `grounds` lacks what is not known, as in what is no CT; `agreement` is by method.
+    """
+
+    deletion: Curve
+    insertion: Curve
+    grounds: dict[Text, GroundShare | str | None]
+    agreement: dict[Text, Likeness]
+    infidelity: float | None
+    sensitivity: float | None
+    randomisation: Likeness
+    warnings: tuple[str, ...]
+
+    def on(self, ground: str) -> GroundShare | None:
+        """What lies on a ground; None where it is not known what of the picture that is."""
+        found = self.grounds.get(ground)
+        return found if isinstance(found, GroundShare) else None
+
+
+class ExplainedMap(MapEvidence):
+    """One map's evidence beside its item's published name, numbered group and label, and the class it is of."""
+
+    source: Text
+    group: Text
+    label: Text
+    target: Text
+
+
+class Lesion(Stated):
+    """How a map fares against its item's lesion, as `explain.faithfulness.Pointing` says."""
+
+    source: Text
+    group: Text
+    label: Text
+    hit: bool
+    near: bool
+    distance: float
+    inside: float
+    area: float
+    near_area: float
+    overlap: float
+
+
+class Explanations(Stated):
+    """explanations.json: what was found of every map, and of every right answer whose lesion is known."""
+
+    format: Literal[EXPLANATIONS_FORMAT]  # type: ignore[valid-type]
+    method: Text
+    budget: Text
+    records: tuple[ExplainedMap, ...]
+    lesions: tuple[Lesion, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Checked:
     """What was found of heat maps, by row: `evidence` of a sample, `pointings` of right answers with a known lesion."""
 
-    evidence: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    evidence: Mapping[int, MapEvidence] = field(default_factory=dict)
     pointings: Mapping[int, Pointing] = field(default_factory=dict)
 
     @classmethod
@@ -129,7 +204,7 @@ def examine(
     networks = EFFORTS[DEFAULT_BUDGET].networks if rows else 0
     random = random_networks(classifier.model, side, networks, seed)
     wanted = sorted({*rows, *lesions})
-    found: dict[int, Mapping[str, Any]] = {}
+    found: dict[int, MapEvidence] = {}
     pointings: dict[int, Pointing] = {}
     for row, item, slice_ in read_rows(classifier, dataset, wanted, window=window, frame=frame, progress=progress):
         explanation = explain(classifier, slice_, seed=seed)
@@ -140,13 +215,12 @@ def examine(
     return Checked(found, pointings)
 
 
-def _evidence(explanation: Explanation, random: Sequence[Network], seed: int) -> dict[str, Any]:
-    """The part of one map's evidence that can be summed up, without pictures or places."""
-    from ct_xception.explain.faithfulness import evidence
-
+def _evidence(explanation: Explanation, random: Sequence[Network], seed: int) -> MapEvidence:
+    """The part of one map's evidence that can be summed up, without pictures or places, and the class that it is of."""
     found = evidence(explanation, budget=DEFAULT_BUDGET, seed=seed, random=random)
     curves = {name: {key: found[name][key] for key in ("area", "random_area")} for name in _CURVES}
-    return {"target": explanation.attribution.label, **{name: found[name] for name in _KEPT}, **curves}
+    kept = {name: found[name] for name in _KEPT} | curves
+    return MapEvidence.of({"target": explanation.attribution.label, **kept}, EXPLANATIONS)
 
 
 def _pointing(explanation: Explanation, item: Item) -> Pointing | None:
@@ -162,7 +236,7 @@ def _pointing(explanation: Explanation, item: Item) -> Pointing | None:
     )
 
 
-def describe(checked: Checked, items: Items, label_names: Sequence[str], names: Names) -> dict[str, Any]:
+def describe(checked: Checked, items: Items, label_names: Sequence[str], names: Names) -> Explanations:
     """explanations.json: every map with its item's published name, its numbered group and its label."""
     groups = group_indices(items.groups, len(items.groups))
 
@@ -170,49 +244,47 @@ def describe(checked: Checked, items: Items, label_names: Sequence[str], names: 
         label = label_names[items.labels[row]]
         return {"source": names[items.sources[row]], "group": f"group {groups[row]:06d}", "label": label}
 
-    records = [item(row) | dict(found) for row, found in sorted(checked.evidence.items())]
+    records = [item(row) | found.to_json() for row, found in sorted(checked.evidence.items())]
     stated = {"format": EXPLANATIONS_FORMAT, "method": DEFAULT_METHOD, "budget": DEFAULT_BUDGET, "records": records}
     if checked.pointings:
         stated["lesions"] = [item(row) | asdict(pointing) for row, pointing in sorted(checked.pointings.items())]
-    return stated
+    return Explanations.of(stated, EXPLANATIONS)
 
 
-def explanation_figures(stated: Mapping[str, Any], *, seed: int = 0) -> HeatMapMetrics:
+def explanation_figures(stated: Explanations, *, seed: int = 0) -> HeatMapMetrics:
     """The metrics of explanations.json: those of `evidence_figures`, and with known lesions of `pointing_figures`.
 
     `warned` is the share of maps that their own evidence speaks against.
     """
-    records: Iterable[Mapping[str, Any]] = stated["records"]
-    groups = [record["group"] for record in records]
-    warned = np.array([bool(record["warnings"]) for record in records])
-    lesions = stated.get("lesions", [])
+    groups = [record.group for record in stated.records]
+    warned = np.array([bool(record.warnings) for record in stated.records])
     return HeatMapMetrics(
-        method=stated["method"],
-        budget=stated["budget"],
+        method=stated.method,
+        budget=stated.budget,
         n=len(groups),
-        **evidence_figures(list(records), groups, seed=seed),
+        **evidence_figures(stated.records, groups, seed=seed),
         warned=proportion_figure(warned, group_indices(groups, len(groups)), "no map"),
-        **pointing_figures(lesions, [lesion["group"] for lesion in lesions], seed=seed),
+        **pointing_figures(stated.lesions, [lesion.group for lesion in stated.lesions], seed=seed),
     )
 
 
 def evidence_figures(
-    records: Sequence[Mapping[str, Any]], groups: Sequence[str] | None = None, *, seed: int = 0
+    records: Sequence[MapEvidence], groups: Sequence[str] | None = None, *, seed: int = 0
 ) -> dict[str, Metric]:
     """Means over N maps of what `evidence` measures, each with a 95 % interval by group."""
     values: dict[str, list[float | None]] = {
         name: [read(record) for record in records] for name, read in _SUMMARISED.items()
     }
     for method in COMPARED:
-        found = [record["agreement"].get(method, {}) for record in records]
-        values[f"agreement_{method}"] = [one.get("rank_correlation") for one in found]
+        found = [record.agreement.get(method) for record in records]
+        values[f"agreement_{method}"] = [None if one is None else one.rank_correlation for one in found]
     return {name: mean_figure(each, groups, "no map", seed=seed) for name, each in values.items()}
 
 
 def pointing_figures(
-    pointings: Sequence[Mapping[str, Any]], groups: Sequence[str], *, seed: int = 0
+    pointings: Sequence[Pointing | Lesion], groups: Sequence[str], *, seed: int = 0
 ) -> dict[str, Metric]:
-    """The metrics of N `Pointing`s as mappings, each with n and a 95 % interval by group; {} for none.
+    """The metrics of N maps with a known lesion, each with n and a 95 % interval by group; {} for none.
 
     `pointing_game` and `pointing_game_near` are shares of hits, `lesion_area` and `lesion_near_area` those that blind
     pointing would get; `lesion_overlap` and `inside_lesion` are means.
@@ -221,32 +293,34 @@ def pointing_figures(
         return {}
     index = group_indices(groups, len(groups))
     shares = {
-        name: proportion_figure(np.array([bool(one[field]) for one in pointings]), index, "no lesion")
+        name: proportion_figure(np.array([bool(getattr(one, field)) for one in pointings]), index, "no lesion")
         for name, field in _HITS.items()
     }
     means = {
-        name: mean_figure([float(one[field]) for one in pointings], groups, "no lesion", seed=seed)
+        name: mean_figure([float(getattr(one, field)) for one in pointings], groups, "no lesion", seed=seed)
         for name, field in _MEANS.items()
     }
     return {**shares, **means}
 
 
-def _ground(record: Mapping[str, Any], ground: str, what: str) -> float | None:
-    """None where it is not known what of the picture is body, as in what is no CT."""
-    found = record["grounds"].get(ground)
-    return None if found is None else found[what]
+def _lying(ground: str, what: str) -> Callable[[MapEvidence], float | None]:
+    def read(record: MapEvidence) -> float | None:
+        found = record.on(ground)
+        return None if found is None else getattr(found, what)
+
+    return read
 
 
-_SUMMARISED: dict[str, Callable[[Mapping[str, Any]], float | None]] = {
-    "deletion_area": lambda record: record["deletion"]["area"],
-    "deletion_random_area": lambda record: record["deletion"]["random_area"],
-    "insertion_area": lambda record: record["insertion"]["area"],
-    "insertion_random_area": lambda record: record["insertion"]["random_area"],
-    "inside_body": lambda record: _ground(record, "inside_body", "share"),
-    "inside_body_area": lambda record: _ground(record, "inside_body", "area"),
-    "inside_lungs": lambda record: _ground(record, "inside_lungs", "share"),
-    "inside_lungs_area": lambda record: _ground(record, "inside_lungs", "area"),
-    "infidelity": lambda record: record["infidelity"],
-    "sensitivity": lambda record: record["sensitivity"],
-    "randomised_rank_correlation": lambda record: record["randomisation"]["rank_correlation"],
+_SUMMARISED: dict[str, Callable[[MapEvidence], float | None]] = {
+    "deletion_area": lambda record: record.deletion.area,
+    "deletion_random_area": lambda record: record.deletion.random_area,
+    "insertion_area": lambda record: record.insertion.area,
+    "insertion_random_area": lambda record: record.insertion.random_area,
+    "inside_body": _lying("inside_body", "share"),
+    "inside_body_area": _lying("inside_body", "area"),
+    "inside_lungs": _lying("inside_lungs", "share"),
+    "inside_lungs_area": _lying("inside_lungs", "area"),
+    "infidelity": lambda record: record.infidelity,
+    "sensitivity": lambda record: record.sensitivity,
+    "randomised_rank_correlation": lambda record: record.randomisation.rank_correlation,
 }

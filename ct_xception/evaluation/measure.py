@@ -44,7 +44,7 @@ from ct_xception.evaluation.answers import (
 )
 from ct_xception.evaluation.baselines import baseline_figures, write_baselines
 from ct_xception.evaluation.evaluation import Evaluation
-from ct_xception.evaluation.explanations import Checked, check_heat_maps, describe, explanation_figures
+from ct_xception.evaluation.explanations import Checked, Explanations, check_heat_maps, describe, explanation_figures
 from ct_xception.evaluation.patients import (
     BY_PATIENT,
     describe_rule,
@@ -169,7 +169,7 @@ def write_evaluation(
     if tried is not None:
         write_tried(folder / ROBUSTNESS_ANSWERS, tried, label_names, names)
     if stated is not None:
-        write_json(folder / EXPLANATIONS, stated)
+        write_json(folder / EXPLANATIONS, stated.to_json())
     if protocols.audit is not None:
         write_json(folder / AUDIT, protocols.audit)
     if evaluation.outputs.names is not None and names.anonymous:
@@ -198,7 +198,7 @@ class Given:
     side: Side
     names: Names
     skipped: Mapping[str, str] = field(default_factory=dict)
-    explanations: Mapping[str, Any] | None = None
+    explanations: Explanations | None = None
     seed: int = 0
     patients_known: bool = False
     elsewhere: Mapping[str, Validation] = field(default_factory=dict)

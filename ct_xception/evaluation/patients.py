@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from ct_xception.checkpoint_files import PoolingRule
 from ct_xception.corpus.split import PSEUDO_PATIENTS
-from ct_xception.evaluation.answers import PREDICTOR, Items
+from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.protocols import GROUPED, Part
-from ct_xception.metrics import PooledBy, UnitCalibration, UnitMetrics
+from ct_xception.metrics import ClassificationMetrics, PooledBy, UnitCalibration, UnitMetrics
 from ct_xception.serving.decisions import POOLING_VERSION
 from ct_xception.statistics.calibration import calibration_figures
 from ct_xception.statistics.class_groups import ClassGroups
@@ -31,7 +31,7 @@ from ct_xception.statistics.operating import (
     operating_figures,
     sensitivity_figures,
 )
-from ct_xception.statistics.pooling import Units, fit_pooling, pool_units, unit_labels
+from ct_xception.statistics.pooling import POOLS, Units, fit_pooling, pool_units, unit_labels
 
 PATIENT, SERIES, SLICE = "patient", "series", "slice"
 BY_PATIENT, BY_SERIES = "by_patient", "by_series"
@@ -117,6 +117,8 @@ def unit_figures(
         for unit, names in units_of(part.items, patients_known=patients_known).items():
             rules = part.pooling if protocol == GROUPED else None
             found = _figures_by(part, names, rule, label_names, rules, seed)
+            if unit == PATIENT and found.n:
+                found = found.model_copy(update={"beside": _beside(part, names, rule, label_names, seed)})
             blocks.setdefault(f"by_{unit}", {})[protocol] = found
     return blocks
 
@@ -156,6 +158,38 @@ def _figures_by(
     own_rule = None if fold_rules is not None else rule
     found = _measure(pooled.probabilities[asked], truth[asked], label_names, owners, own_rule, seed)
     return UnitMetrics(**found | head)
+
+
+def _beside(
+    part: Part, names: Sequence[str], rule: PoolingRule | None, label_names: Sequence[str], seed: int
+) -> dict[str, ClassificationMetrics]:
+    """What else answered the same slices, a row a patient: pooled alike, but without attention or a temperature."""
+    plain = None if rule is None or POOLS[rule.method].learnt else rule.with_(temperature=1.0)
+    others = {path: answers.probabilities for path, answers in part.paths.items() if path != PREDICTOR}
+    found = dict[str, ClassificationMetrics]()
+    for name, scores in {**others, **part.baselines}.items():
+        kept = np.isfinite(scores).all(axis=1)
+        units = [unit for unit, keep in zip(names, kept, strict=True) if keep]
+        pooled = pool_units(scores[kept], units, plain)
+        truth = unit_labels(part.items.labels[kept], pooled.members)
+        if (asked := truth >= 0).any():
+            owners = [unit for unit, one in zip(pooled.names, asked, strict=True) if one]
+            found[name] = classification_metrics(
+                pooled.probabilities[asked], truth[asked], label_names, owners, seed=seed
+            )
+    return found
+
+
+def pooled_answers(
+    items: Items, answers: Answers, rule: PooledBy | None
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Pooled answers (G, K) and classes (G,) of the patients with one class, for a figure."""
+    kept = answers.answered
+    units = [name for name, keep in zip(items.groups, kept, strict=True) if keep]
+    attention = None if answers.attention is None else answers.attention[kept]
+    pooled = pool_units(answers.probabilities[kept], units, rule, attention)
+    truth = unit_labels(items.labels[kept], pooled.members)
+    return pooled.probabilities[truth >= 0], truth[truth >= 0]
 
 
 def _pool_by_fold(

@@ -8,6 +8,7 @@ Messages are a JSON header and raw bytes: nothing is unpickled.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import queue
@@ -19,6 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
+from importlib import import_module
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -279,9 +281,6 @@ def _answer(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]
 
 def _warm_up() -> None:
     """Load what reading loads, so that the first file neither waits for it nor spends its own time and memory on it."""
-    import io
-    from importlib import import_module
-
     from PIL import Image
 
     for library in ("nibabel.orientations", "pydicom.pixels"):

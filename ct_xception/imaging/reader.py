@@ -6,6 +6,7 @@ then on every file of its process is read in a limited child (`decoder_process.p
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,6 @@ def isolate_decoding(processes: int = 1) -> None:
     """Read every file of this process in a limited child from now on; a second call changes nothing."""
     global _decoder
     if _decoder is None:
-        import atexit
-
         _decoder = Decoder(processes)
         atexit.register(share_decoding)
 

@@ -8,6 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas
+
 from ct_xception.checkpoint import METRICS
 from ct_xception.cli import build_parser
 from ct_xception.errors import InputError, printable
@@ -41,8 +43,6 @@ class Figures(dict[str, Any]):
 
     def to_frame(self) -> pandas.DataFrame:
         """A row a figure that has an interval: whose answers, name, value, low, high, n."""
-        import pandas
-
         rows = [
             {"answers": path, "figure": name, **{key: figure.get(key) for key in ("value", "low", "high", "n")}}
             for path, figures in self["paths"].items()

@@ -29,11 +29,24 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.checkpoint import CONFIG, SIDE_FILE, WEIGHTS
 from ct_xception.command_line import BAD_INPUT, DONE, SOME_REFUSED, Parser, run_program
 from ct_xception.corpus.cells import slice_source
+from ct_xception.corpus.listing import CorpusOptions
+from ct_xception.corpus.load import load_corpus
+from ct_xception.corpus.summary import left_out
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.files import atomic_path, dump_json, read_json, sha256_file, write_json
+from ct_xception.imaging.frames import check_slices_per_file, slices_of
 from ct_xception.imaging.modality import MODALITIES
 from ct_xception.imaging.reader import try_read
-from ct_xception.imaging.source import FrameOf
+from ct_xception.imaging.source import FrameOf, describe_passed_over, find_files
+from ct_xception.imaging.windows import parse_window
+from ct_xception.pipeline.scoring_units import (
+    SLICE,
+    UNITS,
+    owners_in_corpus,
+    owners_of_files,
+    units_file,
+    write_units,
+)
 from ct_xception.text import RESEARCH_USE
 from ct_xception.training.distributed import join_processes
 
@@ -141,6 +154,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frame", type=int, metavar="N", help="read this slice of files that hold several, from 0")
     help_ = "slices taken of a file that holds several, evenly spaced: a number, or all (default: all of volumes)"
     parser.add_argument("--slices_per_file", metavar="N|all", help=help_)
+    parser.add_argument(
+        "--by", choices=UNITS, default=SLICE, help="series, patient: a second file, *_by_patient.parquet, a row each"
+    )
     parser.add_argument("--modality", choices=MODALITIES, help="what the images are, where the checkpoint does not say")
     parser.add_argument("--batch_size", type=int, default=16, metavar="N", help="slices at a time (default: 16)")
     parser.add_argument("--shard_size", type=int, default=512, metavar="N", help="rows lost by a kill (default: 512)")
@@ -160,6 +176,8 @@ def score(options: argparse.Namespace) -> int:
         _say(state, f"left out: {scoring.work.left_out}.")
     if _is_done(scoring):
         _say(state, f"{printable(scoring.output)}: scored already, nothing is left to do.")
+        if state.is_main_process:
+            _by_unit(scoring, classifier, options.by)
         return _exit_code(scoring)
     if state.is_main_process:
         _open_shards(scoring)
@@ -178,6 +196,7 @@ def score(options: argparse.Namespace) -> int:
         _join(scoring)
         scored = sum(len(scoring.rows(shard)) for shard in missing)
         _report(scoring, scored, time.monotonic() - started, state.num_processes)
+        _by_unit(scoring, classifier, options.by)
         if classifier.watch is not None and (verdict := classifier.watch.join(watches).verdict()) is not None:
             print(f"{'warning: ' if verdict.unlike else ''}{verdict}.", file=sys.stderr, flush=True)
     state.wait_for_everyone()
@@ -188,6 +207,15 @@ def score(options: argparse.Namespace) -> int:
 def _exit_code(scoring: Scoring) -> int:
     refused = _refused(scoring)
     return DONE if not refused else BAD_INPUT if refused == len(scoring.work.sources) else SOME_REFUSED
+
+
+def _by_unit(scoring: Scoring, classifier: Classifier, by: str) -> None:
+    """The second file, of series or patients, where one was asked for."""
+    if by == SLICE:
+        return
+    refused, file = write_units(scoring.output, by, classifier), units_file(scoring.output, by)
+    said = f" ({refused} of them without an answer: no slice has one)" if refused else ""
+    print(f"a row a {by} in {printable(file)}{said}")
 
 
 def _say(state: PartialState, sentence: str) -> None:
@@ -202,8 +230,6 @@ def _prepare(options: argparse.Namespace, device: str) -> tuple[Scoring, Classif
     """Look at everything that can be wrong before a slice is read."""
     from transformers.utils import logging
 
-    from ct_xception.imaging.frames import check_slices_per_file
-    from ct_xception.imaging.windows import parse_window
     from ct_xception.serving.classifier import Classifier
 
     output = Path(options.output)
@@ -232,9 +258,6 @@ def _identity(classifier: Classifier) -> str:
 
 def _list_folder(options: argparse.Namespace) -> Work:
     """The readable files of a folder, sorted by name; `source` is the path inside it, and the slice of a volume."""
-    from ct_xception.imaging.frames import slices_of
-    from ct_xception.imaging.source import describe_passed_over, find_files
-
     folder = Path(options.folder)
     if not folder.is_dir():
         raise InputError(f"--folder: {printable(folder)} is no folder; name one that holds image or DICOM files.")
@@ -247,7 +270,11 @@ def _list_folder(options: argparse.Namespace) -> Work:
     content = hashlib.sha256(stamps.encode()).hexdigest()
     slices = slices_of(paths, options.frame, options.slices_per_file)
     sources = [_name_in(folder, one) for one in slices]
-    return Work(sources, {}, content, paths=slices, left_out=describe_passed_over(found.counts))
+    columns, notes = dict[str, list[str]](), tuple[str, ...]()
+    if options.by != SLICE:
+        columns[options.by], notes = owners_of_files(slices, sources, options.by)
+    left_out = "; ".join(filter(None, (describe_passed_over(found.counts), *notes)))
+    return Work(sources, columns, content, paths=slices, left_out=left_out)
 
 
 def _name_in(folder: Path, one: Path | FrameOf) -> str:
@@ -265,9 +292,6 @@ def _list_corpus(options: argparse.Namespace, modality: str) -> Work:
     """Every split of a corpus, one after the other, with its labels and groups."""
     from datasets import concatenate_datasets
 
-    from ct_xception.corpus.load import load_corpus
-    from ct_xception.corpus.summary import left_out
-
     corpus = load_corpus(options.corpus, replace(_reading_of(options), modality=modality))
     dataset = concatenate_datasets(list(corpus.dataset.values()))
     names = dataset.features["label"].names
@@ -276,13 +300,13 @@ def _list_corpus(options: argparse.Namespace, modality: str) -> Work:
         "true_label": [names[index] for index in dataset["label"]],
         "group": [str(group) for group in dataset["group"]],
     }
+    if options.by != SLICE:
+        columns[options.by] = owners_in_corpus(dataset, corpus.report, options.by)
     return Work([str(source) for source in dataset["source"]], columns, corpus.report["hash"], dataset=dataset,
                 left_out=left_out(corpus.report))  # fmt: skip
 
 
 def _reading_of(options: argparse.Namespace) -> CorpusOptions:
-    from ct_xception.corpus.listing import CorpusOptions
-
     return CorpusOptions(frame=options.frame, slices_per_file=options.slices_per_file, decode=False)
 
 
@@ -347,8 +371,6 @@ def _write_shard(scoring: Scoring, classifier: Classifier, shard: int) -> None:
 
 
 def _answers(scoring: Scoring, classifier: Classifier, rows: range) -> Iterator[Prediction | SliceError]:
-    from ct_xception.imaging.windows import parse_window
-
     given, size = scoring.options["window"], scoring.options["batch_size"]
     how = {"window": None if given is None else parse_window(given), "frame": scoring.options["frame"]}
     work = scoring.work
@@ -380,6 +402,8 @@ def _table(
     columns["abstained"] = pyarrow.array([answer and answer.abstained for answer in known], pyarrow.bool_())
     columns["gate"] = pyarrow.array([gate and gate.verdict for gate in gates], text)
     columns["gate_reasons"] = pyarrow.array([gate and "; ".join(gate.reasons) for gate in gates], text)
+    if classifier.attention is not None:
+        columns["attention"] = pyarrow.array([answer and answer.attention for answer in known], number)
     columns["notes"] = pyarrow.array([answer and "; ".join(answer.notes) for answer in read], text)
     columns["refused"] = pyarrow.array([_why_refused(answer) for answer in answers], text)
     return pyarrow.table(columns)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import broadcast_object_list
 
-from ct_xception.audit.audit import audit_summary, keep_audit, write_audit
+from ct_xception.audit.audit import audit_corpus, audit_summary, keep_audit, write_audit
 from ct_xception.audit.overlap import find_overlaps, overlap_findings
 from ct_xception.checkpoint import CORPUS, MODEL, OPTIONS, SPLIT
 from ct_xception.checkpoint_files import read_side
@@ -65,8 +65,6 @@ def _audit_once(
         return None, None
     audit = None
     if accelerator.is_main_process:
-        from ct_xception.audit.audit import audit_corpus
-
         audit = audit_corpus(
             corpus, window=config.reading.window, frame=config.frame, seed=config.seed, cache=run / "cache"
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import mmap
 import re
@@ -255,8 +256,6 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _open_png(content: Content) -> Any:
-    import io
-
     from PIL import Image
 
     picture = Image.open(io.BytesIO(_bytes(content)), formats=["PNG"])
@@ -401,8 +400,6 @@ def _safetensors_fields(content: Content) -> dict[str, Any]:
 
 
 def _parquet(content: Content) -> Any:
-    import io
-
     from pyarrow import parquet
 
     return parquet.ParquetFile(io.BytesIO(content) if isinstance(content, bytes) else content)

@@ -30,7 +30,8 @@ from ct_xception.corpus.load import CorpusOptions
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.evaluation.answers import read_rows
 from ct_xception.evaluation.predictions import Names
-from ct_xception.files import atomic_path, read_json, sha256_file, write_json
+from ct_xception.export_record import CalibratedOn, Difference, ExportedFile, ExportRecord, read_exports
+from ct_xception.files import atomic_path, sha256_file, write_json
 from ct_xception.formats.onnx import describe, write_onnx
 from ct_xception.formats.source import ExportSource, write_export
 from ct_xception.metrics import AgreementMetrics
@@ -62,13 +63,13 @@ def export_checkpoint(
     corpus: str | None = None,
     options: CorpusOptions | None = None,
     progress: bool = True,
-) -> dict[str, Any]:
+) -> ExportRecord:
     """Write the files of `runtimes`, names in EXPORTED, into a checkpoint folder; return export.json.
 
     `corpus` is where the slices come from, with the `options` that read it; None takes the phantom where that will do.
-    Of the record, `files` {runtime: what was measured} were kept, and `kept_out` {runtime: the same and "reason"} were
-    not. Card and manifest are brought up to date. Raises CheckpointError where the folder is not as it was sealed,
-    InputError where slices or a package are missing; nothing has been written then.
+    Of the record, `files` were kept, and `kept_out` were not. Card and manifest are brought up to date.
+    Raises CheckpointError where the folder is not as it was sealed, InputError where slices or a package are missing;
+    nothing has been written then.
     """
     checkpoint = _opened(Path(folder))
     wanted = read_provenance(checkpoint.folder), list(checkpoint.config["label_names"])
@@ -203,30 +204,31 @@ def _measure(
 # Judgement
 
 
-def _judge(name: str, measured: _Measured, slices: ExportSlices, answers: pandas.DataFrame | None) -> dict[str, Any]:
-    """What was measured of one file, with "reason" where it must not be kept."""
+def _judge(name: str, measured: _Measured, slices: ExportSlices, answers: pandas.DataFrame | None) -> ExportedFile:
+    """What was measured of one file, with its `reason` where it must not be kept."""
+    told: dict[str, Any] = {}
+    if name in measured.seconds:
+        told["milliseconds"] = round(1000 * measured.seconds[name], 2)
     if EXPORTED[name].approximate:
         assert answers is not None and slices.calibration is not None
         figures = int8_figures(answers, slices.label_names)
-        calibration = {"n": len(slices.calibration), "split": "train"}
-        found: dict[str, Any] = {"figures": figures.to_json(), "split_hash": slices.split, "calibration": calibration}
+        calibration = CalibratedOn(n=len(slices.calibration), split="train")
         missed, unsure = int8_verdict(figures)
+        if missed:
+            told["reason"] = "; ".join(missed)
         if unsure:
-            found["unsure"] = f"{figures.n:,} slices are too few to tell: {'; '.join(unsure)}"
-    else:
-        apart, n = measured.apart[name], len(measured.rows)
-        largest = {output: value if math.isfinite(value) else None for output, value in apart.items()}
-        most = TOLERANCE * max(float(np.abs(logits).max()) for logits in measured.logits[DEFAULT_RUNTIME])
-        found = {"difference": {"n": n, "slices": slices.title, "tolerance": most, "largest": largest}}
-        missed = []
-        if apart["logits"] > most:
-            missed = [
-                f"its logits differ from the network's by up to {apart['logits']:.2g} on {n} slices, and "
-                f"{most:.2g}, a {1 / TOLERANCE:,.0f}th of the largest, is the most that is kept"
-            ]
-    if name in measured.seconds:
-        found["milliseconds"] = round(1000 * measured.seconds[name], 2)
-    return found | ({"reason": "; ".join(missed)} if missed else {})
+            told["unsure"] = f"{figures.n:,} slices are too few to tell: {'; '.join(unsure)}"
+        return ExportedFile(figures=figures, split_hash=slices.split, calibration=calibration, **told)
+    apart, n = measured.apart[name], len(measured.rows)
+    largest = {output: value if math.isfinite(value) else None for output, value in apart.items()}
+    most = TOLERANCE * max(float(np.abs(logits).max()) for logits in measured.logits[DEFAULT_RUNTIME])
+    if apart["logits"] > most:
+        told["reason"] = (
+            f"its logits differ from the network's by up to {apart['logits']:.2g} on {n} slices, and "
+            f"{most:.2g}, a {1 / TOLERANCE:,.0f}th of the largest, is the most that is kept"
+        )
+    difference = Difference(n=n, slices=slices.title, tolerance=most, largest=largest)
+    return ExportedFile(difference=difference, **told)
 
 
 def int8_verdict(figures: AgreementMetrics) -> tuple[list[str], list[str]]:
@@ -293,46 +295,48 @@ def _groups(folder: Path, sources: Sequence[str], groups: Sequence[str]) -> list
 def _install(
     checkpoint: Checkpoint,
     files: Mapping[str, Path],
-    judged: Mapping[str, dict[str, Any]],
+    judged: Mapping[str, ExportedFile],
     answers: pandas.DataFrame | None,
-) -> dict[str, Any]:
+) -> ExportRecord:
     """Put the files that may stay into the folder, then the record, the card and the seal; what was made before and is
     of these weights stays."""
     folder = checkpoint.folder
-    record = _earlier(folder, sha256_file(folder / WEIGHTS), files)
-    for name, found in judged.items():
+    weights = sha256_file(folder / WEIGHTS)
+    found = _earlier(folder, weights, files)
+    for name, one in judged.items():
         for target in EXPORTED[name].files:
             made = files[name].with_suffix(Path(target).suffix)
-            if "reason" in found:
+            if one.reason:
                 (folder / target).unlink(missing_ok=True)
             else:
                 with atomic_path(folder / target) as temporary:
                     shutil.copyfile(made, temporary)
-        where = "kept_out" if "reason" in found else "files"
-        record[where][name] = _file_facts(files[name], name) | found
+        found[bool(one.reason)][name] = one.with_(**_file_facts(files[name], name))
     if answers is not None:
         with atomic_path(folder / INT8_ANSWERS) as temporary:
             answers.to_parquet(temporary, index=False)
-    write_json(folder / EXPORT, record)
+    record = ExportRecord(format=EXPORT_FORMAT, weights_sha256=weights, files=found[False], kept_out=found[True])
+    write_json(folder / EXPORT, record.to_json())
     refresh_card(folder)
     if checkpoint.manifest:
         seal(folder)
     return record
 
 
-def _earlier(folder: Path, weights: str, files: Mapping[str, Path]) -> dict[str, Any]:
-    """The record to go on from: of the same weights, without what is being made anew; files of other weights go."""
-    found = read_json(folder / EXPORT) if (folder / EXPORT).is_file() else {}
-    same = found.get("weights_sha256") == weights and found.get("format") == EXPORT_FORMAT
-    record: dict[str, Any] = {"format": EXPORT_FORMAT, "weights_sha256": weights, "files": {}, "kept_out": {}}
-    for name in (name for name in EXPORTED if name not in files):
-        for where in ("files", "kept_out"):
-            if same and name in found.get(where, {}):
-                record[where][name] = found[where][name]
-        if name not in record["files"]:
+def _earlier(folder: Path, weights: str, files: Mapping[str, Path]) -> dict[bool, dict[str, ExportedFile]]:
+    """{whether they were kept out: files}, of the same weights and not being made anew; files of other weights go."""
+    try:
+        record = read_exports(folder / EXPORT)
+        found = {False: record.files, True: record.kept_out} if record.weights_sha256 == weights else {}
+    except (OSError, CheckpointError):
+        found = {}  # of another format, or none
+    others = [name for name in EXPORTED if name not in files]
+    earlier = {out: {name: found[out][name] for name in others if name in found.get(out, {})} for out in (False, True)}
+    for name in others:
+        if name not in earlier[False]:
             for target in EXPORTED[name].files:
                 (folder / target).unlink(missing_ok=True)
-    return record
+    return earlier
 
 
 def _file_facts(path: Path, runtime: str) -> dict[str, Any]:
@@ -344,25 +348,23 @@ def _file_facts(path: Path, runtime: str) -> dict[str, Any]:
     }
 
 
-def describe_export(record: Mapping[str, Any]) -> str:
+def describe_export(record: ExportRecord) -> str:
     """An export's record in lines for the terminal."""
     lines = []
-    for name, found in [*record["files"].items(), *record["kept_out"].items()]:
-        kept = "kept out" if "reason" in found else EXPORTED[name].files[0]
-        lines.append(f"{EXPORTED[name].title}: {kept}, {found['bytes'] / 1e6:.1f} MB")
-        if "figures" in found:
-            figures = AgreementMetrics.of(found["figures"])
+    for name, found in record.all.items():
+        kept = "kept out" if found.reason else EXPORTED[name].files[0]
+        lines.append(f"{EXPORTED[name].title}: {kept}, {found.bytes / 1e6:.1f} MB")
+        if (figures := found.figures) is not None:
             lines.append(f"  same first class as the network: {describe_metric(figures.agreement)}")
             for title, lost in (("accuracy", figures.accuracy), ("macro AUROC", figures.macro_auroc)):
                 lines.append(f"  {title}: {describe_metric(lost.approximation)}")
                 lines.append(f"  {title} lost: {describe_metric(lost.loss)}")
-        else:
-            apart = found["difference"]
+        if (apart := found.difference) is not None:
             far = ", ".join(
                 f"{output} {'not finite' if value is None else f'{value:.1e}'}"
-                for output, value in apart["largest"].items()
+                for output, value in apart.largest.items()
             )
-            lines.append(f"  largest difference from the network on {apart['n']:,} {apart['slices']}: {far}")
-        said = {"not kept": found.get("reason"), "kept, but": None if "reason" in found else found.get("unsure")}
+            lines.append(f"  largest difference from the network on {apart.n:,} {apart.slices}: {far}")
+        said = {"not kept": found.reason, "kept, but": None if found.reason else found.unsure}
         lines += [f"  {what}: {why}" for what, why in said.items() if why]
     return "\n".join(lines)

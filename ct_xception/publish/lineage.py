@@ -15,11 +15,11 @@ from ct_xception.checkpoint import EVALUATION
 from ct_xception.checkpoint_files import need_side, write_side
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.evaluation.continuity import (
+    Judgement,
     describe_judgement,
     judge,
     pair_up,
     reason,
-    summarise_judgement,
     write_judgement,
 )
 from ct_xception.serving.checkpoint import read_provenance
@@ -58,12 +58,12 @@ def settle_version(
     names = tests[0].splits["test"].features["label"].names
     trials = pair_up(tests, answers, has_twin=has_twin, overlaps=overlaps)
     judged, table = judge(trials, names, margin=margin, seed=seed)
-    judged["weights_sha256"] = _provenance(folder)["weights_sha256"]
-    judged["overlaps"] = None if overlaps is None else [one.summary() for one in overlaps]
+    shared = None if overlaps is None else [one.summary() for one in overlaps]
+    judged = judged.with_(weights_sha256=_provenance(folder)["weights_sha256"], overlaps=shared)
     write_judgement(folder / EVALUATION, judged, table)
     note_version(folder, start, judged, replay)
     print("\n".join(["against the version before:", *describe_judgement(judged)]), flush=True)
-    if judged["passed"]:
+    if judged.passed:
         return None
     why = reason(judged)
     note_refusal(folder, why)
@@ -72,10 +72,10 @@ def settle_version(
     return f"{printable(place)} is finished and no new version: {why}; train it further, or state another --margin."
 
 
-def note_version(folder: Path, start: Checkpoint, judged: Mapping[str, Any], replay: Mapping[str, Any]) -> None:
+def note_version(folder: Path, start: Checkpoint, judged: Judgement, replay: Mapping[str, Any]) -> None:
     """Say in a checkpoint's side file what it went on from, with which replay, and how both were judged."""
     side = need_side(folder)
-    told = {"replay": dict(replay), "judged": summarise_judgement(judged)}
+    told = {"replay": dict(replay), "judged": judged.summary()}
     write_side(folder, side.with_(provenance=side.provenance.to_json() | descent(start) | told, refused=None))
 
 

@@ -31,6 +31,7 @@ from ct_xception.checkpoint_files import Side
 from ct_xception.corpus.listing import check_external_name
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import Answers, Items
+from ct_xception.evaluation.explanations import Explanations
 from ct_xception.evaluation.measure import Given, measure
 from ct_xception.evaluation.patients import BY_PATIENT, BY_SERIES, knows_patients
 from ct_xception.evaluation.predictions import Names
@@ -38,7 +39,6 @@ from ct_xception.evaluation.protocols import Part
 from ct_xception.evaluation.shift.questions import Question
 from ct_xception.evaluation.shift.robustness import KEYS, Tried
 from ct_xception.evaluation.shift.validation import FIGURES, Validation
-from ct_xception.files import read_json
 from ct_xception.metrics import ExternalMetrics, Headline, Measured, Metrics, PathMetrics, ProtocolMetrics
 from ct_xception.statistics.pooling import ATTENTION
 
@@ -200,22 +200,22 @@ class Recount:
         if not agree(again, stated):
             raise self._not_those(what, protocol)
 
-    def _explained(self) -> dict[str, Any] | None:
+    def _explained(self) -> Explanations | None:
         """What was found of each heat map, which must be of images that were answered so."""
         if self.metrics.explanations is None:
             return None
         path = self.folder / EVALUATION / EXPLANATIONS
         if not path.is_file():
             raise self._refusal(f"{EVALUATION}/{EXPLANATIONS} is missing")
-        stated = read_json(path)
+        stated = Explanations.from_json(path.read_bytes(), f"{EVALUATION}/{EXPLANATIONS}")
         rows = self.answers[self.metrics.protocol]
         rows = rows[rows["path"] == "predictor"]
         answered = set(zip(rows["source"], rows["group"], rows["label"], rows["predicted"], strict=True))
         keys = ("source", "group", "label", "target")
-        if not {tuple(record[key] for key in keys) for record in stated["records"]} <= answered:
+        if not {tuple(getattr(record, key) for key in keys) for record in stated.records} <= answered:
             raise self._refusal(f"{EVALUATION}/{EXPLANATIONS} explains answers that are not those of {PREDICTIONS}")
         right = ("source", "group", "label", "label")
-        if not {tuple(lesion[key] for key in right) for lesion in stated.get("lesions", [])} <= answered:
+        if not {tuple(getattr(lesion, key) for key in right) for lesion in stated.lesions} <= answered:
             raise self._refusal(f"{EVALUATION}/{EXPLANATIONS} points at lesions of answers that are not right")
         return stated
 

@@ -19,9 +19,8 @@ import pandas
 from ct_xception.checkpoint import (
     AUDIT,
     CONFIG,
-    CONTINUITY,
     CONTINUITY_ANSWERS,
-    EXPORT_FORMAT,
+    EVALUATION,
     METRICS,
     METRICS_FORMAT,
     ONNX_FOLDER,
@@ -34,8 +33,9 @@ from ct_xception.checkpoint import (
 from ct_xception.checkpoint import EXPORT as EXPORT_NAME
 from ct_xception.checkpoint_files import Side, need_side
 from ct_xception.errors import CheckpointError, printable
-from ct_xception.evaluation.continuity import NO_WORSE, judge_table, summarise_judgement
-from ct_xception.files import read_json, sha256_file
+from ct_xception.evaluation.continuity import NO_WORSE, judge_table, read_judgement
+from ct_xception.export_record import ExportRecord, read_exports
+from ct_xception.files import sha256_file
 from ct_xception.metrics import AgreementMetrics, Metrics
 from ct_xception.publish.clearance import list_files
 from ct_xception.publish.recount import Recount, agree
@@ -65,7 +65,7 @@ class Evidence:
     metrics: Metrics
     audit: Mapping[str, Any] | None = None
     answers: Mapping[str, pandas.DataFrame] = field(default_factory=dict)
-    exports: Mapping[str, Any] | None = None
+    exports: ExportRecord | None = None
 
     @functools.cached_property
     def provenance(self) -> Mapping[str, Any]:
@@ -189,25 +189,26 @@ def _check_lineage(folder: Path, side: Side) -> None:
     if stated is None:
         return
     try:
-        record = read_json(folder / evaluated(CONTINUITY))
+        record = read_judgement(folder / EVALUATION)
         table = pandas.read_parquet(folder / evaluated(CONTINUITY_ANSWERS))
-        seed, weights = record["seed"], record["weights_sha256"]
-        same = agree(summarise_judgement(record), stated) and weights == side.provenance.weights_sha256
-        found = {name: table[table["protocol"] == name] for name in record["protocols"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = {name: table[table["protocol"] == name] for name in record.protocols}
+    except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{printable(folder)}: its comparison with the one before cannot be read ({printable(error)}); {REMEDY}."
         ) from error
+    weights = side.provenance.weights_sha256
+    same = agree(record.summary(), {key: value for key, value in stated.items() if value is not None})
     for name, rows in found.items():
-        own = record["protocols"][name]
-        again = judge_table(rows, margin=record["margin"], seed=seed)
-        if not (same and agree(again, {key: own[key] for key in again})):
+        own = record.protocols[name]
+        again, verdict = judge_table(rows, margin=record.margin, seed=record.seed)
+        alike = agree(again and again.to_json(), own.comparison and own.comparison.to_json())
+        if not (same and record.weights_sha256 == weights and alike and verdict == own.verdict):
             raise CheckpointError(
                 f"{printable(folder)}: the comparison with the version before is not what {CONTINUITY_ANSWERS} gives; "
                 f"{REMEDY}."
             )
-        if own["verdict"] != NO_WORSE:
-            raise CheckpointError(f"{printable(folder)}: {own['title']} is {own['verdict']}; it is no new version.")
+        if own.verdict != NO_WORSE:
+            raise CheckpointError(f"{printable(folder)}: {own.title} is {own.verdict}; it is no new version.")
 
 
 def _short(digest: str | None) -> str:
@@ -230,7 +231,7 @@ def int8_figures(table: pandas.DataFrame, label_names: Sequence[str]) -> Agreeme
     return agreement_figures(labels, reference, own, names, table["group"].tolist())
 
 
-def _read_exports(folder: Path, metrics: Metrics, answers: pandas.DataFrame) -> Mapping[str, Any] | None:
+def _read_exports(folder: Path, metrics: Metrics, answers: pandas.DataFrame) -> ExportRecord | None:
     """export.json of a folder, None where it has no export; `answers` are the rows behind the own test split's figures.
 
     Raises CheckpointError, one sentence, where file, weights, figures and answers do not belong together.
@@ -240,27 +241,27 @@ def _read_exports(folder: Path, metrics: Metrics, answers: pandas.DataFrame) -> 
         if files:
             raise _export_refusal(folder, f"{min(files)} has no figures in {EXPORT}")
         return None
-    record = read_json(folder / EXPORT)
-    if record.get("format") != EXPORT_FORMAT or record.get("weights_sha256") != metrics.weights_sha256:
-        raise _export_refusal(folder, f"{EXPORT} speaks of other weights, or is of another format")
-    stated = {name: digest for one in record["files"].values() for name, digest in one["sha256"].items()}
+    record = read_exports(folder / EXPORT)
+    if record.weights_sha256 != metrics.weights_sha256:
+        raise _export_refusal(folder, f"{EXPORT} speaks of other weights")
+    stated = {name: digest for one in record.files.values() for name, digest in one.sha256.items()}
     if files != set(stated):
         raise _export_refusal(folder, f"{min(files ^ set(stated))} is in the folder or in {EXPORT}, but not in both")
     for name, digest in stated.items():
         if sha256_file(folder / name) != digest:
             raise _export_refusal(folder, f"{name} is not the file that was measured")
-    found = record["files"].get(INT8) or record["kept_out"].get(INT8)
-    if found:
-        _check_int8(folder, found["figures"], metrics, answers)
+    found = record.all.get(INT8)
+    if found is not None:
+        _check_int8(folder, found.figures, metrics, answers)
     return record
 
 
-def _check_int8(folder: Path, stated: Mapping[str, Any], metrics: Metrics, answers: pandas.DataFrame) -> None:
+def _check_int8(folder: Path, stated: AgreementMetrics | None, metrics: Metrics, answers: pandas.DataFrame) -> None:
     """The int8 figures are those of its answers, and the answers beside them those behind the card's own figures."""
     if not (folder / INT8_ANSWERS).is_file():
         raise _export_refusal(folder, f"{INT8_ANSWERS} is missing")
     table, names = pandas.read_parquet(folder / INT8_ANSWERS), metrics.label_names
-    if not agree(int8_figures(table, names).to_json(), stated):
+    if stated is None or not agree(int8_figures(table, names).to_json(), stated.to_json()):
         raise _export_refusal(folder, f"the int8 figures in {EXPORT} are not those of {INT8_ANSWERS}")
     own = answers[(answers["path"] == "predictor") & answers["refused"].isna()].set_index("source")
     if not table["source"].is_unique or set(table["source"]) != set(own.index):

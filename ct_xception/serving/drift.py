@@ -6,10 +6,9 @@
 
 A gate of single slices lets a whole hospital pass whose every slice is a little unlike training. As a set such slices
 are told apart: what a slice looks like without a network (`slice_traits`), and where its features lie, are averaged
-over each patient and compared with the patients of training by the test of Kolmogorov and Smirnov, one number at a
-time, corrected for their count after Bonferroni. Features are compared with those of validation patients alone, since
-a network knows the slices that it was fitted to. The checkpoint keeps each number's sorted values, and no row of them
-is one patient.
+over each patient and compared with the patients of training, one number at a time, with their count corrected for
+(`statistics.two_sample`). Features are compared with those of validation patients alone, since a network knows the
+slices that it was fitted to. The checkpoint keeps each number's sorted values, and no row of them is one patient.
 
 Whose a slice is its file may not say, so look-alikes are taken for one patient. A patient may still fall into several;
 how many he does in training thins the set that is tested.
@@ -27,7 +26,8 @@ from numpy.typing import NDArray
 
 from ct_xception.checkpoint import DRIFT
 from ct_xception.errors import CheckpointError, printable
-from ct_xception.serving.gate import load_arrays
+from ct_xception.serving.gate import describe, load_arrays
+from ct_xception.statistics.two_sample import compare_samples, least_chance, unit_means
 
 if TYPE_CHECKING:
     from ct_xception.imaging.body.crop import BodyCrop
@@ -69,8 +69,6 @@ def slice_traits(slice_: Slice, crop: BodyCrop) -> Floats:
 
 def feature_coordinates(distance: Distance, features: NDArray[np.floating]) -> Floats:
     """Where features (N, F) lie: the first coordinates of the gate's PCA, and the logarithm of its distance: (N, C)."""
-    from ct_xception.serving.gate import describe
-
     centred = describe(features, distance.length) - distance.mean
     within = centred @ distance.components[:COMPONENTS].T.astype(np.float64)
     far = np.log(np.maximum(distance(features), 1e-12))
@@ -93,13 +91,6 @@ def link_lookalikes(thumbnails: NDArray[np.float32]) -> NDArray[np.intp]:
     from scipy.sparse.csgraph import connected_components
 
     return connected_components(csr_array(thumbnails @ thumbnails.T > SAME_PATIENT), directed=False)[1]
-
-
-def unit_means(values: Floats, units: NDArray[np.intp]) -> Floats:
-    """The mean (U, C) of values (N, C) over each unit."""
-    count = np.bincount(units)
-    sums = np.stack([np.bincount(units, weights=column) for column in values.T], axis=1)
-    return sums / count[:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,23 +125,18 @@ class Reference:
 
     def least_chance(self, units: int) -> float:
         """The smallest corrected chance that so many units can come to: all of them beyond all patients' values."""
-        from scipy.special import comb
-
         known = max(self.traits.shape[1], self.features.shape[1])
-        return (len(self.traits) + len(self.features)) * 2 / float(comb(known + units, units))
+        return least_chance(len(self.traits) + len(self.features), known, units)
 
     def compare(self, traits: Floats, features: Floats) -> tuple[float, tuple[str, ...]]:
         """The corrected chance of units (U, T) and (U, C) of the same source, and in what they are unlike."""
-        from scipy.stats import ks_2samp
-
         pairs = [
             *zip(TRAITS.values(), self.traits, traits.T, strict=True),
             *((FEATURES, known, found) for known, found in zip(self.features, features.T, strict=True)),
         ]
-        chances = [float(ks_2samp(known.astype(np.float64), found).pvalue) for _, known, found in pairs]
-        corrected = [min(1.0, chance * len(pairs)) for chance in chances]
-        told = sorted((chance, what) for chance, (what, _, _) in zip(corrected, pairs, strict=True) if chance < LEVEL)
-        return min(corrected), tuple(dict.fromkeys(what for _, what in told))
+        differences = compare_samples(pairs)
+        told = sorted((one.corrected, one.name) for one in differences if one.corrected < LEVEL)
+        return min(one.corrected for one in differences), tuple(dict.fromkeys(what for _, what in told))
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ import importlib.util
 import math
 from pathlib import Path
 
-from ct_xception.checkpoint import EXPORT, EXPORT_FORMAT, SIDE_FILE, evaluated
+from ct_xception.checkpoint import EXPORT, SIDE_FILE, evaluated
 from ct_xception.checkpoint_files import read_side
-from ct_xception.files import read_json
+from ct_xception.errors import CheckpointError
+from ct_xception.export_record import read_exports
 from ct_xception.hub_download import HubError, HubId, fetch
 from ct_xception.serving.checkpoint import checkpoint_in
 from ct_xception.serving.runtimes import DEFAULT_RUNTIME, EXPORTED
@@ -36,11 +37,10 @@ def fastest_runtime(source: str | Path) -> str:
 def _milliseconds(path: Path) -> dict[str, float]:
     """{runtime: how long it took for a slice} of an export's record; what is no record, or of no runtime, is none."""
     try:
-        record = read_json(path)
-        files = record["files"] if record["format"] == EXPORT_FORMAT else {}
-        return {name: float(one.get("milliseconds", math.inf)) for name, one in files.items() if name in EXPORTED}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        files = read_exports(path).files
+    except (OSError, CheckpointError):
         return {}
+    return {name: math.inf if one.milliseconds is None else one.milliseconds for name, one in files.items()}
 
 
 def _folder(source: str | Path) -> Path | None:

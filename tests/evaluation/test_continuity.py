@@ -16,16 +16,17 @@ from ct_xception.evaluation.continuity import (
     NO_WORSE,
     NOT_SHOWN,
     WORSE,
+    LeftOut,
     Trial,
     describe_judgement,
     judge,
     judge_table,
     pair_up,
+    read_judgement,
     reason,
     verdict,
     write_judgement,
 )
-from ct_xception.files import read_json
 from ct_xception.statistics.comparison import compare
 
 NAMES = ["benign", "malignant"]
@@ -62,8 +63,8 @@ def hits(n: int, wrong: int) -> np.ndarray:
 )
 def test_verdicts(new: np.ndarray, start: np.ndarray, margin: float, wanted: str) -> None:
     record, _ = judge({"new": trial_of(new, start)}, NAMES, margin=margin)
-    assert record["protocols"]["new"]["verdict"] == wanted
-    assert record["passed"] == (wanted == NO_WORSE)
+    assert record.protocols["new"].verdict == wanted
+    assert record.passed == (wanted == NO_WORSE)
 
 
 def test_the_margin_is_held_against_the_lower_end_of_the_interval() -> None:
@@ -80,22 +81,22 @@ def test_what_is_trained_on_or_refused_does_not_count(tmp_path: Path) -> None:
     trial = trial_of(hits(60, 10), hits(60, 0), seen=seen)  # all it lost is in what another corpus trains on
     trial.start.probabilities[59] = np.nan
     record, table = judge({"old 1": trial}, NAMES, margin=0.2, seed=3)
-    own = record["protocols"]["old 1"]
-    assert own["left_out"] == {"seen": 10, "refused": 1} and own["comparison"]["n"] == 49
-    assert own["verdict"] == NO_WORSE and own["comparison"]["difference"]["value"] == 0
+    own = record.protocols["old 1"]
+    assert own.left_out == LeftOut(seen=10, refused=1) and own.comparison.n == 49
+    assert own.verdict == NO_WORSE and own.comparison.difference.value == 0
     write_judgement(tmp_path, record, table)
     again = judge_table(pandas.read_parquet(tmp_path / "continuity.parquet"), margin=0.2, seed=3)
-    assert again == {"comparison": own["comparison"], "verdict": own["verdict"]}
-    assert read_json(tmp_path / "continuity.json") == record
+    assert again == (own.comparison, own.verdict)
+    assert read_judgement(tmp_path) == record
     assert "patient" not in table.to_csv() and set(table["label"]) == set(NAMES)
     nothing, _ = judge({"old 1": trial_of(hits(4, 0), hits(4, 0), seen=np.ones(4, bool))}, NAMES, margin=1.0)
-    assert nothing["protocols"]["old 1"]["verdict"] == NOT_SHOWN and "no item that both" in reason(nothing)
+    assert nothing.protocols["old 1"].verdict == NOT_SHOWN and "no item that both" in reason(nothing)
 
 
 def test_every_test_that_failed_is_named() -> None:
     trials = {"new": trial_of(hits(400, 0), hits(400, 10)), "old 1": trial_of(hits(400, 60), hits(400, 0))}
     record, _ = judge(trials, NAMES, margin=0.05)
-    assert not record["passed"] and record["protocols"]["new"]["verdict"] == NO_WORSE
+    assert not record.passed and record.protocols["new"].verdict == NO_WORSE
     assert "(a test: worse: accuracy 1.000 before, 0.850 now, difference -0.150" in reason(record)
     lines = describe_judgement(record)
     assert len(lines) == 3 and lines[-1].endswith("this is no new version.")
@@ -137,11 +138,11 @@ def test_the_verdict_says_what_the_corpora_share() -> None:
     seen[:10] = True
     record, _ = judge({"old 1": trial_of(hits(60, 10), hits(60, 0), seen=seen)}, NAMES, margin=0.2)
     shared = Overlap("old", ["new"], 60, ["0.png"], [f"{row}.png" for row in range(1, 10)], ["11.png"], {}).summary()
-    test, twins, namesakes, _ = describe_judgement(record | {"overlaps": [shared]})
+    test, twins, namesakes, _ = describe_judgement(record.with_(overlaps=[shared]))
     assert test.endswith("25 groups, without 10 that another corpus trains on")
     assert (
         "10 of 60 test images of old show a picture that is in training or validation of new too" in twins
         and "1 pixel for pixel, 9 in" in twins
     )
     assert "1 more of 60 test images of old are of patients whose identifiers are in" in namesakes
-    assert len(describe_judgement(record | {"overlaps": None})) == 2
+    assert len(describe_judgement(record)) == 2

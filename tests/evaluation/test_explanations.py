@@ -13,6 +13,8 @@ from ct_xception.evaluation.answers import Items
 from ct_xception.evaluation.evaluation import Evaluation, Outputs
 from ct_xception.evaluation.explanations import (
     Checked,
+    Explanations,
+    MapEvidence,
     describe,
     examine,
     explanation_figures,
@@ -39,16 +41,17 @@ def test_the_sample_is_even_over_classes_answered_and_seeded() -> None:
 
 
 @pytest.fixture(scope="module")
-def found(tiny_checkpoint: Path, picture_split: Dataset) -> dict[int, dict]:
+def found(tiny_checkpoint: Path, picture_split: Dataset) -> dict[int, MapEvidence]:
     return dict(examine(Classifier.from_pretrained(tiny_checkpoint, gate=False), picture_split, [1, 4], []).evidence)
 
 
 def test_what_is_kept_is_of_the_class_put_first_and_holds_no_place(
-    found: dict[int, dict], tiny_checkpoint: Path, picture_split: Dataset
+    found: dict[int, MapEvidence], tiny_checkpoint: Path, picture_split: Dataset
 ) -> None:
     classifier = Classifier.from_pretrained(tiny_checkpoint)
-    for row, record in found.items():
+    for row, evidence in found.items():
         image = picture_split[row]["image"]["bytes"]
+        record = evidence.to_json()
         assert record["target"] == classifier(image).label
         assert set(record["deletion"]) == set(record["insertion"]) == {"area", "random_area"}
         assert "regions" not in record and set(record["agreement"]) == {"integrated_gradients", "occlusion"}
@@ -56,26 +59,26 @@ def test_what_is_kept_is_of_the_class_put_first_and_holds_no_place(
     assert list(found) == [1, 4]
 
 
-def test_figures_are_those_of_the_records(found: dict[int, dict], picture_split: Dataset) -> None:
+def test_figures_are_those_of_the_records(found: dict[int, MapEvidence], picture_split: Dataset) -> None:
     items = Items.of(picture_split)
     names = Names(items.sources, anonymous=True)
     stated = describe(Checked(found), items, LABEL_NAMES, names)
-    assert [(r["source"], r["group"], r["label"]) for r in stated["records"]] == [
+    assert [(r.source, r.group, r.label) for r in stated.records] == [
         ("item 000001", "group 000000", "large cell carcinoma"),
         ("item 000004", "group 000002", "adenocarcinoma"),
     ]
-    figures = explanation_figures(json.loads(json.dumps(stated)))
-    areas = [found[row]["deletion"]["area"] for row in (1, 4)]
+    figures = explanation_figures(Explanations.from_json(json.dumps(stated.to_json())))
+    areas = [found[row].deletion.area for row in (1, 4)]
     assert figures.deletion_area.value == pytest.approx(np.mean(areas)) and figures.deletion_area.n == 2
-    assert figures.warned.value == np.mean([bool(found[row]["warnings"]) for row in (1, 4)])
-    assert "lesions" not in stated and figures.pointing_game == ABSENT
+    assert figures.warned.value == np.mean([bool(found[row].warnings) for row in (1, 4)])
+    assert "lesions" not in stated.to_json() and figures.pointing_game == ABSENT
     pointings = {4: Pointing(True, True, 0.0, 0.4, 0.1, 0.2, 0.3), 1: Pointing(False, True, 2.0, 0.2, 0.1, 0.2, 0.1)}
-    stated = json.loads(json.dumps(describe(Checked(found, pointings), items, LABEL_NAMES, names)))
-    assert [(lesion["source"], lesion["hit"]) for lesion in stated["lesions"]] == [
+    stated = describe(Checked(found, pointings), items, LABEL_NAMES, names)
+    assert [(lesion.source, lesion.hit) for lesion in stated.lesions] == [
         ("item 000001", False),
         ("item 000004", True),
     ]
-    lesions = pointing_figures(stated["lesions"], ["group 000000", "group 000002"])
+    lesions = pointing_figures(stated.lesions, ["group 000000", "group 000002"])
     assert explanation_figures(stated) == figures.model_copy(update=lesions)
     assert lesions["pointing_game"].value == 0.5
 

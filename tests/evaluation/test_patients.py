@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ct_xception.checkpoint_files import PoolingRule, Side, read_side, seal, write_side
-from ct_xception.errors import CheckpointError
+from ct_xception.errors import CheckpointError, InputError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.measure import Given, measure
 from ct_xception.evaluation.patients import fit_unit_rules, knows_patients, unit_figures, units_of
@@ -165,3 +165,28 @@ def test_sensitivity_at_false_positives_by_hand() -> None:
     scores = np.array(positive + negative)
     found = sensitivity_figures(np.stack([scores, 1 - scores], axis=1), np.repeat([0, 1], 10), NAMES, resamples=50)
     assert [found["covid"][rate].value for rate in ("0.05", "0.1", "0.2")] == pytest.approx([0.2, 0.3, 1.0])
+
+
+def test_what_else_answers_is_pooled_beside_it() -> None:
+    part = part_of(ROWS)
+    stock = Answers(np.roll(part.paths[PREDICTOR].probabilities, 1, axis=1))  # wrong wherever ours is right
+    rules = {"majority": np.tile([0.4, 0.6], (8, 1))}
+    both = Part(part.items, {**part.paths, "stock_pipeline": stock}, rules)
+    found = unit_figures({"made": both}, pooled_by("mean", 0.5), NAMES, patients_known=True)
+    patients = found["by_patient"]["made"]
+    assert set(patients.beside) == {"stock_pipeline", "majority"}
+    assert patients.beside["stock_pipeline"].accuracy.value == pytest.approx(1 - patients.accuracy.value)
+    assert patients.beside["majority"].accuracy.value == pytest.approx(2 / 3)  # of a, b and d, two are other
+    assert patients.beside["majority"].n == 3 and not found["by_series"]["made"].beside
+
+
+def test_attention_scores_pool_the_figures_and_their_absence_is_said() -> None:
+    part = part_of(ROWS)
+    scores = np.array([5.0, 0, 0, 0, 0, 0, 0, 0])
+    attended = Part(part.items, {PREDICTOR: Answers(part.paths[PREDICTOR].probabilities, attention=scores)})
+    found = unit_figures({"made": attended}, pooled_by("attention"), NAMES, patients_known=True)["by_patient"]["made"]
+    assert found.accuracy.value == pytest.approx(2 / 3) and found.rule is not None and found.rule.method == "attention"
+    losses = -np.log([0.8948, 1 / (1 + np.sqrt(0.25 / 9)), 0.3])  # a by its first slice, nearly
+    assert found.log_loss.value == pytest.approx(losses.mean(), abs=1e-3)
+    with pytest.raises(InputError, match="no attention scores"):
+        unit_figures({"made": part}, pooled_by("attention"), NAMES, patients_known=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,8 +92,8 @@ def test_every_process_looks_at_its_share(
 
 
 def test_figures_count_hits_and_keep_an_interval_when_all_hit() -> None:
-    def played(*hits: bool) -> list[dict]:
-        return [asdict(Pointing(hit, True, 0.0, 0.5, 0.02, 0.1, 0.25)) for hit in hits]
+    def played(*hits: bool) -> list[Pointing]:
+        return [Pointing(hit, True, 0.0, 0.5, 0.02, 0.1, 0.25) for hit in hits]
 
     figures = pointing_figures(played(True, True, False, True), ["a", "a", "b", "c"])
     assert figures["pointing_game"].value == 0.75 and figures["pointing_game"].n == 4

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ct_xception.evaluation.explanations import evidence_figures
+from ct_xception.evaluation.explanations import MapEvidence, evidence_figures
 from ct_xception.explain.budget import Cancelled
 from ct_xception.explain.explain import Attribution, Explanation, attribute
 from ct_xception.explain.faithfulness import (
@@ -145,7 +145,7 @@ def test_everything_of_a_map_is_json_and_words(network_case: Explanation) -> Non
     sentences = " ".join(explanation_sentences(network_case, found))
     for words in ("in the lungs", "mm)", "Blackening the strongest", "rank correlation", "Invisible noise"):
         assert words in sentences, words
-    figures = evidence_figures([found, found], ["one", "two"])
+    figures = evidence_figures([MapEvidence.of(found)] * 2, ["one", "two"])
     assert figures["deletion_area"].n == 2 and figures["deletion_area"].value == pytest.approx(
         found["deletion"]["area"]
     )

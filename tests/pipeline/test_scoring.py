@@ -16,8 +16,10 @@ import pytest
 from accelerate.state import PartialState
 from pyarrow import parquet
 
+from ct_xception.phantom.corpus import generate_phantom
 from ct_xception.pipeline import scoring
 from ct_xception.serving.classifier import Classifier
+from ct_xception.serving.patients import answer_units, find_units
 from tests.closeness import ROUNDING
 
 BIN = Path(sys.executable).parent
@@ -174,3 +176,33 @@ def test_bad_usage_is_one_sentence(
     monkeypatch.chdir(tmp_path)
     assert scoring.main(["--model", str(tiny_checkpoint), *more]) == 2
     assert words in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_second_file_has_a_row_a_patient(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    corpus = generate_phantom(tmp_path / "p", patients=5, slices_per_patient=3, size=64, dicom=True)
+    files = sorted(corpus.glob("t*/*/*.dcm")) + sorted(corpus.glob("valid/*/*.dcm"))
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, file in enumerate(files):
+        shutil.copy(file, flat / f"{number * 7 % len(files):02d}.dcm")
+    output = tmp_path / "answers.parquet"
+    words = command(tiny_checkpoint, flat, output, "--by", "patient")
+    assert scoring.main(words) == 0
+    slices = pandas.read_parquet(output)
+    units = pandas.read_parquet(tmp_path / "answers_by_patient.parquet")
+    assert len(slices) == 15 and len(units) == 5 and set(slices["patient"]) == set(units["patient"])
+    wanted = {
+        frozenset(str(member.path.name) for member in unit.members): answer.together
+        for unit in find_units([flat], "patient")[0]
+        for answer in answer_units(Classifier.from_pretrained(tiny_checkpoint), [unit])
+    }
+    for row in units.to_dict("records"):
+        own = frozenset(slices[slices["patient"] == row["patient"]]["source"])
+        together = wanted[own]
+        assert together is not None and row["label"] == together.label and row["answered"] == row["slices"] == 3
+        assert row[f"p {together.label}"] == pytest.approx(together.probabilities[together.label], abs=1e-5)
+        assert not row["calibrated"] and row["pooled_by"] == "mean_log" and pandas.isna(row["refused"])
+    (tmp_path / "answers_by_patient.parquet").unlink()
+    PartialState._reset_state()
+    assert scoring.main(words) == 0  # scored already: only the second file is made again
+    assert (tmp_path / "answers_by_patient.parquet").is_file()

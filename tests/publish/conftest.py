@@ -18,7 +18,7 @@ from PIL import Image
 from ct_xception.checkpoint_files import ConformalRule, GateRule, PoolingRule, seal
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.baselines import baseline_figures
-from ct_xception.evaluation.explanations import explanation_figures
+from ct_xception.evaluation.explanations import Explanations, explanation_figures
 from ct_xception.evaluation.gate_fit import gate_figures
 from ct_xception.evaluation.patients import knows_patients, unit_figures
 from ct_xception.evaluation.protocols import Part
@@ -337,7 +337,7 @@ class Folder:
             {**row, **pointing, "hit": number != 1, "distance": 3.0 * (number == 1)} for number, row in enumerate(right)
         ]
         self.explanations = {"format": 1, "method": "gradcam", "budget": "fast", "records": records, "lesions": lesions}
-        self.metrics["explanations"] = explanation_figures(self.explanations).to_json()
+        self.metrics["explanations"] = explanation_figures(Explanations.of(self.explanations)).to_json()
 
     @property
     def protocols(self) -> list[str]:

@@ -220,7 +220,7 @@ class TestKeepingOut:
 
         rewrite(shift)
         record = export_checkpoint(copy_of, ["onnx"], corpus=str(tiny_corpus), progress=False)
-        assert re.search(r"by up to [\d.e-]+ on 48 slices", record["kept_out"]["onnx"]["reason"])
+        assert re.search(r"by up to [\d.e-]+ on 48 slices", record.kept_out["onnx"].reason)
         assert not (copy_of / "onnx/model.onnx").exists() and (copy_of / "onnx/model_int8.onnx").exists()
 
     @pytest.mark.parametrize(("scale", "apart"), [(1e-3, 1e-5), (1.0, 1e-2), (1e5, 1e3)])
@@ -232,13 +232,13 @@ class TestKeepingOut:
             measured.add("torch", wanted, wanted)
             measured.add("onnx", Outputs(*(part + np.float32(factor * apart) for part in wanted)), wanted)
             judged = export._judge("onnx", measured, slices, None)
-            assert ("reason" not in judged) == kept
-            assert judged["difference"]["tolerance"] == pytest.approx(1e-3 * scale)
+            assert (judged.reason is None) == kept
+            assert judged.difference.tolerance == pytest.approx(1e-3 * scale)
 
     def test_a_float32_file_that_gives_no_numbers(self, copy_of: Path, tiny_corpus: Path, rewrite) -> None:
         rewrite(lambda proto: _replace_head(proto, lambda weights: np.full_like(weights, np.nan)))
         record = export_checkpoint(copy_of, ["onnx"], corpus=str(tiny_corpus), progress=False)
-        assert record["kept_out"]["onnx"]["difference"]["largest"]["logits"] is None
+        assert record.kept_out["onnx"].difference.largest["logits"] is None
 
 
 def _replace_head(proto: onnx.ModelProto, change: Callable[[np.ndarray], np.ndarray]) -> None:

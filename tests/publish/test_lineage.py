@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ct_xception.checkpoint_files import need_side
+from ct_xception.evaluation.continuity import Judgement
 from ct_xception.publish.card.card import render_card
 from ct_xception.publish.lineage import note_version
 from ct_xception.publish.verify import Evidence, read_evidence
@@ -18,14 +19,17 @@ from tests.publish.conftest import Folder
 FIGURE = {"value": 0.02, "low": -0.01, "high": 0.05, "n": 40, "method": "bootstrap"}
 COMPARISON = {"n": 40, "n_groups": 20, "first": FIGURE, "second": FIGURE, "difference": FIGURE}
 JUDGED: dict[str, Any] = {
+    "format": 1,
     "margin": 0.05,
     "confidence": 0.95,
+    "seed": 0,
+    "passed": True,
     "protocols": {
         "new": {
             "title": "the new test split (clinic_b)",
             "left_out": {"seen": 2, "refused": 0},
             "verdict": "no worse",
-            "comparison": COMPARISON | {"mcnemar": {}},
+            "comparison": COMPARISON | {"mcnemar": {"b": 1, "c": 2, "p": 1.0}, "by_group": None},
         }
     },
 }
@@ -53,7 +57,7 @@ def test_versions_are_counted_and_remembered(make_folder: Callable[..., Folder],
     evidence = read_evidence(folder)
     past = {"version": 1, "name": "random", "corpus": {"source": "older"}, "split": {}}
     before = {"version": 2, "lineage": [past], "corpus": {"source": "clinic_a"}, "weights_sha256": "ab" * 32}
-    note_version(folder, start_at(tmp_path / "start", before, "c0ffee" * 6), JUDGED, REPLAY)
+    note_version(folder, start_at(tmp_path / "start", before, "c0ffee" * 6), Judgement.of(JUDGED), REPLAY)
     side = json.loads((folder / "ct_xception.json").read_text())
     assert side["provenance"]["version"] == 3 and len(side["provenance"]["lineage"]) == 2
     assert "mcnemar" not in json.dumps(side)
@@ -78,7 +82,7 @@ def test_what_the_corpora_share_is_said(make_folder: Callable[..., Folder], tmp_
     protocols = {**JUDGED["protocols"], "new, deduplicated": JUDGED["protocols"]["new"]}  # the same images, not others
     statements = []
     for found in ([shared], []):
-        note_version(made.path, start, JUDGED | {"overlaps": found, "protocols": protocols}, replay)
+        note_version(made.path, start, Judgement.of(JUDGED | {"overlaps": found, "protocols": protocols}), replay)
         statements.append(versions(made.path, evidence)[0])
     assert (
         "2 of 42 test images of clinic\\_b show a picture that is in training or validation of clinic\\_a"
@@ -95,7 +99,9 @@ def test_what_an_imported_start_was_trained_on_is_not_known(make_folder: Callabl
     limit = "- An earlier version was imported, and which images that one was trained on is not known"
     evidence = read_evidence(folder)
     assert versions(folder, evidence) == ("", []) and limit not in render_card(folder)
-    note_version(folder, start_at(tmp_path / "start", {"imported": {"from": "Keras"}}, None), JUDGED, REPLAY)
+    note_version(
+        folder, start_at(tmp_path / "start", {"imported": {"from": "Keras"}}, None), Judgement.of(JUDGED), REPLAY
+    )
     side = need_side(folder)
     card = render_card(folder, evidence=dataclasses.replace(evidence, side=side))
     assert limit in card and "| not known: imported from Keras | the first one |" in card

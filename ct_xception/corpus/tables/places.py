@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ct_xception.corpus.listing import Item, Listing
 from ct_xception.errors import SliceError, printable
-from ct_xception.imaging.source import find_files, open_source, stem_of
+from ct_xception.imaging.source import find_files, is_dicom, open_source, stem_of
 
 SAMPLE = 200  # names looked up to tell whether a column means files
 
@@ -82,8 +82,6 @@ def _alike(first: Sequence[str], second: Sequence[str]) -> int:
 
 
 def _ids(path: Path) -> Iterable[str]:
-    from ct_xception.imaging.source import is_dicom
-
     try:
         with open_source(path, path.name) as stream:
             if not is_dicom(stream):

@@ -10,13 +10,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ct_xception.checkpoint import CONFUSION, CURVES, EXAMPLES, RELIABILITY, ROBUSTNESS, ROC
+from ct_xception.checkpoint import (
+    CONFUSION,
+    CONFUSION_PATIENTS,
+    CURVES,
+    EXAMPLES,
+    RELIABILITY,
+    ROBUSTNESS,
+    ROC,
+    ROC_PATIENTS,
+)
 from ct_xception.corpus.cells import read_row
 from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import InputError, SliceError
 from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
 from ct_xception.evaluation.baselines import describe_baselines
 from ct_xception.evaluation.evaluation import Evaluation
+from ct_xception.evaluation.patients import pooled_answers
 from ct_xception.evaluation.report import plots as report
 from ct_xception.evaluation.shift.curves import robustness_figure
 from ct_xception.evaluation.shift.external import left_out, patients_word
@@ -66,7 +76,7 @@ def draw_evaluation(
         if examples is not None and outputs.examples is not None:
             report.save_figure(examples, outputs.examples / EXAMPLES, dpi=_DPI)
         drawn |= {EXAMPLES: examples} if examples is not None and publish else {}
-    for name in (CONFUSION, ROC, RELIABILITY, CURVES, EXAMPLES, ROBUSTNESS):
+    for name in (CONFUSION, ROC, CONFUSION_PATIENTS, ROC_PATIENTS, RELIABILITY, CURVES, EXAMPLES, ROBUSTNESS):
         (folder / name).unlink(missing_ok=True)
     for name, figure in drawn.items():
         report.save_figure(figure, folder / name, dpi=_DPI)
@@ -109,9 +119,20 @@ def choose_examples(
 def _draw_answers(items: Items, answers: Answers, metrics: Metrics) -> dict[str, Figure]:
     block, names, kept = metrics.paths[PREDICTOR], metrics.label_names, answers.answered
     areas = {name: found.auroc for name, found in block.per_class.items()}
-    return {
+    drawn = {
         CONFUSION: report.confusion_figure(block.confusion_matrix, names),
         ROC: report.roc_figure(answers.probabilities[kept], items.labels[kept], names, areas),
+    }
+    patients = metrics.by_patient.get(metrics.protocol)
+    if patients is None or not patients.several:  # with a slice each they are the figures of slices
+        return drawn
+    areas = {name: found.auroc for name, found in patients.per_class.items()}
+    what = f"by patient (n = {patients.n:,})"
+    return drawn | {
+        CONFUSION_PATIENTS: report.confusion_figure(patients.confusion_matrix, names, title=f"Confusion matrix {what}"),
+        ROC_PATIENTS: report.roc_figure(
+            *pooled_answers(items, answers, patients.rule), names, areas, title=f"ROC {what}"
+        ),
     }
 
 

@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import save
 
 from ct_xception.checkpoint import DRIFT
 from ct_xception.checkpoint_files import need_side, write_side
 from ct_xception.evaluation.gate_fit import Seen
 from ct_xception.files import write_atomically
-from ct_xception.serving.drift import feature_coordinates, link_lookalikes, unit_means
+from ct_xception.serving.drift import feature_coordinates, link_lookalikes
 from ct_xception.serving.gate import Distance
 from ct_xception.statistics.intervals import group_indices
+from ct_xception.statistics.two_sample import unit_means
 
 FEWEST_PATIENTS = 8  # of validation: fewer tell nothing about a set
 MOST_VALUES = 512  # sorted values kept of each number; more patients would not move a test
@@ -57,8 +59,6 @@ def _sorted(values: NDArray[np.float64]) -> Floats:
 
 def write_reference(folder: Path, rule: Mapping[str, Any], arrays: Mapping[str, Floats]) -> None:
     """Put it into a checkpoint folder, or take an older one out: the arrays, then the rule in its side file."""
-    from safetensors.numpy import save
-
     path = folder / DRIFT
     if arrays:
         write_atomically(path, save(dict(arrays)))

@@ -10,7 +10,6 @@ the network is about.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import concatenate_datasets
 
-from ct_xception.audit.overlap import SplitCorpus, find_shared
+from ct_xception.audit.drift import Drift, Sample, compare_corpora, sample_of
+from ct_xception.audit.overlap import SplitCorpus, find_shared, is_counted
 from ct_xception.audit.survey import survey_corpus
 from ct_xception.audit.twins.twins import find_twins
 from ct_xception.corpus.load import Corpus, load_corpus, public_report
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from ct_xception.corpus.listing import CorpusOptions
-
-# What is left of an identifier such as patient_012 that a counter gave: two corpora may well count alike.
-_COUNTED = re.compile(r"(?:(?:patient|subject|person|case|study|series|scan|group|anon|ct|id|pt|p|s)[\s_.-]*)*\d{0,5}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +136,7 @@ def plan_external(
     }
     _refuse_own(name, corpus, learnt)
     named = dict(zip(whole["source"], whole["group"], strict=True))
-    shared, patients, origin = _compare(corpus, named, learnt, options, progress)
+    shared, patients, origin = _compare(name, corpus, named, learnt, options, progress)
     left = {} if shared is None else shared.left_out
     asked = [source for source, label in label_of.items() if label in question.answers and source not in left]
     if not asked:
@@ -150,6 +147,8 @@ def plan_external(
     record = _record(corpus, question, Counter(label_of.values()), Counter(label_of[one] for one in asked), origin)
     record |= {"n": len(asked), "n_groups": len({patients[one] for one in asked})}
     record |= {"overlap": None if shared is None else shared.counts}
+    if shared is not None:
+        record["drift"] = shared.drift.summary().to_json()
     return Plan({source: patients[source] for source in asked}, question, record)
 
 
@@ -179,13 +178,15 @@ def _record(
 
 @dataclass(frozen=True)
 class Shared:
-    """What a corpus shares with those learnt: `left_out` sources, and how many of them why."""
+    """What a corpus shares with those learnt: `left_out` sources, and how many of them why; and how it differs."""
 
     left_out: frozenset[str]
     counts: Mapping[str, int]
+    drift: Drift
 
 
 def _compare(
+    name: str,
     corpus: Corpus,
     named: Mapping[str, str],
     learnt: Sequence[SplitCorpus] | None,
@@ -203,24 +204,31 @@ def _compare(
         return None, dict(zip(survey.sources, alike, strict=True)), PSEUDO_PATIENTS
     surveyed = [_surveyed(one, reading, corpus.modality) for one in learnt]
     other = SplitCorpus(corpus.dataset, corpus.report, {}, survey)
-    overlap, alike = find_shared(surveyed, other, progress=progress)
+    overlap, whole = find_shared(surveyed, other, progress=progress)
+    alike = whole[-len(survey) :]
     counted = {source for source in overlap.namesakes if is_counted(named[source])}
     namesakes = set(overlap.namesakes) - counted
     counts = {"exact": len(overlap.exact), "near": len(overlap.near)}
     counts |= {"namesakes": len(namesakes), "counted_alike": len(counted)}
-    shared = Shared(frozenset({*overlap.exact, *overlap.near, *namesakes}), counts)
-    return shared, named if origin else dict(zip(survey.sources, alike, strict=True)), origin or PSEUDO_PATIENTS
+    patients = named if origin else dict(zip(survey.sources, alike, strict=True))
+    there = sample_of(name, [survey], [patients[source] for source in survey.sources])
+    drift = compare_corpora(_learnt_sample(surveyed, whole), there)
+    shared = Shared(frozenset({*overlap.exact, *overlap.near, *namesakes}), counts, drift)
+    return shared, patients, origin or PSEUDO_PATIENTS
+
+
+def _learnt_sample(surveyed: Sequence[SplitCorpus], alike: Sequence[str]) -> Sample:
+    """The corpora of training as one, by their own patients, or by look-alikes where one of them knows none."""
+    surveys = [one.survey for one in surveyed if one.survey is not None]
+    known = all(one.corpus["groups"]["origin"] for one in surveyed)
+    own = [f"{number} {group}" for number, survey in enumerate(surveys) for group in survey.groups]
+    return sample_of("the corpus of training", surveys, own if known else alike[: len(own)])
 
 
 def _surveyed(one: SplitCorpus, reading: Mapping[str, Any], modality: str) -> SplitCorpus:
     if one.survey is not None:
         return one
     return replace(one, survey=survey_corpus(one.splits, modality=modality, **reading))
-
-
-def is_counted(name: str) -> bool:
-    """Whether an identifier is no more than a number, as patient_012: the same one elsewhere says little."""
-    return _COUNTED.fullmatch(name.casefold().strip()) is not None
 
 
 def describe_plan(name: str, plan: Plan) -> str:

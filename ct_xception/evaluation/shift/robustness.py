@@ -121,7 +121,7 @@ def robustness_figures(
     labels, groups = tried.items.labels, tried.items.groups
     group = group_indices(groups, len(groups))
     hits = {key: one.probabilities.argmax(axis=1) == labels for key, one in tried.answers.items()}
-    cells = {key: _cell(one, tried.items, group, rule, seed) for key, one in tried.answers.items()}
+    cells = {key: _cell(one, tried.items, label_names, group, rule, seed) for key, one in tried.answers.items()}
     changes = dict[str, ChangeMetrics]()
     for name, change in CHANGES.items():
         own = [cells[name, severity] for severity in SEVERITIES]
@@ -143,14 +143,19 @@ def robustness_figures(
 
 
 def _cell(
-    answers: Answers, items: Items, group: NDArray[np.intp], rule: ConformalRule | None, seed: int
+    answers: Answers,
+    items: Items,
+    label_names: Sequence[str],
+    group: NDArray[np.intp],
+    rule: ConformalRule | None,
+    seed: int,
 ) -> dict[str, Any]:
     scores, labels = answers.probabilities, items.labels
     hits = scores.argmax(axis=1) == labels
     found = {"accuracy": proportion_figure(hits, group, "no item")}
     found["ece"] = calibration_figures(scores, labels, items.groups, seed=seed, resamples=300).ece
-    if rule is not None and rule.threshold is not None:
-        inside = set_members(scores, rule)[np.arange(labels.size), labels]
+    if rule is not None and (rule.threshold is not None or rule.thresholds is not None):
+        inside = set_members(scores, rule, label_names)[np.arange(labels.size), labels]
         found["coverage"] = proportion_figure(inside, group, "no item")
     if answers.verdicts:
         refused = np.array([answers.verdicts.get(source) == REFUSED for source in items.sources], bool)

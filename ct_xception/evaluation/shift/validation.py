@@ -65,10 +65,11 @@ def validation_figures(
         block["gate"] = GateShares(refused=gate.refused, doubtful=gate.doubtful)
         kept = np.array([verdict not in (None, REFUSED) for verdict in verdicts], bool)
         block["passed"] = _metrics(part, kept, list(one.question.alternatives), seed)
-    if one.question.by_class and side.conformal is not None and side.conformal.threshold is not None:
+    rule = side.conformal
+    if one.question.by_class and rule is not None and (rule.threshold is not None or rule.thresholds is not None):
         answers, labels, groups = part.answered()
         if len(labels):
-            block["conformal"] = conformal_figures(side.conformal, answers, labels, label_names, groups, seed=seed)
+            block["conformal"] = conformal_figures(rule, answers, labels, label_names, groups, seed=seed)
     block |= _by_unit(one, side.pooling, seed)
     if own is not None:
         block["own"] = own_figures(own, one, label_names, seed)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -99,8 +100,6 @@ def write_keras_body(path: str | Path, folder: Path) -> tuple[Path, list[str]]:
     With it comes what the user should know, a sentence each: that the head was left, and which rescaling was assumed.
     Raises `InputError`, naming the file and what in it is no Xception's.
     """
-    import safetensors.numpy
-
     name = printable(path)
     with open_keras(path) as file:
         graph = Graph(file)

@@ -6,6 +6,7 @@ file of 1.8 MB once took 18.5 GB. EXIF blocks, inside JPEG, PNG and WebP, are th
 
 from __future__ import annotations
 
+import io
 import struct
 from typing import BinaryIO, NamedTuple
 
@@ -68,8 +69,6 @@ def walk_tiff(stream: BinaryIO, label: str, enough: int | None = None) -> int:
 
 def exif_orientation(block: bytes, label: str) -> int:
     """The orientation, 1 to 8, that an EXIF block (a small TIFF) tells; 1 where none. Raises SliceError for a bomb."""
-    import io
-
     block = block.removeprefix(b"Exif\0\0")
     if len(block) < 8 or block[:2] not in (b"II", b"MM"):
         return 1

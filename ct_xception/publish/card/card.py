@@ -164,7 +164,8 @@ def outside_texts(evidence: Evidence) -> list[str]:
 
 
 def _external_texts(name: str, block: ExternalMetrics) -> list[str]:
-    return [name, corpus_name(block.corpus.to_json()), *block.alternatives, *block.classes]
+    drift = () if block.drift is None else block.drift.sentences
+    return [name, corpus_name(block.corpus.to_json()), *block.alternatives, *block.classes, *drift]
 
 
 def card_data(evidence: Evidence, *, repo_id: str, license: str) -> ModelCardData:

@@ -24,9 +24,9 @@ from ct_xception.evaluation.explanations import NEAR
 from ct_xception.evaluation.shift.external import left_out
 from ct_xception.explain.budget import COMPARED, RANDOMISED_BELOW
 from ct_xception.explain.methods import METHODS
+from ct_xception.export_record import ExportedFile
 from ct_xception.imaging.modality import CT, ONE
 from ct_xception.metrics import (
-    AgreementMetrics,
     BaselineMetrics,
     Baselines,
     ClassificationMetrics,
@@ -133,6 +133,12 @@ class Protocol:
     series: UnitMetrics | None = None
 
     @property
+    def beside(self) -> dict[str, ClassificationMetrics]:
+        """What else answered the same patients, by its title."""
+        found = {} if self.patients is None else self.patients.beside
+        return {"stock `pipeline()`" if name == "stock_pipeline" else _rule(name): one for name, one in found.items()}
+
+    @property
     def counted(self) -> dict[str, ClassificationMetrics]:
         """The metrics by what is counted, where that was answered: slices, and the series and patients known."""
         found: dict[str, ClassificationMetrics | None] = {"slice": self.predictor}
@@ -147,6 +153,7 @@ class External:
     `predictor` are the metrics there, and `own` those of the same question at home, None where nothing compares.
     `passed` are those of what the input gate let through, None without a gate; `refused` and `stock` may be None, too.
     `left_out` says why the other images were not asked; `compared` whether overlaps with training were looked for.
+    `drift` are sentences on how its images differ from those of training.
     """
 
     name: str
@@ -165,6 +172,7 @@ class External:
     compared: bool
     counted_alike: int
     left_out: tuple[str, ...]
+    drift: tuple[str, ...] = ()
 
     @property
     def is_worse(self) -> bool:
@@ -263,7 +271,7 @@ class Exported:
     runtime: str
     title: str
     path: str
-    measured: Mapping[str, Any]
+    measured: ExportedFile
 
 
 @dataclass(frozen=True)
@@ -446,6 +454,7 @@ def _external(name: str, block: ExternalMetrics) -> External:
         block.overlap is not None,
         (block.overlap or {}).get("counted_alike", 0),
         tuple(left_out(block.overlap, block.classes)),
+        () if block.drift is None else block.drift.sentences,
     )
 
 
@@ -536,21 +545,19 @@ def _class_mistakes(table: Any, label: str, names: Sequence[str]) -> ClassMistak
 
 
 def _exports(evidence: Evidence) -> dict[str, tuple[Exported, ...]]:
-    record = evidence.exports or {"files": {}, "kept_out": {}}
-    return {
-        ours: tuple(
-            Exported(name, runtime.title, runtime.files[0], _typed(record[theirs][name]))
-            for name, runtime in EXPORTED.items()
-            if name in record[theirs]
-        )
-        for ours, theirs in (("exported", "files"), ("kept_out", "kept_out"))
-    }
-
-
-def _typed(measured: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What export.json says of one file, with the metrics of an int8 file as types."""
-    figures = measured.get("figures")
-    return measured if figures is None else {**measured, "figures": AgreementMetrics.of(figures)}
+    record = evidence.exports
+    return (
+        {
+            name: tuple(
+                Exported(runtime, EXPORTED[runtime].title, EXPORTED[runtime].files[0], files[runtime])
+                for runtime in EXPORTED
+                if runtime in files
+            )
+            for name, files in (("exported", record.files), ("kept_out", record.kept_out))
+        }
+        if record
+        else {"exported": (), "kept_out": ()}
+    )
 
 
 def _versions(provenance: Mapping[str, Any]) -> Versions | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import WEIGHTS
+from ct_xception.checkpoint_files import check_safetensors
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.serving.network import Outputs
 from ct_xception.serving.runtime import Runtime, register
@@ -60,7 +61,6 @@ def load_model(checkpoint: Checkpoint) -> CTXceptionForImageClassification:
     import torch
     from safetensors import SafetensorError
 
-    from ct_xception.checkpoint_files import check_safetensors
     from ct_xception.model.configuration import restored_config
     from ct_xception.model.modelling import CTXceptionForImageClassification
 

@@ -11,7 +11,7 @@ import pytest
 from ct_xception.checkpoint import CONFIG
 from ct_xception.checkpoint_files import Metric
 from ct_xception.errors import InputError
-from ct_xception.evaluation.explanations import explanation_figures
+from ct_xception.evaluation.explanations import Explanations, explanation_figures
 from ct_xception.files import write_json
 from ct_xception.publish.card.card import render_card
 from ct_xception.publish.card.markdown import fill_template, metric_text, points_text
@@ -57,7 +57,7 @@ def test_every_figure_stands_beside_what_it_is_held_against(full_folder: Folder)
 
 def test_without_known_lesions_nothing_is_said_of_them(full_folder: Folder) -> None:
     del full_folder.explanations["lesions"]
-    full_folder.metrics["explanations"] = explanation_figures(full_folder.explanations).to_json()
+    full_folder.metrics["explanations"] = explanation_figures(Explanations.of(full_folder.explanations)).to_json()
     said = heat_maps(full_folder.write())
     assert len([line for line in said.splitlines() if line.startswith("|")]) == 2 + 9 and "lesion" not in said
 
