@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 from ct_xception_app import layout, scenes, words
 from ct_xception_app.cases import Case, MapChoice, Study, View
+from ct_xception_app.comparing import versus
 from ct_xception_app.curve import draw_curve
 from ct_xception_app.downloads import as_csv, as_json, as_report
 from ct_xception_app.feedback import NO_CLASS, FeedbackFolder, Review
@@ -28,7 +29,7 @@ from ct_xception.files import dump_json
 from ct_xception.html import image_uri
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.windows import Window
-from ct_xception.serving.pooling import Stopped, answer_together
+from ct_xception.serving.pooling import Stopped
 from ct_xception.text import percent
 
 # On a narrow screen the answer stands far below what was touched; once it is there, unless a hand has moved on.
@@ -79,7 +80,7 @@ class Page:
         self._connect_inputs(answering)
         # What is asked for next makes way for itself first: the work before it ends at once, and is not shown.
         asked = (
-            (show.which.input, self.choose_series),
+            (show.which.input, self.choose_reading),
             (show.wish.input, self.follow),
             (show.pool.click, self.pool_files),
         )
@@ -120,7 +121,7 @@ class Page:
 
         def work(job: Job) -> Case:
             job.title = "Answering an example"
-            return self.study.example(path, data[self.outputs.aggregation])
+            return self.study.example(path)
 
         yield from self._follow(request, work, lambda case: self._show_case(case, data, new=True))
 
@@ -139,11 +140,11 @@ class Page:
             return
         yield from self._answer(request, data, tuple(paths))
 
-    def choose_series(self, request: gr.Request, data: Data) -> Iterator[Shown]:
-        """Another of the series that were given."""
+    def choose_reading(self, request: gr.Request, data: Data) -> Iterator[Shown]:
+        """One answer a patient, or one a series."""
         case: Case | None = data[self.outputs.kept]
         if case is not None:
-            yield from self._answer(request, data, case.paths, chosen=data[self.outputs.which] or 0)
+            yield from self._answer(request, data, case.paths, window=case.window, by=data[self.outputs.which])
 
     def pool_files(self, request: gr.Request, data: Data) -> Iterator[Shown]:
         """The visitor says that separate files are slices of one scan."""
@@ -158,11 +159,13 @@ class Page:
         paths: tuple[str, ...],
         *,
         window: Window | None = None,
+        by: str | None = None,
         chosen: int = 0,
         related: bool = False,
     ) -> Iterator[Shown]:
         before: Case | None = data[self.outputs.kept]
-        same = before is not None and before.paths == paths and before.chosen == chosen and not related
+        same = before is not None and before.paths == paths and not related
+        same = same and before is not None and (before.by, before.chosen) == (by or before.by, chosen)
 
         def work(job: Job) -> Case:
             job.title = "Answering"
@@ -170,7 +173,7 @@ class Page:
                 paths,
                 window=window,
                 choice=self._choice(data, before if same else None),
-                aggregation=data[self.outputs.aggregation],
+                by=by,
                 chosen=chosen,
                 before=before,
                 related=related,
@@ -193,10 +196,15 @@ class Page:
             return
         if case is None or wish is None or wish.token != case.token:
             return
-        if wish.window != case.window:
+        asked: dict[str, Any] = {"by": case.by, "chosen": case.chosen, "window": wish.window}
+        if wish.unit is not None:
+            if 0 <= wish.unit < len(case.found):
+                yield from self._answer(
+                    request, data, case.paths, **asked | {"chosen": wish.unit, "window": case.window}
+                )
+        elif wish.window != case.window:
             at = case.at(min(max(wish.index, 0), len(case.series) - 1), case.view)
-            data = {**data, self.outputs.kept: at}
-            yield from self._answer(request, data, case.paths, window=wish.window, chosen=case.chosen)
+            yield from self._answer(request, {**data, self.outputs.kept: at}, case.paths, **asked)
         elif wish.index != case.index and 0 <= wish.index < len(case.series):
             yield from self._show_slice(request, data, case, wish.index)
 
@@ -210,7 +218,7 @@ class Page:
         def work(job: Job) -> Case:
             job.title = f"Looking at slice {index + 1}"
             choice = self._choice(data, case)
-            return case.at(index, self.study.look(case.series, index, case.window, choice, job.progress, job.cancelled))
+            return self.study.move(case, index, choice, job.progress, job.cancelled)
 
         yield from self._follow(request, work, self._show_view)
 
@@ -219,7 +227,7 @@ class Page:
         case: Case | None = data[self.outputs.kept]
         if case is None or not case.is_series:
             return {self.outputs.curve: ""}
-        case = case.pooled(answer_together(case.answers, data[self.outputs.aggregation]))
+        case = self.study.pool(case, data[self.outputs.aggregation])
         return {**self._show_answers(case), self.outputs.kept: case}
 
     # Maps
@@ -235,7 +243,7 @@ class Page:
 
         def work(job: Job) -> Case:
             job.title = METHODS[choice.method].title
-            return case.at(case.index, self.study.map(case.view, choice, job.progress, job.cancelled))
+            return self.study.remap(case, choice, job.progress, job.cancelled)
 
         yield from self._follow(request, work, self._show_view)
 
@@ -325,7 +333,6 @@ class Page:
             **self._show_view(case),
             show.which: self._show_choice(case),
             show.make_files: gr.update(interactive=True),
-            show.evidence: gr.update(visible=True),
             **({show.target: ""} if new else {}),
         }
 
@@ -342,10 +349,12 @@ class Page:
     def _headline(self, case: Case) -> str:
         warning = case.window_warning
         example = "Example, drawn by a program: " if case.paths[0] in map(str, EXAMPLES) else ""
+        listed = words.units(case.units, case.found, case.chosen) if len(case.found) > 1 else ""
         if case.is_separate:
-            return words.separate(case.answers, warning)
+            return listed + words.separate(case.answers, warning)
         if case.is_series:
-            return words.together(case.together, case.series, case.unanswered, example, warning)
+            how = case.pooling_sentence(self.study.classifier.decisions.pooling)
+            return listed + words.together(case.unit, case.series, how, example, warning)
         title = f"<h2>{example}{html.escape(case.view.prediction.source)}</h2>" if example else ""
         return words.answer(case.view.prediction, title, warning)
 
@@ -360,9 +369,11 @@ class Page:
         return {
             show.viewer: self._scene(case),
             show.detail: own + words.rules(prediction),
-            show.legend: words.legend(None if explained is None else explained.attribution),
+            show.legend: "" if prediction.refusal else words.legend(explained and explained.attribution),
+            show.evidence: gr.update(visible=not prediction.refusal),
             show.map_words: words.map_words(view.record, view.sentences),
             show.all_maps: "",
+            show.versus: versus(case, self.study.origin.name),
             show.measure: gr.update(interactive=explained is not None),
             show.every_map: gr.update(interactive=not prediction.refusal),
             show.notes: words.notes(prediction, others, has_ink=view.has_ink),
@@ -386,6 +397,7 @@ class Page:
             "answers": [words.in_short(answer) for answer in case.answers] if len(case.series) > 1 else [""],
             "choice": "",
             "map": None,
+            "refused": bool(view.prediction.refusal),
         }
         if view.explained is not None:
             attribution, method = view.explained.attribution, METHODS[view.explained.attribution.method].title
@@ -394,8 +406,8 @@ class Page:
         return dump_json(scene)
 
     def _show_choice(self, case: Case) -> Any:
-        names = [(f"{one.name}: {one.facts}", number) for number, one in enumerate(case.found)]
-        return gr.update(choices=names, value=case.chosen, visible=len(names) > 1)
+        names = [(f"{by} ({len(found)})", by) for by, found in case.readings.items()]
+        return gr.update(choices=names, value=case.by, visible=len(names) > 1)
 
     def _empty(self, message: str) -> Shown:
         show = self.outputs
@@ -412,6 +424,7 @@ class Page:
             show.evidence: gr.update(visible=False),
             show.map_words: words.map_words(None, ()),
             show.all_maps: "",
+            show.versus: "",
             show.measure: gr.update(interactive=False),
             show.make_files: gr.update(interactive=False),
             show.notes: "",

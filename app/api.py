@@ -33,7 +33,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from ct_xception.errors import InputError
+from ct_xception.errors import InputError, printable
 from ct_xception.explain.budget import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD, Cancelled
 from ct_xception.explain.explain import Explanation, explain
 from ct_xception.explain.methods import METHODS
@@ -41,10 +41,13 @@ from ct_xception.explain.overlay import draw_overlay
 from ct_xception.explain.summary import explanation_record
 from ct_xception.files import dump_json
 from ct_xception.imaging.slice import Slice
-from ct_xception.imaging.windows import parse_window
+from ct_xception.imaging.windows import Window, parse_window
 from ct_xception.serving.classifier import Classifier, Prediction
 from ct_xception.serving.inference_api import POSTED, Asked, NotAnswered, classify, read_json_request
+from ct_xception.serving.patients import answer_units
+from ct_xception.serving.series import MAX_SLICES, gather_units, slices_in
 from ct_xception.serving.text import answer_record
+from ct_xception.serving.unit_text import unit_record
 from ct_xception.text import RESEARCH_USE
 
 INFERENCE, MCP = "/image-classification", "/gradio_api/mcp/"
@@ -59,6 +62,8 @@ answer = client.predict(handle_file("slice.dcm"), api_name="/predict")
 print(answer["label"], answer["probabilities"])
 record, heat_map = client.predict(handle_file("slice.dcm"), target=answer["label"], api_name="/explain")
 print(heat_map, record["explanation"]["regions"])
+for patient in client.predict([handle_file("slice.dcm")], api_name="/predict_units"):
+    print(patient["name"], patient["label"], patient["carried_by"])
 print(client.predict(api_name="/model")["classes"])"""
 HUB_EXAMPLE = f"""from huggingface_hub import InferenceClient
 
@@ -89,7 +94,7 @@ def add_api(demo: gr.Blocks, classifier: Classifier) -> None:
     """
     _CLASSIFIERS[demo] = classifier
     api = Api(classifier)
-    for function in (api.predict, api.explain, api.model):
+    for function in (api.predict, api.predict_units, api.explain, api.model):
         gr.api(function, concurrency_limit=1, concurrency_id=NETWORK)
     gr.HTML(how_to(), elem_id="api")
     # The page knows its own address only in the browser.
@@ -140,6 +145,40 @@ class Api:
         return self._record(self.classifier(self._read(file, window, frame)))
 
     @_resolved
+    def predict_units(
+        self, files: list[gr.FileData], by: Literal["patient", "series"] = "patient", window: str = ""
+    ) -> list[dict[str, Any]]:
+        """Give one answer a patient or series, from all of its slices. For research use only; no answer is a diagnosis.
+
+        Each answer has its label, probabilities, prediction set and whether the checkpoint abstains, the slices that
+        carry it, those that have no vote and why, and every slice's own probabilities. DICOM tells whose a slice is;
+        where a file does not, its folder in a zip or the file itself is taken for one.
+
+        Args:
+            files: slices of one or more patients, or zips of them; for a tool as data:TYPE;base64,…
+            by: what has one answer
+            window: lung, mediastinal, bone, or CENTRE/WIDTH in HU such as -600/1500; empty for the
+                model's, else the file's own
+        """
+        try:
+            return self._answer_units(files, by, parse_window(window) if window else None)
+        except InputError as error:
+            raise _error(str(error)) from error
+
+    def _answer_units(self, files: list[Any], by: str, window: Window | None) -> list[dict[str, Any]]:
+        members = [one for path, name in map(uploaded, files) for one in slices_in(path, printable(name))[0]]
+        if len(members) > MAX_SLICES:
+            raise InputError(f"{len(members)} slices, more than {MAX_SLICES}; ask for fewer at a time.")
+        units, _ = gather_units(members, by)
+        pooling, deadline = self.classifier.decisions.pooling, time.monotonic() + LONGEST_SECONDS
+        records = []
+        for answer in answer_units(self.classifier, units, window=window):
+            if time.monotonic() > deadline:
+                raise InputError(f"it took longer than {LONGEST_SECONDS} s; ask for fewer patients at a time.")
+            records.append(unit_record(answer, by, pooling, self.name))
+        return records
+
+    @_resolved
     def explain(
         self,
         file: gr.FileData,
@@ -157,7 +196,7 @@ class Api:
             file: one slice or X-ray as PNG, JPEG, TIFF or DICOM; for a tool as data:TYPE;base64,…
             target: the class to explain; empty for the one answered
             method: how the map is computed
-            budget: how much work a method other than gradcam and cam may do
+            budget: how much work a method other than gradcam, cam and attention may do
             window: lung, mediastinal, bone, or CENTRE/WIDTH in HU such as -600/1500; empty for the
                 model's, else the file's own
             frame: of a file with several, from 0

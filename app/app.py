@@ -1,7 +1,8 @@
 """The demo page: one slice in, an answer that can be weighed, and where on the slice it comes from.
 
     ct-xception demo runs/phantom/model                        # on this machine
-    CT_XCEPTION_MODEL=user/repo python app.py                  # as the Space runs it
+    ct-xception demo runs/phantom/model user/other             # two models side by side
+    CT_XCEPTION_MODEL=user/repo python app.py                  # as the Space runs it; CT_XCEPTION_SECOND names another
 
 Nothing is preprocessed here. Uploads arrive as paths, so that Gradio never touches a pixel; the package's own reader
 and classifier do the rest, the same as everywhere else.
@@ -31,24 +32,32 @@ from ct_xception.imaging.reader import isolate_decoding
 from ct_xception.serving.classifier import Classifier
 
 
-def build_demo(checkpoint: str | Path, *, reviews: FeedbackFolder | None = None) -> gr.Blocks:
-    """The page on one checkpoint: a folder or a Hub id. Reviews are asked for where there is a folder to keep them.
+def build_demo(
+    checkpoint: str | Path, second: str | Path | None = None, *, reviews: FeedbackFolder | None = None
+) -> gr.Blocks:
+    """The page on one checkpoint, or on two side by side: folders or Hub ids. Reviews are kept where there is a folder.
 
     Raises CheckpointError before any page is built.
     """
     classifier = Classifier.from_pretrained(checkpoint)
-    study, config = Study(classifier), classifier.checkpoint.config if classifier.checkpoint else {}
+    config = classifier.checkpoint.config if classifier.checkpoint else {}
+    beside = None if second is None else Study(Classifier.from_pretrained(second))
+    study = Study(classifier, beside)
     with gr.Blocks(title="ct-xception", analytics_enabled=False, delete_cache=(SWEEP_SECONDS, KEPT_SECONDS)) as demo:
         modality = classifier.contract.modality
-        gr.HTML(words.header(study.origin, classifier.label_names, modality), elem_id="head")
+        gr.HTML(words.header(study.origin, classifier.label_names, modality, beside and beside.origin), elem_id="head")
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Answer", elem_id="answer-tab"), gr.Row(elem_id="page"):
                 inputs = build_inputs()
                 with gr.Column(scale=8, min_width=320, elem_id="outputs"):
-                    outputs = build_outputs(classifier.label_names, modality, methods_for(config))
+                    pooling, methods = classifier.decisions.pooling, methods_for(config)
+                    outputs = build_outputs(classifier.label_names, modality, methods, pooling)
                     reviewing = build_review(classifier.label_names) if reviews is not None else None
             with gr.Tab("About this model", elem_id="about-tab"):
                 gr.Markdown(about.card_text(classifier), latex_delimiters=[], elem_id="about")
+            if beside is not None:
+                with gr.Tab("About the second model"):
+                    gr.Markdown(about.card_text(beside.classifier), latex_delimiters=[], elem_id="about-second")
         api.add_api(demo, classifier)
         scenes.add_slices(demo, study.store)
         Page(study, inputs, outputs, reviewing, reviews).connect(demo)
@@ -132,7 +141,8 @@ def main() -> None:
     checkpoint = os.environ.get("CT_XCEPTION_MODEL")
     if not checkpoint:
         sys.exit("Set the variable CT_XCEPTION_MODEL to a checkpoint: a Hub id (user/repo) or a folder.")
-    launch(build_demo(checkpoint, reviews=open_reviews()), host="0.0.0.0")
+    second = os.environ.get("CT_XCEPTION_SECOND") or None
+    launch(build_demo(checkpoint, second, reviews=open_reviews()), host="0.0.0.0")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,9 @@ from ct_xception import __version__
 from ct_xception.checkpoint import WEIGHTS
 from ct_xception.files import dump_json, sha256_file
 from ct_xception.html import image_uri, render_page
+from ct_xception.serving.comparison import Comparison
 from ct_xception.serving.gate import REFUSED
+from ct_xception.serving.patients import UnitAnswer
 from ct_xception.serving.pooling import AGGREGATIONS, SeriesAnswer, SliceAnswer
 from ct_xception.serving.series import SEPARATE
 from ct_xception.serving.text import describe_abstention, describe_decision
@@ -80,7 +82,9 @@ class Findings:
 
     `prediction` is the slice that is shown; `explanation` its map's record and `sentences` the same in words;
     `picture` slice and map side by side. `answers` and `together` are those of a series, `order` how it was ordered and
-    `series` its name among those given. `warning` is what to know of the whole answer.
+    `series` its name among those given; `pooled` says how its slices became one. `units` are the answers of all series
+    or patients where several were given; `comparison` sets a second model beside the first. `warning` is what to know
+    of the whole answer.
     """
 
     origin: Origin
@@ -93,6 +97,9 @@ class Findings:
     order: str = ""
     series: str = "series"
     warning: str = ""
+    pooled: str = ""
+    units: Sequence[UnitAnswer | None] = ()
+    comparison: Comparison | None = None
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
@@ -134,8 +141,12 @@ def as_json(findings: Findings) -> str:
         each = [answer.record or {"source": answer.name, "error": answer.error} for answer in findings.answers]
         together = {} if findings.together is None else findings.together.to_dict()
         key = "files" if findings.series == SEPARATE else "series"
-        told = {"name": findings.series, "order": findings.order, **together, "each": each}
+        told = {"name": findings.series, "order": findings.order, "pooled": findings.pooled, **together, "each": each}
         value[key] = each if key == "files" else told
+    if findings.comparison is not None:
+        value["two_models"] = findings.comparison.to_dict()
+    if findings.units:
+        value["units"] = [unit.to_dict() for unit in findings.units if unit is not None]
     return dump_json(value, indent=2) + "\n"
 
 
@@ -143,25 +154,40 @@ def as_json(findings: Findings) -> str:
 
 
 def as_csv(findings: Findings) -> str:
-    """A header and one row a slice; the last columns of each row say which model, revision, window and thresholds."""
+    """A header and one row a slice, and a row for the answer of each series or patient, whose slice is `all`.
+
+    The last columns of each row say which model, revision, window and thresholds.
+    """
     names = findings.origin.label_names
-    answers = findings.answers or [SliceAnswer(findings.prediction.source, findings.prediction.to_dict())]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     ruled = ["prediction_set", "abstained", "gate", "error", "warning"]
     origin = ["window_centre", "window_width", "operating_points", "model", "revision", "weights_sha256", "notice"]
-    writer.writerow(["slice", "source", "label", *names, *ruled, *origin])
-    for number, answer in enumerate(answers, 1):
-        writer.writerow([number, *map(_cell, _row(answer, findings))])
+    writer.writerow(["slice", "source", "of", "label", *names, *ruled, *origin])
+    for unit in _units_of(findings):
+        for number, answer in enumerate(unit.slices, 1):
+            writer.writerow([number, *map(_cell, _row(answer, findings, unit.name))])
+        if unit.together is not None:
+            record = {"label": unit.together.label, **unit.together.to_dict()}
+            writer.writerow(["all", *map(_cell, _row(SliceAnswer(unit.name, record), findings, unit.name))])
     return stream.getvalue()
 
 
-def _row(answer: SliceAnswer, findings: Findings) -> list[object]:
+def _units_of(findings: Findings) -> list[UnitAnswer]:
+    """Every series or patient that has an answer; the one that is shown where there is no other."""
+    if findings.units:
+        return [unit for unit in findings.units if unit is not None]
+    alone = SliceAnswer(findings.prediction.source, findings.prediction.to_dict())
+    return [UnitAnswer(findings.series, "", findings.together, tuple(findings.answers) or (alone,))]
+
+
+def _row(answer: SliceAnswer, findings: Findings, unit: str) -> list[object]:
     origin = findings.origin
     record, values = answer.record or {}, answer.probabilities
     window = record.get("window") or {"centre": "", "width": ""}
     return [
         answer.name,
+        unit,
         record["label"] if values else "",
         *(f"{values[name]:.6f}" if values else "" for name in origin.label_names),
         "; ".join((record.get("prediction_set") or {}).get("classes", [])) if values else "",
@@ -206,11 +232,13 @@ def as_report(findings: Findings) -> str:
         points="" if refused else operating_sentence(prediction.to_dict()),
         series=None if findings.together is None else _series_slots(findings),
         separate=[] if findings.together is not None else _each(findings.answers, None),
+        units=[_unit_slots(unit) for unit in findings.units if unit is not None],
         picture=picture,
         sentences=[] if refused else findings.sentences,
         notes=prediction.notes,
         window=findings.window,
         warning=findings.warning,
+        compared="" if findings.comparison is None else findings.comparison.sentence,
         origin=findings.origin,
         version=__version__,
     )
@@ -228,15 +256,27 @@ def _series_slots(findings: Findings) -> dict[str, Any]:
     assert together is not None
     return {
         "name": findings.series.capitalize(),
-        "label": together.label,
+        "label": describe_abstention(together) or together.label,
+        "class": together.label,
         "rows": _bars(together.probabilities),
-        "aggregation": AGGREGATIONS[together.aggregation],
+        "pooled": findings.pooled or AGGREGATIONS[together.aggregation].title,
+        "sentence": AGGREGATIONS[together.aggregation].sentence,
+        "rules": describe_decision(together.decision),
         "answered": together.answered,
         "slices": together.slices,
         "agreeing": together.agreeing,
         "order": findings.order,
         "each": _each(findings.answers, together.label),
     }
+
+
+def _unit_slots(unit: UnitAnswer) -> dict[str, Any]:
+    """A row for a series or patient among several."""
+    found, votes = unit.together, f"{len(unit.slices) - len(unit.left_out)} of {len(unit.slices)}"
+    label = "file by file" if found is None else describe_abstention(found) or found.label
+    share = "" if found is None or found.abstained else percent(found.probabilities[found.label])
+    kept = "" if found is None else ", ".join(found.prediction_set or ())
+    return {"name": unit.name, "slices": votes, "label": label, "share": share, "kept": kept}
 
 
 def _each(answers: Sequence[SliceAnswer], label: str | None) -> list[dict[str, Any]]:

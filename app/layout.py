@@ -19,6 +19,7 @@ from ct_xception.files import dump_json
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.windows import WINDOWS
+from ct_xception.serving.decisions import Pooling
 from ct_xception.serving.pooling import AGGREGATIONS
 from ct_xception.serving.series import gather
 from ct_xception.text import RESEARCH_USE
@@ -59,6 +60,7 @@ class Outputs:
     series: gr.Column
     curve: gr.HTML
     aggregation: gr.Dropdown
+    versus: gr.HTML
     detail: gr.HTML
     asking: gr.Accordion
     target: gr.Dropdown
@@ -136,18 +138,24 @@ def _thumbnail(path: Path) -> object:
     return read_slice(members[len(members) // 2].source(), name=path.name).to_pil()
 
 
-def build_outputs(label_names: list[str], modality: str = CT, methods: Mapping[str, Method] = METHODS) -> Outputs:
+def build_outputs(
+    label_names: list[str],
+    modality: str = CT,
+    methods: Mapping[str, Method] = METHODS,
+    pooling: Pooling = Pooling(),  # noqa: B008 (frozen)
+) -> Outputs:
     """The right column: the answer, the pictures, what is known of the map, the file, the downloads."""
     with gr.Row(elem_id="work", equal_height=True):
         status = gr.HTML(words.status("Ready."), elem_id="status")
         gr.HTML(f'<p role="note">{RESEARCH_USE}</p>', elem_id="notice")
         stop = gr.Button("Stop", size="sm", interactive=False, scale=0, min_width=80, elem_id="stop")
-    which = gr.Radio([], label="Several series were given: which to answer", visible=False, elem_id="which")
+    which = gr.Radio([], label="One answer for each", visible=False, elem_id="which")
     answer = gr.HTML(words.waiting(modality), elem_id="answer")
     pool = gr.Button("They are slices of one scan: answer them together", size="sm", visible=False, elem_id="pool")
     viewer, wish = _build_viewer()
     legend = gr.HTML("", elem_id="legend")
-    series, curve, aggregation = _build_series()
+    series, curve, aggregation = _build_series(pooling)
+    versus = gr.HTML("", elem_id="versus")
     detail = gr.HTML("", elem_id="detail")
     evidence, map_words, measure, asking = _build_evidence()
     with asking:
@@ -158,7 +166,7 @@ def build_outputs(label_names: list[str], modality: str = CT, methods: Mapping[s
     kept, past = gr.State(None, time_to_live=KEPT_SECONDS), gr.State((), time_to_live=KEPT_SECONDS)
     history = gr.HTML("", elem_id="history")
     return Outputs(
-        *(answer, status, stop, which, pool, viewer, wish, legend, series, curve, aggregation, detail, asking),
+        *(answer, status, stop, which, pool, viewer, wish, legend, series, curve, aggregation, versus, detail, asking),
         *(target, method, budget, every_map, all_maps, evidence, map_words, measure, notes, make_files, files, kept),
         *(history, past),
     )
@@ -175,13 +183,14 @@ def _build_viewer() -> tuple[gr.HTML, gr.HTML]:
     return viewer, wish
 
 
-def _build_series() -> tuple[gr.Column, gr.HTML, gr.Dropdown]:
+def _build_series(pooling: Pooling) -> tuple[gr.Column, gr.HTML, gr.Dropdown]:
+    own = ", the model's own rule" if pooling.calibrated else ""
     with gr.Column(visible=False, elem_id="series") as series:
         curve = gr.HTML("", elem_id="curve")
         aggregation = gr.Dropdown(
-            [(how.title, name) for name, how in AGGREGATIONS.items()],
-            value="mean_log",
-            label="Series answer by",
+            [(how.title + own * (name == pooling.method), name) for name, how in AGGREGATIONS.items()],
+            value=pooling.method,
+            label="Slices become one answer by",
             min_width=240,
             elem_id="aggregation",
         )

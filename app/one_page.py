@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING
 from ct_xception_app.downloads import Findings, operating_sentence
 from ct_xception_app.words import in_short
 
-from ct_xception.serving.pooling import AGGREGATIONS
 from ct_xception.serving.text import describe_abstention, describe_decision
 from ct_xception.text import RESEARCH_USE, percent, shorten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from ct_xception.serving.patients import UnitAnswer
+
 A4 = (8.27, 11.69)  # inches
 LEFT, WIDTH = 0.09, 0.82  # of the page
-LETTERS = 108  # a line of small print
-MOST_BARS, MOST_LINES, MOST_FILES = 8, 22, 12
-LINE = 0.0155  # of the page's height, a line of small print
+LETTERS, SMALL_LETTERS = 108, 132  # a line, and one of small print
+MOST_BARS, MOST_FILES = 8, 12
+LINE, SMALL_LINE = 0.0155, 0.0122  # of the page's height
+FOOT = 0.062  # where the small print ends
 
 
 def save_pdf(findings: Findings, path: Path) -> None:
@@ -43,9 +45,10 @@ def draw_page(findings: Findings) -> Figure:
     top = _write(figure, top, _lines([findings.warning] if findings.warning else []), weight="bold")
     top = _headline(figure, top - LINE, findings)
     top = _picture(figure, top - LINE / 2, findings)
-    said = _said(findings)
-    more = [f"and {len(said) - MOST_LINES} lines more in the other files"] if len(said) > MOST_LINES else []
-    _write(figure, top - LINE / 2, [*said[:MOST_LINES], *more])
+    said, room = _said(findings), int((top - LINE / 2 - FOOT) / SMALL_LINE)
+    if len(said) > room:
+        said = [*said[: room - 1], f"and {len(said) - room + 1} lines more in the other files"]
+    _write(figure, top - LINE / 2, said, size=7, line=SMALL_LINE)
     origin = findings.origin
     foot = [f"{origin.model}   revision {origin.revision or 'none (a local folder)'}"]
     foot += [f"weights SHA-256 {origin.weights_sha256}"] if origin.weights_sha256 else []
@@ -61,11 +64,12 @@ def _write(
     size: float = 8.5,
     weight: str = "normal",
     colour: str = "black",
+    line: float | None = None,
 ) -> float:
     """Lines from `top` downwards; gives where the next may begin."""
-    for line in lines:
-        figure.text(LEFT, top, line, size=size, weight=weight, color=colour, va="top", parse_math=False)
-        top -= LINE * max(1.0, size / 9)
+    for text in lines:
+        figure.text(LEFT, top, text, size=size, weight=weight, color=colour, va="top", parse_math=False)
+        top -= LINE * max(1.0, size / 9) if line is None else line
     return top
 
 
@@ -73,8 +77,9 @@ def _headline(figure: Figure, top: float, findings: Findings) -> float:
     """The answer and its bars: the series' where there is one, else the slice's; of what was refused, why."""
     prediction, together = findings.prediction, findings.together
     if together is not None:
-        title = f"{findings.series.capitalize()}: {together.label} ({together.answered} of {together.slices} slices)"
-        return _bars(figure, _write(figure, top, [title], size=13, weight="bold"), together.probabilities)
+        said = describe_abstention(together) or together.label
+        title = f"{findings.series.capitalize()}: {said} ({together.answered} of {together.slices} slices)"
+        return _bars(figure, _write(figure, top, wrap(title, 60), size=13, weight="bold"), together.probabilities)
     if prediction.refusal:
         top = _write(figure, top, ["Not answered: this is no slice for this model."], size=13, weight="bold")
         return _write(figure, top, _lines(prediction.refusal))
@@ -110,29 +115,43 @@ def _picture(figure: Figure, top: float, findings: Findings) -> float:
 
 
 def _said(findings: Findings) -> list[str]:
-    """The small print: the rules, the map, the file, and the first of several slices or files."""
-    prediction = findings.prediction
-    sentences = [] if prediction.refusal else describe_decision(prediction.decision)
-    if findings.together is not None:
-        how = AGGREGATIONS[findings.together.aggregation].title
-        sentences.insert(
-            0, f"the series' answer is the {how}, {findings.order}, and not calibrated; of the slice shown:"
-        )
+    """The small print, what matters most first: rules, other models and patients, the map, thresholds, file, slices."""
+    prediction, together = findings.prediction, findings.together
+    rules = [] if prediction.refusal else describe_decision(prediction.decision)
+    whole = []
+    if together is not None:
+        whole = [f"{findings.series}: {findings.pooled}, {findings.order}", *describe_decision(together.decision)]
+        rules = [f"of the slice shown: {'; '.join(rules)}"] if rules else []
+    compared = [] if findings.comparison is None else [f"two models: {findings.comparison.sentence}"]
+    units = [_unit_line(unit) for unit in findings.units if unit is not None]
     points = "" if prediction.refusal else operating_sentence(prediction.to_dict())
+    sentences = [*whole, *compared, *units, *rules, *_of_the_map(findings)]
     sentences += [f"operating points: {points}"] if points else []
-    sentences += [] if prediction.refusal else findings.sentences
+    return _lines([*sentences, *prediction.notes, *_of_the_slices(findings)], SMALL_LETTERS)
+
+
+def _of_the_map(findings: Findings) -> list[str]:
+    sentences = [] if findings.prediction.refusal else list(findings.sentences)
     if findings.explanation is not None:
         sentences.append(f"map: evidence for {findings.explanation['target']}, {findings.explanation['method']}")
-    sentences += prediction.notes
-    if len(findings.answers) > 1:
-        sentences += [
-            f"{number}. {answer.name}: {answer.error or in_short(answer)}"
-            for number, answer in enumerate(findings.answers[:MOST_FILES], 1)
-        ]
-        if len(findings.answers) > MOST_FILES:
-            sentences.append(f"and {len(findings.answers) - MOST_FILES} more: see the CSV")
-    return _lines(sentences)
+    return sentences
 
 
-def _lines(sentences: Sequence[str]) -> list[str]:
-    return [line for one in sentences for line in wrap(f"{one[0].upper()}{one[1:]}", LETTERS, subsequent_indent="   ")]
+def _of_the_slices(findings: Findings) -> list[str]:
+    """The first of several slices or files."""
+    answers = findings.answers if len(findings.answers) > 1 else ()
+    more = [f"and {len(answers) - MOST_FILES} more: see the CSV"] if len(answers) > MOST_FILES else []
+    first = enumerate(answers[:MOST_FILES], 1)
+    return [*(f"{number}. {one.name}: {one.error or in_short(one)}" for number, one in first), *more]
+
+
+def _unit_line(unit: UnitAnswer) -> str:
+    found = unit.together
+    if found is None:
+        return f"{unit.name}: no answer together"
+    said = describe_abstention(found) or f"{found.label} {percent(found.probabilities[found.label])}"
+    return f"{unit.name}: {said}, {found.answered} of {found.slices} slices"
+
+
+def _lines(sentences: Sequence[str], letters: int = LETTERS) -> list[str]:
+    return [line for one in sentences for line in wrap(f"{one[0].upper()}{one[1:]}", letters, subsequent_indent="   ")]

@@ -195,11 +195,15 @@ def palettes() -> str:
 
 @dataclass(frozen=True)
 class Wish:
-    """What the viewer asks for: slice `index` of the case of this `token`, the network looking through `window`."""
+    """What the viewer asks for: slice `index` of the case of this `token`, the network looking through `window`.
+
+    `unit` asks for another of its series or patients instead.
+    """
 
     token: str
     index: int
     window: Window | None
+    unit: int | None = None
 
 
 def read_past(text: object) -> int | None:
@@ -214,6 +218,8 @@ def read_wish(text: object) -> Wish | None:
     """What the browser sent; None for what is no wish. Raises InputError for a window that is none."""
     try:
         told: Mapping[str, Any] = json.loads(str(text))
+        if "unit" in told:
+            return Wish(str(told["case"]), 0, None, int(told["unit"]))
         window = told["window"]
         asked = None if window is None else (float(window[0]), float(window[1]))
         token, index = str(told["case"]), int(told["index"])

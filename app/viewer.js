@@ -239,6 +239,7 @@ function draw() {
 function drawNow() {
   const { scene, index } = view;
   part("root").classList.toggle("empty", !scene);
+  part("root").classList.toggle("alone", Boolean(scene?.refused) && index === scene.index); // it has no map
   const slice = scene && sliceAt(index);
   const found = slice ? pictures(slice) : {};
   drawPane(part("slice"), found.plain, slice, null);
@@ -548,6 +549,10 @@ document.addEventListener("click", ({ target, clientX }) => {
   if (past) {
     globalThis.ctXceptionWish?.(JSON.stringify({ past: Number(past.dataset.past), asked: Date.now() }));
     document.getElementById("outputs").scrollIntoView({ block: "start" });
+  }
+  const unit = target.closest?.("#answer [data-unit]");
+  if (unit && view.scene) {
+    globalThis.ctXceptionWish?.(JSON.stringify({ case: view.scene.case, unit: Number(unit.dataset.unit), asked: Date.now() }));
   }
   const row = target.closest?.("#answer [data-go]");
   if (row) {

@@ -14,8 +14,10 @@ from ct_xception.explain.methods import METHODS
 from ct_xception.explain.overlay import opposing_palette, palette
 from ct_xception.imaging.modality import CT, ONE
 from ct_xception.serving.classifier import Prediction
+from ct_xception.serving.decisions import Decision
 from ct_xception.serving.gate import DOUBTFUL
-from ct_xception.serving.pooling import AGGREGATIONS, SeriesAnswer, SliceAnswer
+from ct_xception.serving.patients import UnitAnswer
+from ct_xception.serving.pooling import SeriesAnswer, SliceAnswer
 from ct_xception.serving.series import Series
 from ct_xception.serving.text import describe_abstention, describe_decision
 from ct_xception.text import a, percent
@@ -42,6 +44,7 @@ TERMS = {
     "temperature": "The number by which the network's scores are divided to calibrate them: above 1 it was too sure of "
     "itself, below 1 not sure enough.",
     "rank correlation": "How alike two maps order the places of the slice: 1 the same order, 0 none in common.",
+    "pooled": "Made one from several: the answers of single slices become one answer of the series or patient.",
     "log-probabilities": "Logarithms are averaged, so that slices which agree weigh more than one that stands alone.",
 }
 
@@ -57,9 +60,10 @@ def with_terms(sentence: str) -> str:
     return sentence
 
 
-def header(origin: Origin, label_names: Sequence[str], modality: str = CT) -> str:
-    """The page's title, the model that answers, what it knows, and its limits in a line."""
+def header(origin: Origin, label_names: Sequence[str], modality: str = CT, second: Origin | None = None) -> str:
+    """The page's title, the model that answers, what it knows, its limits in a line; a second model beside it."""
     model, names = html.escape(origin.name), [f"<b>{html.escape(name)}</b>" for name in label_names]
+    model += "" if second is None else f"</code> beside <code>{html.escape(second.name)}"
     return (
         f"<h1>ct-xception</h1><p>What Xception sees in {a(ONE[modality])}, and where. <code>{model}</code></p>"
         f"<p>It knows {', '.join(names[:-1])} and {names[-1]}, and can name nothing else; its figures hold for images "
@@ -142,19 +146,22 @@ def _row(label: str, probability: float) -> str:
 
 
 def rules(prediction: Prediction) -> str:
-    """What the checkpoint's own rules say of the answer; nothing where it has none, or was not answered."""
-    if prediction.refusal:
-        return ""
-    said = [html.escape(sentence[0].upper() + sentence[1:]) for sentence in describe_decision(prediction.decision)]
+    """What the checkpoint's own rules say of a slice's answer; nothing where it has none, or was not answered."""
+    said = ruled(prediction)
+    return f'<div class="sheet"><h2>What the model\'s rules say of this slice</h2>{said}</div>' if said else ""
+
+
+def _ruled(decision: Decision) -> str:
+    """What a checkpoint's rules make of an answer, as a list; nothing where there are none."""
+    said = [html.escape(sentence[0].upper() + sentence[1:]) for sentence in describe_decision(decision)]
     items = "".join(f"<li>{with_terms(sentence)}</li>" for sentence in said)
-    points = _points(prediction)
-    title = "<h2>What the model's rules say of this slice</h2>"
-    return f'<div class="sheet">{title}<ul class="rules">{items}{points}</ul></div>' if items or points else ""
+    points = _points(decision)
+    return f'<ul class="rules">{items}{points}</ul>' if items or points else ""
 
 
-def _points(prediction: Prediction) -> str:
+def _points(decision: Decision) -> str:
     """The operating point of each class, one against the rest; groups stand among the rules already."""
-    found = {name: point for name, point in prediction.operating.items() if point["kind"] != "group"}
+    found = {name: point for name, point in decision.operating.items() if point["kind"] != "group"}
     if not found:
         return ""
     rows = "".join(
@@ -173,26 +180,106 @@ def _points(prediction: Prediction) -> str:
 # A series
 
 
-def together(
-    found: SeriesAnswer | None, series: Series, unanswered: Sequence[str], example: str = "", warning: str = ""
-) -> str:
-    """The series' answer, with the name of its aggregation and how many slices voted."""
-    missing = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in unanswered[:5])
-    more = f"<li>and {len(unanswered) - 5} more</li>" if len(unanswered) > 5 else ""
-    left_out = f'<ul class="rules">{missing}{more}</ul>' if missing else ""
-    if found is None:
-        none = "<strong>No slice of this series was answered.</strong>"
-        return f'<div class="refusal" role="alert">{none}{left_out}</div>'
-    how, name = AGGREGATIONS[found.aggregation], example + series.name
+def together(unit: UnitAnswer, series: Series, how: str, example: str = "", warning: str = "") -> str:
+    """The answer of a series or patient: what it is, how its slices became one, the rules, and what carries it."""
+    found, left_out = unit.together, _left_out(unit)
+    name = html.escape(f"{example}{series.name}{f': {series.facts}' if series.facts else ''}")
     title = f"<h2>{name[0].upper()}{name[1:]}</h2>"
-    told = with_terms(f"{how.title[0].upper()}{how.title[1:]} over")
+    if found is None:
+        none = "<strong>Not answered: none of its slices is.</strong>"
+        return f'<div class="refusal" role="alert">{title}{none}{left_out}</div>'
+    said = f"{how[0].upper()}{how[1:]}. n = {found.answered} of {found.slices} slices, {series.order}; "
+    counted = f"{found.agreeing} of them {'has' if found.agreeing == 1 else 'have'} {html.escape(found.label)} first."
     return (
-        f'<div class="verdict series" role="status">{title}{_warned(warning)}{_first(found.label, found.probabilities)}'
-        f"{_table(found.probabilities, 'Probability of each class over the series')}"
-        f'<div class="how">{told} n = {found.answered} of {found.slices} slices, '
-        f"{series.order}; {found.agreeing} of them have {html.escape(found.label)} first. Not calibrated: "
-        f"calibration was fitted on single slices.</div>{left_out}</div>"
+        f'<div class="verdict series" role="status">{title}{_warned(warning)}{_pooled(found)}'
+        f'<div class="how"><div>{_carriers(unit)}</div><div>{with_terms(html.escape(said))}{counted}</div></div>'
+        f"{_ruled(found.decision)}{left_out}</div>"
     )
+
+
+def _pooled(found: SeriesAnswer) -> str:
+    """The class, or that there is none, and every probability."""
+    none = html.escape(describe_abstention(found))
+    first = f'<p class="first"><span>{none}</span></p>' if none else _first(found.label, found.probabilities)
+    return first + _table(found.probabilities, "Probability of each class, all slices together")
+
+
+def pooled(unit: UnitAnswer) -> str:
+    """The answer of a series or patient, and its rules, in short."""
+    if unit.together is None:
+        return '<div class="refusal"><strong>Not answered: none of its slices is.</strong></div>'
+    return f'<div class="verdict">{_pooled(unit.together)}{_ruled(unit.together.decision)}</div>'
+
+
+def ruled(prediction: Prediction) -> str:
+    """What the rules say of a slice's answer, as a list; nothing of one that was refused."""
+    return "" if prediction.refusal else _ruled(prediction.decision)
+
+
+def unit_in_short(unit: UnitAnswer | None) -> str:
+    """The answer of a series or patient in a few words."""
+    found = None if unit is None else unit.together
+    if found is None:
+        return "not reached" if unit is None else "no answer together"
+    return describe_abstention(found) or f"{found.label} {percent(found.probabilities[found.label])}"
+
+
+def _carriers(unit: UnitAnswer) -> str:
+    """The slices that carry the answer, each to be gone to."""
+    found = unit.together
+    if found is None or not found.carriers:
+        return ""
+    shares = [(unit.slices[index].probabilities or {}).get(found.label, 0.0) for index in found.carriers]
+    told = [
+        f'<button type="button" data-go="{index}">slice {index + 1}</button> ({html.escape(percent(share))})'
+        for index, share in zip(found.carriers, shares, strict=True)
+    ]
+    return f"Carried by {', '.join(told)}."
+
+
+def _left_out(unit: UnitAnswer) -> str:
+    """The slices without a vote, and why."""
+    said = [f"{name}: {why.removeprefix(f'{name}: ')}" for name, why in unit.left_out]
+    items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in said[:5])
+    more = f"<li>and {len(said) - 5} more without a vote</li>" if len(said) > 5 else ""
+    return f'<ul class="rules">{items}{more}</ul>' if said else ""
+
+
+def units(answers: Sequence[UnitAnswer | None], found: Sequence[Series], chosen: int) -> str:
+    """A row for each series or patient that was given: what it holds, its own answer, and what the rules say of it."""
+    heads = "".join(f"<th scope='col'>{head}</th>" for head in ("", "what it holds", "answer", "probability"))
+    rows = "".join(_unit_row(*row, chosen) for row in enumerate(zip(answers, found, strict=True)))
+    return (
+        f'<div class="verdict files units" role="status"><h2>{len(found)} answers, one for each</h2>'
+        "<div class='scroll' tabindex='0' role='region' aria-label='Answers, one by one'><table class='listing'>"
+        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div></div>"
+    )
+
+
+def _unit_row(number: int, row: tuple[UnitAnswer | None, Series], chosen: int) -> str:
+    unit, series = row
+    told, share = _unit_answer(unit, series)
+    left = len(unit.left_out) if unit is not None else 0
+    mark = f' <span class="mark">{left} of {len(series)} slices have no vote</span>' if left else ""
+    here = " class='shown' aria-current='true'" if number == chosen else ""
+    name = f'<button type="button" data-unit="{number}">{html.escape(series.name)}</button>'
+    cells = f"<td>{name}</td><td>{html.escape(series.facts)}{mark}</td><td>{told}</td><td class='number'>{share}</td>"
+    return f"<tr{here}>{cells}</tr>"
+
+
+def _unit_answer(unit: UnitAnswer | None, series: Series) -> tuple[str, str]:
+    """What a row says of the answer, and the probability in it."""
+    if unit is None:
+        return "<em>Not reached yet:</em> choose it to have it answered.", ""
+    if not series.related:
+        return "<em>File by file</em>", ""
+    found = unit.together
+    if found is None:
+        return "<em>Not answered:</em> none of its slices is.", ""
+    kept = found.prediction_set or ()
+    more = f"<br><small>cannot be ruled out: {html.escape(', '.join(kept))}</small>" if len(kept) > 1 else ""
+    said = describe_abstention(found) or found.label
+    return html.escape(said) + more, "" if found.abstained else html.escape(percent(found.probabilities[found.label]))
 
 
 def separate(answers: Sequence[SliceAnswer], warning: str = "") -> str:
@@ -293,9 +380,15 @@ def _map_verdict(record: Mapping[str, Any]) -> str:
             "<strong>Not yet tested:</strong> this is where the map points; whether the network used that place is "
             "what measuring the evidence tells."
         )
+    kept = record["evidence"].get("insertion") or {}
+    if kept and kept["area"] <= kept["random_area"]:
+        return (
+            "<strong>Half of this map holds:</strong> without these places the answer falls faster than without random "
+            "ones, but shown alone they do not bring it back faster than random ones. Weigh it with care."
+        )
     return (
         "<strong>This map points at what the network used:</strong> without these places the answer falls faster than "
-        "without random ones, and networks with random weights point elsewhere."
+        "without random ones, shown alone they bring it back faster, and networks with random weights point elsewhere."
     )
 
 

@@ -7,7 +7,6 @@ imported as soon as something imports the Auto classes for models: before that n
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 import warnings
 from collections.abc import Sequence
@@ -27,8 +26,8 @@ class _Watch(MetaPathFinder):
     ) -> ModuleSpec | None:
         if fullname != _AUTO:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        others = (finder.find_spec(fullname, path, target) for finder in sys.meta_path if finder is not self)
+        spec = next((found for found in others if found is not None), None)
         if spec is not None and spec.loader is not None:
             loader: Any = spec.loader
             loader.exec_module = _followed(loader.exec_module)

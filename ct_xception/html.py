@@ -93,6 +93,7 @@ h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .4rem; letter-spacing: -.
 h2 { font-size: 1.2rem; margin: 2.25rem 0 .75rem; }
 h3 { font-size: 1rem; margin: 0 0 .3rem; }
 p { margin: .3rem 0 .6rem; max-width: 46rem; }
+p, h2, h3, li, nav a span { overflow-wrap: anywhere; }
 a { color: var(--accent); }
 .quiet { color: var(--quiet); }
 .small { font-size: .85rem; }
@@ -123,7 +124,11 @@ a { color: var(--accent); }
 .tile b { display: block; font-size: 1.45rem; line-height: 1.25; white-space: nowrap;
   font-variant-numeric: tabular-nums; letter-spacing: -.02em; }
 .tile span { display: block; line-height: 1.35; }
-.scroll { overflow-x: auto; }
+/* A shadow at the right tells that a table goes on there, until its end lies over it. */
+.scroll { overflow-x: auto; background: linear-gradient(to left, var(--card) 1rem, transparent) right / 2rem 100% local,
+  linear-gradient(to left, color-mix(in srgb, var(--ink) 25%, transparent), transparent) right / .7rem 100%;
+  background-repeat: no-repeat; }
+.card.scroll { background-color: var(--card); }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--quiet); font-weight: 600; }

@@ -472,3 +472,17 @@ def test_a_full_disk_is_a_failure_of_the_work(
 ) -> None:
     assert run("explain", sample_slices[0], "--model", tiny_checkpoint, "-o", "/proc/why.png") == 1
     assert "/proc" in capsys.readouterr().err
+
+
+def test_two_checkpoints_answer_the_same_files(
+    tiny_checkpoint: Path, sample_slices: list[Path], bad_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["compare", tiny_checkpoint, tiny_checkpoint, "--on", *sample_slices[:2]]
+    assert run(*asked) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all(": They agree: the first answers " in line for line in lines)
+    assert last == "They agree on 2 of 2 slices that both answer, of 2."
+    assert run(*asked, bad_file, "--json") == 3
+    told = capsys.readouterr()
+    assert [one["agree"] for one in json.loads(told.out)] == [True, True] and bad_file.name in told.err
+    assert run("compare", tiny_checkpoint, tiny_checkpoint, "--on", bad_file) == 2

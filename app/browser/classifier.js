@@ -44,7 +44,7 @@ export class Classifier {
 
   async #answer(file) {
     const { record } = this;
-    const slice = await readSlice(file);
+    const slice = await readSlice(file, record.window);
     const started = performance.now();
     const { values, crop } = prepare(slice, record.preprocessing);
     const { size } = record.preprocessing;

@@ -39,6 +39,14 @@ export function predictionSet(ranking, rule) {
   return ranking.filter(([name], k) => limit(name) === null || scores[k] <= limit(name)).map(([name]) => name);
 }
 
+/** `No answer: between a and b` where the checkpoint abstains, which is its answer; else empty. */
+export function abstention(ranking, rules) {
+  if (rules.abstain_below === null || ranking[0][1] >= rules.abstain_below) return "";
+  const kept = rules.conformal ? predictionSet(ranking, rules.conformal) : [];
+  const names = kept.length > 1 ? kept : ranking.slice(0, 2).map(([name]) => name);
+  return `No answer: between ${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
+}
+
 /** The yes or no of each operating point: [{name, kind, positive, score, threshold}, ...]. */
 export function decidePoints(ranking, rules) {
   const probabilities = Object.fromEntries(ranking);

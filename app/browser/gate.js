@@ -1,4 +1,4 @@
-// Is this a slice such as the model knows? The rules of ct_xception/serving/gate.py, for 8-bit pictures.
+// Is this a slice such as the model knows? The rules of ct_xception/serving/gate.py.
 
 import { components, otsuThreshold, shrink } from "./outline.js";
 import { maskBox, opened } from "./preprocessing.js";
@@ -9,7 +9,7 @@ const BODY = [0.5, 0.2]; // doubtful, refused: of the least share that a trainin
 const LUNG_SIDE = 192;
 const [SHORT, LONG, ASPECT] = [0.5, 3.0, 1.5];
 const FARTHEST = 1000;
-const [REFUSES, DOUBTS] = [1, 0.5];
+const [REFUSES, DOUBTS, WINDOW_OVERLAP] = [1, 0.5, 0.5];
 const MIN_THRESHOLD = 8;
 const [MIN_SHARE, BLACK_SHARE, MOST_BOX, RIM] = [0.015, 0.1, 0.68, 0.025]; // of ct_xception/imaging/body/lungs.py
 
@@ -31,7 +31,10 @@ export function readArrays(buffer) {
  * `rule` (gate in ct_xception.json) and the arrays of gate.safetensors.
  */
 export function judge(rule, arrays, slice, crop, features) {
-  const signs = [...colourSigns(slice), ...bodySigns(rule.signs, crop, slice), ...sizeSigns(rule.signs, slice)];
+  const signs = [
+    ...modalitySigns(rule.signs, slice), ...colourSigns(slice), ...bodySigns(rule.signs, crop, slice),
+    ...sizeSigns(rule.signs, slice), ...windowSigns(rule.signs, slice),
+  ];
   const against = signs.reduce((sum, sign) => sum + sign.weight, 0);
   const far = distance(arrays, rule, features);
   const ratio = Math.min(far / rule.refused, FARTHEST);
@@ -63,6 +66,27 @@ function distance({ mean, components: parts, variances }, { noise, length }, fea
   }
   const whole = centred.reduce((sum, value) => sum + value ** 2, 0);
   return Math.sqrt((within + Math.max(whole - explained, 0) / noise) / centred.length);
+}
+
+function modalitySigns({ modalities }, { modality }) {
+  if (!modality || !modalities.length || modalities.includes(modality)) return [];
+  return [{ reason: `the file says modality ${modality}, not ${modalities.join(" or ")}`, weight: REFUSES }];
+}
+
+function windowSigns({ windows }, { window }) {
+  const known = windows.map(([centre, width]) => ({ centre, width }));
+  if (!window || !known.length || Math.max(...known.map((one) => overlap(window, one))) >= WINDOW_OVERLAP) return [];
+  const said = ({ centre, width }) => `${centre}/${width}`;
+  const reason = `shown through the window ${said(window)} HU, where training had ${known.map(said).join(", ")}`;
+  return [{ reason, weight: DOUBTS }];
+}
+
+/** The range of HU that two windows share, over that of both. */
+function overlap(...two) {
+  const low = two.map(({ centre, width }) => centre - 0.5 - (width - 1) / 2);
+  const high = two.map(({ centre, width }) => centre - 0.5 + (width - 1) / 2);
+  const joint = Math.max(...high) - Math.min(...low);
+  return joint ? Math.max(0, Math.min(...high) - Math.max(...low)) / joint : 1;
 }
 
 function colourSigns({ coloured }) {

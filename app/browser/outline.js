@@ -62,6 +62,18 @@ export function findOutline(picture) {
 }
 
 /** Means of step x step blocks, rounded down. */
+const [HU_SKIN, HU_OPENING, HU_LEAST] = [-400, 1 / 170, 0.02];
+
+/** The body {on, height, width} in HU {values, height, width}, its lungs filled in; null where there is none. */
+export function outlineInHu({ values, height, width }) {
+  const dense = { on: Uint8Array.from(values, (value) => (value > HU_SKIN ? 1 : 0)), height, width };
+  const exact = Math.min(height, width) * HU_OPENING;
+  const steps = exact % 1 === 0.5 ? 2 * Math.round(exact / 2) : Math.round(exact); // half to even
+  const body = largest(cleared(dense, Math.max(1, steps)));
+  if (!body || body.on.reduce((sum, on) => sum + on, 0) / body.on.length < HU_LEAST) return null;
+  return enclosed(both(dense, grow(body, 1)), 0);
+}
+
 export function shrink({ pixels, width: full, height: tall }, step) {
   const [height, width] = [Math.floor(tall / step), Math.floor(full / step)];
   const found = new Uint8Array(height * width);

@@ -1,9 +1,9 @@
 // The page: a file in, an answer out. What is computed is in classifier.js; here is only what is shown.
 
 import { Classifier } from "./classifier.js";
-import { decidePoints, percent } from "./decisions.js";
+import { abstention, decidePoints, percent } from "./decisions.js";
 import { classMap, greyPicture, overlayPicture, placeInSlice } from "./drawing.js";
-import { Refusal } from "./reading.js";
+import { Refusal } from "./refusal.js";
 
 const $ = (id) => document.getElementById(id);
 const GATE_REFUSAL = "Not answered: this does not look like a slice that the model knows.";
@@ -23,7 +23,7 @@ async function load() {
       $("status").firstElementChild.textContent = `Fetching the network: ${megabytes(done)} of ${megabytes(total)} MB`;
     });
     bar.remove();
-    say("Ready.");
+    if (latest || !document.querySelector("#examples button")) say("Ready.");
     return found;
   } catch (error) {
     bar.remove();
@@ -33,8 +33,8 @@ async function load() {
   }
 }
 
-/** Answer one of the files given; the page answers a single slice at a time. */
-export async function give(files) {
+/** Answer one of the files given; the page answers a single slice at a time. `greeting` is the page's own first example. */
+export async function give(files, { greeting = false } = {}) {
   if (!files.length) return;
   latest += 1;
   const number = latest;
@@ -46,8 +46,9 @@ export async function give(files) {
     const seconds = (answer.milliseconds / 1000).toFixed(1);
     const others = files.length > 1 ? ` The other ${files.length - 1} were not read: give one slice at a time.` : "";
     const done = answer.gate?.verdict === "refused" ? "refused after" : "answered in";
-    say(`${file.name}: ${done} ${seconds} s, in this browser.${others}`);
-    showAnswer(answer);
+    const ready = greeting ? "Ready. This is an example; give a slice of your own. " : "";
+    say(`${ready}${file.name}: ${done} ${seconds} s, in this browser.${others}`);
+    showAnswer(answer, greeting);
   } catch (error) {
     if (number !== latest) return;
     say("");
@@ -79,7 +80,7 @@ function refusal(title, reasons) {
   return element;
 }
 
-function showAnswer(answer) {
+function showAnswer(answer, greeting) {
   shown = answer;
   const refused = answer.gate?.verdict === "refused";
   show(refused ? refusal(GATE_REFUSAL, answer.gate.reasons) : verdict(answer));
@@ -89,7 +90,7 @@ function showAnswer(answer) {
   $("notes").replaceChildren(...answer.notes.map((note) => make("li", {}, note)));
   $("pictures").hidden = $("done").hidden = false;
   // On a phone the answer stands below what was given.
-  if ($("answer").getBoundingClientRect().top > window.innerHeight / 2) $("status").scrollIntoView();
+  if (!greeting && $("answer").getBoundingClientRect().top > window.innerHeight / 2) $("status").scrollIntoView();
 }
 
 function hidePictures() {
@@ -101,7 +102,9 @@ function hidePictures() {
 
 function verdict({ ranking, sentences, gate, rules }) {
   const [name, probability] = ranking[0];
-  const first = make("p", { className: "first" }, make("span", {}, name), make("b", {}, percent(probability)));
+  const none = abstention(ranking, rules);
+  const told = none ? [make("span", {}, none)] : [make("span", {}, name), make("b", {}, percent(probability))];
+  const first = make("p", { className: "first" }, ...told);
   const doubt = gate?.verdict === "doubtful" ? [doubtful(gate)] : [];
   const said = sentences.map((one) => make("li", {}, one));
   const points = pointsTable(decidePoints(ranking, rules).filter((point) => point.kind === "class"));
@@ -142,7 +145,8 @@ function pointsTable(points) {
 function drawSlice(slice) {
   draw($("slice"), greyPicture(slice));
   $("slice").setAttribute("aria-label", `The slice ${slice.name}, ${slice.width} by ${slice.height} pixels`);
-  $("slice-words").textContent = `${slice.name}, ${slice.width} x ${slice.height} pixels`;
+  const window = slice.window ? `, window ${slice.window.centre}/${slice.window.width} HU` : "";
+  $("slice-words").textContent = `${slice.name}, ${slice.width} x ${slice.height} pixels${window}`;
 }
 
 function draw(canvas, image) {
@@ -166,7 +170,7 @@ async function drawHeat() {
   draw($("heat"), overlayPicture(slice, heat, record.palette, Number($("opacity").value)));
   const where = map.strength > 0 ? `strongest ${peak(heat, slice)}` : "there is none anywhere";
   $("heat").setAttribute("aria-label", `Class activation map of ${name}: evidence for it is ${where}`);
-  $("heat-words").textContent = `Evidence for ${name} (class activation map of the last layer, coarse): ${where}`;
+  $("heat-words").textContent = `Evidence for ${name} (class activation map): ${where}`;
   drawScale(record.palette);
 }
 
@@ -187,11 +191,13 @@ function drawScale(palette) {
 
 // What the visitor does
 
-async function giveExample({ file }) {
+async function giveExample({ file }, options = {}) {
   try {
     const response = await fetch(file);
     if (!response.ok) throw new Error(`status ${response.status}`);
-    await give([new File([await response.blob()], file.split("/").pop())]);
+    const content = await response.blob();
+    if (options.greeting && latest) return;
+    await give([new File([content], file.split("/").pop())], options);
   } catch (error) {
     show(refusal("Not answered.", [`${file} could not be fetched (${error.message}); load the page again.`]));
   }
@@ -221,4 +227,12 @@ for (const button of document.querySelectorAll("#examples button")) {
   button.addEventListener("click", () => giveExample(button.dataset));
 }
 acceptDrops();
-classifier.catch(() => undefined); // it has been shown
+greet().catch(() => undefined); // it has been shown
+
+/** At first sight: an example, answered, unless the visitor was quicker. */
+async function greet() {
+  await classifier;
+  const example = document.querySelector("#examples button");
+  if (latest || !example) return;
+  await giveExample(example.dataset, { greeting: true });
+}

@@ -13,10 +13,10 @@ const PRECISION = 22; // bits behind the point in Pillow's weights of 8-bit pict
  */
 export function prepare(slice, wanted) {
   const notes = [];
-  let picture = { pixels: slice.pixels, height: slice.height, width: slice.width };
+  let picture = { pixels: slice.pixels, height: slice.height, width: slice.width, body: slice.body ?? null };
   for (const name of wanted.filters) {
     if (name !== "median") throw new Error(`filter ${name} is not known to this page`);
-    picture = medianFilter(picture);
+    picture = { ...medianFilter(picture), body: picture.body };
     notes.push("median filter 3 x 3");
   }
   const crop = wanted.body_crop ? cropBody(picture) : { picture, box: wholeBox(picture), found: false, notes: [] };
@@ -48,7 +48,7 @@ function medianFilter({ pixels, height, width }) {
 
 /** The slice without what lies outside the body, cut to its box; left as it is where no body is found. */
 export function cropBody(picture) {
-  const { mask, reason } = findOutline(picture);
+  const { mask, reason } = picture.body ? { mask: picture.body, reason: "" } : findOutline(picture); // in HU, where it has any
   if (!mask) {
     const notes = [`no body found, not cropped: ${reason}`];
     return { picture, box: wholeBox(picture), found: false, reason, notes };

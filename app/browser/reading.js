@@ -1,27 +1,25 @@
-// One file becomes one grey slice, as ct_xception/imaging/pictures.py reads it: 8-bit PNG and JPEG, and nothing else.
+// One file becomes one grey slice, as Python reads it: 8-bit PNG and JPEG (imaging/decoders/pictures.py), and DICOM of CT
+// (dicom.js), and nothing else.
 //
-// The browser decodes; the file's own bytes say first what it is, since a browser would turn 16 bits into 8 in silence.
+// The browser decodes pictures; the file's own bytes say first what it is, since a browser would turn 16 bits into 8 in silence.
+
+import { isDicom, readDicom } from "./dicom.js";
+import { ELSEWHERE, Refusal } from "./refusal.js";
 
 const MAX_BYTES = 512 * 2 ** 20;
 const MAX_PIXELS = 16_000_000; // what a canvas holds on a phone; beyond, some give back an empty one
 const COLOUR_TOLERANCE = 16; // grey levels between channels: JPEG's chroma noise stays below
-const ELSEWHERE = "open it on the demo page (ct-xception demo), which reads DICOM, TIFF and 16-bit files";
-
-/** A file that cannot be read right; its message is one sentence for the visitor. */
-export class Refusal extends Error {
-  constructor(name, found, remedy) {
-    super(`${name}: ${found}; ${remedy}.`);
-  }
-}
 
 /**
- * Read a File: {name, pixels (Uint8Array, row after row), height, width, coloured (share in [0, 1]), notes}.
- * Throws Refusal for what is not an 8-bit PNG or JPEG, is damaged, or would not fit in memory.
+ * Read a File: {name, pixels (Uint8Array, row after row), height, width, coloured (share in [0, 1]), notes}, and of DICOM
+ * what `readDicom` tells too. `window` is the checkpoint's, null for the file's own. Throws Refusal for what is neither an
+ * 8-bit PNG or JPEG nor a CT slice in DICOM, is damaged, or would not fit in memory.
  */
-export async function readSlice(file) {
+export async function readSlice(file, window = null) {
   if (file.size === 0) throw new Refusal(file.name, "an empty file", "copy or download it again");
   if (file.size > MAX_BYTES) throw new Refusal(file.name, "more than 512 MiB", "give one slice");
   const bytes = new Uint8Array(await file.arrayBuffer());
+  if (isDicom(bytes)) return readDicom(bytes, file.name, window);
   const found = inspect(bytes, file.name);
   if (found.height * found.width > MAX_PIXELS) {
     const size = `${found.width} x ${found.height} pixels, more than ${MAX_PIXELS / 1e6} million`;
@@ -45,13 +43,12 @@ export function share(value) {
 
 /** What the bytes of a file say of it: {type, width, height, turned}. Throws Refusal. */
 export function inspect(bytes, name) {
-  if (begins(bytes, "DICM", 128)) throw new Refusal(name, "a DICOM file, which this page does not read", ELSEWHERE);
   if (begins(bytes, "\x89PNG\r\n\x1a\n")) return inspectPng(bytes, name);
   if (begins(bytes, "\xff\xd8\xff")) return inspectJpeg(bytes, name);
   for (const [magic, kind] of [["II*\0", "TIFF"], ["MM\0*", "TIFF"], ["BM", "BMP"]]) {
     if (begins(bytes, magic)) throw new Refusal(name, `a ${kind} file, which this page does not read`, ELSEWHERE);
   }
-  throw new Refusal(name, "neither PNG nor JPEG, or damaged at its start", "convert or download it again");
+  throw new Refusal(name, "neither DICOM, PNG nor JPEG, or damaged at its start", "convert or download it again");
 }
 
 function begins(bytes, magic, at = 0) {

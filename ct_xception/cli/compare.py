@@ -1,25 +1,38 @@
-"""Compare two evaluations on the same items.
+"""Compare two checkpoints: their evaluations on the same items, or their answers to files.
 
 Compare the accuracies of two checkpoints from their evaluation folders: a paired bootstrap by group, and McNemar's
-exact test. Evaluations of different items are refused.
+exact test. Evaluations of different items are refused. With --on, two checkpoints answer the same files instead, side
+by side; which of them is right is not known then.
 
 examples:
   ct-xception compare runs/a/model/evaluation runs/b/model/evaluation
   ct-xception compare first second --without_twins --json
+  ct-xception compare runs/a/model runs/b/model --on slice.dcm scans/
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ct_xception.command_line import DONE, Parser
-from ct_xception.errors import printable
+from ct_xception.cli import PROGRAM
+from ct_xception.command_line import BAD_INPUT, DONE, SOME_REFUSED, Parser, complain
+from ct_xception.errors import SliceError, printable
+
+if TYPE_CHECKING:
+    from ct_xception.imaging.slice import Slice
+    from ct_xception.serving.comparison import Comparison
+    from ct_xception.serving.series import Member
 
 
 def add_arguments(parser: Parser) -> None:
     """The options of this command."""
-    parser.add_argument("first", metavar="EVALUATION_A", help="folder with metrics.json and predictions.parquet")
+    help_ = "folder with metrics.json and predictions.parquet; with --on a checkpoint"
+    parser.add_argument("first", metavar="EVALUATION_A", help=help_)
     parser.add_argument("second", metavar="EVALUATION_B", help="another one, of the same split")
+    parser.add_argument("--on", nargs="+", metavar="FILE|FOLDER|ZIP", help="let two checkpoints answer these")
     parser.add_argument("--path", choices=("predictor", "stock_pipeline"), default="predictor", help="whose answers")
     parser.add_argument("--without_twins", action="store_true", help="leave out items with a twin in training")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -27,6 +40,10 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    return _compare_answers(arguments) if arguments.on else _compare_evaluations(arguments)
+
+
+def _compare_evaluations(arguments: argparse.Namespace) -> int:
     from ct_xception.files import dump_json
     from ct_xception.statistics.comparison import compare_evaluations, describe_comparison
 
@@ -37,3 +54,63 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(*describe_comparison(found, printable(arguments.first), printable(arguments.second)), sep="\n")
     return DONE
+
+
+def _compare_answers(arguments: argparse.Namespace) -> int:
+    """Both answers to each slice, and how often they agree."""
+    from ct_xception.files import dump_json
+
+    refused: list[SliceError] = []
+    shown: list[tuple[str, Comparison]] = []
+    for one in _answers(arguments):
+        if isinstance(one, SliceError):
+            refused.append(one)
+            complain(PROGRAM, str(one))
+            continue
+        shown.append(one)
+        if not arguments.json:
+            print(f"{one[0]}: {one[1].sentence}", flush=True)
+    if arguments.json:
+        print(dump_json([{"source": source, **found.to_dict()} for source, found in shown], indent=2))
+    elif len(shown) > 1:
+        told = [found.agree for _, found in shown if found.agree is not None]
+        print(f"They agree on {sum(told)} of {len(told)} slices that both answer, of {len(shown)}.")
+    return DONE if not refused else SOME_REFUSED if shown else BAD_INPUT
+
+
+def _answers(arguments: argparse.Namespace) -> Iterator[tuple[str, Comparison] | SliceError]:
+    from ct_xception.cli.arguments import load_classifier
+    from ct_xception.serving.comparison import compare, short_names
+
+    models = [load_classifier(name) for name in (arguments.first, arguments.second)]
+    names = short_names(arguments.first, arguments.second)
+    for member in _members(arguments.on):
+        if isinstance(member, SliceError):
+            yield member
+            continue
+        try:
+            first, second = (model(_read(member, model)) for model in models)
+        except SliceError as error:
+            yield error
+            continue
+        yield member.name, compare(first, second, names)
+
+
+def _read(member: Member, model: Any) -> Slice:
+    found: Slice = member.read(model)
+    return found
+
+
+def _members(inputs: list[str]) -> Iterator[Member | SliceError]:
+    """Every slice of the files, folders and zips."""
+    from ct_xception.imaging.source import find_files
+    from ct_xception.serving.series import slices_in
+
+    for path in map(Path, inputs):
+        if not path.exists():
+            yield SliceError(path, "no such file or folder", "check the name")
+        for file in find_files(path).files if path.is_dir() else [path] * path.exists():
+            try:
+                yield from slices_in(file, printable(file))[0]
+            except SliceError as error:
+                yield error

@@ -85,7 +85,7 @@ def _evidence_sentences(found: Mapping[str, Any]) -> list[str]:
     ]
     if found["infidelity"] is not None:
         missed = _share(found["infidelity"])
-        sentences.append(f"When patches are blackened, the map leaves {missed} of the score's change unexplanation.")
+        sentences.append(f"When patches are blackened, the map leaves {missed} of the score's change unexplained.")
     for method, pair in found["agreement"].items():
         rho = pair["rank_correlation"]
         sentences.append(f"Rank correlation with {METHODS[method].title}: {rho:.2f}.")

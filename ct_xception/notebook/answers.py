@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.html import image_uri, picture_html
 from ct_xception.serving import classifier as serving
+from ct_xception.serving.comparison import Comparison, compare
 from ct_xception.serving.patients import UnitAnswer
 from ct_xception.serving.text import describe_abstention, describe_decision, describe_gate
 from ct_xception.text import RESEARCH_USE, did_you_mean, percent
@@ -224,3 +225,40 @@ def shown(answers: Iterable[serving.Prediction | SliceError]) -> Iterator[Predic
     """The same answers, able to show themselves."""
     for one in answers:
         yield one if isinstance(one, SliceError) else Prediction(**vars(one))
+
+
+class Comparisons(list[Comparison]):
+    """Two checkpoints' answers to the same slices; what one of them cannot read is held as not answered.
+
+    `sources` are the slices' names; `disagreements` those that both answer, and differently.
+    """
+
+    def __init__(self, first: Answers, second: Answers, names: tuple[str, str]) -> None:
+        read = [[one if isinstance(one, Prediction) else None for one in answers] for answers in (first, second)]
+        super().__init__(compare(mine, theirs, names) for mine, theirs in zip(*read, strict=True))
+        self.sources = [one.source if isinstance(one, Prediction) else one.file for one in first]
+
+    @property
+    def disagreements(self) -> dict[str, str]:
+        """{source: sentence} where they disagree."""
+        return {name: one.sentence for name, one in zip(self.sources, self, strict=True) if one.agree is False}
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A row a slice: its source, both labels and their probabilities, whether they agree, and the sentence."""
+        import pandas
+
+        rows = []
+        for source, found in zip(self.sources, self, strict=True):
+            row: dict[str, Any] = {"source": source}
+            for name, answer in zip(("first", "second"), (found.first, found.second), strict=True):
+                row[name] = None if answer is None else answer.label
+                row[f"{name} probability"] = None if answer is None else answer.probabilities[answer.label]
+            rows.append(row | {"agree": found.agree, "sentence": found.sentence})
+        return pandas.DataFrame(rows)
+
+    def _repr_html_(self) -> str:
+        """The sentences, a line each."""
+        lines = (
+            f"<li>{escape(source)}: {escape(one.sentence)}</li>" for source, one in zip(self.sources, self, strict=True)
+        )
+        return f"<ul>{''.join(lines)}</ul><p>{RESEARCH_USE}</p>"

@@ -19,10 +19,11 @@ from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.imaging.reader import try_read
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window, as_window
-from ct_xception.notebook.answers import Answers, Prediction, UnitAnswers, shown
+from ct_xception.notebook.answers import Answers, Comparisons, Prediction, UnitAnswers, shown
 from ct_xception.notebook.inputs import archives_of, every_slice, holds_many, several
 from ct_xception.serving import classifier as serving
 from ct_xception.serving.archive import hold_all
+from ct_xception.serving.comparison import short_names
 from ct_xception.serving.patients import answer_units, find_units
 from ct_xception.serving.runtimes import DEFAULT_RUNTIME
 from ct_xception.serving.runtimes.pytorch import TorchNetwork
@@ -172,6 +173,17 @@ class Classifier(serving.Classifier):
         paths = several(sources) or [sources]
         units, notes = find_units(paths, by)
         return UnitAnswers(answer_units(self, units, window=as_window(window)), notes)
+
+    def compare(self, other: serving.Classifier, sources: Any, *, window: AnyWindow = None) -> Comparisons:
+        """What this checkpoint and another answer to the same slices, side by side, and where they disagree.
+
+        Examples:
+            >>> c.compare(c, SLICE)[0].agree in (True, None)
+            True
+        """
+        mine = self.predict(sources, window=window)
+        theirs = Classifier.predict(other, sources, window=window)  # type: ignore[arg-type]
+        return Comparisons(mine, theirs, short_names(self.name, other.name))
 
     def predict_many(self, sources: Any, **options: Any) -> Iterator[Prediction | SliceError]:
         """Answer any number of slices, in order, holding one batch at a time; a bad file yields its SliceError."""

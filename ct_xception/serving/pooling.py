@@ -117,6 +117,16 @@ class SeriesAnswer:
     decision: Decision = Decision()
     weights: tuple[float | None, ...] = ()
 
+    @property
+    def prediction_set(self) -> tuple[str, ...] | None:
+        """The classes that cannot be ruled out, the most probable first; None without a rule for it."""
+        return self.decision.prediction_set
+
+    @property
+    def abstained(self) -> bool | None:
+        """Whether the most probable class is too improbable for this checkpoint to answer with it."""
+        return self.decision.abstained
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it; slices are counted from 1."""
         return {

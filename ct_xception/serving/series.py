@@ -91,6 +91,83 @@ def gather(paths: Sequence[Path], *, names: Sequence[str] | None = None, related
     name. What holds no image goes with the first series, to be named there as unanswered. Raises InputError where there
     is nothing to read or too much of it.
     """
+    return _read_given(paths, names).arrange(SERIES, related=related)
+
+
+def gather_readings(
+    paths: Sequence[Path], *, related: bool = False, owners: Callable[[Member], str] | None = None
+) -> dict[str, tuple[Series, ...]]:
+    """What is given as "series" and as "patient", each as `gather` would give it; one of the two where both are alike.
+
+    A patient is what DICOM's identifiers, or `owners` where given, say of each slice; what says none is told apart as
+    for series. A patient's slices stand series by series. Raises InputError as `gather` does, and what `owners` raises.
+    """
+    given = _read_given(paths, None, owners)
+    series = given.arrange(SERIES, related=related)
+    if related or not given.knows_patients:
+        return {SERIES: series}
+    patients = given.arrange(PATIENT)
+    if {frozenset(one.members) for one in series} != {frozenset(one.members) for one in patients}:
+        return {SERIES: series, PATIENT: patients}
+    named = len(patients) > 1 and all(one.related for one in patients)
+    return {PATIENT: patients} if named else {SERIES: series}
+
+
+@dataclass(frozen=True)
+class _Given:
+    """Slices with their places and whose they are (None where nothing says so), and what holds no image."""
+
+    placed: Sequence[Placed]
+    owned: Sequence[str | None]
+    unreadable: Sequence[Member]
+    notes: Sequence[str]
+
+    @property
+    def knows_patients(self) -> bool:
+        return any(self.owned)
+
+    def arrange(self, by: str, *, related: bool = False) -> tuple[Series, ...]:
+        """Its series or patients, the largest first, what holds no image with the first."""
+        apart = self._tell_apart(by) or [_Group([])]
+        names = [f"{by} {number}" if len(apart) > 1 else by for number in range(1, len(apart) + 1)]
+        found = tuple(
+            _arrange(group, by, [] if number else self.unreadable, names[number], self.notes, related)
+            for number, group in enumerate(apart)
+        )
+        return found if by == SERIES else tuple(self._say_unknown(one) for one in found)
+
+    def _say_unknown(self, patient: Series) -> Series:
+        """A patient that no slice names is said to be taken for one."""
+        known = {
+            (member.path, member.entry) for (member, _), owner in zip(self.placed, self.owned, strict=True) if owner
+        }
+        if not patient.related or any((member.path, member.entry) in known for member in patient.members):
+            return patient
+        return replace(patient, facts=f"{patient.facts}; no patient is named, its folder or file is taken for one")
+
+    def _tell_apart(self, by: str) -> list[_Group]:
+        """The slices of each series or patient, and those that stand alone, most slices first."""
+        apart = dict[Any, list[Placed]]()
+        for (member, place), owner in zip(self.placed, self.owned, strict=True):
+            stored = (member.path, member.folder) if member.entry is not None or place.frames > 1 else None
+            told = place.series if by == SERIES else owner
+            apart.setdefault(told or stored, []).append((member, place))
+        loose = apart.pop(None, [])
+        groups = [_Group(placed) for placed in apart.values()]
+        single = [group for group in groups if group.slices == 1]
+        # A patient of one slice is a patient, unless all are: then they are a table of files.
+        if (loose or len(single) > 1) and (by == SERIES or len(single) == len(groups)):
+            groups = [group for group in groups if group.slices > 1]
+            loose += [pair for group in single for pair in group.placed]
+        if loose:
+            groups.append(_Group(loose, stand_alone=True))
+        return sorted(groups, key=lambda group: -group.slices)
+
+
+def _read_given(
+    paths: Sequence[Path], names: Sequence[str] | None, owners: Callable[[Member], str] | None = None
+) -> _Given:
+    """The slices in files and archives, and where each of them stands. Raises InputError."""
     shown = [printable(name) for name in names or [path.name for path in paths]]
     found, notes = list[Member](), list[str]()
     for path, name in zip(paths, shown, strict=True):
@@ -104,15 +181,11 @@ def gather(paths: Sequence[Path], *, names: Sequence[str] | None = None, related
     if len(found) > MAX_ENTRIES:
         raise InputError(f"{len(found)} files, more than {MAX_ENTRIES}; give one series at a time.")
     with hold_all(member.archive for member in found):
-        apart, unreadable = _tell_apart(found)
-    return tuple(
-        _arrange(group, [] if number else unreadable, _name_of(number, apart), notes, related)
-        for number, group in enumerate(apart or [_Group([])])
-    )
-
-
-def _name_of(number: int, apart: Sequence[_Group]) -> str:
-    return f"series {number + 1}" if len(apart) > 1 else "series"
+        places = [_place_of(member) for member in found]
+    placed = [(member, place) for member, place in zip(found, places, strict=True) if place.size is not None]
+    unreadable = [member for member, place in zip(found, places, strict=True) if place.size is None]
+    owned = [place.patient if owners is None else owners(member) for member, place in placed]
+    return _Given(placed, owned, unreadable, notes)
 
 
 @dataclass(frozen=True)
@@ -173,16 +246,41 @@ def _said(by: str, apart: Mapping[Any, Sequence[Placed]], folders: Collection[An
 
 def _unit(name: str, placed: Sequence[Placed]) -> Unit:
     """A unit with its slices in order: series by series, and within each as `gather` orders them."""
-    series = dict[Any, list[Placed]]()
-    for member, place in placed:
-        series.setdefault(place.series or (member.path.parent, member.folder), []).append((member, place))
-    ordered = list[Member]()
-    for own in series.values():
-        keys, _ = _order([place for _, place in own], [member.name for member, _ in own])
-        ordered += [own[index][0] for index in sorted(range(len(own)), key=lambda index: keys[index])]
+    ordered = [member for member, _ in _in_order(placed, _series_or_folder)[0]]
     names = [PurePosixPath(member.name.partition("#")[0]) for member in ordered]
     common = os.path.commonpath([*names]) if len(set(names)) > 1 and _comparable(names) else str(names[0])
     return Unit(name, common or ".", tuple(ordered))
+
+
+def _series_of(one: Placed) -> Any:
+    return one[1].series
+
+
+def _series_or_folder(one: Placed) -> Any:
+    member, place = one
+    return place.series or (member.path.parent, member.folder)
+
+
+def _whole(_: Placed) -> Any:
+    return None
+
+
+def _in_order(
+    placed: Sequence[Placed], series_of: Callable[[Placed], Any], *, by_name: bool = False
+) -> tuple[list[Placed], str, bool]:
+    """Slices series by series, each in order; the order's name, and whether several lie at one position."""
+    series = dict[Any, list[Placed]]()
+    for pair in placed:
+        series.setdefault(series_of(pair), []).append(pair)
+    ordered, orders, odd = list[Placed](), list[str](), False
+    for own in series.values():
+        places = [Place() if by_name else place for _, place in own]
+        keys, order = _order(places, [member.name for member, _ in own])
+        ordered += [own[index] for index in sorted(range(len(own)), key=keys.__getitem__)]
+        orders.append(order)
+        odd |= order == "by position" and len(set(keys)) < len(keys)
+    named = " and ".join(dict.fromkeys(orders))
+    return ordered, f"series by series, {named}" if len(series) > 1 else named, odd
 
 
 def _comparable(names: Sequence[PurePosixPath]) -> bool:
@@ -238,40 +336,18 @@ class _Group:
         return sum(max(1, place.frames) for _, place in self.placed)
 
 
-def _tell_apart(found: Sequence[Member]) -> tuple[list[_Group], list[Member]]:
-    """The slices of each series, and those that stand alone, most slices first; and what holds no image."""
-    apart, unreadable = dict[Any, list[Placed]](), list[Member]()
-    for member in found:
-        place = _place_of(member)
-        if place.size is None:
-            unreadable.append(member)
-            continue
-        holds_several = member.entry is not None or place.frames > 1
-        stored = (member.path, member.folder) if holds_several else None
-        apart.setdefault(place.series or stored, []).append((member, place))
-    loose = apart.pop(None, [])
-    groups = [_Group(placed) for placed in apart.values()]
-    single = [group for group in groups if group.slices == 1]
-    if loose or len(single) > 1:
-        groups = [group for group in groups if group.slices > 1]
-        loose += [pair for group in single for pair in group.placed]
-        groups.append(_Group(loose, stand_alone=True))
-    return sorted(groups, key=lambda group: -group.slices), unreadable
-
-
-def _arrange(group: _Group, unreadable: Sequence[Member], name: str, notes: Sequence[str], related: bool) -> Series:
-    """One series in order, a member for each frame answered, and what holds no image behind. Raises InputError."""
-    placed, separate = group.placed, group.stand_alone and not related and len(group.placed) + len(unreadable) > 1
-    names = [member.name for member, _ in placed]
-    keys, order = _order([Place() if separate else place for _, place in placed], names)
+def _arrange(
+    group: _Group, by: str, unreadable: Sequence[Member], name: str, notes: Sequence[str], related: bool
+) -> Series:
+    """One series or patient in order, a member a frame, what holds no image behind. Raises InputError."""
+    separate = group.stand_alone and not related and len(group.placed) + len(unreadable) > 1
+    placed, order, odd = _in_order(group.placed, _series_of if by == PATIENT else _whole, by_name=separate)
     if len(placed) + len(unreadable) == 1:
         order = "by position" if placed and placed[0][1].positions else "as stored in the file"
-    ranked = [placed[index] for index in sorted(range(len(placed)), key=lambda index: keys[index])]
-    members, count = _members_of(ranked)
-    facts = _describe(count, [place for _, place in ranked])
+    members, count = _members_of(placed)
+    facts = _describe(count, [place for _, place in placed])
     thinned = _thinned(len(members), count)
     members += sorted(unreadable, key=lambda member: _natural(member.name))
-    odd = order == "by position" and len(set(keys)) < len(keys)
     more = ["several slices lie at one position: this may be more than one series"] if odd else []
     name = SEPARATE if separate else name
     return Series(tuple(members), order, (*notes, *more, *thinned), name, facts, related=not separate)

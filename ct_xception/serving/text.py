@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ct_xception.serving.classifier import Prediction
     from ct_xception.serving.decisions import Decision, Decisions
     from ct_xception.serving.gate import GateVerdict
+    from ct_xception.serving.pooling import SeriesAnswer
 
 _BAR = 28
 _PERCENT = len(percent(1.0))
@@ -34,7 +35,7 @@ def describe_gate(verdict: GateVerdict | None) -> list[str]:
     return [OVERRULED if verdict.overruled else REFUSAL if verdict.refused else DOUBT, *verdict.reasons]
 
 
-def describe_abstention(prediction: Prediction) -> str:
+def describe_abstention(prediction: Prediction | SeriesAnswer) -> str:
     """`No answer: between normal and adenocarcinoma` where the checkpoint abstains, which is its answer; else empty.
 
     The classes are those of the prediction set, the most probable first, where that leaves several; else the first two.

@@ -20,6 +20,7 @@ import httpx
 import pytest
 from ct_xception_app import api, app
 from ct_xception_app.api import Inference, Limits
+from ct_xception_app.uploads import take_tool_files
 from gradio.utils import get_upload_folder
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -27,10 +28,12 @@ from PIL import Image
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from ct_xception.errors import InputError
 from ct_xception.explain.explain import attribute
 from ct_xception.files import sha256_file
 from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.gate import GateVerdict
+from ct_xception.serving.patients import answer_units, find_units
 from ct_xception.text import RESEARCH_USE
 from tests.closeness import ROUNDING
 from tests.serving.test_inference_api import Doorkeeper
@@ -101,7 +104,10 @@ def scores(answer: list[dict[str, Any]]) -> dict[str, float]:
 class TestGradioApi:
     def test_its_endpoints_are_named_typed_and_described(self, client: Client) -> None:
         info = client.view_api(return_format="dict", print_info=False)
-        assert set(info["named_endpoints"]) == {"/predict", "/explain", "/model"} and not info["unnamed_endpoints"]
+        assert (
+            set(info["named_endpoints"]) == {"/predict", "/predict_units", "/explain", "/model"}
+            and not info["unnamed_endpoints"]
+        )
         parameters = {one["parameter_name"]: one for one in info["named_endpoints"]["/explain"]["parameters"]}
         assert set(parameters) == {"file", "target", "method", "budget", "window", "frame"}
         assert parameters["budget"]["type"]["enum"] == ["fast", "balanced", "thorough"]
@@ -117,6 +123,16 @@ class TestGradioApi:
             assert record["probabilities"] == pytest.approx(expected.probabilities, abs=ROUNDING)
             assert (record["label"], record["source"], record["notice"]) == (expected.label, path.name, RESEARCH_USE)
             assert record["notes"] == list(expected.notes)
+
+    def test_a_series_has_one_answer(self, client: Client, classifier: Classifier, zipped_series: Path) -> None:
+        files = [handle_file(zipped_series), handle_file(DICOM)]
+        first, other = client.predict(files, api_name="/predict_units")
+        (expected, _) = answer_units(classifier, find_units([zipped_series, DICOM])[0])
+        assert first["probabilities"] == pytest.approx(expected.together.probabilities, abs=ROUNDING)
+        assert (first["label"], first["by"], first["notice"]) == (expected.together.label, "patient", RESEARCH_USE)
+        assert len(first["each"]) == 5 and first["carried_by"] and len(other["each"]) == 1
+        with pytest.raises(AppError, match="window 'x'"):
+            client.predict(files, "series", "x", api_name="/predict_units")
 
     def test_the_window_asked_for_is_the_one_read_with(self, client: Client, classifier: Classifier) -> None:
         from ct_xception.imaging.windows import WINDOWS
@@ -452,9 +468,13 @@ class TestMcp:
     def test_the_tools_are_the_api(self, url: str) -> None:
         tools = {tool.name: tool for tool in self.speak(url, lambda session: session.list_tools()).tools}
         (predict,) = (tool for name, tool in tools.items() if name.endswith("predict"))
-        assert len(tools) == 3 and "research use only" in predict.description
+        assert len(tools) == 4 and "research use only" in predict.description
         assert predict.inputSchema["required"] == ["file"]
         assert predict.inputSchema["properties"]["file"]["type"] == "string"
+
+    def test_every_file_of_a_tool_s_list_is_looked_at(self) -> None:
+        with pytest.raises(InputError, match="files: '/etc/hostname' is no file"):
+            take_tool_files({"files": ["/etc/hostname"]}, [["files", 0]])
 
     def test_a_tool_answers(self, url: str, classifier: Classifier, sample_slices: list[Path]) -> None:
         file = "data:image/png;base64," + base64.b64encode(sample_slices[0].read_bytes()).decode()

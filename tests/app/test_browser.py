@@ -295,7 +295,7 @@ def test_wheel_keys_and_curve_go_through_a_series_and_nothing_jumps_back(
 ) -> None:
     page = open_page(1400)
     upload(page, zipped_series, result="#answer .verdict.series")
-    assert "over n = 5 of 5 slices, by position" in page.inner_text("#answer")
+    assert "n = 5 of 5 slices, by position" in page.inner_text("#answer")
     assert "over 5 slices" in (page.get_attribute("#curve svg", "aria-label") or "")
     strongest = int(state(page)["index"])
     page.focus("[data-part=stage]")
@@ -423,12 +423,15 @@ def test_of_two_series_another_can_be_chosen(
 ) -> None:
     page = open_page()
     upload(page, zipped_series, *sample_slices[:2], result="#answer .verdict.series")
-    assert page.inner_text("#answer h2") == "Series 1" and page.is_checked("#which label:nth-of-type(1) input")
-    page.click("#which label:has-text('separate files: 2 slices of 112 × 96 pixels')")
-    page.wait_for_selector("#answer .files")
+    assert page.inner_text("#answer .units h2") == "2 answers, one for each"
+    assert "Series 1" in page.inner_text("#answer .verdict.series h2") and page.query_selector("#which") is None
+    assert page.inner_text("#answer tr[aria-current]").startswith("series 1")
+    page.click("#answer [data-unit='1']")
+    page.wait_for_selector("#answer .files:not(.units) .listing")
+    assert page.inner_text("#answer tr[aria-current]").startswith("separate files")
     assert violations(page) == []
     page.click("#examples button.thumbnail-item")
-    page.wait_for_function("!document.querySelector('#which') && !document.querySelector('#answer .files')")
+    page.wait_for_function("!document.querySelector('#answer .units') && !document.querySelector('#answer .files')")
 
 
 def test_what_works_and_its_stop_stay_in_sight(open_page: OpenPage, sample_slices: list[Path]) -> None:

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import safetensors.numpy
 from PIL import Image, PngImagePlugin
+from pydicom.uid import ImplicitVRLittleEndian
 
 from ct_xception.cli import main
 from ct_xception.errors import InputError
@@ -31,6 +33,7 @@ from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window, apply_window
 from ct_xception.phantom.corpus import phantom_slice
+from ct_xception.phantom.dicom import write_dicom
 from ct_xception.publish.hosted.browser_space import (
     HUB_STORAGE,
     ORT_CDN,
@@ -42,7 +45,7 @@ from ct_xception.publish.hosted.browser_space import (
 )
 from ct_xception.serving.classifier import Classifier, Prediction
 from ct_xception.serving.gate import has_lungs
-from ct_xception.serving.text import describe_decision
+from ct_xception.serving.text import describe_abstention, describe_decision
 from ct_xception.text import RESEARCH_USE, percent
 from tests.app.conftest import CHROMIUM, FLAGS
 from tests.closeness import assert_near
@@ -212,7 +215,10 @@ def page(browser: playwright.Browser, server: Server) -> Iterator[playwright.Pag
     page.on("request", note)
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(server.address)
-    page.wait_for_selector("#status:has-text('Ready')")  # not a function: the page's policy forbids eval
+    page.wait_for_selector(
+        "#status:has-text('Ready. This is an example')"
+    )  # no function: the page's policy forbids eval
+    assert "adenocarcinoma.png" in page.inner_text("#slice-words") and page.query_selector("#answer > div")
     yield page
     assert not problems
 
@@ -429,20 +435,120 @@ def truncated(file: tuple[str, bytes]) -> tuple[str, bytes]:
 
 def test_what_the_page_cannot_read_right_is_refused_in_a_sentence(page: playwright.Page) -> None:
     deep = Image.fromarray(np.asarray(draw(1)).astype(np.uint16) * 200)
-    dicom = "IM1", bytes(128) + b"DICM" + bytes(64)
-    elsewhere = "; open it on the demo page (ct-xception demo), which reads DICOM, TIFF and 16-bit files."
+    elsewhere = "; open it on the demo page (ct-xception demo), which reads more kinds of files."
     cases = {
         "a 16-bit picture, of which a browser would keep 8 bits" + elsewhere: as_file(deep, "deep.png"),
-        "a DICOM file, which this page does not read" + elsewhere: dicom,
         "a TIFF file, which this page does not read" + elsewhere: as_file(draw(1), "scan.tiff"),
         "a CMYK picture; export it again as grey PNG.": as_file(draw(1).convert("CMYK"), "ink.jpg"),
         "a PNG that is cut off or damaged; export or download it again.": truncated(as_file(draw(1), "half.png")),
         "a JPEG that is cut off or damaged; export it again as PNG.": truncated(as_file(draw(1), "half.jpg")),
         "an empty file; copy or download it again.": ("empty.png", b""),
-        "neither PNG nor JPEG, or damaged at its start; convert or download it again.": ("notes.png", b"no picture"),
+        "neither DICOM, PNG nor JPEG, or damaged at its start; convert or download it again.": (
+            "notes.png",
+            b"no picture",
+        ),
     }
     found = answer_all(page, list(cases.values()))
     assert [one.get("refusal") for one in found] == [f"{file[0]}: {why}" for why, file in cases.items()]
+
+
+def as_dicom(seed: int, **changes: Any) -> bytes:
+    """A phantom slice as CT in DICOM, with tags changed; None takes one away."""
+    hu = phantom_slice(np.random.default_rng(seed), NAMES[seed % 4], size=(128, 200)[seed % 2]).hu
+    buffer = io.BytesIO()
+    told = {"patient_id": "P", "study": "a", "series": "b", "instance_number": 1}
+    write_dicom(buffer, np.rint(hu).astype(np.int16), window=Window(-600, 1500), spacing_mm=0.8, **told)
+    dataset = pydicom.dcmread(io.BytesIO(buffer.getvalue()))
+    syntax = changes.pop("syntax", None)
+    for name, value in changes.items():
+        if value is None:
+            delattr(dataset, name)
+        elif name == "PixelPaddingValue":
+            dataset.add_new(name, "US", value)  # whose representation pydicom does not tell
+        else:
+            setattr(dataset, name, value)
+    written = io.BytesIO()
+    if syntax == ImplicitVRLittleEndian:
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.save_as(written, implicit_vr=True, little_endian=True)
+    else:
+        dataset.save_as(written)
+        if syntax is not None:  # declared alone: what it would be is refused before it is looked at
+            return written.getvalue().replace(b"1.2.840.10008.1.2.1\0", syntax.encode().ljust(20, b"\0"))
+    return written.getvalue()
+
+
+def padded(seed: int) -> bytes:
+    """A round field of view, what lies outside declared as padding; and a private sequence of undefined length."""
+    dataset = pydicom.dcmread(io.BytesIO(as_dicom(seed)))
+    pixels = dataset.pixel_array.copy()
+    rows, columns = np.ogrid[: pixels.shape[0], : pixels.shape[1]]
+    far = (rows - pixels.shape[0] / 2) ** 2 + (columns - pixels.shape[1] / 2) ** 2 > (pixels.shape[0] / 2) ** 2
+    pixels[far] = 0
+    dataset.PixelData = pixels.tobytes()
+    dataset.add_new("PixelPaddingValue", "US", 0)
+    item = pydicom.Dataset()
+    item.add_new(0x00191001, "LO", "words")
+    dataset.add_new(0x00190010, "LO", "OURS")
+    dataset.add_new(0x00191002, "SQ", pydicom.Sequence([item]))
+    dataset[0x00191002].is_undefined_length = True
+    written = io.BytesIO()
+    dataset.save_as(written)
+    return written.getvalue()
+
+
+def test_dicom_gets_python_s_answer(page: playwright.Page, exported: Path) -> None:
+    files = [(f"slice {seed}.dcm", as_dicom(seed)) for seed in range(6)]
+    files += [
+        ("implicit.dcm", as_dicom(1, syntax=ImplicitVRLittleEndian)),
+        ("turned grey.dcm", as_dicom(2, PhotometricInterpretation="MONOCHROME1")),
+        ("prone.dcm", as_dicom(3, PatientPosition="HFP", LossyImageCompression="01")),
+        ("windows.dcm", as_dicom(0, WindowCenter=["40", "-600"], WindowWidth=["400", "1500"])),
+        ("sigmoid.dcm", as_dicom(0, WindowCenter="40", WindowWidth="350.5", VOILUTFunction="SIGMOID")),
+        ("no window.dcm", as_dicom(1, WindowCenter=None, WindowWidth=None)),
+        ("useless window.dcm", as_dicom(1, WindowWidth="0")),
+        ("dark window.dcm", as_dicom(1, WindowCenter="9000", WindowWidth="100")),
+        ("half slope.dcm", as_dicom(2, RescaleSlope="0.5", RescaleIntercept="-1010.25")),
+        ("padded.dcm", padded(3)),
+        ("tissue padding.dcm", as_dicom(1, PixelPaddingValue=1024)),
+    ]
+    classifier = Classifier.from_pretrained(exported)
+    for (name, data), their in zip(files, answer_all(page, files), strict=True):
+        assert "refusal" not in their, their
+        mine = classifier(read_slice(data, name=name))
+        check_same(mine, their, exact=True)
+        box = classifier.prepare(mine.slice).crop.box
+        assert their["box"] == [box.top, box.left, box.bottom, box.right], name
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"Modality": "MR"}, "DICOM of modality MR, where this page reads CT"),
+        ({"NumberOfFrames": 3}, "an enhanced DICOM file, or one of several frames, which this page does not read"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "a localizer (scout view), not a slice"),
+        ({"PixelSpacing": ["0.8", "1.6"]}, "a DICOM slice whose pixels are not square"),
+        ({"RescaleSlope": None}, "CT without rescale slope and intercept, so not in HU"),
+        ({"RescaleType": "US"}, "CT rescaled to US, and not to HU"),
+        ({"HighBit": 15}, "DICOM with HighBit 15 for 12 bits stored, something else beside them"),
+        ({"RescaleSlope": "0"}, "a rescale slope of 0"),
+        ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, "a DICOM slice that is not stored upright and axial"),
+        ({"syntax": "1.2.840.10008.1.2.4.90"}, "a DICOM file whose pixels are stored in a compressed transfer syntax"),
+        ({"syntax": "1.2.840.10008.1.2.2"}, "a DICOM file whose pixels are stored in a big-endian transfer syntax"),
+    ],
+)
+def test_dicom_that_would_be_read_otherwise_is_refused(
+    page: playwright.Page, changes: dict[str, Any], said: str
+) -> None:
+    (found,) = answer_all(page, [("x.dcm", as_dicom(1, **changes))])
+    assert found.get("refusal", "").startswith(f"x.dcm: {said}; ")
+
+
+def test_dicom_that_is_cut_is_refused(page: playwright.Page) -> None:
+    whole = as_dicom(1)
+    for length in (140, 300, 600, len(whole) - 100):
+        (found,) = answer_all(page, [("x.dcm", whole[:length])])
+        assert found.get("refusal", "").startswith("x.dcm: "), length
 
 
 def test_pixels_are_read_as_stored(page: playwright.Page, exported: Path) -> None:
@@ -496,7 +602,7 @@ def test_a_visitor_reads_the_answer_and_its_map(
     show(height=1230)
     upload(page, slice_file)
     answer = Classifier.from_pretrained(exported)(slice_file)
-    assert page.inner_text(".verdict .first span") == answer.label
+    assert page.inner_text(".verdict .first span") == (describe_abstention(answer) or answer.label)
     rows = [row.inner_text().split() for row in page.query_selector_all(".verdict > table tr")]
     assert [" ".join(row[-2:]) for row in rows] == [percent(value) for value in answer.probabilities.values()]
     assert page.inner_text("#notes").splitlines() == list(answer.notes)
@@ -515,8 +621,9 @@ def test_a_visitor_reads_the_answer_and_its_map(
 
 def test_examples_refusals_and_the_gate(page: playwright.Page, show: Show, slice_file: Path, tmp_path: Path) -> None:
     show(height=1230, scheme="dark")
-    page.click("#examples button")
-    page.wait_for_selector("#slice-words:has-text('adenocarcinoma.png')")
+    page.click("#examples button:has-text('normal')")
+    page.wait_for_selector("#slice-words:has-text('normal.dcm')")
+    assert "window -600/1500 HU" in page.inner_text("#slice-words")
     upload(page, slice_file)
     page.wait_for_selector("#slice-words:has-text('slice.png')")
     page.screenshot(path=SCREENSHOTS / "browser-dark.png")

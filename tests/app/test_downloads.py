@@ -127,10 +127,11 @@ def test_a_series_is_told_slice_by_slice(classifier: Classifier, sample_slices: 
     assert value["name"] == "series 2"
     assert value["probabilities"] == pytest.approx(together.probabilities)
     rows = list(csv.DictReader(io.StringIO(as_csv(case))))
-    assert [row["source"] for row in rows] == [path.name for path in sample_slices[:3]]
+    assert [row["source"] for row in rows] == [*(path.name for path in sample_slices[:3]), "series 2"]
+    assert rows[-1]["slice"] == "all" and {row["of"] for row in rows} == {"series 2"}
     page = as_report(case)
     assert f"Series 2: {together.label}" in page
-    assert "Mean of log-probabilities over n = 3 of" in page and "Not calibrated" in page
+    assert "Mean of log-probabilities: n = 3 of" in page
     assert all(path.name in page for path in sample_slices[:3])
 
 

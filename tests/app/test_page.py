@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,19 +24,23 @@ from ct_xception_app.cases import MapChoice, Study
 from ct_xception_app.downloads import as_csv, as_json, as_report
 from ct_xception_app.feedback import FeedbackFolder
 from ct_xception_app.layout import EXAMPLES, FIRST
+from ct_xception_app.uploads import read_owners
 from ct_xception_app.words import TERMS
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from ct_xception.checkpoint_files import ConformalRule
+from ct_xception.errors import InputError
 from ct_xception.explain.budget import BUDGETS, Budget, Cancelled
 from ct_xception.explain.faithfulness import EFFORTS, Effort
 from ct_xception.imaging.reader import read_slice
-from ct_xception.imaging.windows import Window
+from ct_xception.imaging.windows import WINDOWS, Window
+from ct_xception.phantom.dicom import write_dicom
 from ct_xception.serving.classifier import Classifier
-from ct_xception.serving.decisions import Decisions, OperatingPoint
+from ct_xception.serving.decisions import Decisions, OperatingPoint, Pooling
 from ct_xception.serving.gate import GateVerdict
-from ct_xception.serving.series import gather
+from ct_xception.serving.patients import answer_units, find_units
+from ct_xception.serving.series import Member, gather
 from ct_xception.text import RESEARCH_USE, percent
 from tests.closeness import ROUNDING
 
@@ -288,8 +294,10 @@ def test_a_zipped_series_is_answered_in_its_order(
     expected = np.exp(logs) / np.exp(logs).sum()
     together = dict(zip(classifier.label_names, expected, strict=True))
     assert case.together.probabilities == pytest.approx(together, abs=1e-9)
-    assert "over n = 5 of 5 slices, by position" in plain(shown[out.answer])
-    assert "Not calibrated" in shown[out.answer] and shown[out.series] == gr.update(visible=True)
+    assert "n = 5 of 5 slices, by position" in plain(shown[out.answer])
+    assert "not calibrated for several slices together" in plain(shown[out.answer])
+    assert f'Carried by <button type="button" data-go="{case.together.carriers[0]}">' in shown[out.answer]
+    assert shown[out.which]["visible"] is False and shown[out.series] == gr.update(visible=True)
     assert scene_of(page, shown)["index"] == case.together.strongest == case.index
     assert f"Slice {case.index + 1} of 5" in shown[out.detail]
     assert scene_of(page, shown)["answers"][0].startswith(str(case.answers[0].record["label"]))
@@ -314,17 +322,138 @@ def test_of_two_series_the_larger_is_answered_and_the_other_can_be_chosen(
 ) -> None:
     out, paths = page.outputs, (*sample_slices[:2], *sample_series)
     shown = answer(page, *paths)
-    case, choice = shown[out.kept], shown[out.which]
+    case, told_of = shown[out.kept], plain(shown[out.answer])
     assert [item.name for item in case.answers] == [path.name for path in sample_series[::-1]]
-    assert choice["visible"] and choice["value"] == 0 and "<h2>Series 1</h2>" in shown[out.answer]
-    names = ["series 1: 5 slices of 112 × 96 pixels, 1 mm apart, 1 mm thick"]
-    names.append("separate files: 2 slices of 112 × 96 pixels")
-    assert choice["choices"] == [(name, number) for number, name in enumerate(names)]
-    other = run(page.choose_series(REQUEST, told(page, *paths, kept=case, which=1)))
+    assert "2 answers, one for each" in told_of and shown[out.which]["visible"] is False
+    assert "series 15 slices of 112 × 96 pixels, 1 mm apart, 1 mm thick" in told_of
+    assert "separate files2 slices of 112 × 96 pixelsFile by file" in told_of
+    other = run(page.follow(REQUEST, told(page, *paths, kept=case, wish=chosen_unit(case, 1))))
     assert [item.name for item in other[out.kept].answers] == [path.name for path in sample_slices[:2]]
-    assert other[out.which]["value"] == 1 and "2 separate files, each answered by itself" in other[out.answer]
+    assert (
+        other[out.kept].units[0] is case.units[0] and "2 separate files, each answered by itself" in other[out.answer]
+    )
+    assert list(page.follow(REQUEST, told(page, *paths, kept=case, wish=chosen_unit(case, 2)))) == []
     alone = answer(page, *sample_series)
-    assert alone[out.which]["visible"] is False and "<h2>Series</h2>" in alone[out.answer]
+    assert alone[out.which]["visible"] is False and "<h2>Series: 5 slices" in alone[out.answer]
+
+
+def chosen_unit(case: Any, number: int) -> str:
+    """What the viewer sends where another series or patient is chosen."""
+    return json.dumps({"case": case.token, "unit": number, "asked": 1})
+
+
+@pytest.fixture(scope="module")
+def patients(sample_series: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A zip of two patients: one with series of 2 and 1 slices, one with a series of 2."""
+    path = tmp_path_factory.mktemp("patients") / "patients.zip"
+    hu = np.asarray(Image.fromarray(read_slice(sample_series[0]).pixels)).astype(np.int16) * 4 - 900
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, (patient, series) in enumerate([("A", "1"), ("A", "1"), ("A", "2"), ("B", "3"), ("B", "3")]):
+            file = path.with_name(f"{number}.dcm")
+            own = {"patient_id": patient, "study": patient, "series": series, "instance_number": number}
+            write_dicom(file, hu + 40 * number, window=WINDOWS["mediastinal"], spacing_mm=0.8, **own)
+            archive.write(file, f"{series}/{file.name}")
+    return path
+
+
+@pytest.fixture(scope="module")
+def by_patient(classifier: Classifier) -> Page:
+    """A page whose checkpoint pools by a rule of 40 patients, and abstains wherever it can."""
+    ruled = Decisions(conformal=ConformalRule(method="lac", coverage=0.9, threshold=1.0), abstain_below=0.999)
+    pooling = Pooling("mean", 1.5, "patient", 40, calibrated=True, decisions=ruled)
+    return build_page(Classifier(classifier.model, decisions=Decisions(pooling=pooling)))
+
+
+def test_each_patient_has_its_own_answer_by_the_rule_of_the_checkpoint(by_patient: Page, patients: Path) -> None:
+    page, out = by_patient, by_patient.outputs
+    shown = answer(page, patients)
+    case, told_of = shown[out.kept], plain(shown[out.answer])
+    assert case.by == "patient" and [len(one) for one in case.found] == [3, 2]
+    units = list(answer_units(page.study.classifier, find_units([patients], by="patient")[0]))
+    for unit, expected in zip(case.units, units, strict=True):
+        assert unit.together.probabilities == pytest.approx(expected.together.probabilities, abs=ROUNDING)
+        assert unit.together.carriers == expected.together.carriers
+    assert "2 answers, one for each" in told_of and "Patient 1: 3 slices" in told_of
+    assert "No answer: between" in told_of and "chosen and calibrated on 40 validation patients" in told_of
+    assert "series by series" in told_of and "cannot be ruled out: " in told_of and "Carried by slice" in told_of
+    assert "Prediction set at 90 % coverage" in told_of
+    choice = shown[out.which]
+    assert choice["visible"] and choice["choices"] == [("series (3)", "series"), ("patient (2)", "patient")]
+    other = run(page.follow(REQUEST, told(page, patients, kept=case, wish=chosen_unit(case, 1))))
+    assert other[out.kept].chosen == 1 and other[out.kept].units == case.units
+    assert scene_of(page, other)["case"] != scene_of(page, shown)["case"] and scene_of(page, other)["count"] == 2
+    again = run(page.choose_reading(REQUEST, told(page, patients, kept=case, which="series")))
+    assert again[out.kept].by == "series" and [len(one) for one in again[out.kept].found] == [2, 2, 1]
+
+
+def test_the_files_tell_every_patient(by_patient: Page, patients: Path) -> None:
+    case = answer(by_patient, patients)[by_patient.outputs.kept]
+    found = by_patient.study.findings(case)
+    rows = list(csv.DictReader(io.StringIO(as_csv(found))))
+    assert [(row["of"], row["slice"]) for row in rows if row["slice"] == "all"] == [
+        ("patient 1", "all"),
+        ("patient 2", "all"),
+    ]
+    assert len(rows) == 5 + 2 and rows[3]["abstained"] == "yes" and rows[3]["prediction_set"]
+    units = json.loads(as_json(found))["units"]
+    assert [len(unit["each"]) for unit in units] == [3, 2] and all(unit["carried_by"] for unit in units)
+    report = as_report(found)
+    assert "calibrated on 40 validation patients" in report and "All that was given" in report
+
+
+def test_a_table_says_whose_the_files_are(
+    page: Page, sample_slices: list[Path], tmp_path: Path, classifier: Classifier
+) -> None:
+    out, table = page.outputs, tmp_path / "who.csv"
+    table.write_text(
+        "path,patient\n" + "\n".join(f"{one.name},{name}" for one, name in zip(sample_slices, "AABBB", strict=True))
+    )
+    shown = answer(page, *sample_slices[:4], table)
+    readings = shown[out.kept].readings
+    assert [len(one) for one in readings["patient"]] == [2, 2] and shown[out.which]["visible"]
+    by_patient = run(page.choose_reading(REQUEST, told(page, kept=shown[out.kept], which="patient")))
+    assert [len(unit.slices) for unit in by_patient[out.kept].units] == [2, 2]
+    table.write_text(f"path,patient\n{sample_slices[0].name},A\n")
+    refused = answer(page, *sample_slices[:2], table)[out.answer]
+    assert "the table who.csv does not name slice_1.png" in refused and str(tmp_path) not in refused
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "the table who.csv has no row"),
+        ("a;b\n1;2\n", "the table who.csv has a, b, where columns of path and patient are wanted"),
+        ("Path\tPatient_ID\nx.png\t\n", "the table who.csv says no patient of x.png"),
+        ("path,patient\nx.png,A\nx.png,B\n", "the table who.csv says more than one patient of x.png"),
+    ],
+)
+def test_a_table_that_cannot_say_whose_they_are_is_refused(content: str, said: str, tmp_path: Path) -> None:
+    table = tmp_path / "who.csv"
+    table.write_text(content)
+    with pytest.raises(InputError, match=said):
+        read_owners(table)
+
+
+def test_a_table_names_a_file_by_the_end_of_its_path(tmp_path: Path) -> None:
+    table = tmp_path / "who.csv"
+    table.write_text("\ufeffFile;Subject\nscans\\\\a.dcm;A\nb/a.dcm;B\n".replace("\\\\", "\\"), encoding="utf-8")
+    owner = read_owners(table)
+    named = [Member("a.dcm#3", tmp_path / "x.zip", 0, folder=folder) for folder in ("deep/scans", "b")]
+    assert [owner(one) for one in named] == ["A", "B"]
+
+
+def test_what_was_reached_before_a_stop_is_kept(
+    by_patient: Page, patients: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The patient that is looked at is answered first; of the others the table says that they were not reached."""
+    stop = iter([False, True])
+    case = by_patient.study.open_case(
+        [str(patients)], window=None, choice=MapChoice(), cancelled=lambda: next(stop, True)
+    )
+    assert case.units[0] is not None and case.units[1] is None and case.view.explained is None
+    assert "Not reached yet" in by_patient._show_case(case, told(by_patient), new=True)[by_patient.outputs.answer]
+    whole = by_patient.study.open_case([str(patients)], window=None, choice=MapChoice(), chosen=1, before=case)
+    assert whole.units[0] is case.units[0] and whole.units[1] is not None
 
 
 def test_a_session_s_cases_can_be_seen_again_without_another_answer(
@@ -374,7 +503,7 @@ def test_another_aggregation_pools_again_without_the_network(page: Page, sample_
     out = page.outputs
     case = answer(page, *sample_series)[out.kept]
     shown = page.pool_again(REQUEST, told(page, *sample_series, kept=case, aggregation="mean"))
-    assert "Mean of probabilities over n = 5" in plain(shown[out.answer])
+    assert "Mean of probabilities; not calibrated" in plain(shown[out.answer])
     assert shown[out.kept].together.aggregation == "mean" and shown[out.kept].answers is case.answers
 
 
@@ -511,3 +640,43 @@ def test_uploads_need_the_visitor_s_word(sample_slices: list[Path]) -> None:
     no_choice = gr.update(choices=[], value=None, visible=False)  # of a series in other files
     assert _take_upload(paths, True) == (tuple(paths), no_choice) and _take_upload(paths, False) == (None, no_choice)
     assert _open_upload(True)["interactive"] is True and _open_upload(False)["interactive"] is False
+
+
+# Two models
+
+
+@pytest.fixture(scope="module")
+def two_models(classifier: Classifier) -> Page:
+    """The page on one network that answers, and on another whose head is turned round."""
+    import copy
+
+    turned = copy.deepcopy(classifier.model)
+    head = next(module for module in reversed(list(turned.modules())) if hasattr(module, "out_features"))
+    head.weight.data.neg_()
+    with gr.Blocks(analytics_enabled=False) as demo:
+        inputs, outputs = layout.build_inputs(), layout.build_outputs(classifier.label_names)
+        page = Page(Study(classifier, Study(Classifier(turned))), inputs, outputs, None, None)
+        page.connect(demo)
+    return page
+
+
+def test_two_models_answer_one_case_side_by_side(two_models: Page, sample_series: list[Path]) -> None:
+    page, out = two_models, two_models.outputs
+    first, second = page.study.classifier, page.study.second.classifier
+    shown = answer(page, sample_series[0])
+    case, both = shown[out.kept], shown[out.versus]
+    assert case.second.view.prediction.probabilities == second(sample_series[0]).probabilities
+    labels = first(sample_series[0]).label, second(sample_series[0]).label
+    assert ("They agree" if labels[0] == labels[1] else "They disagree") in both
+    assert both.count("<img") == 2 and both.count("Probability of each class") == 2
+    assert json.loads(as_json(page.study.findings(case)))["two_models"]["sentence"] in html.unescape(plain(both))
+    series = answer(page, *sample_series)
+    together = series[out.kept].second.units[0].together
+    assert [percent(value).replace("<", "&lt;") in series[out.versus] for value in together.probabilities.values()]
+    moved = run(page.follow(REQUEST, told(page, *sample_series, **wished(page, series, 4))))
+    assert moved[out.kept].second.view.prediction.source == moved[out.kept].view.prediction.source
+    assert moved[out.kept].second.units == series[out.kept].second.units and "slice 5" in moved[out.versus]
+
+
+def test_with_one_model_nothing_stands_beside_it(page: Page, sample_slices: list[Path]) -> None:
+    assert answer(page, sample_slices[0])[page.outputs.versus] == ""

@@ -72,7 +72,7 @@ def endpoint_handler(model: Path, path: Path, patch: pytest.MonkeyPatch) -> tupl
 
 def page_and_downloads(model: Path, path: Path, _: pytest.MonkeyPatch) -> tuple[str, Any]:
     study = Study(loaded(model))
-    case = study.open_case([str(path)], window=None, choice=MapChoice(), aggregation="mean_log")
+    case = study.open_case([str(path)], window=None, choice=MapChoice())
     findings = study.findings(case)
     said = words.answer(case.view.prediction) + words.rules(case.view.prediction) + words.in_short(case.answers[0])
     told = [said, as_csv(findings), as_json(findings), as_report(findings)]

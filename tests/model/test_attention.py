@@ -154,6 +154,8 @@ def test_stock_pipeline_knows_it_after_our_import(model: Network, saved: Path, p
 def test_our_import_before_transformers_does_it_too() -> None:
     code = (
         "import sys, ct_xception; assert 'transformers' not in sys.modules\n"
+        "from importlib.util import find_spec\n"
+        "assert find_spec('transformers.models.auto.modeling_auto') and 'ct_xception.model' not in sys.modules\n"
         "from transformers import AutoConfig, AutoModelForImageClassification\n"
         "assert AutoConfig.for_model('ct_xception').head == 'linear'"
     )

@@ -9,6 +9,7 @@ runtime where these were not put beside it, and in a Space to the hosts from whi
 
 from __future__ import annotations
 
+import io
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,8 @@ from ct_xception.checkpoint import GATE, ONNX_INT8, WEIGHTS
 from ct_xception.errors import InputError, printable
 from ct_xception.explain.placement import FIRST_CENTRE
 from ct_xception.files import dump_json, read_json, sha256_file
-from ct_xception.imaging.modality import ONE
+from ct_xception.imaging.modality import CT, ONE
+from ct_xception.imaging.reader import read_slice
 from ct_xception.publish.clearance import Content
 from ct_xception.publish.hosted.space import package_folder
 from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint
@@ -32,7 +34,6 @@ from ct_xception.text import RESEARCH_USE, a
 
 RECORD = "checkpoint.json"
 FILTERS = ("median",)  # those that the page can do, too
-GATE_SIGNS = ("body", "lungs", "sides", "aspects")  # the others are of DICOM files
 # The runtime that the page was tested with: the module, what it imports, and what that runs.
 ORT_VERSION = "1.30.0"
 ORT_FILES = {
@@ -78,8 +79,8 @@ custom_headers:
 
 # ct-xception in the browser
 
-Drop a slice (8-bit PNG or JPEG): the network runs in this browser and shows the probability of each class, and its
-class activation map over the slice. No image leaves the visitor's machine.
+Drop a slice (CT in DICOM, uncompressed, or an 8-bit PNG or JPEG): the network runs in this browser and shows the
+probability of each class, and its class activation map over the slice. No image leaves the visitor's machine.
 
 {notice}
 
@@ -152,6 +153,7 @@ def site_files(
     files |= found.files
     examples = _examples(checkpoint.config["label_names"])
     files |= {f"examples/{path.name}": path for path in examples}
+    files |= {_picture(path): _png(path) for path in examples if path.suffix == ".dcm"}
     files |= {path.name: path for path in sorted(_page().glob("*")) if path.suffix in (".js", ".css")}
     record = {"name": name or _name(checkpoint), **_record(checkpoint, runtime, found)}
     files[RECORD] = (dump_json(record) + "\n").encode()
@@ -173,9 +175,24 @@ def _page() -> Path:
 
 
 def _examples(label_names: Sequence[str]) -> list[Path]:
-    """The demo page's generated pictures, where the checkpoint knows every class that they show."""
-    found = sorted((package_folder("ct_xception_app") / "examples").glob("*.png"))
+    """The demo page's generated slices, where the checkpoint knows every class that they show."""
+    folder = package_folder("ct_xception_app") / "examples"
+    found = sorted(path for path in folder.iterdir() if path.suffix in (".png", ".dcm"))
     return found if {_title(path) for path in found} <= set(label_names) else []
+
+
+def _picture(example: Path) -> str:
+    """The file that shows an example on its button."""
+    return f"examples/{example.stem}-small.png" if example.suffix == ".dcm" else f"examples/{example.name}"
+
+
+def _png(example: Path) -> bytes:
+    """A DICOM example as a small picture, which browsers do not make of it."""
+    stream = io.BytesIO()
+    picture = read_slice(example).to_pil()
+    picture.thumbnail((192, 192))
+    picture.save(stream, "PNG", optimize=True)
+    return stream.getvalue()
 
 
 def _title(example: Path) -> str:
@@ -248,11 +265,12 @@ def _record(checkpoint: Checkpoint, runtime: str, ort: _Runtime) -> dict[str, An
     from ct_xception.explain.overlay import palette
 
     path = checkpoint.folder / EXPORTED[runtime].files[0]
-    network = EXPORTED[runtime].open(checkpoint)
+    network, window = EXPORTED[runtime].open(checkpoint), checkpoint.contract.window
     assert isinstance(network, OnnxNetwork)
     return {
         "made_by": f"ct-xception {__version__}",
         "label_names": list(network.label_names),
+        "window": None if window is None else {"centre": window.centre, "width": window.width},
         "preprocessing": _preprocessing(checkpoint, network.description.pretrained_cfg),
         "model": {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_file(path), "runtime": runtime},
         "weights_sha256": network.description.weights_sha256,
@@ -304,14 +322,13 @@ def _gate(checkpoint: Checkpoint) -> dict[str, Any] | None:
     gate = checkpoint.gate
     if gate is None:
         return None
-    signs = gate.signs.to_dict()
     rule = {
         "noise": gate.distance.noise,
         "length": gate.distance.length,
         "usual": gate.usual,
         "doubtful": gate.doubtful,
         "refused": gate.refused,
-        "signs": {name: signs[name] for name in GATE_SIGNS},
+        "signs": gate.signs.to_dict(),
     }
     path = checkpoint.folder / GATE
     return {"file": GATE, "bytes": path.stat().st_size, "sha256": sha256_file(path), "rule": rule}
@@ -334,7 +351,10 @@ def _index(
         one_of=a(ONE[modality]),
         notice=RESEARCH_USE,
         reach=own if ort.is_local else f"{own} and those of onnxruntime-web on {ORT_CDN.split('/')[2]}",
-        examples=[{"file": f"examples/{path.name}", "title": _title(path)} for path in examples],
+        examples=[
+            {"file": f"examples/{path.name}", "picture": _picture(path), "title": _title(path)} for path in examples
+        ],
+        reads_dicom=modality == CT,
         facts=_facts(record, ort),
     )
 
