@@ -93,6 +93,7 @@ h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .4rem; letter-spacing: -.
 h2 { font-size: 1.2rem; margin: 2.25rem 0 .75rem; }
 h3 { font-size: 1rem; margin: 0 0 .3rem; }
 p { margin: .3rem 0 .6rem; max-width: 46rem; }
+p, h2, h3, li, nav a span { overflow-wrap: anywhere; }
 a { color: var(--accent); }
 .quiet { color: var(--quiet); }
 .small { font-size: .85rem; }

@@ -78,7 +78,7 @@ def without_counted(overlap: Overlap, named: dict[str, str]) -> Overlap:
 def _names(mine: Corpus, other: Corpus) -> tuple[str, str]:
     """What the two are called: the last part of where they lie, or all of it where that is the same."""
     whole = [printable(str(one.report["source"])) for one in (mine, other)]
-    short = [Path(one).name or one for one in whole]
+    short = ["/".join(Path(one).parts[-2 if Path(one).suffix else -1 :]) or one for one in whole]
     first, second = short if short[0] != short[1] else whole
     return first, second if first != second else f"{second} (against)"
 

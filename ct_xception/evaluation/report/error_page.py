@@ -41,7 +41,9 @@ from ct_xception.evaluation.report.subgroups import (
     Patient,
     Subgroup,
     Trait,
+    Worst,
     confusions_of,
+    find_worst,
     likeness_trait,
     subgroup_figures,
     survey_traits,
@@ -73,7 +75,8 @@ _TITLES = TITLES | {
 class _Section:
     """One protocol's answers, parted.
 
-    `recalls` {figure} by class, `traits` (name, note, subgroups), `alike` (name, the one value that all items have).
+    `recalls` {figure} by class, `traits` (name, note, subgroups), `alike` (name, the one value that all items have),
+    `worst` the subgroup furthest below the rest.
     """
 
     protocol: str
@@ -89,6 +92,7 @@ class _Section:
     alike: list[tuple[str, str]]
     patients: list[Patient]
     refused: dict[str, str]
+    worst: Worst | None = None
 
     @property
     def mistakes(self) -> int:
@@ -244,6 +248,7 @@ def _section(
         alike=[(trait.name, trait.values[0]) for trait in traits if len(set(trait.values)) == 1],
         patients=worst_groups(known.labels, predicted, names, known.groups),
         refused={source: reason.removeprefix(f"{source}: ") for source, reason in answers.refused.items()},
+        worst=find_worst(parted, known.labels, predicted, names, known.groups),
     )
 
 

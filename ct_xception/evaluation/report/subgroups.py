@@ -1,7 +1,8 @@
 """Where a classifier errs: the same accuracy by window, size, source split, likeness to training, scanner, patient.
 
 A subgroup is a few items and luck; each figure therefore carries its n and its interval by group, and one is called low
-only where its whole interval lies below the accuracy of all items, and where it is more than a handful of them.
+only where its whole interval lies below the accuracy of all items, and where it is more than a handful of them. Which
+one is the worst is chosen among all of them, so its chance is that of the worst of as many where none matters.
 """
 
 from __future__ import annotations
@@ -117,6 +118,74 @@ def subgroup_figures(
         confusions = confusions_of(labels[wrong], predicted[wrong], label_names)
         found.append(Subgroup(value, n, n_groups, accuracy, confusions, low))
     return found
+
+
+@dataclass(frozen=True)
+class Worst:
+    """The subgroup that lies furthest below the others, of `compared` that were large enough to be looked at.
+
+    `chance` is how often the worst of as many subgroups lies as far below where no trait goes with the hits: corrected
+    for all that were tried, and for what they have in common.
+    """
+
+    trait: str
+    subgroup: Subgroup
+    rest: float
+    chance: float
+    compared: int
+
+
+def find_worst(
+    traits: Sequence[Trait],
+    labels: NDArray[np.intp],
+    predicted: NDArray[np.intp],
+    label_names: Sequence[str],
+    groups: Sequence[Any] | None = None,
+    *,
+    seed: int = 0,
+    draws: int = 1000,
+) -> Worst | None:
+    """The worst subgroup of all traits; None where none is large enough, or nothing is wrong.
+
+    The statistic of a subgroup is how far its patients' mean accuracy lies below that of the others, in standard
+    errors; its largest value over all subgroups is compared with those of `draws` in which whole patients' accuracies
+    are dealt out anew (Westfall & Young 1993, max-T).
+    """
+    hits, group = predicted == labels, group_indices(groups, labels.size)
+    shares = np.bincount(group, weights=hits) / np.bincount(group)
+    names, masks = list[tuple[Trait, str]](), list[NDArray[np.float64]]()
+    for trait in traits:
+        values = np.array(_merged(trait), dtype=object)
+        for value in _ordered(trait, values.tolist()):
+            own = values == value
+            members = np.bincount(group, weights=own) > 0
+            if own.sum() >= LEAST_ITEMS and LEAST_GROUPS <= members.sum() <= len(shares) - LEAST_GROUPS:
+                names.append((trait, value))
+                masks.append(np.bincount(group, weights=own) / np.bincount(group))
+    if not masks or hits.all():
+        return None
+    weights = np.array(masks)
+    found = _gaps(weights, shares[None])[0]
+    rng = np.random.default_rng(seed)
+    dealt = np.stack([rng.permutation(shares) for _ in range(draws)])
+    most = _gaps(weights, dealt).max(axis=1)
+    worst = int(found.argmax())
+    chance = float((1 + (most >= found[worst] - 1e-12).sum()) / (1 + draws))
+    trait, value = names[worst]
+    row = next(one for one in subgroup_figures(trait, labels, predicted, label_names, groups) if one.value == value)
+    outside = np.array(_merged(trait), dtype=object) != value
+    return Worst(trait.name, row, float(hits[outside].mean()), chance, len(masks))
+
+
+def _gaps(weights: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far below the rest each of S subgroups lies, in standard errors, in each of D draws: (D, S).
+
+    `weights` (S, G) are what share of each patient's items lies in the subgroup, `shares` (D, G) how many are right.
+    """
+    inside, outside = weights.sum(axis=1), (1 - weights).sum(axis=1)
+    gap = shares @ (1 - weights).T / outside - shares @ weights.T / inside
+    spread = shares.std(axis=1, ddof=1, keepdims=True)
+    return np.asarray(gap / np.maximum(spread * np.sqrt(1 / inside + 1 / outside), 1e-12))
 
 
 def confusions_of(

@@ -14,7 +14,9 @@ from ct_xception.evaluation.report.subgroups import (
     OTHERS,
     UNKNOWN,
     Trait,
+    Worst,
     confusions_of,
+    find_worst,
     likeness_trait,
     size_trait,
     subgroup_figures,
@@ -114,3 +116,30 @@ def test_traits_come_from_the_survey(picture_split: Dataset) -> None:
         "file format": ["PNG", "PNG"],
         "sex": [UNKNOWN, "M"],
     }
+
+
+def test_the_worst_subgroup_is_found_and_its_chance_is_that_of_the_worst_of_many() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(80), 3)
+    traits = [Trait(f"trait {k}", [f"value {one}" for one in np.repeat(rng.integers(3, size=80), 3)]) for k in range(6)]
+    labels = np.zeros(240, np.intp)
+
+    def worst_of(right: np.ndarray, seed: int = 0) -> Worst:
+        predicted = np.where(right, 0, 1)
+        found = find_worst(traits, labels, predicted, NAMES[:2], groups.tolist(), seed=seed, draws=300)
+        assert found is not None and found.compared == 18
+        return found
+
+    planted = np.array(traits[4].values) == "value 2"
+    found = worst_of(rng.random(240) < np.where(planted, 0.4, 0.95))
+    assert (found.trait, found.subgroup.value) == ("trait 4", "value 2") and found.chance < 0.02
+    assert found.rest > 0.9 > found.subgroup.accuracy.value and found.subgroup.n == planted.sum()
+    chances = [worst_of(np.repeat(rng.random(80) < 0.8, 3), seed=seed).chance for seed in range(30)]
+    assert sum(chance < 0.05 for chance in chances) <= 5  # of 1.5 expected, though 18 are tried each time
+    assert len({round(chance, 2) for chance in chances}) > 5
+
+
+def test_few_items_are_no_worst_subgroup() -> None:
+    trait = Trait("window", ["lung"] * 5 + ["bone"] * 2)
+    labels = np.zeros(7, np.intp)
+    assert find_worst([trait], labels, labels, NAMES[:2], [str(k) for k in range(7)]) is None
