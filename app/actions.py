@@ -260,7 +260,7 @@ class Page:
             maps = self.study.all_maps(case.view, choice, job.progress, job.cancelled)
             told = case.view.prediction.probabilities
             drawn = [(one.attribution, image_uri(draw_overlay(one), SMALL_MAP)) for one in maps]
-            return words.all_maps([(one, percent(told[one.label]), uri) for one, uri in drawn])
+            return words.all_maps([(one, percent(told[one.label]).replace(" ", "\u00a0"), uri) for one, uri in drawn])
 
         yield from self._follow(request, work, lambda maps: {self.outputs.all_maps: maps})
 

@@ -273,8 +273,8 @@ def _list_folder(options: argparse.Namespace) -> Work:
     columns, notes = dict[str, list[str]](), tuple[str, ...]()
     if options.by != SLICE:
         columns[options.by], notes = owners_of_files(slices, sources, options.by)
-    left_out = "; ".join(filter(None, (describe_passed_over(found.counts), *notes)))
-    return Work(sources, columns, content, paths=slices, left_out=left_out)
+    without = "; ".join(filter(None, (describe_passed_over(found.counts), *notes)))
+    return Work(sources, columns, content, paths=slices, left_out=without)
 
 
 def _name_in(folder: Path, one: Path | FrameOf) -> str:

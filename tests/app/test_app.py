@@ -39,7 +39,7 @@ def test_the_page_s_own_actions_are_no_api_and_it_keeps_its_limits(tiny_checkpoi
     demo = app.build_demo(tiny_checkpoint)
     assert isinstance(demo, gr.Blocks) and not demo.analytics_enabled and demo.delete_cache == (60, KEPT_SECONDS)
     public = {function.api_name for function in demo.fns.values() if function.api_visibility != "private"}
-    assert public == {"predict", "explain", "model"}
+    assert public == {"predict", "predict_units", "explain", "model"}
     words = [block.value for block in demo.blocks.values() if isinstance(block, gr.HTML)]
     assert any(RESEARCH_USE in str(value) for value in words)
 

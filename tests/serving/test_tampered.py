@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ct_xception.checkpoint import CONFIG, GATE, SIDE_FILE, WEIGHTS
+from ct_xception.checkpoint import CONFIG, GATE, OWN_TYPE, SIDE_FILE, WEIGHTS
 from ct_xception.checkpoint_files import Side, need_side, read_side, seal, write_side
 from ct_xception.errors import CheckpointError
 from ct_xception.serving.checkpoint import open_checkpoint
@@ -98,11 +98,17 @@ def opens(folder: Path) -> bool:
         assert time.process_time() - begun < 2
 
 
-@pytest.mark.parametrize("file", [CONFIG, SIDE_FILE])
-def test_every_value_of_every_wrong_kind(file: str, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "more"),
+    [(CONFIG, {}), (CONFIG, {"model_type": OWN_TYPE, "head": "attention", "attention": "se"}), (SIDE_FILE, {})],
+    ids=["stock config", "own config", "side file"],
+)
+def test_every_value_of_every_wrong_kind(file: str, more: dict[str, str], folder: Path) -> None:
     """Without manifest and seal, which would refuse each of them at once: the schema alone is asked."""
     write_side(folder, need_side(folder).with_(manifest={}))
-    document, chance = json.loads((folder / file).read_text()), random.Random(0)
+    document, chance = json.loads((folder / file).read_text()) | more, random.Random(0)
+    (folder / file).write_text(json.dumps(document))
+    assert opens(folder)
     tried = refused = 0
     for path in places(document):
         for text in (None, *(WRONG if len(path) < 2 else chance.sample(WRONG, 3))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import WEIGHTS
@@ -80,21 +81,19 @@ def load_model(checkpoint: Checkpoint) -> CTXceptionForImageClassification:
     except (OSError, RuntimeError, ValueError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"{checkpoint.name}: the network cannot be loaded ({reason}).") from error
-    absent = sorted(report["missing_keys"])
-    if absent:
-        raise CheckpointError(
-            f"{checkpoint.name}: the weights lack {len(absent)} of the network's tensors (the first: {absent[0]}); "
-            "fetch the checkpoint again."
-        )
-    foreign = sorted(key for key in report["unexpected_keys"] if "attention." in key or "global_pool." in key)
-    if foreign:
-        raise CheckpointError(
-            f"{checkpoint.name}: its weights hold attention ({foreign[0]}) that its configuration does not tell of; "
-            "fetch the checkpoint again."
-        )
     broken = next((key for key, part in model.state_dict().items() if not torch.isfinite(part).all()), None)
-    if broken is not None:
-        raise CheckpointError(
-            f"{checkpoint.name}: its weights hold values that are not finite (in {broken}); fetch the checkpoint again."
-        )
+    found = _wrong_tensors(report["missing_keys"], report["unexpected_keys"], broken)
+    if found:
+        raise CheckpointError(f"{checkpoint.name}: {found}; fetch the checkpoint again.")
     return model
+
+
+def _wrong_tensors(missing: Iterable[str], unexpected: Iterable[str], broken: str | None) -> str:
+    """What is wrong with the weights of a network, as a clause; empty where nothing is."""
+    absent = sorted(missing)
+    if absent:
+        return f"the weights lack {len(absent)} of the network's tensors (the first: {absent[0]})"
+    foreign = sorted(key for key in unexpected if "attention." in key or "global_pool." in key)
+    if foreign:
+        return f"its weights hold attention ({foreign[0]}) that its configuration does not tell of"
+    return "" if broken is None else f"its weights hold values that are not finite (in {broken})"
