@@ -264,7 +264,8 @@ def _look_at(classifier: Classifier, read: Sequence[tuple[Waiting, Slice]], keep
 
 
 def _is_foreign(gate: Gate | None, slice_: Slice, prepared: PreparedSlice) -> bool:
-    return gate is not None and sum(sign.weight for sign in gate.signs.against(slice_, prepared.crop)) >= REFUSES
+    """By one sign alone: doubts about size or window add up at a new site, and are what makes it one."""
+    return gate is not None and any(sign.weight >= REFUSES for sign in gate.signs.against(slice_, prepared.crop))
 
 
 def _join(parts: Sequence[SiteSlices], unreadable: dict[str, str]) -> SiteSlices:
