@@ -24,6 +24,7 @@ CONFUSION, ROC, CURVES, EXAMPLES = "confusion_matrix.png", "roc.png", "curves.pn
 RELIABILITY = "reliability.png"
 CONFUSION_PATIENTS, ROC_PATIENTS = "confusion_matrix_patients.png", "roc_patients.png"
 ROBUSTNESS, ROBUSTNESS_ANSWERS = "robustness.png", "robustness.parquet"
+SITE, SITE_ANSWERS = "site.json", "site.parquet"  # of a version fitted to a site: what was measured there
 EXTERNAL = "external"  # the folder of answers on other corpora, one NAME.parquet each
 
 # A run folder, which holds the checkpoint in MODEL and the folds of cross-validation in FOLDS
@@ -34,9 +35,9 @@ FOLD_PLAN, FOLD = "folds.json", "fold.json"
 SOURCES, ERRORS, LABELS_AT_ODDS = "evaluation_sources.json", "errors.html", "labels_at_odds.json"
 SEARCH = "search.json"  # of a search, and in the run folder of its winner
 
-SIDE_FORMATS = (1, 2)  # of SIDE_FILE: 1 had no seal of its own
-SIDE_FORMAT, METRICS_FORMAT, EXPORT_FORMAT, EXPLANATIONS_FORMAT = SIDE_FORMATS[-1], 2, 1, 1
-EXTERNAL_FORMAT = 1
+SIDE_FORMATS = (1, 2, 3)  # of SIDE_FILE: 1 had no seal of its own; 3 scales logits, which readers of 2 would not do
+SIDE_FORMAT, SCALED_FORMAT, METRICS_FORMAT, EXPORT_FORMAT, EXPLANATIONS_FORMAT = 2, 3, 2, 1, 1
+EXTERNAL_FORMAT, SITE_FORMAT = 1, 1
 
 # The networks that a checkpoint may hold: timm takes addresses, too, where it expects a name.
 BACKBONES = ("legacy_xception", "xception41", "xception65", "xception71", "xception41p", "xception65p")

@@ -24,6 +24,7 @@ from ct_xception.checkpoint import (
     CONFIG,
     HEADS,
     OWN_TYPE,
+    SCALED_FORMAT,
     SIDE_FILE,
     SIDE_FORMAT,
     SIDE_FORMATS,
@@ -244,9 +245,13 @@ class Provenance(Stated):
 
 
 class Rules(Stated):
-    """How to decide on an answer, from the validation split; the temperature is folded into the head already."""
+    """How to decide on an answer, from what `calibration` says; the temperature is folded into the head already.
+
+    By `output_temperature` our predictor divides the logits besides: a new site's, whose weights stay as they are.
+    """
 
     temperature: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    output_temperature: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     calibration: FittedOn | None = None
     conformal: ConformalRule | None = None
     operating_points: Annotated[tuple[PointRule, ...], Field(max_length=10_000)] = ()
@@ -351,7 +356,7 @@ def read_side(folder: Path, name: str | None = None) -> Side | None:
     if stated.get("format", SIDE_FORMAT) not in SIDE_FORMATS or isinstance(stated.get("format"), bool):
         raise CheckpointError(
             f"{name}: {SIDE_FILE} has format {printable(repr(stated['format']))[:80]}, this version reads up to "
-            f"{SIDE_FORMAT}; update ct-xception."
+            f"{SIDE_FORMATS[-1]}; update ct-xception."
         )
     side = Side.of(stated, f"{name}: {SIDE_FILE}")
     if side.format > 1 and side.manifest and side.seal != own_hash(stated):
@@ -366,8 +371,8 @@ def own_hash(stated: Mapping[str, Any]) -> str:
 
 
 def side_text(side: Side) -> str:
-    """A side file's text: of the present format, and sealed where it holds a manifest."""
-    stated = side.to_json() | {"format": SIDE_FORMAT}
+    """A side file's text: of the oldest format whose readers do what it says, sealed where it holds a manifest."""
+    stated = side.to_json() | {"format": SIDE_FORMAT if side.output_temperature == 1 else SCALED_FORMAT}
     stated.pop("seal", None)
     return dump_json(stated | ({"seal": own_hash(stated)} if side.manifest else {}), indent=2) + "\n"
 

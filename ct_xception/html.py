@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+    from jinja2 import Environment
     from PIL import Image
 
 JPEG_FROM = 96  # pixels of width: below, a PNG is as small and keeps its greys
@@ -48,12 +49,20 @@ def picture_html(picture: Image.Image | np.ndarray, lines: Sequence[str], *, fir
 
 def render_page(title: str, body_template: str, **slots: Any) -> str:
     """A whole HTML page: the shared style around a jinja2 body; every slot is escaped, and an unknown one raises."""
+    return _environment().from_string(PAGE).render(title=title, style=STYLE, body=render_part(body_template, **slots))
+
+
+def render_part(template: str, **slots: Any) -> str:
+    """A part of a page's body, which goes into another's template as it is (`| safe`)."""
+    return str(_environment().from_string(template).render(**slots))
+
+
+def _environment() -> Environment:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["thousands"] = lambda number: f"{number:,}"
-    body = environment.from_string(body_template).render(**slots)
-    return environment.from_string(PAGE).render(title=title, style=STYLE, body=body)
+    return environment
 
 
 PAGE = """<!doctype html>

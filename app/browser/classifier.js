@@ -50,7 +50,7 @@ export class Classifier {
     const { size } = record.preprocessing;
     const input = { pixel_values: new this.ort.Tensor("float32", values, [1, 3, size, size]) };
     const { logits, features, cam } = await this.session.run(input);
-    const ranking = ranked(softmax(logits.data), record.label_names);
+    const ranking = ranked(softmax(logits.data, record.rules.output_temperature), record.label_names);
     const rule = record.gate?.rule;
     return {
       slice,

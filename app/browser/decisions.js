@@ -1,7 +1,8 @@
 // What a checkpoint's rules make of its probabilities, as ct_xception/serving/decisions.py and text.py have it.
 
-/** Probabilities (Float64Array) of logits. */
-export function softmax(logits) {
+/** Probabilities (Float64Array) of logits over a temperature. */
+export function softmax(unscaled, temperature = 1) {
+  const logits = Float64Array.from(unscaled, (logit) => logit / temperature);
   const most = Math.max(...logits);
   const powers = Float64Array.from(logits, (logit) => Math.exp(logit - most));
   const total = powers.reduce((sum, one) => sum + one, 0);
@@ -57,7 +58,7 @@ export function decidePoints(ranking, rules) {
 }
 
 /**
- * What the rules {conformal, operating_points, abstain_below, temperature} say of a ranking, a
+ * What the rules {conformal, operating_points, abstain_below, temperature, calibrated_on} say of a ranking, a
  * sentence each; of the operating points only those of class groups.
  */
 export function decide(ranking, rules) {
@@ -76,7 +77,7 @@ export function decide(ranking, rules) {
     if (point.kind === "group") said.push(`${point.name}: ${answer}`);
   }
   if (rules.temperature !== 1) {
-    said.push(`probabilities calibrated on validation (temperature ${rules.temperature.toFixed(2)})`);
+    said.push(`probabilities calibrated on ${rules.calibrated_on ?? "validation"} (temperature ${rules.temperature.toFixed(2)})`);
   }
   return said;
 }

@@ -373,8 +373,8 @@ def keep_audit(audit: Audit, cache: Path) -> None:
         audit_cache.store(folder, audit.survey, audit.twins)
 
 
-def write_audit(audit: Audit, folder: str | Path) -> None:
-    """Write audit.json and audit.html into a folder, which is made where it is not there."""
+def write_audit(audit: Audit, folder: str | Path, more: str = "") -> None:
+    """Write audit.json and audit.html into a folder, made where it is not there; `more` as in `audit_page`."""
     folder = Path(folder)
     write_json(folder / AUDIT, audit.to_dict())
-    write_atomically(folder / "audit.html", audit_page(audit))
+    write_atomically(folder / "audit.html", audit_page(audit, more))

@@ -149,8 +149,8 @@ def _spread(items: Sequence[Any], most: int) -> list[Any]:
     return [items[position] for position in np.linspace(0, len(items) - 1, most).round().astype(int).tolist()]
 
 
-def audit_page(audit: Audit) -> str:
-    """The page as HTML."""
+def audit_page(audit: Audit, more: str = "") -> str:
+    """The page as HTML; `more` is a section of `render_part` that another room adds."""
     gallery = Gallery(audit)
     report = audit.corpus.report
     return render_page(
@@ -171,6 +171,7 @@ def audit_page(audit: Audit) -> str:
         severities=SEVERITIES,
         research_use=RESEARCH_USE,
         most_names=MOST_NAMES,
+        more=more,
     )
 
 

@@ -96,7 +96,7 @@ def _say_of_the_set(classifier: Classifier) -> None:
 
 def _answer_units(files: Sequence[Path], arguments: argparse.Namespace, window: Window | None, tally: _Tally) -> None:
     """Answer each series or patient, and print the answers."""
-    from ct_xception.cli.owners import read_owners
+    from ct_xception.pipeline.owners import read_owners
     from ct_xception.serving.patients import answer_units
     from ct_xception.serving.series import gather_units
 

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 PREDICTOR, STOCK_PIPELINE = "predictor", "stock_pipeline"
 
+T = TypeVar("T")
 Item = Mapping[str, Any]  # a row of a split: image {"path", "bytes"}, label, group, source, perhaps frame
 
 
@@ -200,7 +201,7 @@ def _answered(items: Iterable[Item], answer_batch: AnswerBatch, batch_size: int)
         yield from zip(batch, answer_batch(batch), strict=True)
 
 
-def with_bar(items: Iterable[Item], title: str | None) -> Iterable[Item]:
+def with_bar(items: Iterable[T], title: str | None) -> Iterable[T]:
     """The items, with a progress bar of that title as they are taken; without one where it is None."""
     if title is None:
         return items

@@ -60,7 +60,8 @@ if TYPE_CHECKING:
     from ct_xception.imaging.body.crop import BodyCrop
     from ct_xception.imaging.slice import Slice
     from ct_xception.imaging.windows import Window
-    from ct_xception.serving.classifier import Classifier
+    from ct_xception.serving.classifier import Classifier, PreparedSlice
+    from ct_xception.serving.network import Outputs
 
 MOST = 2_000  # training slices looked at: more would not move a Gaussian
 FEWEST = {"training": 12, "validation": 4}  # slices from which there is something to fit
@@ -108,6 +109,10 @@ class Seen:
             *(tuple(itertools.chain(*column)) for column in columns),
         )
 
+    def select(self, rows: Sequence[int]) -> Seen:
+        """Some of the slices; a column that is not there stays so."""
+        return Seen(self.features[rows], *(tuple(own[row] for row in rows) if own else () for own in self._columns()))
+
     def _columns(self) -> tuple[tuple[Any, ...], ...]:
         shown = (self.heights, self.widths, self.bodies, self.lungs, self.modalities, self.windows)
         return *shown, self.traits, self.thumbnails, self.groups, self.labels, self.logits
@@ -139,7 +144,11 @@ def see_items(
 def see_slices(classifier: Classifier, slices: Sequence[Slice]) -> Seen:
     """Crop slices as they were read and pass them through the network, all in one batch."""
     prepared = [classifier.prepare(slice_) for slice_ in slices]
-    outputs = classifier.network(np.stack([one.values for one in prepared]))
+    return seen_as(slices, prepared, classifier.network(np.stack([one.values for one in prepared])))
+
+
+def seen_as(slices: Sequence[Slice], prepared: Sequence[PreparedSlice], outputs: Outputs) -> Seen:
+    """What slices look like, from their crops and what the network gave for them, where it was asked already."""
     return Seen(
         outputs.features,
         tuple(slice_.pixels.shape[0] for slice_ in slices),

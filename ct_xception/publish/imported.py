@@ -56,10 +56,10 @@ def write_imported_checkpoint(folder: str | Path, imported: Imported, padding: M
     return folder
 
 
-def check_new_folder(folder: Path) -> None:
-    """Raise `InputError` unless a folder can appear there."""
+def check_new_folder(folder: Path, option: str = "-o") -> None:
+    """Raise `InputError`, naming the option, unless a folder can appear there."""
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        raise InputError(f"-o: {printable(folder)} is there already and not an empty folder; name another.")
+        raise InputError(f"{option}: {printable(folder)} is there already and not an empty folder; name another.")
 
 
 def refuse_imported(name: object, side: Mapping[str, Any]) -> None:

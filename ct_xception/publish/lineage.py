@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ct_xception.evaluation.answers import Answers
     from ct_xception.serving.checkpoint import Checkpoint
 
-_KEPT = ("date", "weights_sha256", "imported", "replay", "judged", "went_on_from")
+_KEPT = ("date", "weights_sha256", "imported", "replay", "judged", "went_on_from", "site")
 _CORPUS = ("source", "kind", "hash")
 
 
@@ -74,18 +74,21 @@ def settle_version(
 
 def note_version(folder: Path, start: Checkpoint, judged: Judgement, replay: Mapping[str, Any]) -> None:
     """Say in a checkpoint's side file what it went on from, with which replay, and how both were judged."""
-    before = _provenance(start.folder)
     side = need_side(folder)
+    told = {"replay": dict(replay), "judged": judged.summary()}
+    write_side(folder, side.with_(provenance=side.provenance.to_json() | descent(start) | told, refused=None))
+
+
+def descent(start: Checkpoint) -> dict[str, Any]:
+    """What the record of a version says of the one that it went on from, and of those before: keys of provenance."""
+    before = _provenance(start.folder)
     # A folder's name alone: where it lay on this machine is nobody's business.
     name = start.name if start.revision else Path(start.name).name
-    provenance = side.provenance.to_json() | {
+    return {
         "version": _version(before) + 1,
         "went_on_from": {"name": name, "revision": start.revision, "weights_sha256": before.get("weights_sha256")},
-        "replay": dict(replay),
-        "judged": judged.summary(),
         "lineage": [*before.get("lineage", []), _entry(before, name)],
     }
-    write_side(folder, side.with_(provenance=provenance, refused=None))
 
 
 def note_refusal(folder: Path, why: str) -> None:

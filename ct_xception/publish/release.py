@@ -21,6 +21,7 @@ from ct_xception.publish.clearance import Content, check_checkpoint, check_links
 from ct_xception.publish.hosted.endpoint import handler_files, handler_hashes, without_handler
 from ct_xception.publish.imported import refuse_imported
 from ct_xception.publish.lineage import refuse_unfit
+from ct_xception.publish.site_versions import refuse_site_version
 from ct_xception.publish.verify import read_evidence
 
 _FILE_NAMES = re.compile(r"[\w./-]+\.\w+")
@@ -45,6 +46,7 @@ def release_checkpoint(
     side = need_side(folder).to_json()
     refuse_imported(folder, side)
     refuse_unfit(folder, side)
+    refuse_site_version(folder, side)
     check_seal(folder, files, side.get("manifest") or {})
     phantom = is_generated(side.get("provenance", {}).get("corpus", {}))
     code = handler_hashes() if handler else {}

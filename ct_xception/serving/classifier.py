@@ -289,7 +289,7 @@ class Classifier:
         return [self._answer(*pair, outputs.item(row)) for row, pair in enumerate(zip(slices, prepared, strict=True))]
 
     def _answer(self, slice_: Slice, prepared: PreparedSlice, outputs: Outputs) -> Prediction:
-        probabilities = softmax(outputs.logits).tolist()
+        probabilities = softmax(outputs.logits / self.decisions.output_temperature).tolist()
         ranked = sorted(zip(self.label_names, probabilities, strict=True), key=lambda pair: -pair[1])
         values = dict(ranked)
         notes, decision = prepared.crop.slice.notes, self.decisions.decide(values)

@@ -22,6 +22,7 @@ from ct_xception.statistics.pooling import DEFAULT, POOLS
 
 Floats = NDArray[np.float64]
 POOLING_VERSION = 1  # of the key `pooling`
+VALIDATION = "validation"  # what rules are fitted on, but for those of a new site
 
 
 @overload
@@ -81,8 +82,8 @@ class Decision:
 
     `prediction_set` holds class names, the most probable first, at a nominal `coverage`; `operating` maps a point's
     name to {"positive", "score", "threshold", "classes", "kind"}; `abstained` says that the most probable class stays
-    below `abstain_below`, the confidence at which this checkpoint answers. `temperature` calibrated the probabilities;
-    1 did not.
+    below `abstain_below`, the confidence at which this checkpoint answers. `temperature` calibrated the probabilities,
+    on the slices `calibrated_on`; 1 did not.
     """
 
     prediction_set: tuple[str, ...] | None = None
@@ -91,6 +92,7 @@ class Decision:
     abstained: bool | None = None
     abstain_below: float | None = None
     temperature: float = 1.0
+    calibrated_on: str = VALIDATION
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: only what the checkpoint has rules for."""
@@ -118,6 +120,7 @@ class Pooling:
     n_groups: int = 0
     calibrated: bool = False
     decisions: Decisions | None = None
+    calibrated_on: str = VALIDATION
 
     @classmethod
     def of(cls, rule: PoolingRule | None, class_groups: Mapping[str, tuple[str, ...]]) -> Pooling:
@@ -130,9 +133,10 @@ class Pooling:
 
 @dataclass(frozen=True)
 class Decisions:
-    """Every rule of a checkpoint. `temperature` is the one already folded into the head; 1 where none was fitted.
+    """Every rule of a checkpoint. `temperature` is the whole one, fitted `calibrated_on`; 1 where none was fitted.
 
-    `pooling` is for the slices of one series or patient together.
+    Of it `output_temperature` still divides the network's logits, the rest is folded into the head. `pooling` is for
+    the slices of one series or patient together.
     """
 
     conformal: ConformalRule | None = None
@@ -140,13 +144,17 @@ class Decisions:
     class_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     abstain_below: float | None = None
     temperature: float = 1.0
+    output_temperature: float = 1.0
+    calibrated_on: str = VALIDATION
     pooling: Pooling = Pooling()
 
     @classmethod
     def of(cls, side: Side, label_names: Sequence[str]) -> Decisions:
         """The rules in a side file. Raises InputError where one speaks of classes that are not there."""
         found = cls._of_rules(side.conformal, side.operating_points, side.class_groups, side.abstention)
-        pooling = Pooling.of(side.pooling, side.class_groups)
+        own, fitted = side.output_temperature, side.calibration
+        said = VALIDATION if fitted is None else fitted.split
+        pooling = replace(Pooling.of(side.pooling, side.class_groups), calibrated_on=said)
         points = [*found.operating_points, *(() if pooling.decisions is None else pooling.decisions.operating_points)]
         named = {name for point in points for name in point.positive}
         for rule in (found.conformal, None if pooling.decisions is None else pooling.decisions.conformal):
@@ -159,7 +167,8 @@ class Decisions:
             raise InputError(
                 f"its decision rules speak of unknown classes ({printable(', '.join(unknown))[:200]}); fetch it again."
             )
-        return replace(found, temperature=side.temperature, pooling=pooling)
+        whole = side.temperature * own
+        return replace(found, temperature=whole, output_temperature=own, calibrated_on=said, pooling=pooling)
 
     @classmethod
     def _of_rules(
@@ -195,4 +204,5 @@ class Decisions:
             None if self.abstain_below is None else max(probabilities.values()) < self.abstain_below,
             self.abstain_below,
             self.temperature,
+            self.calibrated_on,
         )

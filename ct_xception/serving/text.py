@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.errors import printable
 from ct_xception.files import dump_json
 from ct_xception.text import RESEARCH_USE, ShortNames, describe_window, percent
 
@@ -63,7 +64,8 @@ def describe_decision(decision: Decision) -> list[str]:
             answer, sign = ("yes", "≥") if point["positive"] else ("no", "<")
             said.append(f"{name}: {answer} ({percent(point['score'])} {sign} {percent(point['threshold'])})")
     if decision.temperature != 1:
-        said.append(f"probabilities calibrated on validation (temperature {decision.temperature:.2f})")
+        fitted = printable(decision.calibrated_on)
+        said.append(f"probabilities calibrated on {fitted} (temperature {decision.temperature:.2f})")
     return said
 
 

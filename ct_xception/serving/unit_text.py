@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ct_xception.errors import printable
 from ct_xception.files import dump_json
+from ct_xception.serving.decisions import VALIDATION
 from ct_xception.serving.text import describe_decision
 from ct_xception.statistics.pooling import POOLS
 from ct_xception.text import RESEARCH_USE, percent, shorten
@@ -29,7 +31,11 @@ def describe_pooling(together: SeriesAnswer, pooling: Pooling) -> str:
     title = POOLS[together.aggregation].title
     if not together.calibrated:
         return f"{title}; {UNCALIBRATED}"
-    fitted = f"{pooling.n_groups:,} validation {'patients' if pooling.unit == 'patient' else 'series'}"
+    own = pooling.calibrated_on == VALIDATION
+    fitted = (
+        f"{pooling.n_groups:,} {'validation ' if own else ''}{'patients' if pooling.unit == 'patient' else 'series'}"
+    )
+    fitted += "" if own else f" ({printable(pooling.calibrated_on)})"
     return f"{title}, chosen and calibrated on {fitted} (temperature {together.temperature:.2f})"
 
 

@@ -232,7 +232,7 @@ def fit_pooling(
         name: np.array([pool_slices(scores[rows], name, 1.0, _of(attention, rows)) for rows in members])
         for name in tried
     }
-    folds = _folds(classes, seed)
+    folds = deal_folds(classes, seed)
     losses = {name: _left_out_losses(values, classes, folds) for name, values in pooled.items()}
     method = _choose(losses)
     means = {name: float(loss.mean()) for name, loss in losses.items()}
@@ -246,7 +246,7 @@ def _choose(losses: Mapping[str, Floats]) -> str:
     return best if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)) else DEFAULT
 
 
-def _folds(classes: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
+def deal_folds(classes: NDArray[np.intp], seed: int) -> NDArray[np.intp]:
     """The fold of each unit (G,), every class dealt out evenly."""
     order = np.random.default_rng(seed).permutation(len(classes))
     order = order[np.argsort(classes[order], kind="stable")]

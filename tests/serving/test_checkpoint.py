@@ -138,7 +138,7 @@ def test_pickled_weights_are_never_read(checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("side", "words"),
     [
-        ({"format": 3}, "has format 3, this version reads up to 2; update ct-xception"),
+        ({"format": 4}, "has format 4, this version reads up to 3; update ct-xception"),
         ({"input": {"body_crop": True, "denoise": 3}}, r"unknown input steps in ct_xception.json \(denoise\)"),
         ({"manifest": None}, "is not of the form that a checkpoint has"),
         ({"input": None}, "is not of the form that a checkpoint has"),

@@ -101,10 +101,10 @@ def _variants(slice_: Slice, seed: Sequence[int]) -> Iterator[Slice]:
         for severity in SEVERITIES:
             # One draw a change: severities differ by their amount, not by their direction.
             rng = np.random.default_rng([*seed, number])
-            yield _changed(slice_, change, severity, rng)
+            yield changed_slice(slice_, change, severity, rng)
 
 
-def _changed(slice_: Slice, change: Named, severity: int, rng: np.random.Generator) -> Slice:
+def changed_slice(slice_: Slice, change: Named, severity: int, rng: np.random.Generator) -> Slice:
     changed = slice_.replace_pixels(change(slice_.pixels, severity, rng))
     return replace(changed, body=None) if change.moves else changed  # the mask from HU says where the body was
 

@@ -583,12 +583,18 @@ def _version(entry: Mapping[str, Any]) -> Version:
         _short(entry["name"]),
         str(entry.get("weights_sha256") or ""),
         str(entry.get("date", "")),
-        _file_name(entry.get("corpus", {}).get("source", "not stated")),
+        _trained_on(entry),
         str(entry["imported"].get("from", "elsewhere")) if "imported" in entry else "",
         replay.get("images", 0),
         tuple(_file_name(one["corpus"].get("source")) for one in replay.get("corpora", [])),
         entry.get("judged"),
     )
+
+
+def _trained_on(entry: Mapping[str, Any]) -> str:
+    """The corpus of a version, and the site that its rules or batch norms were fitted to."""
+    corpus, site = _file_name(entry.get("corpus", {}).get("source", "not stated")), entry.get("site")
+    return f"{corpus}, {site['kind']} for {site['name']}" if site else corpus
 
 
 def _short(name: object) -> str:

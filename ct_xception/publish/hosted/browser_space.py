@@ -314,6 +314,8 @@ def _rules(decisions: Decisions) -> dict[str, Any]:
         "operating_points": points,
         "abstain_below": decisions.abstain_below,
         "temperature": decisions.temperature,
+        "output_temperature": decisions.output_temperature,
+        "calibrated_on": decisions.calibrated_on,
     }
 
 
