@@ -380,7 +380,7 @@ def _facts(record: Mapping[str, Any], ort: _Runtime) -> list[str]:
         "decodes of a JPEG, or of a transparent picture, may differ by a grey level.",
         "The map is the class activation map of the network's last layer. The Grad-CAM that the demo page and the "
         "command line show is of its middle, and finer: where the two differ, believe that one.",
-        "Other methods, DICOM, series and windows are on the demo page (ct-xception demo).",
+        "Other methods, compressed DICOM, series and windows are on the demo page (ct-xception demo).",
         f"Runtime: onnxruntime-web{version} (MIT licence), {where}.",
         f"Made by {record['made_by']} (Apache-2.0).",
     ]
