@@ -119,7 +119,10 @@ def choose_slices(
         notes.append(f"{gone:,} slices are left out: they show no body, are of another modality or coloured")
     kept = slices.select(~slices.foreign)
     if not len(kept):
-        raise InputError(f"none of {len(slices):,} slices is one such as {classifier.name} was trained on.")
+        raise InputError(
+            f"none of {len(slices):,} slices is one such as {classifier.name} was trained on: in all, no body stands "
+            "out, or they are of another modality or coloured; look at one with ct-xception predict."
+        )
     units = kept.units
     scores = kept.probabilities(classifier.decisions.output_temperature)
     chosen = choose_next(kept.seen.features, scores, units, count, most_each=most_each)
