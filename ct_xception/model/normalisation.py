@@ -8,7 +8,7 @@ hold just such numbers, and need no label (Li et al. 2018, AdaBN; Schneider et a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -16,10 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-PASSES = 3
-BATCH = 32  # slices at a time; how they fall into batches matters in the first pass alone
-
-Moments = tuple[torch.Tensor, torch.Tensor]  # mean and variance of each channel, (C,) float64
+BATCH = 64  # slices at a time, so many that their own statistics are near those of all
 
 
 def source_share(units: int, source_size: float) -> float:
@@ -37,53 +34,66 @@ def norms_of(model: nn.Module) -> list[nn.BatchNorm2d]:
 
 @torch.no_grad()
 def adapt_normalisation(
-    model: nn.Module, inputs: NDArray[np.float32], *, source_share: float, passes: int = PASSES, batch_size: int = BATCH
+    model: nn.Module, inputs: NDArray[np.float32], *, source_share: float, batch_size: int = BATCH
 ) -> None:
     """Replace every batch norm's statistics by source_share * its own + (1 - source_share) * those of `inputs`.
 
     `inputs` (N, 3, S, S) are slices as the network takes them. Means and variances are exact ones over all slices and
-    places, in float64, without momentum. What a layer sees depends on the layers before it: the first pass normalises
-    each batch by itself, and every further one by the mixed statistics found so far, as the network then answers.
+    places, in float64, without momentum. What a layer sees depends on the layers before it, so these normalise as they
+    will: by the same mixture, of the batch that passes. (To measure all layers first and mix then, again and again,
+    does not settle: what one layer is off by, the next ones multiply.)
     """
     layers = norms_of(model)
-    source = [(layer.running_mean.double(), layer.running_var.double()) for layer in layers]  # type: ignore[union-attr]
+    source = [tuple(part.double() for part in _statistics(layer)) for layer in layers]
+    sums = [_Moments() for _ in layers]
     model.eval()
-    for number in range(passes):
-        found = _moments(model, layers, inputs, batch_size, by_batch=number == 0)
-        for layer, own, target in zip(layers, source, found, strict=True):
-            mean, variance = (
-                source_share * old + (1 - source_share) * new for old, new in zip(own, target, strict=True)
-            )
-            layer.running_mean.copy_(mean)  # type: ignore[union-attr]
-            layer.running_var.copy_(variance)  # type: ignore[union-attr]
 
+    def mix(index: int, mean: torch.Tensor, variance: torch.Tensor) -> None:
+        for held, old, new in zip(_statistics(layers[index]), source[index], (mean, variance), strict=True):
+            held.copy_(source_share * old + (1 - source_share) * new)
 
-def _moments(
-    model: nn.Module, layers: Sequence[nn.BatchNorm2d], inputs: NDArray[np.float32], batch_size: int, *, by_batch: bool
-) -> list[Moments]:
-    """Mean and variance of what each layer is given, over all inputs, heights and widths."""
-    sums: dict[int, list[torch.Tensor]] = {}
+    def pass_through(index: int, values: torch.Tensor) -> None:
+        sums[index].add(values)
+        mix(index, *_Moments().add(values).found())
 
-    def add(index: int, values: torch.Tensor) -> None:
-        each = values.detach().flatten(2).double()
-        own = [each.new_tensor(each.shape[0] * each.shape[2]), each.sum((0, 2)), each.square().sum((0, 2))]
-        sums[index] = [old + new for old, new in zip(sums[index], own, strict=True)] if index in sums else own
-
-    with _told(layers, add), _by_batch(layers if by_batch else ()):
+    with _told(layers, pass_through):
         for part in np.array_split(np.arange(len(inputs)), max(1, len(inputs) // batch_size)):
             model(torch.from_numpy(inputs[part]))
-    found = []
-    for count, first, second in (sums[index] for index in range(len(layers))):
-        mean = first / count
-        found.append((mean, (second / count - mean.square()).clamp_min(0)))
-    return found
+    for index, moments in enumerate(sums):
+        mix(index, *moments.found())
+
+
+def _statistics(layer: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
+    assert layer.running_mean is not None and layer.running_var is not None  # of an Xception's, which track them
+    return layer.running_mean, layer.running_var
+
+
+class _Moments:
+    """Mean and variance of each channel over batches, heights and widths, (C,) float64."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: torch.Tensor | float = 0.0
+        self.second: torch.Tensor | float = 0.0
+
+    def add(self, values: torch.Tensor) -> _Moments:
+        """Take in a batch (B, C, h, w)."""
+        each = values.flatten(2).double()
+        self.count += each.shape[0] * each.shape[2]
+        self.first, self.second = self.first + each.sum((0, 2)), self.second + each.square().sum((0, 2))
+        return self
+
+    def found(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mean and the variance of all that was taken in."""
+        mean = torch.as_tensor(self.first) / self.count
+        return mean, (torch.as_tensor(self.second) / self.count - mean.square()).clamp_min(0)
 
 
 @contextmanager
-def _told(layers: Sequence[nn.BatchNorm2d], add: object) -> Iterator[None]:
-    """`add` is told of every layer's number and input."""
+def _told(layers: Sequence[nn.BatchNorm2d], told: Callable[[int, torch.Tensor], None]) -> Iterator[None]:
+    """`told` hears of every layer's number and input before the layer normalises it."""
     hooks = [
-        layer.register_forward_pre_hook(lambda _, given, index=index: add(index, given[0]))  # type: ignore[operator]
+        layer.register_forward_pre_hook(lambda _, given, index=index: told(index, given[0]))
         for index, layer in enumerate(layers)
     ]
     try:
@@ -91,18 +101,3 @@ def _told(layers: Sequence[nn.BatchNorm2d], add: object) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@contextmanager
-def _by_batch(layers: Sequence[nn.BatchNorm2d]) -> Iterator[None]:
-    """These layers normalise each batch by itself, and remember nothing of it."""
-    before = [(layer.momentum, layer.num_batches_tracked) for layer in layers]
-    for layer in layers:
-        layer.train()
-        layer.momentum, layer.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for layer, (momentum, tracked) in zip(layers, before, strict=True):
-            layer.eval()
-            layer.momentum, layer.num_batches_tracked = momentum, tracked
