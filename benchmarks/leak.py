@@ -142,8 +142,9 @@ def main() -> None:
     found = table_of(leaking, apart)
     print(found)
     if options.store:
-        command = f"`python -m benchmarks.leak … -- {' '.join(options.recipe)}`"
-        store("leak", f"{command}\n\n{found}")
+        given = f"--corpus {options.corpus} --image_root {options.image_root} --output_dir {options.output_dir}"
+        command = f"python -m benchmarks.leak {given} -- {' '.join(options.recipe)}"
+        store("leak", f"`{command}`\n\n{found}")
 
 
 if __name__ == "__main__":
