@@ -287,7 +287,8 @@ def _check_rows(listing: Listing, rows: Rows, roles: Mapping[str, str]) -> None:
             continue
         if split is None:
             unknown[item.split] += 1
-        if MISSING.fullmatch(item.found) and item.found not in rows.options.class_map:
+        missing = rows.options.labelled and MISSING.fullmatch(item.found)
+        if missing and item.found not in rows.options.class_map:
             faults.setdefault(f"no value in {label}", []).append(item.row)
         if not item.source:
             faults.setdefault(f"no value in {image}", []).append(item.row)
