@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 TARGET = 0.95  # of the answers to validation that are as sure as the threshold, so many are to be right
 LEAST_JUDGED = 20  # validation images; of fewer the accuracy of the surest says too little
-LEAST_KEPT = 5  # of them must be as sure as the threshold
+LEAST_KEPT = 10  # of them must be as sure as the threshold
 PUBLISHED = 0.95  # the paper's threshold
 RAMP = 0.3  # share of the training in which the weight comes up
 WEAK = {"rotation": 3.0, "zoom_in": 0.04, "zoom_out": 0.04, "shift": 0.03, "flip": 0.5}  # at most, geometric alone
