@@ -84,10 +84,13 @@ class CachedSlices:
         return CachedSlices(datasets.concatenate_datasets([part._plain for part in parts]))
 
 
-def prepare_slices(split: datasets.Dataset, directory: Path, reading: Reading, *, description: str) -> CachedSlices:
+def prepare_slices(
+    split: datasets.Dataset, directory: Path, reading: Reading, *, description: str, strict: bool = True
+) -> CachedSlices:
     """Decode a split (columns image, label, group, source) into `directory`, or open what is there already.
 
-    The cache is whole or absent. Raises `CorpusError`, naming every file that could not be read.
+    The cache is whole or absent. Raises `CorpusError`, naming every file that could not be read; where that is not
+    `strict`, they are left out.
     """
     directory.mkdir(parents=True, exist_ok=True)
     name = _cache_name(split, reading)
@@ -103,10 +106,11 @@ def prepare_slices(split: datasets.Dataset, directory: Path, reading: Reading, *
         desc=description,
     )
     refused = [text for text in rows["refused"] if text]
-    if refused:
+    if refused and strict:
         raise CorpusError(refused)
     # Groups stand beside the cache: another look at the corpus may draw them anew, and the pixels stay as they are.
-    return CachedSlices(rows.add_column("group", split["group"][:]))
+    rows = rows.add_column("group", split["group"][:])
+    return CachedSlices(rows.select([row for row, text in enumerate(rows["refused"]) if not text]) if refused else rows)
 
 
 def _features(split: datasets.Dataset) -> datasets.Features:
