@@ -50,9 +50,9 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
         self.row: torch.Tensor | None = None  # (D,): what `with_row` gave every image
         if config.tabular is not None:
             rule = TabularRule.of(config.tabular, "config.json: tabular")
-            self.timm_model.add_module("tabular", TabularPart(rule, config.num_labels))
+            self.timm_model.add_module("tabular", TabularPart(rule, len(label_names(config))))
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,

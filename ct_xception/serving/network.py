@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
+from ct_xception.checkpoint_files import TabularRule
 from ct_xception.errors import CheckpointError, InputError
+from ct_xception.tabular import Tabular
 
 if TYPE_CHECKING:
     import numpy as np
 
-INPUT, OUTPUTS = "pixel_values", ("logits", "features", "cam")
-# The keys of an exported file's own description: JSON, JSON, 64 hexadecimal digits, text.
-DESCRIPTION = ("preprocessing", "label_names", "weights_sha256", "source")
+INPUT, TABULAR, OUTPUTS = "pixel_values", "tabular", ("logits", "features", "cam")
+# The keys of an exported file's own description: JSON, JSON, 64 hexadecimal digits, text, JSON where there are columns.
+DESCRIPTION = ("preprocessing", "label_names", "weights_sha256", "source", "tabular")
 
 
 class Outputs(NamedTuple):
@@ -54,8 +56,11 @@ class Network(Protocol):
     def pretrained_cfg(self) -> Mapping[str, Any]:
         """The preprocessing that it expects, in timm's terms."""
 
-    def __call__(self, pixel_values: np.ndarray) -> Outputs:
-        """The outputs for pixel_values (B, 3, S, S) float32, normalised."""
+    def __call__(self, pixel_values: np.ndarray, tabular: np.ndarray | None = None) -> Outputs:
+        """The outputs for pixel_values (B, 3, S, S) float32, normalised.
+
+        `tabular` (B, D) float32 are the rows of a network that takes them; without, every column counts as missing.
+        """
 
 
 class ExportedNetwork(Network, Protocol):
@@ -74,13 +79,23 @@ class Description:
     preprocessing: Mapping[str, Any]
     weights_sha256: str
     source: str
+    columns: Tabular | None = None
+
+    def feed(self, pixel_values: np.ndarray, tabular: np.ndarray | None) -> dict[str, np.ndarray]:
+        """The file's inputs by their names: rows, too, where it takes them, of missing values where none are given."""
+        if self.columns is None:
+            return {INPUT: pixel_values}
+        missing = self.columns.absent[None].repeat(len(pixel_values), axis=0)
+        return {INPUT: pixel_values, TABULAR: missing if tabular is None else tabular}
 
     @classmethod
     def read(cls, stated: Mapping[str, str], name: str) -> Description:
         """From a file's own metadata. Raises CheckpointError where the file was not exported by this package."""
         try:
             names, preprocessing = json.loads(stated["label_names"]), json.loads(stated["preprocessing"])
-            return cls(tuple(names), preprocessing, stated["weights_sha256"], stated["source"])
+            rule = TabularRule.from_json(stated["tabular"], name) if "tabular" in stated else None
+            columns = None if rule is None else Tabular(rule)
+            return cls(tuple(names), preprocessing, stated["weights_sha256"], stated["source"], columns)
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(
                 f"{name}: does not say what network it holds ({type(error).__name__}: {error}); export it again."

@@ -23,10 +23,12 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ct_xception.checkpoint import BEST
+from ct_xception.checkpoint_files import TabularRule
 from ct_xception.errors import CheckpointError, InputError, WorkError
 from ct_xception.files import dump_json, write_atomically
 from ct_xception.imaging.transforms import EvalTransform, TrainTransform
 from ct_xception.model.modelling import CTXceptionForImageClassification
+from ct_xception.training.columns import hash_of_rows, settle_columns
 from ct_xception.training.data.batches import (
     EpochSampler,
     EvaluationItems,
@@ -58,11 +60,15 @@ OnEpoch = Callable[[Mapping[str, Any], np.ndarray, bool], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves: the file of the weights to keep, the epoch they come from, and the record of all epochs."""
+    """What training leaves: the file of the weights to keep, the epoch they come from, and the record of all epochs.
+
+    `tabular` is how training encoded the columns beside the images.
+    """
 
     weights: Path
     best_epoch: int
     history: list[dict[str, Any]]
+    tabular: TabularRule | None = None
 
 
 def make_accelerator(config: TrainConfig, run: Path | None = None) -> Accelerator:
@@ -116,6 +122,7 @@ class Training:
         self.config, self.accelerator, self.run = config, accelerator, run
         self.sources = train.sources
         self.directory = run / "checkpoints"
+        self.tabular = settle_columns(config, train)
         counts = np.bincount(train.labels, minlength=len(label_names)).tolist()
         model: Any = CTXceptionForImageClassification.from_backbone(
             config.backbone,
@@ -126,7 +133,9 @@ class Training:
             seed=config.seed,
             head=config.head,
             attention=config.attention,
+            tabular=self.tabular,
         )
+        model.set_tabular_dropout(config.tabular_dropout)
         continue_head(model, config.init)
         model = model.to(memory_format=torch.channels_last)
         self.still = model.first_blocks(config.frozen_blocks)
@@ -141,6 +150,7 @@ class Training:
             ),
         )
         self._prepare(model, train, validation)
+        split += "" if self.tabular is None else f"+{hash_of_rows(train, validation)}"
         self.progress = Progress(binding_options(config) | {"num_processes": accelerator.num_processes}, split)
         # Told of each epoch once it is saved: its record, the logits (N, K) of validation, and whether it is the best.
         self.on_epoch: OnEpoch | None = None
@@ -156,9 +166,10 @@ class Training:
         alike: Any = {"balanced": train.labels, "patients": train.groups}.get(config.sampling)
         self.sampler = EpochSampler(len(train), config.seed, alike=alike)
         _check_differ(EvaluationItems(train, EvalTransform(contract)))
-        items = TrainingItems(train, TrainTransform(contract, augment_config(config)), config.seed)
+        columns = None if model.tabular is None else model.tabular.columns
+        items = TrainingItems(train, TrainTransform(contract, augment_config(config)), config.seed, columns)
         loader = training_loader(items, self.sampler, batch_size, config.workers)
-        checking = evaluation_loader(EvaluationItems(valid, EvalTransform(contract)), 2 * config.batch_size)
+        checking = evaluation_loader(EvaluationItems(valid, EvalTransform(contract), columns), 2 * config.batch_size)
         optimizer = make_optimizer(model, config)
         # Copied before `prepare`, which may put a wrapper around the forward of the one network that it is given.
         self.average = make_average(model, config.ema).to(accelerator.device) if config.ema else None
@@ -189,7 +200,7 @@ class Training:
                 self._run_epoch(bar)
         checkpoint = latest_checkpoint(self.directory)
         assert checkpoint is not None
-        return Trained(checkpoint / BEST, self.progress.best_epoch, self.progress.history)
+        return Trained(checkpoint / BEST, self.progress.best_epoch, self.progress.history, self.tabular)
 
     def _run_epoch(self, bar: tqdm) -> None:
         epoch, started = self.progress.epoch + 1, time.monotonic()
@@ -238,7 +249,7 @@ class Training:
             targets = nn.functional.one_hot(batch["label"], self.classes).float()
             if self.mixup is not None:
                 images, targets = self.mixup(images, batch["label"])
-            logits = self.model(pixel_values=images).logits.float()
+            logits = self.model(pixel_values=images, **_rows_of(batch)).logits.float()
             loss = self.loss(logits, targets)
             self._check_finite(loss, batch["index"])
             self.accelerator.backward(loss)
@@ -286,7 +297,7 @@ class Training:
             for batch in self.checking:
                 images = batch["pixel_values"].contiguous(memory_format=torch.channels_last)
                 with self.accelerator.autocast():
-                    answer = model(pixel_values=images).logits.float()
+                    answer = model(pixel_values=images, **_rows_of(batch)).logits.float()
                 gathered = self.accelerator.gather_for_metrics((answer, batch["label"]))
                 logits.append(gathered[0].cpu())
                 labels.append(gathered[1].cpu())
@@ -359,6 +370,11 @@ class Training:
             dynamic_ncols=True,
             disable=not self.accelerator.is_main_process,
         )
+
+
+def _rows_of(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The rows (B, D) that the network is given beside the images, where there are any."""
+    return {"tabular": batch["tabular"]} if "tabular" in batch else {}
 
 
 def _check_differ(items: EvaluationItems) -> None:

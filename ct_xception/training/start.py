@@ -85,8 +85,8 @@ def _inherited(given: dict[str, Any]) -> dict[str, Any]:
         own["tabular_columns"] = ",".join(column["name"] for column in beside["columns"])
         if given.get("tabular_columns", own["tabular_columns"]) != own["tabular_columns"]:
             raise InputError(
-                f"--tabular_columns: {printable(source)} takes {own['tabular_columns']}, which --init takes over; leave "
-                "--tabular_columns out."
+                f"--tabular_columns: {printable(source)} takes {own['tabular_columns']}, which --init takes over; "
+                "leave --tabular_columns out."
             )
     if own["head"] != given.get("head", own["head"]) == HEADS[0]:
         raise InputError(f"--head: {printable(source)} pools by attention, which --init takes over; leave --head out.")
