@@ -76,6 +76,11 @@ class Tabular:
         """Rows as (N, D)."""
         return np.stack([self.encode(row).vector for row in rows]) if rows else np.zeros((0, self.width), np.float32)
 
+    def only(self, row: Row) -> Row:
+        """The part of a row that the network takes."""
+        known = {name.casefold() for name in self.names}
+        return {name: value for name, value in row.items() if name.casefold() in known}
+
     def describe(self) -> list[str]:
         """A clause for each column: how it is read."""
         return [_described(column) for column in self.rule.columns]
