@@ -32,10 +32,10 @@ _DAYS = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}  # of each in a year
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """A row as the network takes it: `vector` (D,) float32; what was `taken`, {column: value}; `notes`, clauses."""
+    """A row as the network takes it: `vector` (D,) float32; what was `taken`, {column: value or None}; `notes`."""
 
     vector: NDArray[np.float32]
-    taken: dict[str, float | str]
+    taken: dict[str, float | str | None]
     notes: tuple[str, ...]
 
 
@@ -61,14 +61,14 @@ class Tabular:
         wanted.
         """
         values = {self._known(name): value for name, value in row.items()}
-        parts, notes, taken = [], list[str](), dict[str, float | str]()
+        parts, notes, taken = [], list[str](), dict[str, float | str | None]()
         for column in self.rule.columns:
             value = read_value(column, values.get(column.name))
             part, note = _encode(column, value)
             parts.append(part)
             notes += [note] if note else []
-            taken |= {} if value is None else {column.name: value}
-        missing = [printable(name) for name in self.names if name not in taken]
+            taken[column.name] = value
+        missing = [printable(name) for name, value in taken.items() if value is None]
         notes += [f"answered without {', '.join(missing)}"] if missing else []
         return Encoded(np.concatenate(parts).astype(np.float32), taken, tuple(notes))
 
@@ -80,6 +80,12 @@ class Tabular:
         """The part of a row that the network takes."""
         known = {name.casefold() for name in self.names}
         return {name: value for name, value in row.items() if name.casefold() in known}
+
+    def example(self) -> dict[str, float | str]:
+        """A row such as training had: means, and first values."""
+        return {
+            column.name: column.values[0] if column.mean is None else round(column.mean) for column in self.rule.columns
+        }
 
     def describe(self) -> list[str]:
         """A clause for each column: how it is read."""

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ct_xception.corpus.cells import ONLY
 from ct_xception.corpus.labels import IGNORED_SPLIT, SPLITS
@@ -102,6 +102,13 @@ class CorpusOptions:
             key: getattr(self, key) for key in ("window", "frame", "slices_per_file", "modality", "tabular_columns")
         }
         return CorpusOptions(class_map=mapped, decode=False, tabular_needed=False, **reading)
+
+    def with_columns(self, stated: Mapping[str, Any] | None) -> CorpusOptions:
+        """These options with the columns that a checkpoint takes beside the image, as its config.json states them."""
+        if stated is None:
+            return self
+        names = ",".join(column["name"] for column in stated["columns"])
+        return replace(self, tabular_columns=names, tabular_needed=False)
 
     def excludes(self, *names: str) -> bool:
         """Whether --exclude names one of these, as it is or as a pattern."""

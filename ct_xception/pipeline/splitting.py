@@ -16,7 +16,7 @@ from ct_xception.checkpoint_files import read_side
 from ct_xception.corpus.inspection import problems_of_survey
 from ct_xception.corpus.load import corpus_summary, load_corpus, public_report
 from ct_xception.corpus.split import split_corpus
-from ct_xception.corpus.tables.beside import describe_missing, tabular_record
+from ct_xception.corpus.tables.beside import describe_missing, tabular_record, without_columns
 from ct_xception.errors import CorpusError, InputError, printable
 from ct_xception.evaluation.shift.external import External, describe_plan, load_external, plan_external
 from ct_xception.files import write_json
@@ -128,6 +128,8 @@ def plan_externals(context: Context) -> Context:
         plan, problem = broadcast_object_list([_plan(context, name, corpus)])[0]
         if plan is None:
             raise InputError(problem)
+        for note in without_columns(corpus.report):
+            context.accelerator.print(f"--external {name}: {note}.")
         context.accelerator.print(describe_plan(name, plan))
         found.append(External.of(name, plan, corpus))
     return replace(context, externals=tuple(found))

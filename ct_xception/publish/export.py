@@ -73,7 +73,8 @@ def export_checkpoint(
     """
     checkpoint = _opened(Path(folder))
     wanted = read_provenance(checkpoint.folder), list(checkpoint.config["label_names"])
-    slices = find_slices(*wanted, corpus, options or CorpusOptions(), calibrate=_approximate(runtimes))
+    reading = (options or CorpusOptions()).with_columns(checkpoint.config.get("tabular"))
+    slices = find_slices(*wanted, corpus, reading, calibrate=_approximate(runtimes))
     classifier = Classifier(RUNTIMES[DEFAULT_RUNTIME].open(checkpoint), checkpoint.contract, checkpoint=checkpoint)
     with tempfile.TemporaryDirectory(prefix="ct-xception-export-") as staging:
         files = _write_files(classifier, runtimes, slices, Path(staging), progress)

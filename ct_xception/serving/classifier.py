@@ -20,6 +20,7 @@ from ct_xception.checkpoint import POOLING
 from ct_xception.checkpoint_files import TabularRule
 from ct_xception.errors import CheckpointError, InputError, SliceError, printable
 from ct_xception.imaging.body.crop import BodyCrop, Box, crop_body
+from ct_xception.imaging.decoders.dicom import TABULAR_TAGS, read_keywords
 from ct_xception.imaging.reader import read_slice, try_read
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import FrameOf
@@ -80,7 +81,7 @@ class Prediction:
     `gate` is the input gate's verdict, None where none was asked; what it refused (`refusal`) leaves every door with
     its reasons and without label and figures. `attention` is what the slice counts beside others of its patient, before
     the softmax over them; None where the checkpoint pools without. `tabular` are the values that were taken beside the
-    image, None where the network sees the image alone.
+    image, None for a missing one; None where the network sees the image alone.
     """
 
     source: str
@@ -92,7 +93,7 @@ class Prediction:
     outputs: Outputs | None = None
     gate: GateVerdict | None = None
     attention: float | None = None
-    tabular: Mapping[str, float | str] | None = None
+    tabular: Mapping[str, float | str | None] | None = None
 
     @property
     def prediction_set(self) -> tuple[str, ...] | None:
@@ -286,7 +287,16 @@ class Classifier:
         if isinstance(source, Slice):
             return source
         asked = window or self.contract.window
-        return read_slice(source, window=asked, frame=frame, name=name, modality=self.contract.modality)
+        slice_ = read_slice(source, window=asked, frame=frame, name=name, modality=self.contract.modality)
+        return self._with_header(slice_, source)
+
+    def _with_header(self, slice_: Slice, source: Source) -> Slice:
+        """The slice with what its own DICOM header says in the columns that are called as DICOM's keywords."""
+        names = () if self.columns is None else [name for name in self.columns.names if name in TABULAR_TAGS]
+        file = source.file if isinstance(source, FrameOf) else source
+        if not names or not isinstance(file, (str, Path, bytes)):
+            return slice_
+        return replace(slice_, tabular=read_keywords(file, names))
 
     def watch_set(self) -> None:
         """Gather in `watch` what is answered from now on, to judge it as a set, where the checkpoint can."""
@@ -352,8 +362,10 @@ class Classifier:
 
 
 def with_row(slice_: Slice | SliceError, row: Row | None) -> Slice | SliceError:
-    """The slice with the row of a table; as it is where there is none."""
-    return replace(slice_, tabular=row) if isinstance(slice_, Slice) and row is not None else slice_
+    """The slice with the row of a table, which outranks what its own header says; as it is where there is none."""
+    if row is None or isinstance(slice_, SliceError):
+        return slice_
+    return replace(slice_, tabular={**(slice_.tabular or {}), **row})
 
 
 def rows_for(count: int | None, tabular: Row | Sequence[Row] | None) -> Iterable[Row | None]:

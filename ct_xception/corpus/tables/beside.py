@@ -16,6 +16,7 @@ from ct_xception.tabular import number_of, text_of
 if TYPE_CHECKING:
     from datasets import Dataset
 
+_WITHOUT = "answered without"
 FEW = 20  # patients: among fewer, whole numbers may differ by chance
 
 
@@ -46,7 +47,10 @@ def settle_tabular(listing: Listing, options: CorpusOptions) -> None:
     for name in asked:
         if name not in known:
             said = _missing(name, listing)
-            (listing.problems if options.tabular_needed else listing.notes).append(said)
+            if options.tabular_needed:
+                listing.problems.append(f"--tabular_columns: {said}")
+            else:
+                listing.notes.append(f"{said}: {_WITHOUT} {printable(name)}")
         elif (what := _says_otherwise(name, listing.items)) is not None:
             listing.problems.append(f"--tabular_columns: the column {printable(name)} {what}; leave it out")
 
@@ -61,7 +65,7 @@ def _in_header(listing: Listing, item: Item, names: Sequence[str]) -> dict[str, 
 
 def _missing(name: str, listing: Listing) -> str:
     has = ", ".join(map(printable, dict.fromkeys(listing.columns))) or "no table"
-    return f"--tabular_columns: the corpus has no column {printable(name)!r}; it has {has}"
+    return f"the corpus has no column {printable(name)!r}; it has {has}"
 
 
 def _says_otherwise(name: str, items: Sequence[Item]) -> str | None:
@@ -109,3 +113,8 @@ def describe_missing(record: Mapping[str, Any]) -> list[str]:
         + ", ".join(f"{count} of {record['images'][split]} missing in {split}" for split, count in counts.items())
         for name, counts in record.get("missing", {}).items()
     ]
+
+
+def without_columns(report: Mapping[str, Any]) -> list[str]:
+    """The sentences of a corpus report on columns that the corpus has not, and that a checkpoint takes."""
+    return [note for note in report["notes"] if _WITHOUT in note]
