@@ -176,11 +176,12 @@ def fit_tabular(names: Sequence[str], rows: Sequence[Row], groups: Sequence[str]
 
 
 def _fit(name: str, rows: Sequence[Row], groups: Sequence[str]) -> dict[str, Any]:
-    owners: defaultdict[str, set[str]] = defaultdict(set)
     texts = [text_of(row.get(name)) for row in rows]
+    owners: defaultdict[str, set[str]] = defaultdict(set)
+    written: dict[str, str] = {}  # as it is written first
     for text, group in zip(texts, groups, strict=True):
-        owners[text].add(group)
-    owners.pop("", None)
+        if text:
+            owners[written.setdefault(text.casefold(), text)].add(group)
     numbers = [number for text in texts if text and (number := number_of(text)) is not None]
     numeric = len(numbers) == sum(map(bool, texts))
     if len(owners) < 2 or (numeric and np.std(numbers) < _LEAST):
@@ -189,12 +190,11 @@ def _fit(name: str, rows: Sequence[Row], groups: Sequence[str]) -> dict[str, Any
     if numeric:
         return {"name": name, "kind": "number", "mean": float(np.mean(numbers)), "deviation": float(np.std(numbers))}
     known = sorted(text for text, of in owners.items() if len(of) >= PATIENTS_A_VALUE)
-    folded = {text.casefold(): text for text in reversed(known)}
-    if not 0 < len(folded) <= MOST_VALUES:
+    if not 0 < len(known) <= MOST_VALUES:
         odd = next(text for text in owners if number_of(text) is None)
         raise InputError(
             f"--tabular_columns: {printable(name)} has {len(owners)} values in training that are no numbers (such as "
-            f"{printable(odd)!r}), of which {len(folded)} are of two patients or more; give numbers, or groups of "
+            f"{printable(odd)!r}), of which {len(known)} are of two patients or more; give numbers, or groups of "
             f"them, up to {MOST_VALUES}."
         )
-    return {"name": name, "kind": "category", "values": sorted(folded.values())}
+    return {"name": name, "kind": "category", "values": known}

@@ -34,7 +34,7 @@ class TabularPart(nn.Module):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         if self.training and self.rate:
             rows = self._withhold(rows)
-        return self.share(nn.functional.gelu(self.hidden(rows)))
+        return self.share(torch.tanh(self.hidden(rows)))
 
     def _withhold(self, rows: torch.Tensor) -> torch.Tensor:
         whole = torch.rand(len(rows), 1, device=rows.device) < self.rate
