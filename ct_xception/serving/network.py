@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-from ct_xception.checkpoint_files import TabularRule
 from ct_xception.errors import CheckpointError, InputError
-from ct_xception.tabular import Tabular
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from ct_xception.tabular import Tabular
 
 INPUT, TABULAR, OUTPUTS = "pixel_values", "tabular", ("logits", "features", "cam")
 # The keys of an exported file's own description: JSON, JSON, 64 hexadecimal digits, text, JSON where there are columns.
@@ -93,8 +93,7 @@ class Description:
         """From a file's own metadata. Raises CheckpointError where the file was not exported by this package."""
         try:
             names, preprocessing = json.loads(stated["label_names"]), json.loads(stated["preprocessing"])
-            rule = TabularRule.from_json(stated["tabular"], name) if "tabular" in stated else None
-            columns = None if rule is None else Tabular(rule)
+            columns = _columns_of(stated["tabular"], name) if "tabular" in stated else None
             return cls(tuple(names), preprocessing, stated["weights_sha256"], stated["source"], columns)
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(
@@ -109,6 +108,13 @@ class Description:
             key: self.preprocessing.get(key, default) for key, default in (("crop_pct", 1.0), ("crop_mode", "squash"))
         }
         return {"input_size": [3, self.preprocessing["size"], self.preprocessing["size"]], **stated, **crop}
+
+
+def _columns_of(text: str, name: str) -> Tabular:
+    from ct_xception.checkpoint_files import TabularRule
+    from ct_xception.tabular import Tabular
+
+    return Tabular(TabularRule.from_json(text, name))
 
 
 def needed(package: str, what: str, extra: str = "export") -> Any:
