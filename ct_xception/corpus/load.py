@@ -17,7 +17,6 @@ raised as one CorpusError.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -43,6 +42,7 @@ from ct_xception.corpus.summary import corpus_report, corpus_summary, public_rep
 from ct_xception.corpus.tables.beside import settle_tabular
 from ct_xception.corpus.tables.boxes import boxes_text
 from ct_xception.errors import CorpusError, printable
+from ct_xception.files import dump_json
 from ct_xception.imaging.modality import CT, several
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _cells(items: Sequence[Item], table: ClassTable) -> dict[str, list[Any]]:
         "series": [printable(item.series) for item in items],
         "frame": [item.frame for item in items],
         "boxes": [boxes_text(item.boxes) for item in items],
-        "tabular": [json.dumps(dict(item.tabular)) for item in items],
+        "tabular": [dump_json(dict(item.tabular)) for item in items],
         "mask": ["" if item.mask is None else str(item.mask.absolute()) for item in items],
     }
 

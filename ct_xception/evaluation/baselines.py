@@ -110,12 +110,12 @@ def run_baselines(
     for name, pictures in (("nearest_raw", survey.raw), ("nearest_body", survey.aligned)):
         found[name] = np.eye(count)[labels[nearest_neighbours(pictures, train, test)[0]]]
     patients = np.asarray(survey.groups if groups is None else groups, dtype=object)[train]
-    if rows:
-        found |= _column_rules([rows[index] for index in train], labels, patients, [rows[i] for i in test], count, seed)
     if features is not None:
         found["frozen_features"] = linear_probabilities(
             features[train], labels, features[test], count, groups=patients, seed=seed
         )
+    if rows:
+        found |= _column_rules([rows[index] for index in train], labels, patients, [rows[i] for i in test], count, seed)
     unread = ~survey.readable[test]
     return {name: np.where(unread[:, None], found["majority"], answer) for name, answer in found.items()}
 

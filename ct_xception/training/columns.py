@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import TYPE_CHECKING
 
 from ct_xception.checkpoint_files import TabularRule
 from ct_xception.corpus.tables.columns import tabular_columns
+from ct_xception.files import dump_json
 from ct_xception.serving.checkpoint import open_checkpoint
 from ct_xception.tabular import fit_tabular
 
@@ -27,5 +27,5 @@ def settle_columns(config: TrainConfig, train: CachedSlices) -> TabularRule | No
 
 def hash_of_rows(*parts: CachedSlices) -> str:
     """What names the rows that a run learns from and is judged by: a resumed run must share it."""
-    told = [[part.sources, part.rows] for part in parts]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+    told = [[part.sources, [sorted(row.items()) for row in part.rows]] for part in parts]
+    return hashlib.sha256(dump_json(told).encode()).hexdigest()[:12]

@@ -29,7 +29,7 @@ def take_columns(columns: Mapping[str, Sequence[Any]], options: CorpusOptions) -
 
 
 def _text(value: Any) -> str:
-    return text_of(value if isinstance(value, (str, int, float)) or value is None else str(value))
+    return printable(text_of(value if isinstance(value, (str, int, float)) or value is None else str(value)))
 
 
 def settle_tabular(listing: Listing, options: CorpusOptions) -> None:

@@ -7,7 +7,6 @@ What was measured stands in the types of metrics.json; a section that was not is
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from ct_xception.evaluation.shift.external import left_out
 from ct_xception.explain.budget import COMPARED, RANDOMISED_BELOW
 from ct_xception.explain.methods import METHODS
 from ct_xception.export_record import ExportedFile
+from ct_xception.files import dump_json
 from ct_xception.imaging.modality import CT, ONE
 from ct_xception.metrics import (
     BaselineMetrics,
@@ -398,7 +398,7 @@ def _columns(evidence: Evidence) -> Columns | None:
     worth = metrics.columns.get(metrics.protocol)
     return Columns(
         tuple(columns.describe()),
-        json.dumps(columns.example()),
+        dump_json(columns.example()),
         counted.get("missing", {}),
         counted.get("images", {}),
         metrics.paths["predictor"],
