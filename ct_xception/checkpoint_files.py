@@ -232,6 +232,25 @@ class SearchRecord(Stated):
     verdict: tuple[Text, ...]
 
 
+class UnlabelledRecord(Stated):
+    """What was learnt from without labels, told in the card.
+
+    `groups` are patients, None where nobody knows them; `left_out` counts images by why; `alike` is whether look-alikes
+    were looked for. `kept` is the share whose pseudo-label counted in the epoch whose weights were kept, and
+    `threshold` the confidence that it took, None where none was enough.
+    """
+
+    corpora: tuple[dict[str, Any], ...]
+    images: Count
+    groups: Count | None = None
+    left_out: dict[Text, Count] = {}
+    alike: bool = True
+    ratio: Annotated[float, Field(gt=0, le=1000)]
+    weight: Annotated[float, Field(ge=0, le=1000)]
+    kept: Share
+    threshold: Share | None = None
+
+
 class Provenance(Stated):
     """How the weights came about; a record for people, of which few parts are acted on."""
 
@@ -242,6 +261,7 @@ class Provenance(Stated):
     corpus: dict[str, Any] = {}
     split: dict[str, Any] = {}
     search: SearchRecord | None = None
+    unlabelled: UnlabelledRecord | None = None
     lineage: tuple[dict[str, Any], ...] = ()
 
 

@@ -21,6 +21,7 @@ from ct_xception.imaging.windows import Window
 if TYPE_CHECKING:
     import datasets
 
+UNLABELLED = "unlabelled"  # the class of images whose labels are not looked at
 __all__ = ["COLUMNS", "CorpusOptions", "Item", "Listing"]
 
 
@@ -39,7 +40,8 @@ class CorpusOptions:
     relative path; its first group, or all it matches, is the patient. `window` and `frame` are those that the slices
     will be read with, `modality`, one of MODALITIES, is what they are slices of. Without a `frame` a volume is one item
     a slice; `slices_per_file` is a number of them, or all, and then holds of files of several pages, too. `decode` is
-    whether every image is decoded once, to find the damaged ones now.
+    whether every image is decoded once, to find the damaged ones now. Where the corpus is not `labelled`, neither its
+    classes nor its splits are looked at: all its images are of one class, UNLABELLED, and of training.
     """
 
     class_map: Mapping[str, str] = field(default_factory=dict)
@@ -63,6 +65,7 @@ class CorpusOptions:
     slices_per_file: str | None = None
     modality: str = CT
     decode: bool = True
+    labelled: bool = True
 
     def __post_init__(self) -> None:
         for name, split in self.split_map.items():
@@ -109,6 +112,12 @@ class CorpusOptions:
             return self
         names = ",".join(column["name"] for column in stated["columns"])
         return replace(self, tabular_columns=names, tabular_needed=False)
+
+    def without_labels(self) -> CorpusOptions:
+        """These options for a corpus whose labels and splits are not looked at, read as the own one is."""
+        kept = ("window", "frame", "slices_per_file", "modality", "image_root", "image_template", "group_pattern")
+        reading = {key: getattr(self, key) for key in (*kept, "image_column", "group_column", "series_column")}
+        return CorpusOptions(labelled=False, decode=False, **reading)
 
     def excludes(self, *names: str) -> bool:
         """Whether --exclude names one of these, as it is or as a pattern."""

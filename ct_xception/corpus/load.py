@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 __all__ = ["Corpus", "CorpusOptions", "corpus_summary", "load_corpus", "public_report"]
 
 
+UNREADABLE = "images that cannot be read"
+
+
 @dataclass(frozen=True, eq=False)
 class Corpus:
     """A corpus that was checked: its data, its classes in the order of their indices, and a report for corpus.json.
@@ -77,9 +80,11 @@ def load_corpus(source: str | os.PathLike[str], options: CorpusOptions | None = 
     inspected = inspect_all(listing.items, listing.read, options)
     emptied, inspected = _leave_out_kinds(listing, inspected, options.modality)
     inspected = part_into_slices(listing, inspected)
+    if not options.labelled:
+        inspected = _leave_out_unreadable(listing, inspected)
     table = _classes(listing, options)
     settle_tabular(listing, options)
-    problems = [*listing.problems, *emptied, *table.problems, *_class_problems(listing, table, name)]
+    problems = [*listing.problems, *emptied, *table.problems, *_class_problems(listing, table, name, options.labelled)]
     if options.box_columns is not None and not any(item.boxes for item in listing.items):
         problems.append(
             "--box_columns: no table of the corpus gives an image of it a box; name the table as the corpus"
@@ -108,6 +113,19 @@ def _leave_out_kinds(listing: Listing, inspected: list[Inspected], modality: str
     ], kept
 
 
+def _leave_out_unreadable(listing: Listing, inspected: list[Inspected]) -> list[Inspected]:
+    """Nobody chose the images of a corpus without labels one by one: what is not there or cannot be opened is left."""
+    pairs = list(zip(listing.items, inspected, strict=True))
+    kept = [(item, one) for item, one in pairs if not (one.problem or one.missing)]
+    gone = [(item, one) for item, one in pairs if one.problem or one.missing]
+    if gone:
+        listing.passed_over[UNREADABLE] += len(gone)
+        item, one = gone[0]
+        listing.details.append(one.problem or f"{item.source}: is not there")
+    listing.items = [item for item, _ in kept]
+    return [one for _, one in kept]
+
+
 def _classes(listing: Listing, options: CorpusOptions) -> ClassTable:
     found = [(item.split, item.found) for item in listing.items if item.found]
     if listing.exact_labels:
@@ -117,8 +135,10 @@ def _classes(listing: Listing, options: CorpusOptions) -> ClassTable:
     return matched_classes([*found, *listing.empty_classes], options.class_map)
 
 
-def _class_problems(listing: Listing, table: ClassTable, name: str) -> list[str]:
+def _class_problems(listing: Listing, table: ClassTable, name: str, labelled: bool) -> list[str]:
     """Empty classes, one class only, and classes that only the test split (or no training image) has."""
+    if not labelled:
+        return [] if listing.items or listing.problems else [f"{printable(name)} holds no images; name another source"]
     problems = [
         f"the class folder {printable(folder)!r} of {split} holds no image that can be read; "
         "fill it, remove it or --exclude it"

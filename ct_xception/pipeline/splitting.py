@@ -23,6 +23,7 @@ from ct_xception.files import write_json
 from ct_xception.pipeline.context import Context
 from ct_xception.statistics.class_groups import partition_classes
 from ct_xception.training.data.replay import load_old
+from ct_xception.training.data.unlabelled import load_unlabelled, settle_unlabelled
 from ct_xception.training.distributed import main_first
 from ct_xception.training.preflight import check_corpus
 
@@ -56,7 +57,17 @@ def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, com
             _write_audit(run, audit)
     with main_first(accelerator):
         old = load_old(config, corpus.label_names, run / "cache")
-    return Context(config, run, accelerator, command, public_report(report), splits, split, audit, patients, old)
+    context = Context(config, run, accelerator, command, public_report(report), splits, split, audit, patients, old)
+    return _settle_unlabelled(context) if config.unlabelled else context
+
+
+def _settle_unlabelled(context: Context) -> Context:
+    """The corpora of --unlabelled, and what they share with the labelled ones, which the main process looks for."""
+    config, cache = context.config, context.run / "cache"
+    with main_first(context.accelerator):
+        corpora = load_unlabelled(config)
+    with main_first(context.accelerator):  # the others find what was found
+        return replace(context, unlabelled=settle_unlabelled(corpora, context.corpora, config, cache))
 
 
 def _audit_once(
@@ -148,7 +159,7 @@ def _plan(context: Context, name: str, corpus: Corpus) -> tuple[Plan | None, str
             context.label_names,
             class_groups=groups,
             class_map=config.class_map,
-            learnt=None if context.audit is None else context.corpora,
+            learnt=None if context.audit is None else context.learnt,
             options=config.corpus_options,
         )
     except InputError as error:

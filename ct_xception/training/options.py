@@ -85,6 +85,11 @@ class TrainConfig:
     group_pattern: str | None = option(None, "regular expression whose first group in a path is the patient", "corpus")
     valid_fraction: float = option(0.15, "share of groups for validation where the corpus has none", "corpus")
     test_fraction: float = option(0.15, "share of groups for test where the corpus has none", "corpus")
+    unlabelled: list[str] = option(
+        [],
+        "corpora or folders of slices to learn from without labels (FixMatch); labels in them are not looked at",
+        "corpus",
+    )
     modality: str = option(CT, "what the images are: ct, mr, xray, or any of these", "corpus", MODALITIES)
     window: str | None = option(
         None, "lung, mediastinal, bone or --window=CENTRE/WIDTH in HU (default: the file's)", "corpus"
@@ -157,6 +162,8 @@ class TrainConfig:
         ("shuffle", "balanced", "patients"),
     )
     mixup: float = option(0.0, "alpha of mixup; 0 turns it off", "loss")
+    unlabelled_ratio: float = option(2.0, "images of --unlabelled beside each labelled one in a step", "loss")
+    unlabelled_weight: float = option(1.0, "weight of the loss on --unlabelled, once it is ramped in", "loss")
     augment: dict[str, str] = option({}, "augmentation = value, for example rotation=15 flip=0", "loss")
 
     audit: bool = option(True, "look for duplicates, leaks and shortcuts before training", "evidence")
@@ -282,6 +289,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "label_smoothing": (0.0, 0.99),
     "focal_gamma": (0.0, 100.0),
     "mixup": (0.0, 100.0),
+    "unlabelled_ratio": (0.1, 100.0),
+    "unlabelled_weight": (0.0, 100.0),
     "patience": (0, 100_000),
     "folds": (2, 100),
     "coverage": (0.5, 0.999),
@@ -315,6 +324,10 @@ def _check_ranges(config: TrainConfig) -> None:
         raise InputError("--mixup: mixes images, and not the rows of --tabular_columns; give one of the two.")
     if config.frozen_blocks and config.weights == "none":
         raise InputError("--frozen_blocks: random blocks would stay random; give --weights hub or a file.")
+    if config.unlabelled and not config.ema:
+        raise InputError("--unlabelled: the moving average of weights makes its pseudo-labels; give an --ema above 0.")
+    if config.unlabelled and config.epochs < 2:
+        raise InputError("--unlabelled: is learnt from once an epoch was validated; give --epochs 2 or more.")
     if config.freeze_epochs >= config.epochs:
         raise InputError(
             f"--freeze_epochs: {config.freeze_epochs} of {config.epochs} epochs leave none for the whole network."

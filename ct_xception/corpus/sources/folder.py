@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ct_xception.corpus.labels import split_in
-from ct_xception.corpus.layout import drop_without_images, grow_tree, list_folders, prune, unwrap
+from ct_xception.corpus.layout import (
+    Folder,
+    drop_without_images,
+    grow_tree,
+    list_folders,
+    list_unlabelled,
+    prune,
+    unwrap,
+)
 from ct_xception.corpus.listing import CorpusOptions, Item, Listing
 from ct_xception.corpus.sources import Source
 from ct_xception.corpus.tables.beside import take_columns
@@ -42,6 +51,8 @@ def list_folder(name: str | Path, options: CorpusOptions) -> Listing:
     prune(tree, options, listing)
     drop_without_images(tree, listing, options)
     tables = _metadata(found, options)
+    if not options.labelled:
+        return _list_unlabelled(found, tree, tables, options, listing)
     inner = tree if found.root in {path.parent for path in tables} else unwrap(tree, options)
     top = found.root.joinpath(*inner.parts)
     labelled = {path: table for path, table in tables.items() if _has_labels(table, options)}
@@ -68,6 +79,21 @@ def list_folder(name: str | Path, options: CorpusOptions) -> Listing:
             listing.passed_over[kind] += number
     if inner is not tree:
         listing.details.append(f"its only folder with others in it was read, {printable('/'.join(inner.parts))}")
+    return listing
+
+
+def _list_unlabelled(
+    found: FoundFiles, tree: Folder, tables: Mapping[Path, pandas.DataFrame], options: CorpusOptions, listing: Listing
+) -> Listing:
+    """Every image of a folder, whatever folders say; a table in it says whose they are."""
+    list_unlabelled(tree, found.root, listing)
+    beside = tables or _read_beside(found, found.root, options)
+    for path, table in beside.items():
+        if not listing.group_origin:
+            _join(Rows(table, path, options, found.root), bool(tables), options, listing)
+    for item in listing.items:
+        item.mask = None
+    listing.passed_over += Counter({kind: len(paths) for kind, paths in found.passed_over.items()})
     return listing
 
 

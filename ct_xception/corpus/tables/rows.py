@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.corpus.cells import ONLY
 from ct_xception.corpus.labels import IGNORED_SPLIT, SPLITS, is_fold, split_of
 from ct_xception.corpus.layout import like_patients
-from ct_xception.corpus.listing import CorpusOptions, Item, Listing
+from ct_xception.corpus.listing import UNLABELLED, CorpusOptions, Item, Listing
 from ct_xception.corpus.tables.beside import take_columns
 from ct_xception.corpus.tables.boxes import boxes_of_rows
 from ct_xception.corpus.tables.columns import (
@@ -55,13 +55,13 @@ def list_rows(
             shown = ", ".join(map(printable, rows.columns))
             listing.problems.append(f"--image_template: {rows.name} has no column {printable(name)!r}; it has {shown}")
     roles = find_roles(rows, listing)
-    labels = read_labels(rows, roles.get("label"), listing)
+    labels = read_labels(rows, roles.get("label"), listing) if options.labelled else [UNLABELLED] * len(rows)
     if listing.problems:
         return listing
     listing.items = _items(rows, roles, labels, split)
     if "group" in roles:
         listing.group_origin = f"column {roles['group']}"
-    if "split" not in roles and not split:
+    if "split" not in roles and not split and options.labelled:
         _split_by_paths(listing, rows)
     if not listing.group_origin:
         _patients_by_paths(listing)
@@ -90,6 +90,8 @@ def find_roles(rows: Rows, listing: Listing) -> dict[str, str]:
     if rows.options.box_columns:
         listing.problems += boxes_of_rows(rows)[1]
     listing.problems += _taken_twice(rows, found)
+    if not rows.options.labelled:
+        return {role: column for role, column in found.items() if role not in ("label", "split", "mask")}
     _check_splits(rows, found, listing)
     check_label_columns(rows, found.get("label"), listing)
     return found
@@ -309,7 +311,8 @@ def _check_rows(listing: Listing, rows: Rows, roles: Mapping[str, str]) -> None:
             continue
         if split is None:
             unknown[item.split] += 1
-        if MISSING.fullmatch(item.found) and item.found not in rows.options.class_map:
+        missing = rows.options.labelled and MISSING.fullmatch(item.found)
+        if missing and item.found not in rows.options.class_map:
             faults.setdefault(f"no value in {label}", []).append(item.row)
         if not item.source:
             faults.setdefault(f"no value in {image}", []).append(item.row)

@@ -149,6 +149,7 @@ def outside_texts(evidence: Evidence) -> list[str]:
     versions = [provenance, *provenance.get("lineage", [])]
     replayed = [old for version in versions for old in (version.get("replay") or {}).get("corpora", [])]
     corpora = [one.get("corpus", {}) for one in [*versions, *replayed]]
+    corpora += (provenance.get("unlabelled") or {}).get("corpora", [])
     sources = [str(corpus.get("source", "")).rstrip("/\\") for corpus in corpora]
     names = [*sources, *(re.split(r"[/\\]", source)[-1] for source in sources)]
     names += [str(one.get("name", "")) for one in [provenance.get("went_on_from", {}), *versions]]

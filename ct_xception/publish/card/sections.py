@@ -343,6 +343,8 @@ def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool
         "corpus": _corpus(evidence),
         "training": evidence.provenance,
         "search": evidence.side.provenance.search,
+        "unlabelled": (unlabelled := evidence.side.provenance.unlabelled),
+        "unlabelled_corpora": tuple(corpus_name(one) for one in unlabelled.corpora) if unlabelled else (),
         "window": evidence.side.input.window,
         "protocols": protocols,
         "headline": protocols[0],

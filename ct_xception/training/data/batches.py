@@ -46,6 +46,26 @@ class TrainingItems(Dataset):
         }
 
 
+class UnlabelledItems(Dataset):
+    """Items in two views, each (3, S, S) float32: `weak`, to be labelled, and `strong`, to be learnt; and `index`."""
+
+    def __init__(self, slices: CachedSlices, weak: TrainTransform, strong: TrainTransform, seed: int) -> None:
+        self.slices, self.views, self.seed = slices, {"weak": weak, "strong": strong}, seed
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+    def __getitem__(self, draw: Draw) -> dict[str, torch.Tensor | int]:
+        epoch, position, index = draw
+        item = self.slices[index]
+        found: dict[str, torch.Tensor | int] = {"index": index}
+        for number, (name, transform) in enumerate(self.views.items(), 1):
+            # Not the generator of the labelled item in the same place.
+            rng = np.random.default_rng([self.seed, epoch, position, number])
+            found[name] = transform(item.pixels, item.mask, rng)
+        return found
+
+
 class EvaluationItems(Dataset):
     """Items as the predictor sees them: cropped to the body, no augmentation."""
 
@@ -105,7 +125,32 @@ class EpochSampler(Sampler[Draw]):
         return ((self.epoch, position, int(index)) for position, index in enumerate(order))
 
 
-def training_loader(items: TrainingItems, sampler: EpochSampler, batch_size: int, workers: int) -> DataLoader:
+class StreamSampler(Sampler[Draw]):
+    """`draws` items an epoch and process, `share` (rank, processes) of one stream of shuffles of all `count` items.
+
+    An epoch goes on where the one before it stopped, so that every item is drawn as often as any other, but for one.
+    Set `epoch` before iterating.
+    """
+
+    def __init__(self, count: int, draws: int, seed: int, share: tuple[int, int]) -> None:
+        self.count, self.draws, self.seed, self.share, self.epoch = count, draws, seed, share, 1
+
+    def __len__(self) -> int:
+        return self.draws
+
+    def __iter__(self) -> Iterator[Draw]:
+        rank, processes = self.share
+        start = (self.epoch - 1) * self.draws * processes
+        own = np.arange(start + rank, start + self.draws * processes, processes)
+        orders = {turn: self._order(turn) for turn in np.unique(own // self.count).tolist()}
+        for place in own.tolist():
+            yield self.epoch, place - start, int(orders[place // self.count][place % self.count])
+
+    def _order(self, turn: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, turn, self.count]).permutation(self.count)
+
+
+def training_loader(items: Dataset, sampler: Sampler[Draw], batch_size: int, workers: int) -> DataLoader:
     """Whole batches only: a rest of one image would leave batch normalisation nothing to normalise."""
     return DataLoader(
         items,

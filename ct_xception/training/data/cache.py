@@ -90,10 +90,13 @@ class CachedSlices:
         return CachedSlices(datasets.concatenate_datasets([part._plain for part in parts]))
 
 
-def prepare_slices(split: datasets.Dataset, directory: Path, reading: Reading, *, description: str) -> CachedSlices:
+def prepare_slices(
+    split: datasets.Dataset, directory: Path, reading: Reading, *, description: str, strict: bool = True
+) -> CachedSlices:
     """Decode a split (columns image, label, group, source) into `directory`, or open what is there already.
 
-    The cache is whole or absent. Raises `CorpusError`, naming every file that could not be read.
+    The cache is whole or absent. Raises `CorpusError`, naming every file that could not be read; where that is not
+    `strict`, they are left out.
     """
     directory.mkdir(parents=True, exist_ok=True)
     name = _cache_name(split, reading)
@@ -109,13 +112,12 @@ def prepare_slices(split: datasets.Dataset, directory: Path, reading: Reading, *
         desc=description,
     )
     refused = [text for text in rows["refused"] if text]
-    if refused:
+    if refused and strict:
         raise CorpusError(refused)
     # Groups and rows stand beside the cache: another look at the corpus may change them, and the pixels stay.
-    beside = [name for name in ("group", "tabular") if name in split.column_names]
-    for name in beside:
-        rows = rows.add_column(name, split[name][:])
-    return CachedSlices(rows)
+    for name in ("group", "tabular"):
+        rows = rows.add_column(name, split[name][:]) if name in split.column_names else rows
+    return CachedSlices(rows.select([row for row, text in enumerate(rows["refused"]) if not text]) if refused else rows)
 
 
 def _has_rows(rows: datasets.Dataset) -> bool:
