@@ -165,6 +165,12 @@ def site_files(
 def _opened(source: str | Path) -> tuple[Checkpoint, str]:
     """The checkpoint, and which of its exported files is the page's: int8 where it was kept."""
     found = open_checkpoint(source, ())  # which says what there is, before a network is fetched or checked
+    if beside := found.config.get("tabular"):
+        told = ", ".join(printable(column["name"]) for column in beside["columns"])
+        raise InputError(
+            f"{found.name}: takes columns of a table beside the image ({told}), and the page in the browser has no "
+            "fields for them; serve it with `ct-xception demo`."
+        )
     kept = (found.folder / ONNX_INT8).is_file() or found.revision is not None and ONNX_INT8 in found.manifest
     runtime = "onnx-int8" if kept else "onnx"
     if found.revision is not None:
