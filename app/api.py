@@ -10,12 +10,13 @@ may be, how many wait, and how long. Nothing is kept of a file that comes throug
 from __future__ import annotations
 
 import asyncio
+import functools
 import html
 import importlib.util
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, Literal, TypeVar, cast, get_type_hints
@@ -36,16 +37,17 @@ from starlette.routing import BaseRoute, Route
 from ct_xception.errors import InputError, printable
 from ct_xception.explain.budget import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD, Cancelled
 from ct_xception.explain.explain import Explanation, explain
-from ct_xception.explain.methods import METHODS
+from ct_xception.explain.methods import methods_for
 from ct_xception.explain.overlay import draw_overlay
 from ct_xception.explain.summary import explanation_record
 from ct_xception.files import dump_json
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window, parse_window
 from ct_xception.serving.classifier import Classifier, Prediction
-from ct_xception.serving.inference_api import POSTED, Asked, NotAnswered, classify, read_json_request
-from ct_xception.serving.patients import answer_units
-from ct_xception.serving.series import MAX_SLICES, gather_units, slices_in
+from ct_xception.serving.comparison import Comparison, compare
+from ct_xception.serving.inference_api import POSTED, Asked, NotAnswered, classify, read_json_request, read_row
+from ct_xception.serving.patients import UnitAnswer, answer_units
+from ct_xception.serving.series import MAX_SLICES, Unit, gather_units, slices_in
 from ct_xception.serving.text import answer_record
 from ct_xception.serving.unit_text import unit_record
 from ct_xception.text import RESEARCH_USE
@@ -65,6 +67,10 @@ print(heat_map, record["explanation"]["regions"])
 for patient in client.predict([handle_file("slice.dcm")], api_name="/predict_units"):
     print(patient["name"], patient["label"], patient["carried_by"])
 print(client.predict(api_name="/model")["classes"])"""
+COMPARE_EXAMPLE = """
+print(client.predict(handle_file("slice.dcm"), api_name="/compare")["sentence"])
+for patient in client.predict([handle_file("slice.dcm")], api_name="/compare_units"):
+    print(patient["name"], patient["agree"], patient["sentence"])"""
 HUB_EXAMPLE = f"""from huggingface_hub import InferenceClient
 
 print(InferenceClient().image_classification("slice.dcm", model="{HERE}{INFERENCE}"))"""
@@ -87,16 +93,20 @@ class Limits:
     wait_seconds: float = 60.0
 
 
-def add_api(demo: gr.Blocks, classifier: Classifier) -> None:
+def add_api(demo: gr.Blocks, classifier: Classifier, second: Classifier | None = None) -> None:
     """Give the page named endpoints, which are its MCP tools too, and the lines that say how to call them.
 
-    To be called inside the page's own block context.
+    Where there is a second model, both can be asked at once. To be called inside the page's own block context.
     """
     _CLASSIFIERS[demo] = classifier
     api = Api(classifier)
-    for function in (api.predict, api.predict_units, api.explain, api.model):
+    functions = [api.predict, api.predict_units, _choosing(api.explain, api.methods), api.model]
+    if second is not None:
+        both = Both(api, Api(second))
+        functions += [both.compare, both.compare_units]
+    for function in functions:
         gr.api(function, concurrency_limit=1, concurrency_id=NETWORK)
-    gr.HTML(how_to(), elem_id="api")
+    gr.HTML(how_to(two=second is not None), elem_id="api")
     # The page knows its own address only in the browser.
     demo.load(None, js=_TELL_ADDRESS)
 
@@ -121,15 +131,30 @@ def _resolved(function: Function) -> Function:
     return function
 
 
+def _choosing(function: Callable[..., Any], methods: Iterable[str]) -> Callable[..., Any]:
+    """A bound method as a function whose `method` is one of these: what a checkpoint cannot do is not offered."""
+
+    @functools.wraps(function)
+    def chosen(*args: Any, **options: Any) -> Any:
+        return function(*args, **options)
+
+    chosen.__annotations__ = {**function.__annotations__, "method": Literal[tuple(methods)]}
+    return chosen
+
+
 class Api:
     """What a program may ask of one checkpoint. Its docstrings are what API clients and language models read."""
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier
         self.name = Origin.of(classifier).name
+        checkpoint = classifier.checkpoint
+        self.methods = methods_for(checkpoint.config if checkpoint else {})
 
     @_resolved
-    def predict(self, file: gr.FileData, window: str = "", frame: int | None = None) -> dict[str, Any]:
+    def predict(
+        self, file: gr.FileData, window: str = "", frame: int | None = None, tabular: str = ""
+    ) -> dict[str, Any]:
         """Classify one slice or X-ray. For research use only; no answer is a diagnosis.
 
         The answer has the class (label), the calibrated probability of every class, what the checkpoint's rules say of
@@ -141,8 +166,10 @@ class Api:
             window: lung, mediastinal, bone, or CENTRE/WIDTH in HU such as -600/1500; empty for the
                 model's, else the file's own
             frame: of a file with several, from 0
+            tabular: for a model that takes columns beside the image (model says which), JSON such as
+                {"age": 63, "sex": "F"}; what is left out counts as missing, and the notes say so
         """
-        return self._record(self.classifier(self._read(file, window, frame)))
+        return self._record(self._answer(self._read(file, window, frame), tabular))
 
     @_resolved
     def predict_units(
@@ -166,27 +193,20 @@ class Api:
             raise _error(str(error)) from error
 
     def _answer_units(self, files: list[Any], by: str, window: Window | None) -> list[dict[str, Any]]:
-        members = [one for path, name in map(uploaded, files) for one in slices_in(path, printable(name))[0]]
-        if len(members) > MAX_SLICES:
-            raise InputError(f"{len(members)} slices, more than {MAX_SLICES}; ask for fewer at a time.")
-        units, _ = gather_units(members, by)
-        pooling, deadline = self.classifier.decisions.pooling, time.monotonic() + LONGEST_SECONDS
-        records = []
-        for answer in answer_units(self.classifier, units, window=window):
-            if time.monotonic() > deadline:
-                raise InputError(f"it took longer than {LONGEST_SECONDS} s; ask for fewer patients at a time.")
-            records.append(unit_record(answer, by, pooling, self.name))
-        return records
+        pooling = self.classifier.decisions.pooling
+        answers = answer_units(self.classifier, _units(files, by), window=window)
+        return [unit_record(answer, by, pooling, self.name) for answer in _in_time(answers)]
 
     @_resolved
     def explain(
         self,
         file: gr.FileData,
         target: str = "",
-        method: Literal[tuple(METHODS)] = DEFAULT_METHOD,  # type: ignore[valid-type]
+        method: str = DEFAULT_METHOD,
         budget: Literal[tuple(BUDGETS)] = DEFAULT_BUDGET,  # type: ignore[valid-type]
         window: str = "",
         frame: int | None = None,
+        tabular: str = "",
     ) -> tuple[dict[str, Any], gr.FileData]:
         """Show where on a slice or X-ray the evidence lies. For research use only; no answer is a diagnosis.
 
@@ -200,9 +220,9 @@ class Api:
             window: lung, mediastinal, bone, or CENTRE/WIDTH in HU such as -600/1500; empty for the
                 model's, else the file's own
             frame: of a file with several, from 0
+            tabular: as predict has it
         """
-        slice_ = self._read(file, window, frame)
-        prediction = self.classifier(slice_)
+        prediction = self._answer(self._read(file, window, frame), tabular)
         if prediction.refusal:
             raise _error(str(NotAnswered(prediction.refusal)))
         explanation = self._explain(prediction, target, method, budget)
@@ -224,6 +244,12 @@ class Api:
         except InputError as error:
             raise _error(str(error)) from error
 
+    def _answer(self, slice_: Slice, tabular: str) -> Prediction:
+        try:
+            return self.classifier(slice_, tabular=read_row(tabular))
+        except InputError as error:
+            raise _error(str(error)) from error
+
     def _explain(self, prediction: Prediction, target: str, method: str, budget: str) -> Explanation:
         deadline = time.monotonic() + LONGEST_SECONDS
         options: dict[str, Any] = {"budget": budget, "cancelled": lambda: time.monotonic() > deadline}
@@ -238,6 +264,79 @@ class Api:
 
     def _record(self, prediction: Prediction) -> dict[str, Any]:
         return answer_record(prediction, self.name)
+
+
+def _units(files: list[Any], by: str) -> tuple[Unit, ...]:
+    """The series or patients in uploaded files. Raises InputError."""
+    members = [one for path, name in map(uploaded, files) for one in slices_in(path, printable(name))[0]]
+    if len(members) > MAX_SLICES:
+        raise InputError(f"{len(members)} slices, more than {MAX_SLICES}; ask for fewer at a time.")
+    return gather_units(members, by)[0]
+
+
+def _in_time(answers: Iterable[Result]) -> Iterator[Result]:
+    """Answers as they come. Raises InputError where they take longer than anybody may have the network for."""
+    deadline = time.monotonic() + LONGEST_SECONDS
+    for answer in answers:
+        if time.monotonic() > deadline:
+            raise InputError(f"it took longer than {LONGEST_SECONDS} s; ask for fewer patients at a time.")
+        yield answer
+
+
+class Both:
+    """What a program may ask of two checkpoints at once; which of them is right is said by neither."""
+
+    def __init__(self, first: Api, second: Api) -> None:
+        self.first, self.second = first, second
+        self.names = (first.name, second.name) if first.name != second.name else ("the first", "the second")
+
+    @_resolved
+    def compare(self, file: gr.FileData, window: str = "", frame: int | None = None) -> dict[str, Any]:
+        """Let two models answer one slice or X-ray, and say whether they agree. For research use only; no diagnosis.
+
+        The answer has the sentence, agree (null where one of them gives no class) and each model's whole answer.
+
+        Args:
+            file: one slice or X-ray as PNG, JPEG, TIFF or DICOM; for a tool as data:TYPE;base64,…
+            window: lung, mediastinal, bone, or CENTRE/WIDTH in HU such as -600/1500; empty for each
+                model's own, else the file's
+            frame: of a file with several, from 0
+        """
+        answers = [api.classifier(api._read(file, window, frame)) for api in (self.first, self.second)]
+        return self._record(answers[0].source, compare(answers[0], answers[1], self.names))
+
+    @_resolved
+    def compare_units(
+        self, files: list[gr.FileData], by: Literal["patient", "series"] = "patient", window: str = ""
+    ) -> list[dict[str, Any]]:
+        """Let two models answer each patient or series, and say if they agree. For research use only; no diagnosis.
+
+        Each answer has the name, the sentence, agree (null where one of them gives no class) and each model's answer,
+        by its own rule of pooling, with the slices that have no vote and why.
+
+        Args:
+            files: slices of one or more patients, or zips of them; for a tool as data:TYPE;base64,…
+            by: what has one answer
+            window: lung, mediastinal, bone, or CENTRE/WIDTH in HU such as -600/1500; empty for each
+                model's own, else the file's
+        """
+        try:
+            units, asked = _units(files, by), parse_window(window) if window else None
+            each = [answer_units(api.classifier, units, window=asked) for api in (self.first, self.second)]
+            pairs = list(_in_time(zip(*each, strict=True)))
+        except InputError as error:
+            raise _error(str(error)) from error
+        return [self._unit_record(mine, theirs) for mine, theirs in pairs]
+
+    def _unit_record(self, *answers: UnitAnswer) -> dict[str, Any]:
+        mine, theirs = answers
+        record = self._record(mine.name, compare(mine.together, theirs.together, self.names))
+        for model, answer in zip(record["models"], answers, strict=True):
+            model["left_out"] = [{"source": name, "reason": why} for name, why in answer.left_out]
+        return record
+
+    def _record(self, name: str, found: Comparison) -> dict[str, Any]:
+        return {"name": name, **found.to_dict(), "notice": RESEARCH_USE}
 
 
 def _error(sentence: str) -> gr.Error:
@@ -257,6 +356,7 @@ def describe(classifier: Classifier) -> dict[str, Any]:
             "body_crop": contract.body_crop,
             "window": None if contract.window is None else str(contract.window),
         },
+        **({} if classifier.columns is None else {"columns": classifier.columns.describe()}),
         "temperature": rules.temperature,
         "coverage": None if rules.conformal is None else rules.conformal.coverage,
         "operating_points": [point.name for point in rules.operating_points],
@@ -426,10 +526,10 @@ _TELL_ADDRESS = """() => {
 }"""
 
 
-def how_to() -> str:
+def how_to(*, two: bool = False) -> str:
     """The page's section for programs, as HTML that shows no more than a line until it is opened."""
     parts = [
-        _example("From Python", PYTHON_EXAMPLE),
+        _example("From Python", PYTHON_EXAMPLE + COMPARE_EXAMPLE * two),
         _example("As the Hub's inference API", HUB_EXAMPLE),
         _example("From a shell", CURL_EXAMPLE),
     ]

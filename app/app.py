@@ -58,7 +58,7 @@ def build_demo(
             if beside is not None:
                 with gr.Tab("About the second model"):
                     gr.Markdown(about.card_text(beside.classifier), latex_delimiters=[], elem_id="about-second")
-        api.add_api(demo, classifier)
+        api.add_api(demo, classifier, beside and beside.classifier)
         scenes.add_slices(demo, study.store)
         Page(study, inputs, outputs, reviewing, reviews).connect(demo)
         demo.load(None, js=NAME_EMPTY_PLACES)
@@ -131,6 +131,10 @@ def _theme() -> gr.themes.Base:
         block_label_text_color_dark="*neutral_200",
         block_title_text_color="*neutral_700",
         block_title_text_color_dark="*neutral_200",
+        link_text_color="*primary_700",
+        link_text_color_dark="*primary_300",
+        link_text_color_visited="*primary_700",
+        link_text_color_visited_dark="*primary_300",
         checkbox_border_color="*neutral_500",
         checkbox_border_color_dark="*neutral_400",
     )

@@ -169,7 +169,8 @@ class Case:
     def in_short(self) -> str:
         """The answer in a word or two; of separate files how many there are."""
         if len(self.found) > 1:
-            return f"{len(self.found)} {'patients' if self.by == PATIENT else 'series'}"
+            known = all(series.related for series in self.found)  # else separate files are one of them
+            return f"{len(self.found)} {('patients' if self.by == PATIENT else 'series') if known else 'answers'}"
         if self.is_separate:
             return f"{len(self.series)} separate files"
         prediction = self.view.prediction

@@ -273,10 +273,15 @@ def _series_slots(findings: Findings) -> dict[str, Any]:
 def _unit_slots(unit: UnitAnswer) -> dict[str, Any]:
     """A row for a series or patient among several."""
     found, votes = unit.together, f"{len(unit.slices) - len(unit.left_out)} of {len(unit.slices)}"
-    label = "file by file" if found is None else describe_abstention(found) or found.label
+    label = unanswered(unit) if found is None else describe_abstention(found) or found.label
     share = "" if found is None or found.abstained else percent(found.probabilities[found.label])
     kept = "" if found is None else ", ".join(found.prediction_set or ())
     return {"name": unit.name, "slices": votes, "label": label, "share": share, "kept": kept}
+
+
+def unanswered(unit: UnitAnswer) -> str:
+    """What stands in place of an answer that there is not: separate files have their own, others none."""
+    return "file by file" if unit.name == SEPARATE else "not answered"
 
 
 def _each(answers: Sequence[SliceAnswer], label: str | None) -> list[dict[str, Any]]:

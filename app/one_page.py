@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from ct_xception_app.downloads import Findings, operating_sentence
+from ct_xception_app.downloads import Findings, operating_sentence, unanswered
 from ct_xception_app.words import in_short
 
 from ct_xception.serving.text import describe_abstention, describe_decision
@@ -148,7 +148,7 @@ def _of_the_slices(findings: Findings) -> list[str]:
 def _unit_line(unit: UnitAnswer) -> str:
     found = unit.together
     if found is None:
-        return f"{unit.name}: no answer together"
+        return f"{unit.name}: {unanswered(unit)}"
     said = describe_abstention(found) or f"{found.label} {percent(found.probabilities[found.label])}"
     return f"{unit.name}: {said}, {found.answered} of {found.slices} slices"
 

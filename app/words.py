@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ct_xception_app.downloads import Origin
+from ct_xception_app.downloads import Origin, unanswered
 from ct_xception_app.limits import KEPT_SECONDS, MAX_FILE
 
 from ct_xception.explain.explain import Attribution
@@ -219,8 +219,10 @@ def ruled(prediction: Prediction) -> str:
 def unit_in_short(unit: UnitAnswer | None) -> str:
     """The answer of a series or patient in a few words."""
     found = None if unit is None else unit.together
+    if unit is None:
+        return "not reached"
     if found is None:
-        return "not reached" if unit is None else "no answer together"
+        return unanswered(unit)
     return describe_abstention(found) or f"{found.label} {percent(found.probabilities[found.label])}"
 
 

@@ -8,6 +8,7 @@ validation image of another corpus.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -25,6 +26,8 @@ from ct_xception.audit.findings import Finding, Severity
 from ct_xception.audit.leaks import CHANCE
 from ct_xception.audit.survey import COLUMN_GROUPS, Survey, pictures, survey_corpus
 from ct_xception.audit.twins.twins import find_twins
+from ct_xception.corpus.cells import digest_of
+from ct_xception.corpus.groups import folded
 from ct_xception.corpus.split import PSEUDO_PATIENTS
 from ct_xception.files import read_json, write_json
 from ct_xception.imaging.modality import CT
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from ct_xception.imaging.windows import Window
 
 ACROSS, NAMESAKES = "leak_across", "namesakes"
+TWIN = "twin"  # begins the name that copies and look-alikes share
 # What is left of an identifier such as patient_012 that a counter gave: two corpora may well count alike.
 _COUNTED = re.compile(r"(?:(?:patient|subject|person|case|study|series|scan|group|anon|ct|id|pt|p|s)[\s_.-]*)*\d{0,5}")
 
@@ -142,6 +146,52 @@ def find_shared(
     return _overlap(corpora, len(surveys) - 1, whole, home, twins.clusters.tolist()), twins.patients
 
 
+def find_kin(
+    corpora: Sequence[SplitCorpus], *, window: Window | None, frame: int | None, modality: str, cache: Path, alike: bool
+) -> list[dict[str, list[str]]]:
+    """{source: names} for each corpus, in which two images that are not to be apart by name share one of theirs.
+
+    Such are images with the same pixels or look-alikes, those of patients of one name, and, where a corpus does not
+    know its patients, of one pseudo-patient. Where none are to be found that look `alike`, files are compared byte for
+    byte. Kept under `cache`, a folder, for a run that goes on.
+    """
+    file = cache / f"kin-{_key(corpora, window, frame, modality)}-{int(alike)}.json"
+    with contextlib.suppress(OSError, ValueError):
+        return read_json(file)
+    found = _alike(corpora, window, frame, modality) if alike else [_bytes_of(one) for one in corpora]
+    for number, one in enumerate(corpora):
+        for split in one.splits:
+            for source, group in _named(one, split):
+                found[number][source].append(f"patient {folded(group)}")
+    write_json(file, found)
+    return found
+
+
+def _alike(
+    corpora: Sequence[SplitCorpus], window: Window | None, frame: int | None, modality: str
+) -> list[dict[str, list[str]]]:
+    """By clusters of twins, and by pseudo-patients where a corpus does not know its own."""
+    surveys = [
+        one.survey or survey_corpus(one.splits, window=window, frame=frame, modality=modality) for one in corpora
+    ]
+    twins = find_twins(_together(corpora, surveys), progress=True)
+    known = all(_knows_patients(one) for one in corpora)
+    names = [
+        [f"{TWIN} {cluster}", *([] if known else [f"pseudo-patient {patient}"])]
+        for cluster, patient in zip(twins.clusters.tolist(), twins.patients, strict=True)
+    ]
+    rows = iter(names)
+    return [{source: next(rows) for source in survey.sources} for survey in surveys]
+
+
+def _bytes_of(one: SplitCorpus) -> dict[str, list[str]]:
+    found = dict[str, list[str]]()
+    for part in one.splits.values():
+        columns = [name for name in ("image", "source", "frame") if name in part.column_names]
+        found |= {row["source"]: [f"{TWIN} {digest_of(row)}"] for row in part.select_columns(columns)}
+    return found
+
+
 def _as_one_split(one: SplitCorpus, name: str) -> SplitCorpus:
     from datasets import DatasetDict, concatenate_datasets
 
@@ -209,9 +259,13 @@ def _namesakes(corpora: Sequence[SplitCorpus], number: int) -> list[str]:
     return [source for source, group in _named(corpora[number], "test") if group in known]
 
 
+def _knows_patients(one: SplitCorpus) -> bool:
+    return one.corpus["groups"]["origin"] not in (None, PSEUDO_PATIENTS)
+
+
 def _named(one: SplitCorpus, split: str) -> Iterator[tuple[str, str]]:
     """Images and their patients' names, where the corpus knows them."""
-    if one.corpus["groups"]["origin"] not in (None, PSEUDO_PATIENTS):
+    if _knows_patients(one):
         part = one.splits[split]
         pairs = zip(part["source"], part["group"], strict=True)
         yield from ((source, group) for source, group in pairs if source != group)  # itself: nobody knows whose it is

@@ -105,7 +105,7 @@ def _join_spellings(listing: Listing) -> None:
     """Patients that differ by case, blanks or zeros alone are one: apart, they would cross the splits unseen."""
     spellings: dict[str, list[str]] = {}
     for group in sorted({item.group for item in listing.items if item.group}):
-        spellings.setdefault(_folded(group), []).append(group)
+        spellings.setdefault(folded(group), []).append(group)
     several = {name: names[0] for names in spellings.values() for name in names if len(names) > 1}
     for item in listing.items:
         item.group = several.get(item.group, item.group)
@@ -115,7 +115,8 @@ def _join_spellings(listing: Listing) -> None:
         listing.details.append(f"patients spelt in several ways: {', '.join(map(printable, list(several)[:6]))}")
 
 
-def _folded(group: str) -> str:
+def folded(group: str) -> str:
+    """A patient's name without what spellings differ by: case, blanks, zeros before a number."""
     text = " ".join(group.casefold().split())
     match = _NUMBERED.fullmatch(text)
     return f"{match[1]}{match[2]}" if match else text

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ct_xception.corpus.labels import IGNORED_SPLIT, SPLITS, is_fold, split_of, words
-from ct_xception.corpus.listing import CorpusOptions, Item, Listing
+from ct_xception.corpus.listing import UNLABELLED, CorpusOptions, Item, Listing
 from ct_xception.errors import printable
 from ct_xception.imaging.source import FoundFiles, stem_of
 
@@ -192,6 +192,20 @@ def list_folders(inner: Folder, top: Path, options: CorpusOptions, listing: List
             f"{printable(top)} holds no class folders with images; make one folder a class, "
             "or give a CSV of paths and labels"
         )
+
+
+def list_unlabelled(inner: Folder, top: Path, listing: Listing) -> None:
+    """Fill a listing with all images below `inner`, the folder at `top`; a folder like a patient's says whose."""
+    for path in sorted(_all_files(inner)):
+        place = path.relative_to(top)
+        patient = next((name for name in place.parts[:-1] if _tells_patient(name)), "")
+        listing.items.append(Item(printable(place.as_posix()), "train", UNLABELLED, path=path, folder=patient))
+
+
+def _all_files(folder: Folder) -> Iterator[Path]:
+    yield from folder.files
+    for inner in folder.folders.values():
+        yield from _all_files(inner)
 
 
 def _name_empty(empty: Sequence[tuple[str, str]], held: set[str], listing: Listing) -> None:

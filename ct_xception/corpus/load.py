@@ -8,7 +8,8 @@
 
 Columns: `image` (undecoded), `label` (ClassLabel), `group` (the patient, or the image's own source where nobody knows)
 and `source` (its name in the corpus, unique); where the source tells, `series`, `mask` (the path of a picture of the
-lesion, empty where there is none), `boxes` (those around lesions, as text) and `frame` (which slice of a file that
+lesion, empty where there is none), `boxes` (those around lesions, as text), `tabular` (what its table says in the
+columns that were asked for, as JSON) and `frame` (which slice of a file that
 holds several, -1 where it holds one).
 Splits: any of train, validation and test. Whatever is wrong with a corpus is found before anything slow starts, and
 raised as one CorpusError.
@@ -38,14 +39,19 @@ from ct_xception.corpus.labels import SPLITS, ClassTable, exact_classes, matched
 from ct_xception.corpus.listing import CorpusOptions, Item, Listing, apply_group_pattern
 from ct_xception.corpus.sources import find_source
 from ct_xception.corpus.summary import corpus_report, corpus_summary, public_report
+from ct_xception.corpus.tables.beside import settle_tabular
 from ct_xception.corpus.tables.boxes import boxes_text
 from ct_xception.errors import CorpusError, printable
+from ct_xception.files import dump_json
 from ct_xception.imaging.modality import CT, several
 
 if TYPE_CHECKING:
     import datasets
 
 __all__ = ["Corpus", "CorpusOptions", "corpus_summary", "load_corpus", "public_report"]
+
+
+UNREADABLE = "images that cannot be read"
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +80,11 @@ def load_corpus(source: str | os.PathLike[str], options: CorpusOptions | None = 
     inspected = inspect_all(listing.items, listing.read, options)
     emptied, inspected = _leave_out_kinds(listing, inspected, options.modality)
     inspected = part_into_slices(listing, inspected)
+    if not options.labelled:
+        inspected = _leave_out_unreadable(listing, inspected)
     table = _classes(listing, options)
-    problems = [*listing.problems, *emptied, *table.problems, *_class_problems(listing, table, name)]
+    settle_tabular(listing, options)
+    problems = [*listing.problems, *emptied, *table.problems, *_class_problems(listing, table, name, options.labelled)]
     if options.box_columns is not None and not any(item.boxes for item in listing.items):
         problems.append(
             "--box_columns: no table of the corpus gives an image of it a box; name the table as the corpus"
@@ -104,6 +113,19 @@ def _leave_out_kinds(listing: Listing, inspected: list[Inspected], modality: str
     ], kept
 
 
+def _leave_out_unreadable(listing: Listing, inspected: list[Inspected]) -> list[Inspected]:
+    """Nobody chose the images of a corpus without labels one by one: what is not there or cannot be opened is left."""
+    pairs = list(zip(listing.items, inspected, strict=True))
+    kept = [(item, one) for item, one in pairs if not (one.problem or one.missing)]
+    gone = [(item, one) for item, one in pairs if one.problem or one.missing]
+    if gone:
+        listing.passed_over[UNREADABLE] += len(gone)
+        item, one = gone[0]
+        listing.details.append(one.problem or f"{item.source}: is not there")
+    listing.items = [item for item, _ in kept]
+    return [one for _, one in kept]
+
+
 def _classes(listing: Listing, options: CorpusOptions) -> ClassTable:
     found = [(item.split, item.found) for item in listing.items if item.found]
     if listing.exact_labels:
@@ -113,8 +135,10 @@ def _classes(listing: Listing, options: CorpusOptions) -> ClassTable:
     return matched_classes([*found, *listing.empty_classes], options.class_map)
 
 
-def _class_problems(listing: Listing, table: ClassTable, name: str) -> list[str]:
+def _class_problems(listing: Listing, table: ClassTable, name: str, labelled: bool) -> list[str]:
     """Empty classes, one class only, and classes that only the test split (or no training image) has."""
+    if not labelled:
+        return [] if listing.items or listing.problems else [f"{printable(name)} holds no images; name another source"]
     problems = [
         f"the class folder {printable(folder)!r} of {split} holds no image that can be read; "
         "fill it, remove it or --exclude it"
@@ -157,6 +181,8 @@ def _build(listing: Listing, table: ClassTable) -> datasets.DatasetDict:
         features["mask"] = datasets.Value("string")
     if any(item.boxes for item in listing.items):
         features["boxes"] = datasets.Value("string")
+    if any(item.tabular for item in listing.items):
+        features["tabular"] = datasets.Value("string")
     if any(item.frame != ONLY for item in listing.items):
         features["frame"] = datasets.Value("int32")
     splits = {}
@@ -186,6 +212,7 @@ def _cells(items: Sequence[Item], table: ClassTable) -> dict[str, list[Any]]:
         "series": [printable(item.series) for item in items],
         "frame": [item.frame for item in items],
         "boxes": [boxes_text(item.boxes) for item in items],
+        "tabular": [dump_json(dict(item.tabular)) for item in items],
         "mask": ["" if item.mask is None else str(item.mask.absolute()) for item in items],
     }
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ct_xception.audit.report import Audit
     from ct_xception.evaluation.shift.external import External
     from ct_xception.training.data.replay import OldCorpus
+    from ct_xception.training.data.unlabelled import Unlabelled
     from ct_xception.training.options import TrainConfig
 
 
@@ -28,7 +29,7 @@ class Context:
 
     `patients` {source: name} are the audit's, None without one; `corpus` is the report that may be published; `old` are
     the corpora of --replay, and `overlaps`, the main one's again, say what all of them share, this one first.
-    `externals` are the corpora of --external.
+    `externals` are the corpora of --external, `unlabelled` those of --unlabelled, None without.
     """
 
     config: TrainConfig
@@ -43,6 +44,7 @@ class Context:
     old: tuple[OldCorpus, ...] = ()
     overlaps: list[Overlap] | None = None
     externals: tuple[External, ...] = ()
+    unlabelled: Unlabelled | None = None
 
     @property
     def label_names(self) -> list[str]:
@@ -59,6 +61,11 @@ class Context:
     def folder(self) -> Path:
         """Where the checkpoint grows; it is put in place when it is whole."""
         return self.run / "model.partial"
+
+    @property
+    def learnt(self) -> list[SplitCorpus]:
+        """All corpora that the network is shown in training, those without labels too."""
+        return [*self.corpora, *(() if self.unlabelled is None else self.unlabelled.corpora)]
 
     @property
     def corpora(self) -> list[SplitCorpus]:

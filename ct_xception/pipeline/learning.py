@@ -25,6 +25,7 @@ from ct_xception.serving.classifier import Classifier
 from ct_xception.training import crossval
 from ct_xception.training.data.cache import CachedSlices, prepare_slices
 from ct_xception.training.data.replay import mix_in, split_of
+from ct_xception.training.data.unlabelled import held_out
 from ct_xception.training.distributed import main_first
 from ct_xception.training.loop import Training
 from ct_xception.training.model_folder import calibrate_model_folder, reopen_model_folder, write_model_folder
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
     from ct_xception.statistics.attention import GatedAttention
+    from ct_xception.training.data.unlabelled import Chosen, Held
     from ct_xception.training.loop import Trained
 
 
@@ -43,7 +45,7 @@ def make_checkpoint(context: Context) -> None:
         if accelerator.is_main_process:
             reopen_model_folder(run / MODEL, folder, corpus=context.corpus, split=context.split)
     else:
-        trained = train(context)
+        trained, told = train(context)
         if accelerator.is_main_process:
             shutil.rmtree(folder, ignore_errors=True)
             write_model_folder(
@@ -55,6 +57,7 @@ def make_checkpoint(context: Context) -> None:
                 split=context.split,
                 command=context.command,
                 search=search_of(run),
+                unlabelled=told,
             )
     accelerator.wait_for_everyone()
     calibrate(context, folder, context.splits)
@@ -69,9 +72,11 @@ def search_of(run: Path) -> dict[str, Any] | None:
     return SearchRecord.from_json(file.read_bytes(), file.name).to_json()
 
 
-def train(context: Context) -> Trained:
-    """Decode once, then train; the weights to keep."""
+def train(context: Context) -> tuple[Trained, dict[str, Any] | None]:
+    """Decode once, then train; the weights to keep, and the record of what was learnt from without labels."""
     config, accelerator = context.config, context.accelerator
+    held = [pair for number, one in enumerate(context.corpora) for pair in held_out(number, one.splits)]
+    chosen, extra = choose_unlabelled(context, held)
     training = Training(
         config,
         accelerator,
@@ -80,10 +85,23 @@ def train(context: Context) -> Trained:
         split=split_of(context.split, context.old),
         train=_slices(context, "train"),
         validation=_slices(context, "validation"),
+        unlabelled=extra,
     )
     if config.trackers:
         accelerator.init_trackers("ct-xception", config={name: str(value) for name, value in config.mapping.items()})
-    return training.fit()
+    trained = training.fit()
+    return trained, None if chosen is None or extra is None else chosen.record(extra, trained, config)
+
+
+def choose_unlabelled(context: Context, held: Held) -> tuple[Chosen | None, CachedSlices | None]:
+    """What of --unlabelled shares nothing with the images held out, decoded, and told; nothing where none is given."""
+    if context.unlabelled is None:
+        return None, None
+    with main_first(context.accelerator):
+        chosen = context.unlabelled.apart_from(held)
+        slices = chosen.prepare(context.run / "cache", context.config)
+    context.accelerator.print(chosen.describe(slices))
+    return chosen, slices
 
 
 def _slices(context: Context, name: str) -> CachedSlices:
@@ -188,6 +206,7 @@ def cross_validate(context: Context) -> None:
         context.accelerator,
         crossval.plan_folds(config, context.run, splits, origin),
         lambda: CachedSlices.join(_slices(context, name) for name in splits),
+        lambda fold: choose_unlabelled(context, held_out(0, fold))[1],
         corpus=context.corpus,
         command=context.command,
         finish=finish,

@@ -30,6 +30,7 @@ from ct_xception.files import atomic_path, write_json
 from ct_xception.model.configuration import make_config
 from ct_xception.model.modelling import CTXceptionForImageClassification
 from ct_xception.pipeline.context import Context
+from ct_xception.pipeline.learning import choose_unlabelled
 from ct_xception.pipeline.run import build, set_up_process
 from ct_xception.pipeline.search_report import report_search, told_search, write_trials
 from ct_xception.pipeline.splitting import load_and_split
@@ -187,6 +188,8 @@ class Trainer:
             write_json(folder / "config.json", config.mapping)
         accelerator.free_memory()  # the network before this one
         train, validation = (self._slices(config, names) for names in (part.train, part.validation))
+        held = [(0, source) for source in (*part.validation, *self.context.splits["test"]["source"])]
+        extra = choose_unlabelled(self.context, held)[1]
         try:
             training = Training(
                 config,
@@ -196,6 +199,7 @@ class Trainer:
                 split=part.name,
                 train=train,
                 validation=validation,
+                unlabelled=extra,
             )
             recorder.run, training.on_epoch = run, recorder
             recorder.epochs += len(training.fit().history)
@@ -278,9 +282,9 @@ def score(logits: NDArray, labels: NDArray, config: TrainConfig, objectives: Seq
 
 def parameters_in_millions(config: TrainConfig) -> float:
     """The size of a configuration's network."""
-    built = {"head": config.head, "attention": config.attention}
+    built = make_config(config.backbone, ["a", "b"], config.image_size, head=config.head, attention=config.attention)
     with torch.device("meta"):
-        network = CTXceptionForImageClassification(make_config(config.backbone, ["a", "b"], config.image_size, **built))
+        network = CTXceptionForImageClassification(built)
     return sum(one.numel() for one in network.parameters()) / 1e6
 
 

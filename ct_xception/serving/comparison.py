@@ -28,12 +28,14 @@ FAR = 0.1  # of a probability, from which two that agree are said to be apart
 class Comparison:
     """Two answers, None of what a model refused or could not answer, and the models' names.
 
-    `agree` is whether both answer, and with the same class; None where either does not, or abstains.
+    `agree` is whether both answer, and with the same class; None where either does not, or abstains. `reasons` are
+    those for which each refuses, as far as it says.
     """
 
     first: Answer | None
     second: Answer | None
     names: tuple[str, str]
+    reasons: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     @property
     def agree(self) -> bool | None:
@@ -60,11 +62,13 @@ class Comparison:
 
     def _of_refusal(self) -> str:
         if self.first is None and self.second is None:
-            return "Neither model answers."
+            said = [f"{name}: {'; '.join(why)}." for name, why in zip(self.names, self.reasons, strict=True) if why]
+            return " ".join(["Neither model answers.", *said])
         silent, name = (self.names[0], self.names[1]) if self.first is None else (self.names[1], self.names[0])
-        answer = self.second if self.first is None else self.first
+        answer, why = (self.second, self.reasons[0]) if self.first is None else (self.first, self.reasons[1])
         assert answer is not None
-        return f"Only {name} answers: {_said('it', answer)}. {silent} refuses what was given."
+        because = f" ({'; '.join(why)})" if why else ""
+        return f"Only {name} answers: {_said('it', answer)}. {silent} refuses what was given{because}."
 
     def _of_sets(self) -> list[str]:
         first, second = (_set_of(answer) for answer in (self.first, self.second))
@@ -97,17 +101,17 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """As JSON takes it."""
         answers = [None if one is None else one.to_dict() for one in (self.first, self.second)]
-        each = [{"model": name, "answer": answer} for name, answer in zip(self.names, answers, strict=True)]
+        each = [
+            {"model": name, "answer": answer} | ({"refused": list(why)} if why else {})
+            for name, answer, why in zip(self.names, answers, self.reasons, strict=True)
+        ]
         return {"agree": self.agree, "sentence": self.sentence, "models": each}
 
 
 def compare(first: Answer | None, second: Answer | None, names: tuple[str, str]) -> Comparison:
-    """Hold two answers against one another; what the gate refused counts as none."""
-    return Comparison(_unless_refused(first), _unless_refused(second), names)
-
-
-def _unless_refused(answer: Answer | None) -> Answer | None:
-    return None if getattr(answer, "refusal", ()) else answer
+    """Hold two answers against one another; what the gate refused counts as none, and its reasons are kept."""
+    mine, theirs = (tuple(getattr(answer, "refusal", ())) for answer in (first, second))
+    return Comparison(None if mine else first, None if theirs else second, names, (mine, theirs))
 
 
 def short_names(first: str, second: str) -> tuple[str, str]:

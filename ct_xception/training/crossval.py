@@ -84,6 +84,7 @@ def cross_validate(
     accelerator: Accelerator,
     plan: Plan,
     slices: Callable[[], CachedSlices],
+    unlabelled: Callable[[DatasetDict], CachedSlices | None] = lambda _: None,
     *,
     corpus: dict[str, Any],
     command: str,
@@ -91,7 +92,8 @@ def cross_validate(
 ) -> bool:
     """Train and ask the folds that are wanted and not done; whether all are, and folds/predictions.parquet is there.
 
-    `slices` prepares the whole corpus, if any fold is still to be trained. `corpus` and `command` are for the record.
+    `slices` prepares the whole corpus, if any fold is still to be trained, `unlabelled` what a fold may learn from
+    without labels. `corpus` and `command` are for the record.
     """
     numbers = range(1, len(plan.splits) + 1)
     done = broadcast_object_list([[plan.is_done(number) for number in numbers]])[0]
@@ -106,7 +108,7 @@ def cross_validate(
             fold = plan.splits[number - 1]
             sizes = ", ".join(f"{len(part)} {split}" for split, part in fold.items())
             accelerator.print(f"fold {number} of {len(plan.splits)}: {sizes}")
-            trained = _train_fold(config, accelerator, plan, number, pool)
+            trained = _train_fold(config, accelerator, plan, number, pool, unlabelled(fold))
             _ask_fold(config, accelerator, plan, number, trained, corpus, command, finish)
     complete = broadcast_object_list([all(plan.is_done(number) for number in numbers)])[0]
     if complete and accelerator.is_main_process:
@@ -125,7 +127,14 @@ def _without_trackers(accelerator: Accelerator) -> Iterator[None]:
         accelerator.trackers = trackers
 
 
-def _train_fold(config: TrainConfig, accelerator: Accelerator, plan: Plan, number: int, pool: CachedSlices) -> Trained:
+def _train_fold(
+    config: TrainConfig,
+    accelerator: Accelerator,
+    plan: Plan,
+    number: int,
+    pool: CachedSlices,
+    unlabelled: CachedSlices | None,
+) -> Trained:
     fold = plan.splits[number - 1]
     accelerator.free_memory()  # the network before this one
     training = Training(
@@ -136,6 +145,7 @@ def _train_fold(config: TrainConfig, accelerator: Accelerator, plan: Plan, numbe
         split=plan.description["folds"][number - 1]["name"],
         train=pool.select(fold["train"]["source"]),
         validation=pool.select(fold["validation"]["source"]),
+        unlabelled=unlabelled,
     )
     trained = training.fit()
     accelerator.free_memory()

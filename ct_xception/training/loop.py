@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,13 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ct_xception.checkpoint import BEST
+from ct_xception.checkpoint_files import TabularRule
+from ct_xception.corpus.split import split_name
 from ct_xception.errors import CheckpointError, InputError, WorkError
 from ct_xception.files import dump_json, write_atomically
 from ct_xception.imaging.transforms import EvalTransform, TrainTransform
 from ct_xception.model.modelling import CTXceptionForImageClassification
+from ct_xception.training.columns import hash_of_rows, settle_columns
 from ct_xception.training.data.batches import (
     EpochSampler,
     EvaluationItems,
@@ -38,6 +42,7 @@ from ct_xception.training.data.cache import CachedSlices
 from ct_xception.training.losses import LossSettings, balanced_weights, make_loss
 from ct_xception.training.optimisation import make_average, make_optimizer, make_schedule
 from ct_xception.training.options import FREE_TO_DIFFER, TrainConfig, augment_config, option_defaults
+from ct_xception.training.semi_supervised import KEPT, SemiSupervision
 from ct_xception.training.start import continue_head
 from ct_xception.training.state import (
     Progress,
@@ -53,16 +58,21 @@ class TrainingError(WorkError):
     """Training that cannot go on, though its input was good: exit code 1."""
 
 
+Batch = dict[str, torch.Tensor]
 OnEpoch = Callable[[Mapping[str, Any], np.ndarray, bool], None]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves: the file of the weights to keep, the epoch they come from, and the record of all epochs."""
+    """What training leaves: the file of the weights to keep, the epoch they come from, and the record of all epochs.
+
+    `tabular` is how training encoded the columns beside the images.
+    """
 
     weights: Path
     best_epoch: int
     history: list[dict[str, Any]]
+    tabular: TabularRule | None = None
 
 
 def make_accelerator(config: TrainConfig, run: Path | None = None) -> Accelerator:
@@ -111,11 +121,13 @@ class Training:
         split: str,
         train: CachedSlices,
         validation: CachedSlices,
+        unlabelled: CachedSlices | None = None,
     ) -> None:
-        """`split` is the split's hash, which a resumed run must share."""
+        """`split` is the split's hash, which a resumed run must share, as it must the slices that are `unlabelled`."""
         self.config, self.accelerator, self.run = config, accelerator, run
         self.sources = train.sources
         self.directory = run / "checkpoints"
+        self.tabular = settle_columns(config, train)
         counts = np.bincount(train.labels, minlength=len(label_names)).tolist()
         model: Any = CTXceptionForImageClassification.from_backbone(
             config.backbone,
@@ -126,7 +138,9 @@ class Training:
             seed=config.seed,
             head=config.head,
             attention=config.attention,
+            tabular=self.tabular,
         )
+        model.set_tabular_dropout(config.tabular_dropout)
         continue_head(model, config.init)
         model = model.to(memory_format=torch.channels_last)
         self.still = model.first_blocks(config.frozen_blocks)
@@ -140,12 +154,22 @@ class Training:
                 config.focal_gamma,
             ),
         )
-        self._prepare(model, train, validation)
+        self._prepare(model, train, validation, unlabelled)
+        split += "" if self.tabular is None else f"+{hash_of_rows(train, validation)}"
         self.progress = Progress(binding_options(config) | {"num_processes": accelerator.num_processes}, split)
+        if unlabelled is not None:
+            name = split_name({"unlabelled": unlabelled.sources})
+            self.progress = replace(self.progress, split=f"{split}+{name}")
         # Told of each epoch once it is saved: its record, the logits (N, K) of validation, and whether it is the best.
         self.on_epoch: OnEpoch | None = None
 
-    def _prepare(self, model: CTXceptionForImageClassification, train: CachedSlices, valid: CachedSlices) -> None:
+    def _prepare(
+        self,
+        model: CTXceptionForImageClassification,
+        train: CachedSlices,
+        valid: CachedSlices,
+        unlabelled: CachedSlices | None,
+    ) -> None:
         config, accelerator = self.config, self.accelerator
         contract = model.config.pretrained_cfg
         batch_size = min(config.batch_size, len(train) // accelerator.num_processes)
@@ -156,15 +180,19 @@ class Training:
         alike: Any = {"balanced": train.labels, "patients": train.groups}.get(config.sampling)
         self.sampler = EpochSampler(len(train), config.seed, alike=alike)
         _check_differ(EvaluationItems(train, EvalTransform(contract)))
-        items = TrainingItems(train, TrainTransform(contract, augment_config(config)), config.seed)
+        columns = None if model.tabular is None else model.tabular.columns
+        items = TrainingItems(train, TrainTransform(contract, augment_config(config)), config.seed, columns)
         loader = training_loader(items, self.sampler, batch_size, config.workers)
-        checking = evaluation_loader(EvaluationItems(valid, EvalTransform(contract)), 2 * config.batch_size)
+        checking = evaluation_loader(EvaluationItems(valid, EvalTransform(contract), columns), 2 * config.batch_size)
         optimizer = make_optimizer(model, config)
         # Copied before `prepare`, which may put a wrapper around the forward of the one network that it is given.
         self.average = make_average(model, config.ema).to(accelerator.device) if config.ema else None
         self.plain = model
         self.model, self.optimizer, self.loader, self.checking = accelerator.prepare(model, optimizer, loader, checking)
         self.steps = len(self.loader)
+        self.extra = None
+        if unlabelled is not None:
+            self.extra = SemiSupervision(config, accelerator, unlabelled, contract, batch_size, self.steps)
         self.updates = -(-self.steps // config.accumulation) * config.epochs
         self.schedule = make_schedule(self.optimizer.optimizer, config, self.updates)
         self.mixup = _mixup(config, self.classes)
@@ -189,7 +217,7 @@ class Training:
                 self._run_epoch(bar)
         checkpoint = latest_checkpoint(self.directory)
         assert checkpoint is not None
-        return Trained(checkpoint / BEST, self.progress.best_epoch, self.progress.history)
+        return Trained(checkpoint / BEST, self.progress.best_epoch, self.progress.history, self.tabular)
 
     def _run_epoch(self, bar: tqdm) -> None:
         epoch, started = self.progress.epoch + 1, time.monotonic()
@@ -198,6 +226,8 @@ class Training:
         train_seconds = time.monotonic() - started
         record: dict[str, Any] = {"epoch": epoch, "train_n": images, "train_loss": loss, "train_accuracy": accuracy}
         answers, labels = self._validate()
+        if self.extra is not None:
+            record |= self.extra.record(answers, labels)
         record |= {f"validation_{name}": value for name, value in validation_figures(answers, labels).items()}
         record |= {
             "learning_rate": self.schedule.get_last_lr()[-1],
@@ -218,8 +248,9 @@ class Training:
         self._set_training_mode(frozen=epoch <= self.config.freeze_epochs)
         sums = torch.zeros(3, device=self.accelerator.device)  # loss, hits, images
         started = time.monotonic()
+        extra = repeat(None) if self.extra is None else self.extra.batches(epoch, self.progress.history)
         for batch in self.loader:
-            loss, logits = self._step(batch)
+            loss, logits = self._step(batch, next(extra))
             size = len(logits)
             hits = (logits.argmax(dim=1) == batch["label"]).sum()
             sums += torch.stack([loss.detach() * size, hits, torch.tensor(float(size), device=hits.device)])
@@ -232,16 +263,24 @@ class Training:
         loss, hits, images = self.accelerator.reduce(sums, reduction="sum").tolist()
         return loss / images, hits / images, int(images)
 
-    def _step(self, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _step(self, batch: Batch, extra: Batch | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """One step; the labelled loss, and the logits (B, K) of the labelled images."""
         with self.accelerator.accumulate(self.model):
-            images = batch["pixel_values"].contiguous(memory_format=torch.channels_last)
+            images = _channels_last(batch["pixel_values"])
             targets = nn.functional.one_hot(batch["label"], self.classes).float()
             if self.mixup is not None:
                 images, targets = self.mixup(images, batch["label"])
-            logits = self.model(pixel_values=images).logits.float()
+            # One forward pass, whose batch norms see both: two would be more than a distributed wrapper bears.
+            given = images if extra is None else _channels_last(torch.cat([images, extra["strong"]]))
+            logits, others = (
+                self.model(pixel_values=given, **self._rows(batch, len(given)))
+                .logits.float()
+                .tensor_split([len(images)])
+            )
             loss = self.loss(logits, targets)
-            self._check_finite(loss, batch["index"])
-            self.accelerator.backward(loss)
+            whole = loss if extra is None else loss + self._unlabelled_loss(others, extra)
+            self._check_finite(whole, batch, extra)
+            self.accelerator.backward(whole)
             if self.accelerator.sync_gradients and self.config.clip_norm:
                 self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
             self.optimizer.step()
@@ -252,13 +291,20 @@ class Training:
             self.optimizer.zero_grad()
         return loss, logits
 
-    def _check_finite(self, loss: torch.Tensor, indices: torch.Tensor) -> None:
+    def _unlabelled_loss(self, logits: torch.Tensor, extra: Batch) -> torch.Tensor:
+        assert self.extra is not None
+        done = self.schedule.last_epoch / self.updates
+        return self.extra.add(self.loss, logits, extra["weak"], self.kept, done)
+
+    def _check_finite(self, loss: torch.Tensor, batch: Batch, extra: Batch | None) -> None:
         """Stop every process where the loss of one is not finite, and name the files that it was."""
         finite = torch.isfinite(loss.detach()).float()
         if self.accelerator.num_processes > 1:
             finite = self.accelerator.reduce(finite, reduction="sum") == self.accelerator.num_processes
         if not finite:
-            own = [] if torch.isfinite(loss) else [self.sources[index] for index in indices.tolist()]
+            own = [] if torch.isfinite(loss) else [self.sources[index] for index in batch["index"].tolist()]
+            if own and extra is not None and self.extra is not None:
+                own += [self.extra.sources[index] for index in extra["index"].tolist()]
             files = gather_object([(loss.item(), own)])
             value, names = next((value, names) for value, names in files if names)
             raise TrainingError(
@@ -277,6 +323,14 @@ class Training:
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()  # what is frozen keeps its statistics too
 
+    def _rows(self, batch: Mapping[str, torch.Tensor], count: int) -> dict[str, torch.Tensor]:
+        """The rows (count, D) of a batch, of missing values for the slices without labels that go after it."""
+        if self.plain.tabular is None:
+            return {}
+        rows = batch["tabular"]
+        missing = self.plain.tabular.absent(rows).expand(count - len(rows), -1)
+        return {"tabular": torch.cat([rows, missing])}
+
     def _validate(self) -> tuple[np.ndarray, np.ndarray]:
         """Logits (N, K) and labels (N,) of validation, each item once however many processes there are."""
         self._share_buffers()
@@ -284,9 +338,9 @@ class Training:
         logits, labels = [], []
         with torch.inference_mode():
             for batch in self.checking:
-                images = batch["pixel_values"].contiguous(memory_format=torch.channels_last)
+                images = _channels_last(batch["pixel_values"])
                 with self.accelerator.autocast():
-                    answer = model(pixel_values=images).logits.float()
+                    answer = model(pixel_values=images, **_rows_of(batch)).logits.float()
                 gathered = self.accelerator.gather_for_metrics((answer, batch["label"]))
                 logits.append(gathered[0].cpu())
                 labels.append(gathered[1].cpu())
@@ -361,6 +415,15 @@ class Training:
         )
 
 
+def _rows_of(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The rows (B, D) that the network is given beside the images, where there are any."""
+    return {"tabular": batch["tabular"]} if "tabular" in batch else {}
+
+
+def _channels_last(images: torch.Tensor) -> torch.Tensor:
+    return images.contiguous(memory_format=torch.channels_last)
+
+
 def _check_differ(items: EvaluationItems) -> None:
     """Raise `InputError` where the network would be shown one and the same picture throughout."""
     first: Any = items[0]["pixel_values"]
@@ -381,6 +444,8 @@ def _summary(record: dict[str, Any], config: TrainConfig, *, kept: bool) -> str:
     ]
     if config.metric not in ("loss", "accuracy"):
         parts.insert(2, f"{config.metric} {'none' if figure is None else format(figure, '.4f')}")
+    if KEPT in record:
+        parts.insert(-1, f"{100 * record[KEPT]:.0f} % of the unlabelled kept")
     return ", ".join(parts) + (" (best so far)" if kept else "")
 
 

@@ -38,16 +38,22 @@ def write_model_folder(
     split: dict[str, Any],
     command: str,
     search: Mapping[str, Any] | None = None,
+    unlabelled: Mapping[str, Any] | None = None,
 ) -> None:
     """Write config.json, model.safetensors and ct_xception.json into `folder`.
 
     The stem is tied to luminance first, so that the stock path ignores coloured ink as our reader does. `corpus` and
-    `split` are the reports of those stages, `search` the record of what chose the recipe (`SearchRecord`); the manifest
-    is added when the folder is sealed.
+    `split` are the reports of those stages, `search` the record of what chose the recipe (`SearchRecord`), `unlabelled`
+    that of what was learnt from without labels (`UnlabelledRecord`); the manifest is added when the folder is sealed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = CTXceptionForImageClassification.from_backbone(
-        config.backbone, label_names, config.image_size, head=config.head, attention=config.attention
+        config.backbone,
+        label_names,
+        config.image_size,
+        head=config.head,
+        attention=config.attention,
+        tabular=trained.tabular,
     )
     load_backbone_weights(model.timm_model, trained.weights)
     model.tie_stem_to_luminance()
@@ -68,6 +74,7 @@ def write_model_folder(
             "initial_weights": initial_weights(config),
             **_circumstances(config, trained, command),
             **({"search": dict(search)} if search else {}),
+            **({"unlabelled": dict(unlabelled)} if unlabelled else {}),
         },
     }
     write_side(folder, Side.of(side))

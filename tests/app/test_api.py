@@ -31,11 +31,14 @@ from starlette.routing import Route
 from ct_xception.errors import InputError
 from ct_xception.explain.explain import attribute
 from ct_xception.files import sha256_file
+from ct_xception.imaging.windows import parse_window
+from ct_xception.model.modelling import CTXceptionForImageClassification as Network
 from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.gate import GateVerdict
 from ct_xception.serving.patients import answer_units, find_units
 from ct_xception.text import RESEARCH_USE
 from tests.closeness import ROUNDING
+from tests.networks import enliven, wake_attention
 from tests.serving.test_inference_api import Doorkeeper
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +87,22 @@ def url(demo: gr.Blocks) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def client(url: str) -> Client:
     return Client(url, verbose=False, analytics_enabled=False)
+
+
+@pytest.fixture(scope="module")
+def pair(classifier: Classifier, tmp_path_factory: pytest.TempPathFactory) -> tuple[Classifier, Classifier]:
+    """A network that pools by attention, and the usual one."""
+    names = list(classifier.label_names)
+    model = Network.from_backbone("legacy_xception", names, 64, seed=11, head="attention")
+    folder = tmp_path_factory.mktemp("attending") / "attending" / "model"
+    wake_attention(enliven(model, batches=2)).save_pretrained(folder)
+    return Classifier.from_pretrained(folder), classifier
+
+
+@pytest.fixture(scope="module")
+def two(pair: tuple[Classifier, Classifier], tiny_checkpoint: Path) -> Iterator[Client]:
+    with running(app.build_demo(pair[0].checkpoint.folder, tiny_checkpoint)) as address:
+        yield Client(address, verbose=False, analytics_enabled=False)
 
 
 @pytest.fixture
@@ -153,6 +172,19 @@ class TestGradioApi:
         expected = attribute(classifier.model, prepared.pixel_values, 1, box=box, shape=shape)
         assert record["explanation"]["target"] == target and record["label"] == prediction.label
         assert record["explanation"]["strength"] == pytest.approx(expected.strength, rel=ROUNDING)
+
+    def test_only_the_methods_that_the_network_allows_are_offered(self, client: Client, two: Client) -> None:
+        """Attention's shares are those of a network that pools by them, DeepLIFT's rules those of one that does not."""
+
+        def offered(client: Client) -> list[str]:
+            endpoint = client.view_api(return_format="dict", print_info=False)["named_endpoints"]["/explain"]
+            (method,) = (one for one in endpoint["parameters"] if one["parameter_name"] == "method")
+            return list(method["type"]["enum"])
+
+        assert "attention" not in offered(client) and "deeplift" in offered(client)
+        assert "attention" in offered(two) and "deeplift" not in offered(two)
+        record, _ = two.predict(handle_file(DICOM), method="attention", api_name="/explain")
+        assert record["explanation"]["method"] == "attention"
 
     def test_what_it_keeps_is_swept_with_the_rest(
         self, client: Client, demo: gr.Blocks, sample_slices: list[Path]
@@ -240,6 +272,40 @@ class TestGradioApi:
         assert None in done and all(one is None or "Queue is full" in str(one) for one in done)
 
 
+class TestTwoModels:
+    def test_both_are_asked_only_where_there_are_two(self, two: Client) -> None:
+        endpoints = two.view_api(return_format="dict", print_info=False)["named_endpoints"]
+        assert set(endpoints) == {"/predict", "/predict_units", "/explain", "/model", "/compare", "/compare_units"}
+        assert [one["parameter_name"] for one in endpoints["/compare"]["parameters"]] == ["file", "window", "frame"]
+        assert "say whether they agree" in endpoints["/compare"]["description"]
+
+    def test_a_slice_is_compared(self, two: Client, pair: tuple[Classifier, Classifier]) -> None:
+        for window in ("", "bone"):
+            record = two.predict(handle_file(DICOM), window=window, api_name="/compare")
+            asked = parse_window(window) if window else None
+            answers = [model(DICOM, window=asked) for model in pair]
+            told = [one["answer"]["probabilities"] for one in record["models"]]
+            assert told == [pytest.approx(answer.probabilities, abs=ROUNDING) for answer in answers]
+            assert record["agree"] is (answers[0].label == answers[1].label)
+            assert record["sentence"].startswith("They agree" if record["agree"] else "They disagree")
+            assert (record["name"], record["notice"]) == (DICOM.name, RESEARCH_USE)
+        with pytest.raises(AppError, match="window 'x'"):
+            two.predict(handle_file(DICOM), window="x", api_name="/compare")
+
+    def test_a_patient_is_compared(self, two: Client, pair: tuple[Classifier, Classifier], zipped_series: Path) -> None:
+        files = [zipped_series, DICOM]
+        found = two.predict([handle_file(file) for file in files], api_name="/compare_units")
+        expected = [list(answer_units(model, find_units(files)[0])) for model in pair]
+        for record, mine, theirs in zip(found, *expected, strict=True):
+            told = [one["answer"]["probabilities"] for one in record["models"]]
+            wanted = [pytest.approx(one.together.probabilities, abs=ROUNDING) for one in (mine, theirs)]
+            assert told == wanted and record["agree"] is (mine.together.label == theirs.together.label)
+        assert [record["models"][0]["model"] for record in found] == ["attending/model"] * 2
+        (silent,) = two.predict([handle_file(ROOT / "LICENSE")], api_name="/compare_units")
+        assert (silent["agree"], silent["sentence"]) == (None, "Neither model answers.")
+        assert all("neither DICOM nor one of PNG" in one["left_out"][0]["reason"] for one in silent["models"])
+
+
 class TestExamples:
     """What page and documents tell a program to do is done."""
 
@@ -248,6 +314,10 @@ class TestExamples:
         with contextlib.redirect_stdout(said):
             exec(code.replace(api.HERE, url).replace("slice.dcm", str(DICOM)), {})
         return said.getvalue()
+
+    def test_two_models_are_compared(self, two: Client) -> None:
+        said = self.run(api.PYTHON_EXAMPLE + api.COMPARE_EXAMPLE, str(two.src).rstrip("/"))
+        assert len(re.findall(r"They (dis)?agree: attending/model answers", said)) == 2
 
     def test_the_gradio_client(self, url: str, classifier: Classifier) -> None:
         said = self.run(api.PYTHON_EXAMPLE, url)
@@ -263,6 +333,7 @@ class TestExamples:
         shown = next(block.value for block in demo.blocks.values() if getattr(block, "elem_id", "") == "api")
         plain = shown.replace(f'<span class="here">{api.HERE}</span>', api.HERE)
         told = (ROOT / "docs" / "serving.md").read_text()
+        assert api.COMPARE_EXAMPLE.strip() in told and "/compare" not in plain
         for code in (api.PYTHON_EXAMPLE, api.HUB_EXAMPLE, api.CURL_EXAMPLE):
             assert code in told and code.replace("'", "&#x27;").replace('"', "&quot;") in plain
 

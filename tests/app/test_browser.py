@@ -51,17 +51,35 @@ def address(tiny_checkpoint: Path, reviews: FeedbackFolder) -> Iterator[str]:
     demo.close()
 
 
+@pytest.fixture(scope="module")
+def of_two(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The page on two models, of which the second answers the contrary of the first."""
+    turned = Classifier.from_pretrained(tiny_checkpoint).model
+    head = turned.timm_model.get_classifier()
+    head.weight.data.neg_()
+    head.bias.data.neg_()
+    folder = tmp_path_factory.mktemp("turned") / "turned" / "model"
+    turned.save_pretrained(folder)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    demo = build_demo(tiny_checkpoint, folder)
+    launch(demo, port=port, wait=False)
+    yield f"http://127.0.0.1:{port}/"
+    demo.close()
+
+
 @pytest.fixture
 def open_page(browser: playwright.Browser, address: str) -> Iterator[OpenPage]:
     """Open the page in a window of a given width and colour scheme; fail on script errors and foreign requests."""
     problems: list[str] = []
     contexts = []
 
-    def note_request(request: playwright.Request) -> None:
-        if not request.url.startswith((address, "data:", "blob:")):
-            problems.append(f"asks {request.url}")
+    def open_one(width: int = 1280, scheme: str = "light", address: str = address) -> playwright.Page:
+        def note_request(request: playwright.Request) -> None:
+            if not request.url.startswith((address, "data:", "blob:")):
+                problems.append(f"asks {request.url}")
 
-    def open_one(width: int = 1280, scheme: str = "light") -> playwright.Page:
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
@@ -432,6 +450,33 @@ def test_of_two_series_another_can_be_chosen(
     assert violations(page) == []
     page.click("#examples button.thumbnail-item")
     page.wait_for_function("!document.querySelector('#answer .units') && !document.querySelector('#answer .files')")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (900, "light")])
+def test_two_models_stand_side_by_side_and_their_difference_is_said(
+    open_page: OpenPage, of_two: str, zipped_series: Path, sample_slices: list[Path], width: int, scheme: str
+) -> None:
+    page = open_page(width, scheme, of_two)
+    upload(page, zipped_series, *sample_slices[:2], result="#answer .verdict.series")
+    page.wait_for_selector("#versus .said.differ")
+    assert page.inner_text("#versus .said").startswith("They disagree: ")
+    first, second = (side.inner_text() for side in page.query_selector_all("#versus .two > div"))
+    assert "turned/model" in second and "turned/model" not in first
+    assert [side.count("Evidence for") for side in (first, second)] == [1, 1]
+    rows = page.query_selector_all("#versus .listing tbody tr")
+    assert len(rows) == 2 and "file by file" in rows[1].inner_text()
+    for part in ("#versus .two img", "#versus .listing td"):  # nothing is cut off, or stands beside the page
+        boxes = [element.bounding_box() for element in page.query_selector_all(part)]
+        assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width and violations(page) == []
+    page.screenshot(path=SCREENSHOTS / f"two-{width}-{scheme}.png", full_page=True)
+    page.click("#answer [data-unit='1']")
+    page.wait_for_selector("#answer .files:not(.units) .listing")
+    settled(page)
+    assert "slice" not in page.inner_text("#versus figcaption") and violations(page) == []
+    page.click("button[role=tab]:has-text('About this model')")
+    page.wait_for_selector("#about h2")
+    assert violations(page) == []
 
 
 def test_what_works_and_its_stop_stay_in_sight(open_page: OpenPage, sample_slices: list[Path]) -> None:

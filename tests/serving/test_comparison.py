@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -77,6 +78,19 @@ def test_the_sentence_says_where_they_disagree(first: Any, second: Any, agree: b
     assert (found.agree, found.sentence) == (agree, sentence)
     told = found.to_dict()
     assert told["sentence"] == sentence and [one["model"] for one in told["models"]] == ["a", "b"]
+
+
+def test_why_one_refuses_is_said() -> None:
+    refused, answering = SimpleNamespace(refusal=("no body", "a photograph")), answered(x=0.9, y=0.1)
+    found = compare(refused, answering, NAMES)  # type: ignore[arg-type]
+    assert found.agree is None
+    assert found.sentence == (
+        "Only b answers: it answers x (90.0 %). a refuses what was given (no body; a photograph)."
+    )
+    mine, theirs = found.to_dict()["models"]
+    assert mine == {"model": "a", "answer": None, "refused": ["no body", "a photograph"]} and "refused" not in theirs
+    both = compare(refused, refused, NAMES)  # type: ignore[arg-type]
+    assert both.sentence == "Neither model answers. a: no body; a photograph. b: no body; a photograph."
 
 
 @pytest.mark.parametrize(

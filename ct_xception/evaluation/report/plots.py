@@ -105,6 +105,7 @@ def curves_figure(
         left, right = figure.subplots(1, 2)
         _draw_curves(left, history, "accuracy", counts or {}, best_epoch)
         _draw_curves(right, history, "loss", counts or {}, best_epoch)
+        _draw_kept(left, history)
         left.set(title="Accuracy by epoch", ylabel="Accuracy (%)", ylim=(max(0.0, left.get_ylim()[0] - 5), 100.5))
         right.set(title="Loss by epoch", ylabel="Loss", ylim=(0, 1.05 * right.get_ylim()[1]))
     return figure
@@ -134,6 +135,14 @@ def _draw_curves(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(axis="y", color=FAINT, linewidth=0.4, alpha=0.6)
     axes.legend(loc="best")
+
+
+def _draw_kept(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
+    """The share of slices without labels that were learnt from, where there were any."""
+    if any("unlabelled_kept" in line for line in history):
+        values = [100 * _number(line.get("unlabelled_kept")) for line in history]
+        axes.plot([line["epoch"] for line in history], values, ":", color=INK, label="Unlabelled kept (%)")
+        axes.legend(loc="best")
 
 
 def _mark_best(axes: Axes, epoch: int, value: float, name: str) -> None:

@@ -36,7 +36,11 @@ INDEXED = {
     "macro_auroc": ("Macro AUROC", "roc_auc"),
 }
 _TAGS = {"ct": ("ct",), "mr": ("mri",), "xray": ("x-ray",), "any": ()}  # of the Hub's search
-_PATHS = {"predictor": "ct-xception predictor", "stock_pipeline": "stock pipeline()"}
+_PATHS = {
+    "predictor": "ct-xception predictor",
+    "stock_pipeline": "stock pipeline()",
+    "columns_withheld": "without its columns",
+}
 PLACEHOLDER_REPO = "USER/REPO"
 LICENSE = "apache-2.0"
 BANNED_WORDS = (
@@ -145,6 +149,7 @@ def outside_texts(evidence: Evidence) -> list[str]:
     versions = [provenance, *provenance.get("lineage", [])]
     replayed = [old for version in versions for old in (version.get("replay") or {}).get("corpora", [])]
     corpora = [one.get("corpus", {}) for one in [*versions, *replayed]]
+    corpora += (provenance.get("unlabelled") or {}).get("corpora", [])
     sources = [str(corpus.get("source", "")).rstrip("/\\") for corpus in corpora]
     names = [*sources, *(re.split(r"[/\\]", source)[-1] for source in sources)]
     names += [str(one.get("name", "")) for one in [provenance.get("went_on_from", {}), *versions]]

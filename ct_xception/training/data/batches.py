@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ct_xception.imaging.body.crop import mask_box
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.transforms import EvalTransform, TrainTransform
+from ct_xception.tabular import Tabular
 from ct_xception.training.data.cache import CachedSlices
 
 # One draw of an epoch: which epoch, which place in it, which item of the split.
@@ -22,10 +23,13 @@ Draw = tuple[int, int, int]
 
 
 class TrainingItems(Dataset):
-    """Augmented items: `pixel_values` (3, S, S) float32, `label`, `index`."""
+    """Augmented items: `pixel_values` (3, S, S) float32, `label`, `index`, and `tabular` (D,) where there are rows."""
 
-    def __init__(self, slices: CachedSlices, transform: TrainTransform, seed: int) -> None:
+    def __init__(
+        self, slices: CachedSlices, transform: TrainTransform, seed: int, columns: Tabular | None = None
+    ) -> None:
         self.slices, self.transform, self.seed = slices, transform, seed
+        self.beside = _beside(slices, columns)
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -38,14 +42,35 @@ class TrainingItems(Dataset):
             "pixel_values": self.transform(item.pixels, item.mask, rng),
             "label": item.label,
             "index": index,
+            **self.beside(index),
         }
+
+
+class UnlabelledItems(Dataset):
+    """Items in two views, each (3, S, S) float32: `weak`, to be labelled, and `strong`, to be learnt; and `index`."""
+
+    def __init__(self, slices: CachedSlices, weak: TrainTransform, strong: TrainTransform, seed: int) -> None:
+        self.slices, self.views, self.seed = slices, {"weak": weak, "strong": strong}, seed
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+    def __getitem__(self, draw: Draw) -> dict[str, torch.Tensor | int]:
+        epoch, position, index = draw
+        item = self.slices[index]
+        found: dict[str, torch.Tensor | int] = {"index": index}
+        for number, (name, transform) in enumerate(self.views.items(), 1):
+            # Not the generator of the labelled item in the same place.
+            rng = np.random.default_rng([self.seed, epoch, position, number])
+            found[name] = transform(item.pixels, item.mask, rng)
+        return found
 
 
 class EvaluationItems(Dataset):
     """Items as the predictor sees them: cropped to the body, no augmentation."""
 
-    def __init__(self, slices: CachedSlices, transform: EvalTransform) -> None:
-        self.slices, self.transform = slices, transform
+    def __init__(self, slices: CachedSlices, transform: EvalTransform, columns: Tabular | None = None) -> None:
+        self.slices, self.transform, self.beside = slices, transform, _beside(slices, columns)
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -56,7 +81,23 @@ class EvaluationItems(Dataset):
         inside = (slice(box.top, box.bottom), slice(box.left, box.right))
         pixels = np.where(item.mask[inside], item.pixels[inside], np.uint8(0))
         cropped = Slice(pixels, item.source, bit_depth=8, is_hu=False, window=None)
-        return {"pixel_values": self.transform(cropped), "label": item.label, "index": index}
+        return {"pixel_values": self.transform(cropped), "label": item.label, "index": index, **self.beside(index)}
+
+
+class _Beside:
+    """The encoded rows (N, D) of a split, one at a time."""
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        self.vectors = torch.from_numpy(vectors)
+
+    def __call__(self, index: int) -> dict[str, torch.Tensor]:
+        return {"tabular": self.vectors[index]} if len(self.vectors) else {}
+
+
+def _beside(slices: CachedSlices, columns: Tabular | None) -> _Beside:
+    if columns is None:
+        return _Beside(np.zeros((0, 0), np.float32))
+    return _Beside(columns.encode_all(slices.rows or [{}] * len(slices)))
 
 
 class EpochSampler(Sampler[Draw]):
@@ -84,7 +125,32 @@ class EpochSampler(Sampler[Draw]):
         return ((self.epoch, position, int(index)) for position, index in enumerate(order))
 
 
-def training_loader(items: TrainingItems, sampler: EpochSampler, batch_size: int, workers: int) -> DataLoader:
+class StreamSampler(Sampler[Draw]):
+    """`draws` items an epoch and process, `share` (rank, processes) of one stream of shuffles of all `count` items.
+
+    An epoch goes on where the one before it stopped, so that every item is drawn as often as any other, but for one.
+    Set `epoch` before iterating.
+    """
+
+    def __init__(self, count: int, draws: int, seed: int, share: tuple[int, int]) -> None:
+        self.count, self.draws, self.seed, self.share, self.epoch = count, draws, seed, share, 1
+
+    def __len__(self) -> int:
+        return self.draws
+
+    def __iter__(self) -> Iterator[Draw]:
+        rank, processes = self.share
+        start = (self.epoch - 1) * self.draws * processes
+        own = np.arange(start + rank, start + self.draws * processes, processes)
+        orders = {turn: self._order(turn) for turn in np.unique(own // self.count).tolist()}
+        for place in own.tolist():
+            yield self.epoch, place - start, int(orders[place // self.count][place % self.count])
+
+    def _order(self, turn: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, turn, self.count]).permutation(self.count)
+
+
+def training_loader(items: Dataset, sampler: Sampler[Draw], batch_size: int, workers: int) -> DataLoader:
     """Whole batches only: a rest of one image would leave batch normalisation nothing to normalise."""
     return DataLoader(
         items,

@@ -16,7 +16,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from ct_xception.corpus.cells import read_row
+from ct_xception.corpus.cells import read_row, tabular_of
 from ct_xception.errors import CorpusError, SliceError
 from ct_xception.imaging.body.crop import body_of
 from ct_xception.imaging.decoded import decoding_version
@@ -50,13 +50,19 @@ class CachedSlice:
 
 
 class CachedSlices:
-    """A split of the corpus, decoded: a sequence of `CachedSlice`, with the `labels`, `groups` and `sources` of all."""
+    """A split of the corpus, decoded: a sequence of `CachedSlice`, with the `labels`, `groups`, `sources` of all.
+
+    `rows` are those of the table beside the images, {column: text}; empty where none were asked for.
+    """
 
     def __init__(self, rows: datasets.Dataset) -> None:
         self._plain, self._rows = rows, rows.with_format("arrow")
         self.labels = np.asarray(rows["label"], dtype=np.int64)
         self.groups: list[str] = list(rows["group"])
         self.sources: list[str] = list(rows["source"])
+        self.rows: list[dict[str, str]] = (
+            list(map(tabular_of, rows.select_columns(["tabular"]))) if _has_rows(rows) else []
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -84,10 +90,13 @@ class CachedSlices:
         return CachedSlices(datasets.concatenate_datasets([part._plain for part in parts]))
 
 
-def prepare_slices(split: datasets.Dataset, directory: Path, reading: Reading, *, description: str) -> CachedSlices:
+def prepare_slices(
+    split: datasets.Dataset, directory: Path, reading: Reading, *, description: str, strict: bool = True
+) -> CachedSlices:
     """Decode a split (columns image, label, group, source) into `directory`, or open what is there already.
 
-    The cache is whole or absent. Raises `CorpusError`, naming every file that could not be read.
+    The cache is whole or absent. Raises `CorpusError`, naming every file that could not be read; where that is not
+    `strict`, they are left out.
     """
     directory.mkdir(parents=True, exist_ok=True)
     name = _cache_name(split, reading)
@@ -103,10 +112,16 @@ def prepare_slices(split: datasets.Dataset, directory: Path, reading: Reading, *
         desc=description,
     )
     refused = [text for text in rows["refused"] if text]
-    if refused:
+    if refused and strict:
         raise CorpusError(refused)
-    # Groups stand beside the cache: another look at the corpus may draw them anew, and the pixels stay as they are.
-    return CachedSlices(rows.add_column("group", split["group"][:]))
+    # Groups and rows stand beside the cache: another look at the corpus may change them, and the pixels stay.
+    for name in ("group", "tabular"):
+        rows = rows.add_column(name, split[name][:]) if name in split.column_names else rows
+    return CachedSlices(rows.select([row for row, text in enumerate(rows["refused"]) if not text]) if refused else rows)
+
+
+def _has_rows(rows: datasets.Dataset) -> bool:
+    return "tabular" in rows.column_names
 
 
 def _features(split: datasets.Dataset) -> datasets.Features:
