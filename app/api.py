@@ -45,7 +45,7 @@ from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window, parse_window
 from ct_xception.serving.classifier import Classifier, Prediction
 from ct_xception.serving.comparison import Comparison, compare
-from ct_xception.serving.inference_api import POSTED, Asked, NotAnswered, classify, read_json_request
+from ct_xception.serving.inference_api import POSTED, Asked, NotAnswered, classify, read_json_request, read_row
 from ct_xception.serving.patients import UnitAnswer, answer_units
 from ct_xception.serving.series import MAX_SLICES, Unit, gather_units, slices_in
 from ct_xception.serving.text import answer_record
@@ -152,7 +152,9 @@ class Api:
         self.methods = methods_for(checkpoint.config if checkpoint else {})
 
     @_resolved
-    def predict(self, file: gr.FileData, window: str = "", frame: int | None = None) -> dict[str, Any]:
+    def predict(
+        self, file: gr.FileData, window: str = "", frame: int | None = None, tabular: str = ""
+    ) -> dict[str, Any]:
         """Classify one slice or X-ray. For research use only; no answer is a diagnosis.
 
         The answer has the class (label), the calibrated probability of every class, what the checkpoint's rules say of
@@ -164,8 +166,10 @@ class Api:
             window: lung, mediastinal, bone, or CENTRE/WIDTH in HU such as -600/1500; empty for the
                 model's, else the file's own
             frame: of a file with several, from 0
+            tabular: for a model that takes columns beside the image (model says which), JSON such as
+                {"age": 63, "sex": "F"}; what is left out counts as missing, and the notes say so
         """
-        return self._record(self.classifier(self._read(file, window, frame)))
+        return self._record(self._answer(self._read(file, window, frame), tabular))
 
     @_resolved
     def predict_units(
@@ -202,6 +206,7 @@ class Api:
         budget: Literal[tuple(BUDGETS)] = DEFAULT_BUDGET,  # type: ignore[valid-type]
         window: str = "",
         frame: int | None = None,
+        tabular: str = "",
     ) -> tuple[dict[str, Any], gr.FileData]:
         """Show where on a slice or X-ray the evidence lies. For research use only; no answer is a diagnosis.
 
@@ -215,9 +220,9 @@ class Api:
             window: lung, mediastinal, bone, or CENTRE/WIDTH in HU such as -600/1500; empty for the
                 model's, else the file's own
             frame: of a file with several, from 0
+            tabular: as predict has it
         """
-        slice_ = self._read(file, window, frame)
-        prediction = self.classifier(slice_)
+        prediction = self._answer(self._read(file, window, frame), tabular)
         if prediction.refusal:
             raise _error(str(NotAnswered(prediction.refusal)))
         explanation = self._explain(prediction, target, method, budget)
@@ -236,6 +241,12 @@ class Api:
         try:
             path, name = uploaded(file)
             return self.classifier.read(path, window=parse_window(window) if window else None, frame=frame, name=name)
+        except InputError as error:
+            raise _error(str(error)) from error
+
+    def _answer(self, slice_: Slice, tabular: str) -> Prediction:
+        try:
+            return self.classifier(slice_, tabular=read_row(tabular))
         except InputError as error:
             raise _error(str(error)) from error
 
@@ -345,6 +356,7 @@ def describe(classifier: Classifier) -> dict[str, Any]:
             "body_crop": contract.body_crop,
             "window": None if contract.window is None else str(contract.window),
         },
+        **({} if classifier.columns is None else {"columns": classifier.columns.describe()}),
         "temperature": rules.temperature,
         "coverage": None if rules.conformal is None else rules.conformal.coverage,
         "operating_points": [point.name for point in rules.operating_points],

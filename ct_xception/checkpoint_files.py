@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ct_xception.checkpoint import (
     ATTENTIONS,
@@ -36,6 +36,7 @@ from ct_xception.files import dump_json, parse_json, sha256_file, write_atomical
 MOST_BYTES = 2 * 2**20  # of config.json or ct_xception.json; a real one has a few thousand
 AGAIN = "fetch the checkpoint again"
 MOST_CLASSES = 1000
+MOST_COLUMNS, MOST_VALUES = 64, 64  # of a table beside the images, and known values of one of them
 MODALITIES = ("ct", "mr", "xray", "any")
 
 Text = Annotated[str, Field(max_length=2000)]
@@ -309,15 +310,51 @@ class PretrainedCfg(Stated):
     classifier: Text = ""
 
 
+class TabularColumn(Stated):
+    """A column of the table beside the images: a number, by training's mean and deviation, or one of known values."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    kind: Literal["number", "category"]
+    mean: Annotated[float, Field(ge=-1e12, le=1e12)] | None = None
+    deviation: Annotated[float, Field(ge=1e-9, le=1e12)] | None = None
+    values: Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=MOST_VALUES)] = ()
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        told = self.mean is not None and self.deviation is not None
+        if self.kind == "number" and (not told or self.values):
+            raise ValueError(f"the number {self.name!r} needs a mean and a deviation, and no values")
+        if self.kind == "category" and (told or len({value.casefold() for value in self.values}) < len(self.values)):
+            raise ValueError(f"the category {self.name!r} needs values that differ, and no mean")
+        if self.kind == "category" and not self.values:
+            raise ValueError(f"the category {self.name!r} has no values")
+        return self
+
+
+class TabularRule(Stated):
+    """What a network takes beside an image, column by column: how `ct_xception.tabular` encodes it."""
+
+    version: Literal[1]
+    columns: Annotated[tuple[TabularColumn, ...], Field(min_length=1, max_length=MOST_COLUMNS)]
+
+    @model_validator(mode="after")
+    def _are_apart(self) -> Self:
+        if len({column.name.casefold() for column in self.columns}) < len(self.columns):
+            raise ValueError("two columns have one name")
+        return self
+
+
 class NetworkConfig(Stated):
     """config.json, as far as it is acted on: a classifier with an Xception in it.
 
-    It is a stock timm_wrapper unless its head or its attention is of ours, and says so by its type.
+    It is a stock timm_wrapper unless its head, its attention or what it takes beside the image is of ours, and says so
+    by its type.
     """
 
     model_type: Literal[STOCK_TYPE, OWN_TYPE]  # type: ignore[valid-type]
     head: Literal[HEADS] = HEADS[0]  # type: ignore[valid-type]
     attention: Literal[ATTENTIONS] = ATTENTIONS[0]  # type: ignore[valid-type]
+    tabular: TabularRule | None = None
     architecture: Literal[BACKBONES]  # type: ignore[valid-type]
     label_names: Annotated[tuple[Text, ...], Field(min_length=2, max_length=MOST_CLASSES)]
     pretrained_cfg: PretrainedCfg
@@ -332,7 +369,7 @@ class NetworkConfig(Stated):
         """What says otherwise of the classes than `label_names`; None where nothing does."""
         names = list(self.label_names)
         numbered = {str(index): name for index, name in enumerate(names)}
-        stock = (self.head, self.attention) == (HEADS[0], ATTENTIONS[0])
+        stock = (self.head, self.attention, self.tabular) == (HEADS[0], ATTENTIONS[0], None)
         stated = {
             "model_type": stock == (self.model_type == STOCK_TYPE),
             "num_classes": self.num_classes in (None, len(names)),

@@ -140,6 +140,23 @@ class Baselines(Stated):
     skipped: dict[Text, str] = {}
 
 
+class ColumnMetrics(Stated):
+    """What a network gains by the columns beside the image: differences in accuracy, paired.
+
+    `withheld`: the predictor less itself without them. `alone`: the predictor less `rule`, the better of the simple
+    rules that see the columns alone; None where none ran.
+    """
+
+    withheld: Metric
+    alone: Metric | None = None
+    rule: Text | None = None
+
+    @property
+    def needless(self) -> bool:
+        """Whether the columns alone may do as well as the network."""
+        return self.alone is not None and (self.alone.low is None or self.alone.low <= 0)
+
+
 class CalibrationBin(Stated):
     """The answers whose confidence lies between `low` and `high`: their mean confidence, and their accuracy."""
 
@@ -433,6 +450,7 @@ class Measured(Stated):
     by_patient: dict[Text, UnitMetrics] = {}
     by_series: dict[Text, UnitMetrics] = {}
     baselines: dict[Text, Baselines] = {}
+    columns: dict[Text, ColumnMetrics] = {}
     calibration: Calibration | None = None
     operating_points: tuple[PointMetrics, ...] = ()
     abstention: AbstentionMetrics | None = None

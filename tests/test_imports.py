@@ -22,7 +22,7 @@ FLOORS = {
             ("files", "html", "text"),
             ("checkpoint", "command_line", "hub_download"),
             ("checkpoint_files",),
-            ("metrics",),
+            ("metrics", "tabular"),
             ("export_record",),
             ("statistics",),
             ("imaging",),

@@ -12,34 +12,68 @@ const MOST_THREADS = 4;
 export class LoadError extends Error {}
 
 export class Classifier {
-  constructor(record, ort, session, gate) {
-    Object.assign(this, { record, ort, session, gate, busy: Promise.resolve() });
+  constructor(record, ort, sessions, gate) {
+    Object.assign(this, { record, ort, sessions, gate, busy: Promise.resolve() });
   }
 
   /** Fetch everything; `progress(done, total)` is told the bytes of the network. Throws LoadError. */
   static async load(progress) {
     const record = JSON.parse(new TextDecoder().decode(await fetchBytes(new URL("checkpoint.json", HERE))));
-    const [ort, model, gate] = await Promise.all([
+    const [ort, parts, gate] = await Promise.all([
       loadRuntime(record.runtime),
-      fetchBytes(new URL(record.model.file, HERE), record.model, progress),
+      fetchParts(record.model.parts, progress),
       record.gate && fetchBytes(new URL(record.gate.file, HERE), record.gate),
     ]);
     try {
-      const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
-      return new Classifier(record, ort, session, gate && readArrays(gate.buffer));
+      const sessions = [];
+      for (const part of parts) sessions.push(await ort.InferenceSession.create(part, { executionProviders: ["wasm"] }));
+      return new Classifier(record, ort, sessions, gate && readArrays(gate.buffer));
     } catch (error) {
       throw new LoadError(`The network cannot be run in this browser (${error.message}).`);
     }
   }
 
   /**
-   * Answer a File: {slice, crop, ranking, rules, sentences, gate, cam, notes, milliseconds}; `gate` is null where the
-   * checkpoint has none. Throws Refusal where the file cannot be read right.
+   * Answer a File: {slice, crop, ranking, rules, sentences, gate, notes, milliseconds}, and what its maps are made of
+   * (`middle`, or `cam`); `gate` is null where the checkpoint has none. Throws Refusal where the file cannot be read
+   * right.
    */
   answer(file) {
-    const answered = this.busy.then(() => this.#answer(file)); // one at a time: the network holds one picture
-    this.busy = answered.catch(() => undefined);
-    return answered;
+    return this.#inTurn(() => this.#answer(file));
+  }
+
+  /**
+   * The map of class `index` of an answer: {values, height, width}, above 0 where something speaks for it. Grad-CAM of
+   * the middle, or the class activation map of the last layer where the network is in one part.
+   */
+  map({ middle, cam }, index) {
+    return this.#inTurn(async () => {
+      const found = middle ? (await this.#exit(middle, index)).gradcam : cam;
+      const [, , height, width] = found.dims;
+      const from = middle ? 0 : index * height * width;
+      return { values: found.data.slice(from, from + height * width), height, width };
+    });
+  }
+
+  /** One at a time: the network holds one picture. */
+  #inTurn(work) {
+    const done = this.busy.then(work);
+    this.busy = done.catch(() => undefined);
+    return done;
+  }
+
+  /** The network's outputs, with `middle` where it is in two parts: the map from which the second goes on. */
+  async #outputs(values) {
+    const { size } = this.record.preprocessing;
+    const input = { pixel_values: new this.ort.Tensor("float32", values, [1, 3, size, size]) };
+    const first = await this.sessions[0].run(input);
+    return first.middle ? { ...first, ...(await this.#exit(first.middle, 0)) } : first;
+  }
+
+  #exit(middle, index) {
+    const seed = new Float32Array(this.record.label_names.length);
+    seed[index] = 1;
+    return this.sessions[1].run({ middle, seed: new this.ort.Tensor("float32", seed, [1, seed.length]) });
   }
 
   async #answer(file) {
@@ -47,9 +81,7 @@ export class Classifier {
     const slice = await readSlice(file, record.window);
     const started = performance.now();
     const { values, crop } = prepare(slice, record.preprocessing);
-    const { size } = record.preprocessing;
-    const input = { pixel_values: new this.ort.Tensor("float32", values, [1, 3, size, size]) };
-    const { logits, features, cam } = await this.session.run(input);
+    const { logits, features, middle, cam } = await this.#outputs(values);
     const ranking = ranked(softmax(logits.data, record.rules.output_temperature), record.label_names);
     const rule = record.gate?.rule;
     return {
@@ -59,11 +91,25 @@ export class Classifier {
       rules: record.rules,
       sentences: decide(ranking, record.rules),
       gate: rule ? judge(rule, this.gate, slice, crop, features.data) : null,
+      middle,
       cam,
       notes: [...slice.notes, ...crop.notes],
       milliseconds: performance.now() - started,
     };
   }
+}
+
+/** The network's files; `progress(done, total)` is told of all their bytes together. */
+function fetchParts(parts, progress) {
+  const done = parts.map(() => 0);
+  const total = parts.reduce((sum, { bytes }) => sum + bytes, 0);
+  const fetchOne = (part, number) =>
+    fetchBytes(new URL(part.file, HERE), part, (bytes) => {
+      done[number] = bytes;
+      const all = done.reduce((sum, one) => sum + one, 0);
+      progress(all, Math.max(total, all));
+    });
+  return Promise.all(parts.map(fetchOne));
 }
 
 /** The bytes of a file of this page; where `bytes` and `sha256` are stated, exactly those. */

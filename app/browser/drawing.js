@@ -1,12 +1,10 @@
-// The class activation map over its slice, placed and coloured as ct_xception/explain/placement.py and overlay.py do.
+// A class's map over its slice, placed and coloured as ct_xception/explain/placement.py and overlay.py do.
 
 const [FAINT, FULL] = [0.08, 0.5]; // shares of the peak from which colour begins, and is opaque
 
-/** The map of class `index`, what speaks for it alone, scaled to a peak of 1: {cells, height, width, strength}. */
-export function classMap({ data, dims: [, , height, width] }, index) {
-  const cells = Float64Array.from(data.subarray(index * height * width, (index + 1) * height * width), (value) =>
-    Math.max(value, 0),
-  );
+/** A map {values, height, width}, what speaks for the class alone, scaled to a peak of 1: {cells, height, width, strength}. */
+export function scaledMap({ values, height, width }) {
+  const cells = Float64Array.from(values, (value) => Math.max(value, 0));
   const strength = Math.max(...cells);
   return { cells: strength > 0 ? cells.map((value) => value / strength) : cells, height, width, strength };
 }

@@ -2,7 +2,7 @@
 
 import { Classifier } from "./classifier.js";
 import { abstention, decidePoints, percent } from "./decisions.js";
-import { classMap, greyPicture, overlayPicture, placeInSlice } from "./drawing.js";
+import { greyPicture, overlayPicture, placeInSlice, scaledMap } from "./drawing.js";
 import { Refusal } from "./refusal.js";
 
 const $ = (id) => document.getElementById(id);
@@ -10,6 +10,7 @@ const GATE_REFUSAL = "Not answered: this does not look like a slice that the mod
 const megabytes = (bytes) => (bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0);
 
 let shown = null; // the answer on the page
+let heat = null; // its map, once it is made: {placed, slice, palette}
 let latest = 0; // the number of the last file given: an answer to an earlier one is not shown
 
 export const classifier = load();
@@ -157,21 +158,39 @@ function draw(canvas, image) {
 function offerMaps({ ranking }) {
   const options = ranking.map(([name]) => make("option", { value: name }, name));
   $("target").replaceChildren(...options);
+  mapOrSay();
+}
+
+/** A map that cannot be made is said where it would stand. */
+function mapOrSay() {
+  makeMap().catch((error) => {
+    $("heat-words").textContent = `The map could not be made (${error.message}).`;
+  });
+}
+
+/** Make the map of the class chosen, unless another answer or class comes before it is done. */
+async function makeMap() {
+  const answer = shown;
+  const name = $("target").value;
+  if (!answer || answer.gate?.verdict === "refused") return;
+  heat = null;
+  draw($("heat"), greyPicture(answer.slice));
+  $("heat-words").textContent = `Mapping the evidence for ${name} …`;
+  const found = await classifier;
+  const map = scaledMap(await found.map(answer, found.record.label_names.indexOf(name)));
+  if (shown !== answer || $("target").value !== name) return;
+  const placed = placeInSlice(map, answer.slice, answer.crop.box, found.record.preprocessing);
+  heat = { placed, slice: answer.slice, palette: found.record.palette };
+  const title = found.record.model.unmapped ? "class activation map" : "Grad-CAM";
+  const where = map.strength > 0 ? `strongest ${peak(placed, answer.slice)}` : "there is none anywhere";
+  $("heat").setAttribute("aria-label", `${title} of ${name}: evidence for it is ${where}`);
+  $("heat-words").textContent = `Evidence for ${name} (${title}): ${where}`;
+  drawScale(found.record.palette);
   drawHeat();
 }
 
-async function drawHeat() {
-  if (!shown || shown.gate?.verdict === "refused") return;
-  const { slice, crop, cam } = shown;
-  const { record } = await classifier;
-  const name = $("target").value;
-  const map = classMap(cam, record.label_names.indexOf(name));
-  const heat = placeInSlice(map, slice, crop.box, record.preprocessing);
-  draw($("heat"), overlayPicture(slice, heat, record.palette, Number($("opacity").value)));
-  const where = map.strength > 0 ? `strongest ${peak(heat, slice)}` : "there is none anywhere";
-  $("heat").setAttribute("aria-label", `Class activation map of ${name}: evidence for it is ${where}`);
-  $("heat-words").textContent = `Evidence for ${name} (class activation map): ${where}`;
-  drawScale(record.palette);
+function drawHeat() {
+  if (heat) draw($("heat"), overlayPicture(heat.slice, heat.placed, heat.palette, Number($("opacity").value)));
 }
 
 /** Where a map is highest, in words: thirds of the picture, as it is seen. */
@@ -221,7 +240,7 @@ $("file").addEventListener("change", async (event) => {
   await give([...event.target.files]);
   event.target.value = ""; // so that the same file can be chosen again
 });
-$("target").addEventListener("change", drawHeat);
+$("target").addEventListener("change", mapOrSay);
 $("opacity").addEventListener("input", drawHeat);
 for (const button of document.querySelectorAll("#examples button")) {
   button.addEventListener("click", () => giveExample(button.dataset));

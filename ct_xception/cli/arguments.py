@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ct_xception.errors import InputError, printable
 from ct_xception.imaging.modality import CT, MODALITIES
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ct_xception.corpus.load import CorpusOptions
     from ct_xception.imaging.windows import Window
     from ct_xception.serving.classifier import Classifier
+    from ct_xception.serving.series import Member
 
 
 AUTO = "auto"  # of --runtime
@@ -91,6 +92,40 @@ def add_no_gate(parser: argparse.ArgumentParser) -> None:
     """Whether the input gate is asked."""
     help_ = "answer also what the checkpoint's input gate takes for no slice such as those of training"
     parser.add_argument("--no-gate", action="store_true", help=help_)
+
+
+def add_table(parser: argparse.ArgumentParser) -> None:
+    """What is known beside the images."""
+    help_ = "for a checkpoint trained with --tabular_columns: a table of path and these columns"
+    parser.add_argument("--table", metavar="TABLE", help=help_)
+
+
+def rows_of(table: str | None, classifier: Classifier) -> Callable[[Member], Mapping[str, Any] | None]:
+    """What a table says of a slice, in the columns that the checkpoint takes; says what is answered without.
+
+    Raises InputError for a table that cannot be read, or a checkpoint that takes no columns.
+    """
+    names = () if classifier.columns is None else classifier.columns.names
+    if table is not None:
+        from ct_xception.pipeline.owners import read_rows
+
+        if not names:
+            raise InputError(f"--table: {classifier.name} takes the image alone; leave it out.")
+        return read_rows(Path(table), names)
+    if names:
+        print(f"no --table: {sentence_without(classifier)}", file=sys.stderr)
+    return lambda member: None
+
+
+def sentence_without(classifier: Classifier) -> str:
+    """What is said where a checkpoint takes columns of a table and the caller gives none; empty where it takes none."""
+    from ct_xception.imaging.decoders.dicom import TABULAR_TAGS
+
+    names = () if classifier.columns is None else classifier.columns.names
+    if not names:
+        return ""
+    headers = ", but for what DICOM files say of them" if set(names) & set(TABULAR_TAGS) else ""
+    return f"{classifier.name} answers without {', '.join(map(printable, names))}, which it takes too{headers}."
 
 
 def check_goes_with(arguments: argparse.Namespace, option: str, other: str) -> None:

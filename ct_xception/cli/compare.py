@@ -13,6 +13,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,11 +80,13 @@ def _compare_answers(arguments: argparse.Namespace) -> int:
 
 
 def _answers(arguments: argparse.Namespace) -> Iterator[tuple[str, Comparison] | SliceError]:
-    from ct_xception.cli.arguments import load_classifier
+    from ct_xception.cli.arguments import load_classifier, sentence_without
     from ct_xception.serving.comparison import compare, short_names
 
     models = [load_classifier(name) for name in (arguments.first, arguments.second)]
     names = short_names(arguments.first, arguments.second)
+    for said in filter(None, map(sentence_without, models)):
+        print(said, file=sys.stderr)
     for member in _members(arguments.on):
         if isinstance(member, SliceError):
             yield member

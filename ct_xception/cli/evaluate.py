@@ -21,8 +21,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ct_xception.cli import PROGRAM
 from ct_xception.cli.arguments import add_corpus, checkpoint_of, corpus_options, pairs, window_of
-from ct_xception.command_line import DONE, Parser
+from ct_xception.command_line import DONE, Parser, complain
 from ct_xception.errors import InputError, printable
 from ct_xception.text import RESEARCH_USE
 
@@ -85,7 +86,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     folder, modality = checkpoint.folder, checkpoint.contract.told(arguments.modality, checkpoint.name).modality
     output = Path(arguments.output)
     _check_output(output)
-    options = corpus_options(arguments, window, modality)
+    options = corpus_options(arguments, window, modality).with_columns(checkpoint.config.get("tabular"))
     if arguments.keep or not arguments.corpus:
         return _validate(arguments, checkpoint, options, output)
     provenance, external = read_provenance(folder), pairs(arguments.external, "--external")
@@ -186,6 +187,7 @@ def _externals(
 ) -> tuple[External, ...]:
     """The corpora of --external, as they are to be asked."""
     from ct_xception.checkpoint_files import read_side
+    from ct_xception.corpus.tables.beside import without_columns
     from ct_xception.evaluation.shift.external import External, describe_plan, load_external, plan_external
 
     stated = read_side(checkpoint.folder, checkpoint.name)
@@ -193,6 +195,8 @@ def _externals(
     groups, found = given or (stated.class_groups if stated else {}), []
     for name, source in pairs(arguments.external, "--external").items():
         corpus = load_external(name, source, options)
+        for note in without_columns(corpus.report):
+            complain(PROGRAM, f"--external {name}: {note}.")
         plan = plan_external(
             name,
             corpus,
@@ -211,9 +215,12 @@ def _load_split(arguments: argparse.Namespace, options: CorpusOptions, provenanc
     """The corpus, split as training split it. Raises InputError where that cannot be had."""
     from ct_xception.corpus.load import load_corpus
     from ct_xception.corpus.split import split_corpus
+    from ct_xception.corpus.tables.beside import describe_missing, tabular_record, without_columns
     from ct_xception.evaluation.protocols import Protocols
 
     corpus = load_corpus(arguments.corpus, options)
+    for line in [*without_columns(corpus.report), *describe_missing(tabular_record(corpus.dataset, options))]:
+        complain(PROGRAM, f"--corpus: {line}.")
     if arguments.split == "all":
         from datasets import concatenate_datasets
 

@@ -13,17 +13,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ct_xception.cli import PROGRAM
 from ct_xception.cli.arguments import (
     add_checkpoint,
     add_no_gate,
     add_reading,
+    add_table,
     load_classifier,
     progress_bar,
+    rows_of,
     window_of,
 )
-from ct_xception.command_line import DONE, Parser
+from ct_xception.command_line import DONE, Parser, complain
 from ct_xception.errors import InputError, printable
 from ct_xception.text import RESEARCH_USE, percent
 
@@ -48,6 +52,7 @@ def add_arguments(parser: Parser) -> None:
     help_ = f"how much work (default: {DEFAULT_BUDGET})"
     parser.add_argument("--budget", choices=BUDGETS, default=DEFAULT_BUDGET, help=help_)
     add_no_gate(parser)
+    add_table(parser)
     parser.add_argument("--evidence", action="store_true", help="measure how far the map can be trusted")
     parser.add_argument("--json", action="store_true", help="JSON on stdout: answer, regions and evidence")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of methods that sample (default: 0)")
@@ -64,7 +69,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("nothing to do: name a figure with -o OUT, or ask for --json or --evidence.")
     check_figure(arguments.output or "figure.png", arguments.opacity)
     classifier = load_classifier(arguments.model, overrule_gate=arguments.no_gate, modality=arguments.modality)
-    prediction = classifier(arguments.file, window=window, frame=arguments.frame)
+    from ct_xception.serving.series import Member
+
+    row = rows_of(arguments.table, classifier)(Member(printable(arguments.file), Path(arguments.file)))
+    if row is None and arguments.table is not None:
+        complain(PROGRAM, f"--table does not name {printable(arguments.file)}, which is explained without it.")
+    prediction = classifier(arguments.file, window=window, frame=arguments.frame, tabular=row)
     if prediction.refusal:
         why = "; ".join(prediction.refusal)
         name = printable(arguments.file)

@@ -10,6 +10,7 @@ examples:
   ct-xception predict scan.png --model user/repo@v1 --json
   ct-xception predict scans/ --runtime onnx-int8 --window lung
   ct-xception predict scans/ --by patient --patients slices.csv
+  ct-xception predict scans/ --table patients.csv
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import argparse
 import itertools
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ct_xception.cli import PROGRAM
 from ct_xception.cli.arguments import (
@@ -28,7 +30,9 @@ from ct_xception.cli.arguments import (
     add_no_gate,
     add_reading,
     add_runtime,
+    add_table,
     load_classifier,
+    rows_of,
     window_of,
 )
 from ct_xception.command_line import BAD_INPUT, DONE, SOME_REFUSED, Parser, complain
@@ -54,6 +58,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--by", choices=("slice", "series", "patient"), default="slice", help=help_)
     help_ = "with --by: a table of path and patient (or series), where the files do not tell"
     parser.add_argument("--patients", metavar="TABLE", help=help_)
+    add_table(parser)
     parser.add_argument("--batch_size", type=int, default=8, metavar="N", help="slices at a time (default: 8)")
 
 
@@ -71,7 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.model, arguments.runtime, overrule_gate=arguments.no_gate, modality=arguments.modality
         )
         classifier.watch_set()
-        members = _members_of(files, arguments.frame, tally)
+        members = _with_rows(
+            _members_of(files, arguments.frame, tally), rows_of(arguments.table, classifier), told=bool(arguments.table)
+        )
         first = list(itertools.islice(members, 2))
         slices = (try_read(member.read, classifier, window) for member in itertools.chain(first, members))
         answers = _accept(classifier.predict_many(slices, batch_size=arguments.batch_size), tally)
@@ -105,7 +112,8 @@ def _answer_units(files: Sequence[Path], arguments: argparse.Namespace, window: 
         arguments.model, arguments.runtime, overrule_gate=arguments.no_gate, modality=arguments.modality
     )
     classifier.watch_set()
-    members = list(_members_of(files, arguments.frame, tally))
+    rows = rows_of(arguments.table, classifier)
+    members = list(_with_rows(_members_of(files, arguments.frame, tally), rows, told=bool(arguments.table)))
     units, notes = gather_units(members, arguments.by, owners)
     for note in notes:
         complain(PROGRAM, f"{note}.")
@@ -193,6 +201,19 @@ def _members_of(files: Sequence[Path], frame: int | None, tally: _Tally) -> Iter
             complain(PROGRAM, f"{note}.")
         with hold_all(member.archive for member in members):
             yield from (member for member in members if frame in (None, member.frame or 0))
+
+
+def _with_rows(
+    members: Iterable[Member], rows: Callable[[Member], Mapping[str, Any] | None], *, told: bool
+) -> Iterator[Member]:
+    """The slices with what --table says of them; at the end, where it was given (`told`), how many it does not name."""
+    count, unnamed = 0, 0
+    for member in members:
+        row = rows(member)
+        count, unnamed = count + 1, unnamed + (row is None)
+        yield member if row is None else replace(member, tabular=row)
+    if told and unnamed:
+        complain(PROGRAM, f"--table names {count - unnamed} of {count} slices; the others are answered without it.")
 
 
 def _accept(answers: Iterable[Prediction | SliceError], tally: _Tally) -> Iterator[Prediction]:

@@ -8,7 +8,8 @@ import datasets
 
 from ct_xception.corpus.labels import SPLITS, split_of
 from ct_xception.corpus.listing import UNLABELLED, CorpusOptions, Item, Listing
-from ct_xception.corpus.tables.columns import named, patient_like
+from ct_xception.corpus.tables.beside import take_columns
+from ct_xception.corpus.tables.columns import named, patient_like, tabular_columns
 from ct_xception.corpus.tables.formats import text_of
 from ct_xception.errors import printable
 
@@ -106,14 +107,26 @@ def _list_split(
         for name in patient_like(part.column_names)
         if name not in columns.values()
     }
+    listing.columns += part.column_names
+    asked = [name for name in tabular_columns(options.tabular_columns) if name in part.column_names]
+    beside = take_columns({name: _cells(part, name) for name in asked}, options)
     kept = [row for row, name in enumerate(names) if not options.excludes(name)]
     for new, row in enumerate(kept):
         item = Item(f"{split}/{row}", split, names[row], row=new)
         item.group, item.series = (texts[role][row] if role in texts else "" for role in ("group", "series"))
         item.others = {name: values[row] for name, values in others.items()}
+        item.tabular = beside[row] if beside else {}
         listing.items.append(item)
     listing.passed_over["excluded by name"] += len(names) - len(kept)
     listing.loaded[split] = _images(part.select(kept) if len(kept) < len(names) else part, columns["image"])
+
+
+def _cells(part: datasets.Dataset, column: str) -> list[object]:
+    """A column's cells, numbers of classes as the classes' names."""
+    kind, cells = part.features[column], list(part[column])
+    if isinstance(kind, datasets.ClassLabel):
+        return [None if cell is None or cell < 0 else kind.int2str(cell) for cell in cells]
+    return cells
 
 
 def _images(part: datasets.Dataset, column: str) -> datasets.Dataset:

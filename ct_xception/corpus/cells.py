@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from ct_xception.imaging.source import FrameOf
 
 ONLY = -1  # the frame of a file that is one slice
 
-Row = Mapping[str, Any]  # image {"path", "bytes"}; frame where the corpus has files of several slices
+Row = Mapping[str, Any]  # image {"path", "bytes"}; frame and tabular where the corpus has them
 
 
 def frame_of(row: Row) -> int | None:
@@ -39,7 +41,13 @@ def slice_source(row: Row) -> bytes | str | FrameOf:
 
 def read_row(read: Callable[..., Slice], row: Row, **how: Any) -> Slice | SliceError:
     """The slice of a row as `read` gives it (`read_slice`, or a classifier's), or why it is refused."""
-    return try_read(read, slice_source(row), name=str(row["source"]), **how)
+    slice_ = try_read(read, slice_source(row), name=str(row["source"]), **how)
+    return replace(slice_, tabular=tabular_of(row)) if "tabular" in row and isinstance(slice_, Slice) else slice_
+
+
+def tabular_of(row: Row) -> dict[str, str]:
+    """What the corpus's table says beside the image of a row, {column: text}; empty where it says nothing."""
+    return dict(json.loads(row.get("tabular") or "{}"))
 
 
 def readable_rows(read: Callable[..., Slice], rows: Iterable[Row], **how: Any) -> Iterator[tuple[Row, Slice]]:

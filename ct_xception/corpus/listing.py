@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ct_xception.corpus.cells import ONLY
 from ct_xception.corpus.labels import IGNORED_SPLIT, SPLITS
-from ct_xception.corpus.tables.columns import COLUMNS, box_columns
+from ct_xception.corpus.tables.columns import COLUMNS, box_columns, tabular_columns
 from ct_xception.errors import InputError, printable
 from ct_xception.imaging.frames import check_slices_per_file
 from ct_xception.imaging.modality import CT
@@ -33,9 +33,10 @@ class CorpusOptions:
     in the corpus, or value: train, validation, test or ignore}. `exclude` names folders and labels that are left out,
     by name, path or pattern ("Test*"). `class_level` says how many folders below the corpus's own the class folders
     lie. The columns name those of a table or a Hub dataset; a `label_column` of several names, joined by commas, is one
-    of zeros and ones a class; `box_columns` are four, for the left, top, right and bottom of a lesion's box. Paths of a
-    table are relative to `image_root` (default: the table's folder), and made from its columns by `image_template`
-    ("{id}.png"). `group_pattern` is a regular expression searched in an image's
+    of zeros and ones a class; `box_columns` are four, for the left, top, right and bottom of a lesion's box;
+    `tabular_columns` are what the network takes beside the image, joined by commas, and `tabular_needed` whether the
+    corpus must have them. Paths of a table are relative to `image_root` (default: the table's folder), and made from
+    its columns by `image_template` ("{id}.png"). `group_pattern` is a regular expression searched in an image's
     relative path; its first group, or all it matches, is the patient. `window` and `frame` are those that the slices
     will be read with, `modality`, one of MODALITIES, is what they are slices of. Without a `frame` a volume is one item
     a slice; `slices_per_file` is a number of them, or all, and then holds of files of several pages, too. `decode` is
@@ -54,6 +55,8 @@ class CorpusOptions:
     split_column: str | None = None
     mask_column: str | None = None
     box_columns: str | None = None
+    tabular_columns: str | None = None
+    tabular_needed: bool = True
     image_root: str | None = None
     image_template: str | None = None
     group_pattern: str | None = None
@@ -78,6 +81,7 @@ class CorpusOptions:
             raise InputError(f"--class_level {self.class_level}: the folders of the corpus itself are level 1.")
         check_slices_per_file(self.slices_per_file)
         box_columns(self.box_columns)
+        tabular_columns(self.tabular_columns)
         try:
             re.compile(self.group_pattern or "")
         except re.error as error:
@@ -97,8 +101,17 @@ class CorpusOptions:
         check_external_name(name)
         prefix = f"{name}/"
         mapped = {key.removeprefix(prefix): one for key, one in self.class_map.items() if key.startswith(prefix)}
-        reading = {key: getattr(self, key) for key in ("window", "frame", "slices_per_file", "modality")}
-        return CorpusOptions(class_map=mapped, decode=False, **reading)
+        reading = {
+            key: getattr(self, key) for key in ("window", "frame", "slices_per_file", "modality", "tabular_columns")
+        }
+        return CorpusOptions(class_map=mapped, decode=False, tabular_needed=False, **reading)
+
+    def with_columns(self, stated: Mapping[str, Any] | None) -> CorpusOptions:
+        """These options with the columns that a checkpoint takes beside the image, as its config.json states them."""
+        if stated is None:
+            return self
+        names = ",".join(column["name"] for column in stated["columns"])
+        return replace(self, tabular_columns=names, tabular_needed=False)
 
     def without_labels(self) -> CorpusOptions:
         """These options for a corpus whose labels and splits are not looked at, read as the own one is."""
@@ -126,7 +139,8 @@ class Item:
 
     `mask` is the picture of its lesion, None where there is none, and `boxes` those around its lesions (left, top,
     right, bottom). `folder` is the folder that looks like its patient's, `others` {column: value} of columns that look
-    like a patient's and were not taken. `frame` is the slice of a file that holds several, ONLY where it holds one.
+    like a patient's and were not taken, `tabular` those of `--tabular_columns`. `frame` is the slice of a file that
+    holds several, ONLY where it holds one.
     """
 
     source: str
@@ -142,6 +156,7 @@ class Item:
     boxes: tuple[tuple[int, int, int, int], ...] = ()
     folder: str = ""
     others: Mapping[str, str] = field(default_factory=dict)
+    tabular: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -149,8 +164,9 @@ class Listing:
     """What a source holds; `problems` are sentences that must be mended, `notes` are worth knowing.
 
     A note names no file and no patient, since it goes where the checkpoint goes; `details` may. `untaken` are sentences
-    on what looks like patients or splits and was not taken. `passed_over` counts by kind what was not read. `loaded`
-    holds, by split, the one column `image` of a dataset whose images lie in Arrow tables rather than in files.
+    on what looks like patients or splits and was not taken, `columns` the names of its tables' columns. `passed_over`
+    counts by kind what was not read. `loaded` holds, by split, the one column `image` of a dataset whose images lie in
+    Arrow tables rather than in files.
     """
 
     kind: str
@@ -166,6 +182,7 @@ class Listing:
     notes: list[str] = field(default_factory=list)
     details: list[str] = field(default_factory=list)
     untaken: list[str] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
 
     def read(self, item: Item) -> Path | bytes:
         """Where an item's untouched file is: its path, or its bytes."""

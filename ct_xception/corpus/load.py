@@ -8,7 +8,8 @@
 
 Columns: `image` (undecoded), `label` (ClassLabel), `group` (the patient, or the image's own source where nobody knows)
 and `source` (its name in the corpus, unique); where the source tells, `series`, `mask` (the path of a picture of the
-lesion, empty where there is none), `boxes` (those around lesions, as text) and `frame` (which slice of a file that
+lesion, empty where there is none), `boxes` (those around lesions, as text), `tabular` (what its table says in the
+columns that were asked for, as JSON) and `frame` (which slice of a file that
 holds several, -1 where it holds one).
 Splits: any of train, validation and test. Whatever is wrong with a corpus is found before anything slow starts, and
 raised as one CorpusError.
@@ -38,8 +39,10 @@ from ct_xception.corpus.labels import SPLITS, ClassTable, exact_classes, matched
 from ct_xception.corpus.listing import CorpusOptions, Item, Listing, apply_group_pattern
 from ct_xception.corpus.sources import find_source
 from ct_xception.corpus.summary import corpus_report, corpus_summary, public_report
+from ct_xception.corpus.tables.beside import settle_tabular
 from ct_xception.corpus.tables.boxes import boxes_text
 from ct_xception.errors import CorpusError, printable
+from ct_xception.files import dump_json
 from ct_xception.imaging.modality import CT, several
 
 if TYPE_CHECKING:
@@ -80,6 +83,7 @@ def load_corpus(source: str | os.PathLike[str], options: CorpusOptions | None = 
     if not options.labelled:
         inspected = _leave_out_unreadable(listing, inspected)
     table = _classes(listing, options)
+    settle_tabular(listing, options)
     problems = [*listing.problems, *emptied, *table.problems, *_class_problems(listing, table, name, options.labelled)]
     if options.box_columns is not None and not any(item.boxes for item in listing.items):
         problems.append(
@@ -177,6 +181,8 @@ def _build(listing: Listing, table: ClassTable) -> datasets.DatasetDict:
         features["mask"] = datasets.Value("string")
     if any(item.boxes for item in listing.items):
         features["boxes"] = datasets.Value("string")
+    if any(item.tabular for item in listing.items):
+        features["tabular"] = datasets.Value("string")
     if any(item.frame != ONLY for item in listing.items):
         features["frame"] = datasets.Value("int32")
     splits = {}
@@ -206,6 +212,7 @@ def _cells(items: Sequence[Item], table: ClassTable) -> dict[str, list[Any]]:
         "series": [printable(item.series) for item in items],
         "frame": [item.frame for item in items],
         "boxes": [boxes_text(item.boxes) for item in items],
+        "tabular": [dump_json(dict(item.tabular)) for item in items],
         "mask": ["" if item.mask is None else str(item.mask.absolute()) for item in items],
     }
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ct_xception.imaging.windows import Window
     from ct_xception.serving.classifier import Classifier, Prediction
 
-PREDICTOR, STOCK_PIPELINE = "predictor", "stock_pipeline"
+PREDICTOR, STOCK_PIPELINE, WITHHELD = "predictor", "stock_pipeline", "columns_withheld"
 
 T = TypeVar("T")
 Item = Mapping[str, Any]  # a row of a split: image {"path", "bytes"}, label, group, source, perhaps frame
@@ -209,11 +209,17 @@ def with_bar(items: Iterable[T], title: str | None) -> Iterable[T]:
     return tqdm(items, desc=title, unit="image", dynamic_ncols=True)
 
 
-def predictor_answers(classifier: Classifier, *, window: Window | None = None, frame: int | None = None) -> AnswerBatch:
-    """Our predictor as a function of a batch: reader, body crop, eval transform, network."""
+def predictor_answers(
+    classifier: Classifier, *, window: Window | None = None, frame: int | None = None, withheld: bool = False
+) -> AnswerBatch:
+    """Our predictor as a function of a batch: reader, body crop, eval transform, network.
+
+    `withheld`: as if every value of the columns beside the images were missing.
+    """
 
     def answer(batch: Sequence[Item]) -> list[Answer]:
-        read = (read_row(classifier.read, item, window=window, frame=frame) for item in batch)
+        items = ({**item, "tabular": ""} for item in batch) if withheld else batch
+        read = (read_row(classifier.read, item, window=window, frame=frame) for item in items)
         answers = classifier.predict_many(read, batch_size=len(batch))
         return [str(answer) if isinstance(answer, SliceError) else _judged(answer) for answer in answers]
 

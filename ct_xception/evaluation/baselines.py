@@ -7,6 +7,8 @@
     nearest_raw       the label of the most alike picture of train, 64 px, uncropped
     nearest_body      the same after the body crop, 96 px: what remembering the training images alone gives
     frozen_features   logistic regression on the features of the network that training started from
+    columns_linear    logistic regression on the columns of the table that the network takes beside the image, alone
+    columns_forest    a random forest on the same
 
 A rule that sees no anatomy and scores high betrays a shortcut; a nearest neighbour that does betrays look-alikes across
 the split. All are deterministic under their seed.
@@ -39,6 +41,7 @@ from ct_xception.statistics.comparison import compare
 from ct_xception.statistics.forest import forest_probabilities
 from ct_xception.statistics.intervals import describe_metric, group_indices
 from ct_xception.statistics.metrics import classification_metrics
+from ct_xception.tabular import Row, Tabular, fit_tabular
 
 if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
@@ -51,7 +54,10 @@ BASELINES = (
     "nearest_raw",
     "nearest_body",
     "frozen_features",
+    "columns_linear",
+    "columns_forest",
 )
+COLUMN_RULES = BASELINES[-2:]
 BASELINE_TITLES = {
     "majority": "commonest class of train",
     "file_attributes": "file attributes alone",
@@ -60,6 +66,8 @@ BASELINE_TITLES = {
     "nearest_raw": "1-nearest neighbour, raw picture",
     "nearest_body": "1-nearest neighbour, body crop",
     "frozen_features": "frozen starting features",
+    "columns_linear": "the columns alone, logistic regression",
+    "columns_forest": "the columns alone, random forest",
 }
 BASELINE_FIGURES = ("accuracy", "balanced_accuracy", "macro_f1")
 
@@ -80,11 +88,13 @@ def run_baselines(
     groups: Sequence[Any] | None = None,
     seed: int = 0,
     features: NDArray | None = None,
+    rows: Sequence[Row] = (),
 ) -> dict[str, Floats]:
     """Every baseline fitted on the items `train_idx` and asked about `test_idx` (M,): {name: probabilities (M, K)}.
 
     `features` (N, C) are those of the frozen starting network for all N items of the survey; without them
-    `frozen_features` is left out. `groups` (N,), by default the survey's, keep a patient's slices on one side while the
+    `frozen_features` is left out. `rows` are the N items' rows of the table beside the images; without them there are
+    no rules on the columns alone. `groups` (N,), by default the survey's, keep a patient's slices on one side while the
     strength of the logistic regression's penalty is chosen, on `train_idx` alone. An item that the survey could not
     read teaches nothing, and every rule answers it with the shares of the classes in train.
     """
@@ -99,13 +109,30 @@ def run_baselines(
         found[name] = forest_probabilities(grow, values[train], labels, values[test], count, seed=seed)
     for name, pictures in (("nearest_raw", survey.raw), ("nearest_body", survey.aligned)):
         found[name] = np.eye(count)[labels[nearest_neighbours(pictures, train, test)[0]]]
+    patients = np.asarray(survey.groups if groups is None else groups, dtype=object)[train]
     if features is not None:
-        patients = np.asarray(survey.groups if groups is None else groups, dtype=object)[train]
         found["frozen_features"] = linear_probabilities(
             features[train], labels, features[test], count, groups=patients, seed=seed
         )
+    if rows:
+        found |= _column_rules([rows[index] for index in train], labels, patients, [rows[i] for i in test], count, seed)
     unread = ~survey.readable[test]
     return {name: np.where(unread[:, None], found["majority"], answer) for name, answer in found.items()}
+
+
+def _column_rules(
+    rows: Sequence[Row], labels: NDArray, groups: NDArray, asked: Sequence[Row], count: int, seed: int
+) -> dict[str, Floats]:
+    """What the columns alone say, encoded as the network has them: {rule: probabilities (M, K)}."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = Tabular(fit_tabular(names, rows, groups.tolist()))
+    known, new = columns.encode_all(rows), columns.encode_all([columns.only(row) for row in asked])
+    grow = partial(_random_forest, min(len(rows), _ROWS_A_TREE))
+    linear, forest = COLUMN_RULES
+    return {
+        linear: linear_probabilities(known, labels, new, count, groups=groups, seed=seed),
+        forest: forest_probabilities(grow, known, labels, new, count, seed=seed),
+    }
 
 
 def out_of_fold_baselines(
@@ -115,6 +142,7 @@ def out_of_fold_baselines(
     groups: Sequence[Any] | None = None,
     seed: int = 0,
     features: NDArray | None = None,
+    rows: Sequence[Row] = (),
 ) -> dict[str, Floats]:
     """The baselines of a cross-validation: {name: probabilities (N, K)}, each row from the fold that left it out.
 
@@ -123,7 +151,7 @@ def out_of_fold_baselines(
     found: dict[str, Floats] = {}
     shape = (len(survey.sources), len(survey.label_names))
     for train_idx, test_idx in folds:
-        answers = run_baselines(survey, train_idx, test_idx, groups=groups, seed=seed, features=features)
+        answers = run_baselines(survey, train_idx, test_idx, groups=groups, seed=seed, features=features, rows=rows)
         for name, probabilities in answers.items():
             found.setdefault(name, np.full(shape, np.nan))[np.asarray(test_idx, np.intp)] = probabilities
     return found

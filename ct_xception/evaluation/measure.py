@@ -34,6 +34,7 @@ from ct_xception.evaluation.answers import (
     ALONE,
     PREDICTOR,
     STOCK_PIPELINE,
+    WITHHELD,
     AnswerBatch,
     Answers,
     Items,
@@ -43,6 +44,7 @@ from ct_xception.evaluation.answers import (
     stock_answers,
 )
 from ct_xception.evaluation.baselines import baseline_figures, write_baselines
+from ct_xception.evaluation.columns import column_figures
 from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.explanations import Checked, Explanations, check_heat_maps, describe, explanation_figures
 from ct_xception.evaluation.patients import (
@@ -99,8 +101,12 @@ def evaluate(evaluation: Evaluation, share: Share = ALONE) -> Metrics | None:
     answerers = {PREDICTOR: predictor_answers(classifier, window=evaluation.window, frame=evaluation.frame)}
     if evaluation.stock:
         answerers[STOCK_PIPELINE] = stock_answers(evaluation.checkpoint, device=evaluation.device)
+    asked = dict(answerers)
+    if classifier.columns is not None:
+        reading: dict[str, Any] = {"window": evaluation.window, "frame": evaluation.frame}
+        asked[WITHHELD] = predictor_answers(classifier, withheld=True, **reading)
     answers = {}
-    for path, answer in answerers.items():
+    for path, answer in asked.items():
         title = f"{evaluation.split_name}, {path.replace('_', ' ')}" if evaluation.progress else None
         size = evaluation.batch_size
         answers[path] = answer_share(evaluation.dataset, answer, share, batch_size=size, progress=title)
@@ -217,6 +223,8 @@ def measure(given: Given) -> tuple[dict[str, dict[str, PathMetrics]], Measured]:
     headline = _headline(paths, units.get(BY_PATIENT, {}))
     own = None if headline is None else given.parts[headline.protocol]
     found: dict[str, Any] = {"headline": headline, **units, "baselines": _baseline_blocks(given)}
+    told = {name: column_figures(part, given.seed) for name, part in given.parts.items() if WITHHELD in part.paths}
+    found["columns"] = {name: block for name, block in told.items() if block is not None}
     found["external"] = measure_elsewhere(given, own)
     if given.explanations is not None:
         found["explanations"] = explanation_figures(given.explanations, seed=given.seed)

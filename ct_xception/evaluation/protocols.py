@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ct_xception.audit.twins.twins import twin_of_other_split
 from ct_xception.checkpoint import FOLD_PLAN, PREDICTIONS
 from ct_xception.checkpoint_files import PoolingRule
+from ct_xception.corpus.cells import tabular_of
 from ct_xception.corpus.split import deduplicated_test
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
@@ -129,7 +130,7 @@ def find_protocols(
     return Protocols(
         has_twin=has_twin,
         deduplicated=deduplicated_test(splits, has_twin)[1],
-        out_of_fold=_with_baselines(out_of_fold, audit, features, seed),
+        out_of_fold=_with_baselines(out_of_fold, audit, splits, features, seed),
         baselines=_own_baselines(audit, splits, features, seed),
         skipped=dict(skipped or {}),
         audit=audit.public(),
@@ -162,18 +163,31 @@ def _patients(audit: Audit) -> list[str]:
 def _own_baselines(audit: Audit, splits: DatasetDict, features: NDArray | None, seed: int) -> dict[str, Floats]:
     """The simple rules, fitted on train and asked about test (M,)."""
     train, test = (_rows(audit, list(splits[name]["source"])) for name in ("train", "test"))
-    return run_baselines(audit.survey, train, test, groups=_patients(audit), seed=seed, features=features)
+    told: dict[str, Any] = {"features": features, "rows": _beside(audit, splits)}
+    return run_baselines(audit.survey, train, test, groups=_patients(audit), seed=seed, **told)
+
+
+def _beside(audit: Audit, splits: DatasetDict) -> list[dict[str, str]]:
+    """The rows of the table beside the images, in the survey's order; empty where there are none."""
+    rows = {
+        row["source"]: tabular_of(row)
+        for part in splits.values()
+        if "tabular" in part.column_names
+        for row in part.select_columns(["source", "tabular"])
+    }
+    return [rows.get(source, {}) for source in audit.survey.sources] if rows else []
 
 
 def _with_baselines(
-    out_of_fold: OutOfFold | None, audit: Audit, features: NDArray | None, seed: int
+    out_of_fold: OutOfFold | None, audit: Audit, splits: DatasetDict, features: NDArray | None, seed: int
 ) -> OutOfFold | None:
     """The cross-validation with the simple rules beside it, each image answered by rules that saw none of its fold."""
     if out_of_fold is None:
         return None
     rows, fold = _rows(audit, out_of_fold.part.items.sources), out_of_fold.fold
     pairs = [(rows[fold != number], rows[fold == number]) for number in np.unique(fold)]
-    found = out_of_fold_baselines(audit.survey, pairs, groups=_patients(audit), seed=seed, features=features)
+    told: dict[str, Any] = {"features": features, "rows": _beside(audit, splits)}
+    found = out_of_fold_baselines(audit.survey, pairs, groups=_patients(audit), seed=seed, **told)
     part = dataclasses.replace(out_of_fold.part, baselines={name: values[rows] for name, values in found.items()})
     return dataclasses.replace(out_of_fold, part=part)
 

@@ -133,7 +133,9 @@ def explain(
     """
     model, prepared = classifier.model, classifier.prepare(slice_)
     if target is None:
-        target = classifier.label_names[int(classifier.network(prepared.values[None]).logits[0].argmax())]
+        target = classifier.label_names[int(classifier.ask([prepared]).logits[0].argmax())]
+    if prepared.row is not None:
+        model = model.with_row(torch.from_numpy(prepared.row[0]))
     number, box = classifier.label_index(target), prepared.crop.box
     attribution = attribute(
         model,

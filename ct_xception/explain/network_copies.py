@@ -70,7 +70,8 @@ def randomised_copy(model: Network, side: int, *, seed: int) -> Network:
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.05)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
             elif isinstance(module, nn.BatchNorm2d):
                 module.reset_parameters()
                 module.momentum = None  # the plain mean over the batches seen

@@ -22,7 +22,7 @@ from ct_xception.files import dump_json, sha256_file
 from ct_xception.formats.source import ExportSource
 from ct_xception.imaging.preprocessing import Preprocessing
 from ct_xception.serving.checkpoint import Checkpoint
-from ct_xception.serving.network import INPUT, OUTPUTS, needed
+from ct_xception.serving.network import INPUT, OUTPUTS, TABULAR, needed
 
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification
@@ -42,6 +42,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, str]:
         "label_names": dump_json(list(checkpoint.config["label_names"])),
         "weights_sha256": sha256_file(checkpoint.folder / WEIGHTS),
         "source": f"ct-xception {__version__}",
+        **({"tabular": dump_json(beside)} if (beside := checkpoint.config.get("tabular")) else {}),
     }
 
 
@@ -52,6 +53,8 @@ def write(source: ExportSource, path: Path) -> None:
 
 def write_onnx(model: CTXceptionForImageClassification, path: Path, description: Mapping[str, str]) -> None:
     """Write the network with any batch size: input `pixel_values`, outputs `logits`, `features` and `cam`.
+
+    One that takes the columns of a table has the input `tabular` (B, D) besides.
 
     The exporter notes on every node where in whose home folder its source code lay; that is taken out.
     """
@@ -65,16 +68,20 @@ def write_onnx(model: CTXceptionForImageClassification, path: Path, description:
     for parameter in plain.parameters():
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
     # A batch of two: the exporter would take a batch of one for a constant.
-    example = torch.zeros(2, 3, side, side, dtype=model.dtype, device=model.device)
+    like: Any = {"dtype": model.dtype, "device": model.device}
+    example = {INPUT: torch.zeros(2, 3, side, side, **like)}
+    if model.tabular is not None:
+        example[TABULAR] = torch.zeros(2, model.tabular.columns.width, **like)
+    batch = torch.export.Dim("batch")
     with quietly(), torch.no_grad():
         program = torch.onnx.export(
             _all_outputs(plain).eval(),
-            (example,),
+            tuple(example.values()),
             dynamo=True,
             opset_version=OPSET,
-            input_names=[INPUT],
+            input_names=list(example),
             output_names=list(OUTPUTS),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=tuple({0: batch} for _ in example),
             external_data=False,
             verbose=False,
         )
@@ -94,7 +101,13 @@ def _all_outputs(model: CTXceptionForImageClassification) -> Any:
         def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             return self.model.outputs(pixel_values)
 
-    return AllOutputs()
+    class WithRows(AllOutputs):
+        def forward(  # type: ignore[override]
+            self, pixel_values: torch.Tensor, tabular: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            return self.model.outputs(pixel_values, tabular)
+
+    return AllOutputs() if model.tabular is None else WithRows()
 
 
 def save(proto: Any, path: Path, description: Mapping[str, str]) -> None:

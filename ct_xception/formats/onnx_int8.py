@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ct_xception.formats.onnx import quietly, save
 from ct_xception.formats.source import ExportSource
-from ct_xception.serving.network import INPUT, OUTPUTS, needed
+from ct_xception.serving.network import OUTPUTS, needed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,10 +20,12 @@ def write(source: ExportSource, path: Path) -> None:
     quantise_onnx(source.onnx, path, source.batches(), source.description)
 
 
-def quantise_onnx(source: Path, path: Path, batches: Iterable[np.ndarray], description: Mapping[str, str]) -> None:
+def quantise_onnx(
+    source: Path, path: Path, batches: Iterable[Mapping[str, np.ndarray]], description: Mapping[str, str]
+) -> None:
     """Write the int8 twin of an ONNX file: static, weights per channel, its ranges those that `batches` fill.
 
-    `batches` are pixel_values (B, 3, S, S) float32 of training slices. Weights have 7 bits: without VNNI, CPUs add two
+    `batches` are the inputs of training slices by their names. Weights have 7 bits: without VNNI, CPUs add two
     products in 16 bits, which 8 would overflow, and the file would answer differently from machine to machine. The
     pooling and the head stay in float32: they are a thousandth of the work, and the class activation map is theirs.
     """
@@ -47,16 +49,15 @@ def quantise_onnx(source: Path, path: Path, batches: Iterable[np.ndarray], descr
         save(onnx.load(str(path)), path, description)
 
 
-def _reader(batches: Iterable[np.ndarray], quantization: Any) -> Any:
+def _reader(batches: Iterable[Mapping[str, np.ndarray]], quantization: Any) -> Any:
     """The batches as onnxruntime's calibration asks for them."""
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
             self.remaining = iter(batches)
 
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            found = next(self.remaining, None)
-            return None if found is None else {INPUT: found}
+        def get_next(self) -> Mapping[str, np.ndarray] | None:
+            return next(self.remaining, None)
 
     return Reader()
 

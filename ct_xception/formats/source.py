@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 class ExportSource:
     """The network as a float32 ONNX file `onnx`, and the `description` that goes into every file made of it.
 
-    `batches` gives pixel_values (B, 3, S, S) float32 of training slices, for what is calibrated.
+    `batches` gives the inputs of training slices by their names, such as pixel_values (B, 3, S, S) float32, for what
+    is calibrated.
     """
 
     onnx: Path
     description: Mapping[str, str]
-    batches: Callable[[], Iterator[np.ndarray]]
+    batches: Callable[[], Iterator[Mapping[str, np.ndarray]]]
 
 
 def write_export(runtime: str, source: ExportSource, path: Path) -> None:

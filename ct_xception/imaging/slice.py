@@ -5,8 +5,9 @@ The pixel contract of the package: everything downstream starts from a `Slice`; 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,7 +37,8 @@ class Slice:
     is where the body lies, found in HU before the window; None where the file has no HU, or shows none.
     `plane` is axial, coronal or sagittal where the file tells it: of the first two the patient's right is at the left.
     `values` (H, W) float32 are those before the window, NaN where the file holds none; they are kept where they were
-    asked for, for a viewer that windows by itself. `inverted` says that the window's top is black.
+    asked for, for a viewer that windows by itself. `inverted` says that the window's top is black. `tabular` is the row
+    of a table that goes with the slice, {column: value}; None where nobody gave one.
     """
 
     pixels: np.ndarray
@@ -53,6 +55,7 @@ class Slice:
     plane: str | None = None
     values: np.ndarray | None = None
     inverted: bool = False
+    tabular: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 2 or 0 in self.pixels.shape:

@@ -15,6 +15,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import TimmWrapperConfig
 
 from ct_xception.checkpoint import ATTENTIONS, BACKBONES, HEADS, OWN_TYPE, STOCK_TYPE
+from ct_xception.checkpoint_files import TabularRule
 from ct_xception.errors import InputError
 
 HUB_WEIGHTS = {
@@ -34,21 +35,25 @@ class CTXceptionConfig(TimmWrapperConfig):
     """A `TimmWrapperConfig` whose saved label list is always the present one, and which names the stock class.
 
     `head` is how the last feature map is pooled, one of HEADS, and `attention` what weighs channels and places in the
-    last blocks, one of ATTENTIONS. Where neither is the stock one, the file is of our own type and names our class.
+    last blocks, one of ATTENTIONS; `tabular` is what is taken beside the image, as `TabularRule` states it. Where one
+    of them is not stock's, the file is of our own type and names our class.
     """
 
     model_type = OWN_TYPE
     head: str = HEADS[0]
     attention: str = ATTENTIONS[0]
+    tabular: dict[str, Any] | None = None
 
     @property
     def is_stock(self) -> bool:
         """Whether stock transformers and timm know this network."""
-        return (self.head, self.attention) == (HEADS[0], ATTENTIONS[0])
+        return (self.head, self.attention, self.tabular) == (HEADS[0], ATTENTIONS[0], None)
 
     def to_dict(self) -> dict[str, Any]:
         """The dictionary as stock as can be. The parent's older `label_names` would survive a change of classes."""
         output = super().to_dict() | {"num_classes": self.num_labels, "label_names": label_names(self)}
+        if output["tabular"] is None:
+            del output["tabular"]
         if not self.is_stock:
             return output | {"architectures": [_OWN_CLASS], "image_processor_type": "TimmWrapperImageProcessor"}
         del output["head"], output["attention"]
@@ -68,7 +73,13 @@ def label_names(config: TimmWrapperConfig) -> list[str]:
 
 
 def make_config(
-    backbone: str, label_names: Sequence[str], image_size: int, *, head: str = HEADS[0], attention: str = ATTENTIONS[0]
+    backbone: str,
+    label_names: Sequence[str],
+    image_size: int,
+    *,
+    head: str = HEADS[0],
+    attention: str = ATTENTIONS[0],
+    tabular: TabularRule | None = None,
 ) -> CTXceptionConfig:
     """The configuration of an Xception for these classes.
 
@@ -83,7 +94,8 @@ def make_config(
             f"image_size: {image_size} is out of range; give a side from {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE} pixels."
         )
     contract = input_contract(backbone, image_size)
-    built = {"head": head, "attention": attention}
+    built: dict[str, Any] = {"head": head, "attention": attention}
+    built |= {} if tabular is None else {"tabular": tabular.to_json()}
     return restored_config({"architecture": backbone, "pretrained_cfg": contract, "label_names": names} | built)
 
 
@@ -91,7 +103,7 @@ def restored_config(stated: Mapping[str, Any]) -> CTXceptionConfig:
     """The configuration that a checked config.json states, of the keys that make the network and no others."""
     names = list(stated["label_names"])
     options: dict[str, Any] = {"pretrained_cfg": dict(stated["pretrained_cfg"]), "num_labels": len(names)}
-    options |= {name: stated[name] for name in ("head", "attention") if name in stated}
+    options |= {name: stated[name] for name in ("head", "attention", "tabular") if name in stated}
     return CTXceptionConfig(
         architecture=stated["architecture"],
         model_args={},

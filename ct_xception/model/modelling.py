@@ -6,6 +6,7 @@ nothing of it is needed to read what it saves.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Sequence
 from os import PathLike
@@ -17,9 +18,11 @@ from transformers import TimmWrapperForImageClassification
 from transformers.conversion_mapping import PrefixChange, register_checkpoint_conversion_mapping
 
 from ct_xception.checkpoint import ATTENTIONS, HEADS
+from ct_xception.checkpoint_files import TabularRule
 from ct_xception.errors import InputError
 from ct_xception.model.attention import AttentionPool, add_attention
 from ct_xception.model.configuration import CTXceptionConfig, label_names, make_config
+from ct_xception.model.tabular import TabularPart
 from ct_xception.model.weights import find_weights, load_backbone_weights
 
 # ITU-R BT.601 luma, the grey that Pillow's convert("L") and our reader make of a coloured picture.
@@ -35,7 +38,8 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
     """A timm Xception with a linear head over any number of classes, on features pooled by average or by attention.
 
     `forward(pixel_values, labels=None)` takes (B, 3, S, S) float32 in [-1, 1] and gives logits (B, K); with labels (B,)
-    int64 also the cross-entropy loss.
+    int64 also the cross-entropy loss. A network with `config.tabular` takes `tabular` (B, D), too, as
+    `ct_xception.tabular.Tabular` encodes it; without it every column counts as missing.
     """
 
     config_class = CTXceptionConfig
@@ -43,6 +47,25 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
     def __init__(self, config: CTXceptionConfig) -> None:
         super().__init__(config)
         add_attention(self.timm_model, config.head, config.attention)
+        self.row: torch.Tensor | None = None  # (D,): what `with_row` gave every image
+        if config.tabular is not None:
+            rule = TabularRule.of(config.tabular, "config.json: tabular")
+            self.timm_model.add_module("tabular", TabularPart(rule, len(label_names(config))))
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        labels: torch.Tensor | None = None,
+        tabular: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        if self.tabular is None:
+            return super().forward(pixel_values, labels=labels, **kwargs)
+        found = super().forward(pixel_values, **kwargs | {"return_dict": True})
+        found.logits = found.logits + self._of_rows(found.logits, tabular)
+        if labels is not None:
+            found.loss = self.loss_function(labels, found.logits, self.config)
+        return found if kwargs.get("return_dict") in (None, True) else found.to_tuple()
 
     @classmethod
     def from_backbone(
@@ -56,16 +79,17 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
         seed: int = 0,
         head: str = HEADS[0],
         attention: str = ATTENTIONS[0],
+        tabular: TabularRule | None = None,
     ) -> CTXceptionForImageClassification:
         """A network for these classes, its body from `weights` ("hub", "none", a file or a checkpoint folder).
 
         The head is always new; `seed` governs it, and the body where that is random. `dropout` in [0, 1) is the rate
-        before the head. `head` and `attention` are those of `CTXceptionConfig`. Raises `InputError` for bad options and
-        `CheckpointError` for weights that do not fit.
+        before the head. `head`, `attention` and `tabular` are those of `CTXceptionConfig`. Raises `InputError` for bad
+        options and `CheckpointError` for weights that do not fit.
         """
         if not 0.0 <= dropout < 1.0:
             raise InputError(f"dropout: {dropout} is out of range; give a rate from 0 up to, not including, 1.")
-        config = make_config(backbone, label_names, image_size, head=head, attention=attention)
+        config = make_config(backbone, label_names, image_size, head=head, attention=attention, tabular=tabular)
         file = find_weights(weights, backbone)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -92,14 +116,33 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
         return pool if isinstance(pool, AttentionPool) else None
 
     @property
+    def tabular(self) -> TabularPart | None:
+        """What the columns of a table add to the logits; None where the network sees the image alone."""
+        part = getattr(self.timm_model, "tabular", None)
+        return part if isinstance(part, TabularPart) else None
+
+    def with_row(self, row: torch.Tensor) -> CTXceptionForImageClassification:
+        """The same network, its weights shared, that gives every image this row (D,) where none is given."""
+        twin = copy.copy(self)
+        twin.row = row
+        return twin
+
+    def _of_rows(self, logits: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+        """What the rows (B, D) add to logits (B, K)."""
+        assert self.tabular is not None
+        given = self.tabular.absent(logits) if self.row is None else self.row.to(logits)
+        return self.tabular(given.expand(len(logits), -1) if rows is None else rows.to(logits))
+
+    @property
     def head_names(self) -> tuple[str, ...]:
-        """What the tensors of head and pooling are called in timm's layout, up to the last dot."""
+        """What the tensors of head, pooling and columns are called in timm's layout, up to the last dot."""
         classifier: str = self.config.pretrained_cfg["classifier"]
-        return classifier, f"{classifier.removesuffix('fc')}global_pool"
+        return classifier, f"{classifier.removesuffix('fc')}global_pool", "tabular"
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """The linear layer's parameters, and those of the attention that pools for it."""
-        return [*self.head.parameters(), *(self.pool.parameters() if self.pool else ())]
+        """The linear layer's parameters, those of the attention that pools for it and of what is taken beside it."""
+        parts = [self.head, *filter(None, (self.pool, self.tabular))]
+        return [parameter for part in parts for parameter in part.parameters()]
 
     def body_parameters(self) -> list[nn.Parameter]:
         """Every parameter but the head's."""
@@ -135,10 +178,15 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Logits (B, K) from the last feature map (B, 2048, h, w)."""
-        return self.timm_model.forward_head(features)
+        return self._fused(self.timm_model.forward_head(features), None)
 
-    def outputs(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What one forward pass of pixel_values (B, 3, S, S) gives, for every runtime the same.
+    def _fused(self, logits: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+        return logits if self.tabular is None else logits + self._of_rows(logits, rows)
+
+    def outputs(
+        self, pixel_values: torch.Tensor, tabular: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What one forward pass of pixel_values (B, 3, S, S), with rows (B, D) or without, gives in every runtime.
 
         Logits (B, K); pooled features (B, 2048), as the head sees them; and the class activation maps (B, K, h, w) of
         all classes, as `class_activation_map` defines them.
@@ -146,7 +194,7 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
         maps = self.features(pixel_values)
         pooled = self.timm_model.forward_head(maps, pre_logits=True)
         cam = nn.functional.conv2d(self.weighed(maps), self.head.weight[:, :, None, None])
-        return self.head(pooled), pooled, cam
+        return self._fused(self.head(pooled), tabular), pooled, cam
 
     def weighed(self, features: torch.Tensor) -> torch.Tensor:
         """The last feature map (B, 2048, h, w) as the head sees it: its plain mean over h and w is what is pooled."""
@@ -168,6 +216,11 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
         if hasattr(self.timm_model, "head"):
             self.timm_model.head.drop.p = rate
         self.timm_model.drop_rate = rate
+
+    def set_tabular_dropout(self, rate: float) -> None:
+        """Withhold this share of rows while training, and a third of it of each column; no file carries it."""
+        if self.tabular is not None:
+            self.tabular.rate = rate
 
     def _parts(self) -> tuple[list[nn.Module], int]:
         """Stem, blocks and what follows, in the order in which they are run, and which of them strides last."""
@@ -221,6 +274,8 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
             raise InputError(f"temperature: {temperature} is not above 0.")
         self.head.weight.div_(temperature)
         self.head.bias.div_(temperature)
+        if self.tabular is not None:
+            self.tabular.share.weight.div_(temperature)
 
     def save_pretrained(self, save_directory: str | PathLike[Any], **kwargs: Any) -> None:  # type: ignore[override]
         """Write config.json and model.safetensors (timm's own keys) as stock transformers and timm read them.

@@ -113,23 +113,24 @@ class Classifier(serving.Classifier):
             raise InputError(f"device {printable(device)}: cannot be used here ({reason}); use cpu.") from error
         return self
 
-    def __call__(self, source: Any, *, window: AnyWindow = None, frame: int | None = None) -> Any:
+    def __call__(self, source: Any, *, window: AnyWindow = None, frame: int | None = None, tabular: Any = None) -> Any:
         """Answer one slice, or several.
 
         A path, bytes, an open file, a Pillow picture, an array (with `window` where it holds HU), a pydicom data set or
         a row of `datasets` gives a `Prediction`. A list, a folder or a zip gives `Answers`: of a list the first slice
-        that cannot be read raises its SliceError, of the others it stands in its place, as in `predict`.
+        that cannot be read raises its SliceError, of the others it stands in its place, as in `predict`. `tabular` is
+        a row for a checkpoint that takes columns beside the image, {"age": 63, "sex": "F"}, or one for each slice.
 
         Examples:
             >>> c([SLICE, SLICE])[1].label == c(SLICE).label
             True
         """
         if holds_many(source):
-            return self.predict(source, window=window, frame=frame)
+            return self.predict(source, window=window, frame=frame, tabular=tabular)
         sources = several(source)
         if sources is None:
-            return self([source], window=window, frame=frame)[0]
-        answers = self.predict(sources, window=window, frame=frame)
+            return self([source], window=window, frame=frame, tabular=tabular)[0]
+        answers = self.predict(sources, window=window, frame=frame, tabular=tabular)
         for answer in answers:
             if isinstance(answer, SliceError):
                 raise answer
@@ -143,6 +144,7 @@ class Classifier(serving.Classifier):
         frame: int | None = None,
         batch_size: int = 8,
         by: str = "slice",
+        tabular: Any = None,
     ) -> Any:
         """Answer every slice of a folder, a zip, a volume, a list or a single source; what cannot be read stays listed.
 
@@ -153,12 +155,16 @@ class Classifier(serving.Classifier):
             >>> c.predict(FOLDER).to_frame()["label"].isin(c.labels).all()
             np.True_
         """
+        if by != "slice" and tabular is not None:
+            raise InputError("tabular: rows go with slices; answer them by slice, or the patients without rows.")
         if by != "slice":
             return self.predict_by(sources, by, window=window)
         window = as_window(window)
         found = every_slice(sources, frame)
         with hold_all(archives_of(found.slices)):
-            read = (self._member(one, window, frame) for one in found.slices)
+            rows = serving.rows_for(len(found.slices), tabular)
+            pairs = zip(found.slices, rows, strict=True)
+            read = (serving.with_row(self._member(one, window, frame), row) for one, row in pairs)
             return Answers(self.predict_many(read, batch_size=batch_size), found.notes)
 
     def predict_by(self, sources: Any, by: str = "patient", *, window: AnyWindow = None) -> UnitAnswers:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import CONFIG, SIDE_FILE, WEIGHTS
 from ct_xception.command_line import BAD_INPUT, DONE, SOME_REFUSED, Parser, run_program
-from ct_xception.corpus.cells import slice_source
+from ct_xception.corpus.cells import slice_source, tabular_of
 from ct_xception.corpus.listing import CorpusOptions
 from ct_xception.corpus.load import load_corpus
 from ct_xception.corpus.summary import left_out
@@ -83,6 +83,12 @@ class Work:
             return self.paths[index]
         assert self.dataset is not None
         return slice_source(self.dataset[index])
+
+    def row(self, index: int) -> dict[str, str] | None:
+        """What the corpus's table says beside the image; None where it has no such columns."""
+        if self.dataset is None or "tabular" not in self.dataset.column_names:
+            return None
+        return tabular_of(self.dataset.select_columns("tabular")[index])
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +178,8 @@ def score(options: argparse.Namespace) -> int:
 
     state = join_processes()
     scoring, classifier = _prepare(options, str(state.device))
+    if said := _without(scoring.work, classifier):
+        _say(state, said)
     if scoring.work.left_out:
         _say(state, f"left out: {scoring.work.left_out}.")
     if _is_done(scoring):
@@ -243,7 +251,7 @@ def _prepare(options: argparse.Namespace, device: str) -> tuple[Scoring, Classif
         parse_window(options.window)
     logging.disable_progress_bar()
     classifier = Classifier.from_pretrained(options.model, device=device, modality=options.modality)
-    work = _list_folder(options) if options.folder else _list_corpus(options, classifier.contract.modality)
+    work = _list_folder(options) if options.folder else _list_corpus(options, classifier)
     decisive = {name: getattr(options, name) for name in OPTIONS}
     return Scoring(work, _identity(classifier), output, decisive), classifier
 
@@ -288,11 +296,14 @@ def _status(path: Path) -> os.stat_result:
     return path.stat() if path.exists() else path.lstat()
 
 
-def _list_corpus(options: argparse.Namespace, modality: str) -> Work:
+def _list_corpus(options: argparse.Namespace, classifier: Classifier) -> Work:
     """Every split of a corpus, one after the other, with its labels and groups."""
     from datasets import concatenate_datasets
 
-    corpus = load_corpus(options.corpus, replace(_reading_of(options), modality=modality))
+    assert classifier.checkpoint is not None  # it was loaded from one
+    stated = classifier.checkpoint.config.get("tabular")
+    reading = replace(_reading_of(options), modality=classifier.contract.modality).with_columns(stated)
+    corpus = load_corpus(options.corpus, reading)
     dataset = concatenate_datasets(list(corpus.dataset.values()))
     names = dataset.features["label"].names
     columns = {
@@ -304,6 +315,15 @@ def _list_corpus(options: argparse.Namespace, modality: str) -> Work:
         columns[options.by] = owners_in_corpus(dataset, corpus.report, options.by)
     return Work([str(source) for source in dataset["source"]], columns, corpus.report["hash"], dataset=dataset,
                 left_out=left_out(corpus.report))  # fmt: skip
+
+
+def _without(work: Work, classifier: Classifier) -> str:
+    """What is said where the network takes columns of a table beside the image, and there are none, or not all."""
+    names = () if classifier.columns is None else classifier.columns.names
+    rows = [work.row(index) or {} for index in range(len(work.sources))] if names and work.dataset is not None else []
+    counts = {name: sum(not row.get(name) for row in rows) for name in names} if rows else {}
+    told = [f"{name} ({count} of {len(rows)})" for name, count in counts.items() if count] if rows else list(names)
+    return f"answered without {printable(', '.join(told))}." if told else ""
 
 
 def _reading_of(options: argparse.Namespace) -> CorpusOptions:
@@ -371,10 +391,15 @@ def _write_shard(scoring: Scoring, classifier: Classifier, shard: int) -> None:
 
 
 def _answers(scoring: Scoring, classifier: Classifier, rows: range) -> Iterator[Prediction | SliceError]:
+    from ct_xception.serving.classifier import with_row
+
     given, size = scoring.options["window"], scoring.options["batch_size"]
     how = {"window": None if given is None else parse_window(given), "frame": scoring.options["frame"]}
     work = scoring.work
-    read = (try_read(classifier.read, work.item(row), name=work.sources[row], **how) for row in rows)
+    read = (
+        with_row(try_read(classifier.read, work.item(row), name=work.sources[row], **how), work.row(row))
+        for row in rows
+    )
     return classifier.predict_many(read, batch_size=size)
 
 

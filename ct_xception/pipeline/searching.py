@@ -282,9 +282,9 @@ def score(logits: NDArray, labels: NDArray, config: TrainConfig, objectives: Seq
 
 def parameters_in_millions(config: TrainConfig) -> float:
     """The size of a configuration's network."""
-    built = {"head": config.head, "attention": config.attention}
+    built = make_config(config.backbone, ["a", "b"], config.image_size, head=config.head, attention=config.attention)
     with torch.device("meta"):
-        network = CTXceptionForImageClassification(make_config(config.backbone, ["a", "b"], config.image_size, **built))
+        network = CTXceptionForImageClassification(built)
     return sum(one.numel() for one in network.parameters()) / 1e6
 
 

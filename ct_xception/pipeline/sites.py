@@ -250,6 +250,12 @@ class _Meeting:
 
 def _parent(classifier: Classifier) -> Checkpoint:
     assert classifier.checkpoint is not None  # it was loaded from one
+    if classifier.columns is not None:
+        told = ", ".join(map(printable, classifier.columns.names))
+        raise InputError(
+            f"{classifier.name}: takes columns of a table beside the image ({told}), which fitting to a site does not "
+            "read; train with --init on the site's own cases."
+        )
     return classifier.checkpoint
 
 

@@ -16,6 +16,7 @@ from ct_xception.checkpoint_files import read_side
 from ct_xception.corpus.inspection import problems_of_survey
 from ct_xception.corpus.load import corpus_summary, load_corpus, public_report
 from ct_xception.corpus.split import split_corpus
+from ct_xception.corpus.tables.beside import describe_missing, tabular_record, without_columns
 from ct_xception.errors import CorpusError, InputError, printable
 from ct_xception.evaluation.shift.external import External, describe_plan, load_external, plan_external
 from ct_xception.files import write_json
@@ -46,10 +47,12 @@ def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, com
     audit, patients = _audit_once(config, run, accelerator, corpus)
     fractions = (1 - config.valid_fraction - config.test_fraction, config.valid_fraction, config.test_fraction)
     splits, split, report = split_corpus(corpus, patients, fractions=fractions, seed=config.seed)
+    if beside := tabular_record(splits, options):
+        report = report | {"tabular": beside}
     check_corpus(config, run, corpus.label_names, split)
     if accelerator.is_main_process:
         _write_record(run, {OPTIONS: config.mapping, CORPUS: report, SPLIT: split})
-        print(corpus_summary(report), flush=True)
+        print("\n".join([corpus_summary(report), *describe_missing(beside)]), flush=True)
         if audit is not None:
             _write_audit(run, audit)
     with main_first(accelerator):
@@ -136,6 +139,8 @@ def plan_externals(context: Context) -> Context:
         plan, problem = broadcast_object_list([_plan(context, name, corpus)])[0]
         if plan is None:
             raise InputError(problem)
+        for note in without_columns(corpus.report):
+            context.accelerator.print(f"--external {name}: {note}.")
         context.accelerator.print(describe_plan(name, plan))
         found.append(External.of(name, plan, corpus))
     return replace(context, externals=tuple(found))

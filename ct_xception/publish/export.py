@@ -41,7 +41,7 @@ from ct_xception.publish.export_slices import ExportSlices, find_slices
 from ct_xception.publish.verify import EXPORT, INT8, INT8_ANSWERS, exported_names, int8_figures
 from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint, read_provenance
 from ct_xception.serving.classifier import Classifier, softmax
-from ct_xception.serving.network import Network
+from ct_xception.serving.network import INPUT, TABULAR, Network
 from ct_xception.serving.runtimes import DEFAULT_RUNTIME, EXPORTED, RUNTIMES
 from ct_xception.statistics.intervals import describe_metric, group_indices
 
@@ -73,7 +73,8 @@ def export_checkpoint(
     """
     checkpoint = _opened(Path(folder))
     wanted = read_provenance(checkpoint.folder), list(checkpoint.config["label_names"])
-    slices = find_slices(*wanted, corpus, options or CorpusOptions(), calibrate=_approximate(runtimes))
+    reading = (options or CorpusOptions()).with_columns(checkpoint.config.get("tabular"))
+    slices = find_slices(*wanted, corpus, reading, calibrate=_approximate(runtimes))
     classifier = Classifier(RUNTIMES[DEFAULT_RUNTIME].open(checkpoint), checkpoint.contract, checkpoint=checkpoint)
     with tempfile.TemporaryDirectory(prefix="ct-xception-export-") as staging:
         files = _write_files(classifier, runtimes, slices, Path(staging), progress)
@@ -120,7 +121,7 @@ def _write_files(
     return files
 
 
-def _calibrating(classifier: Classifier, slices: ExportSlices, progress: bool) -> Iterator[np.ndarray]:
+def _calibrating(classifier: Classifier, slices: ExportSlices, progress: bool) -> Iterator[Mapping[str, np.ndarray]]:
     """What int8 is calibrated on; refused where that is nothing, which onnxruntime would end in a traceback."""
     assert slices.calibration is not None
     batches = _batches(classifier, slices, slices.calibration, "calibrating int8" if progress else None)
@@ -130,7 +131,7 @@ def _calibrating(classifier: Classifier, slices: ExportSlices, progress: bool) -
             f"{classifier.name}: none of the training slices that int8 is calibrated on could be read; give the "
             "--window and --frame of training."
         )
-    return (batch.values for batch in itertools.chain([first], batches))
+    return (batch.inputs for batch in itertools.chain([first], batches))
 
 
 # Slices
@@ -138,19 +139,22 @@ def _calibrating(classifier: Classifier, slices: ExportSlices, progress: bool) -
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """Prepared slices: `rows` of the dataset (B,), and their `values` (B, 3, S, S) float32."""
+    """Prepared slices: `rows` of the dataset (B,), and the network's `inputs` by their names."""
 
     rows: list[int]
-    values: np.ndarray
+    inputs: dict[str, np.ndarray]
 
 
 def _batches(classifier: Classifier, slices: ExportSlices, items: Dataset, title: str | None) -> Iterator[_Batch]:
     """Items of `slices` as the network takes them; what the reader refuses is left out."""
     how: dict[str, Any] = {"window": slices.options.window, "frame": slices.options.frame, "progress": title}
     readable = read_rows(classifier, items, range(len(items)), **how)
-    prepared = ((row, classifier.prepare(slice_).values) for row, _, slice_ in readable)
+    prepared = ((row, classifier.prepare(slice_)) for row, _, slice_ in readable)
     while batch := list(itertools.islice(prepared, _BATCH)):
-        yield _Batch([row for row, _ in batch], np.stack([values for _, values in batch]))
+        inputs = {INPUT: np.stack([one.values for _, one in batch])}
+        if classifier.columns is not None:
+            inputs[TABULAR] = np.concatenate([one.row for _, one in batch if one.row is not None])
+        yield _Batch([row for row, _ in batch], inputs)
 
 
 @dataclass(eq=False)
@@ -166,11 +170,11 @@ class _Measured:
     apart: dict[str, dict[str, float]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def ask(self, name: str, network: Network, values: np.ndarray) -> Any:
+    def ask(self, name: str, network: Network, inputs: Mapping[str, np.ndarray]) -> Any:
         """A network's outputs for a batch, timed."""
         started = time.perf_counter()
-        found = network(values)
-        taken = (time.perf_counter() - started) / len(values)
+        found = network(**inputs)
+        taken = (time.perf_counter() - started) / len(found.logits)
         self.seconds[name] = min(taken, self.seconds.get(name, math.inf))
         return found
 
@@ -192,10 +196,10 @@ def _measure(
     measured = _Measured()
     for batch in _batches(classifier, slices, slices.checked, "checking" if progress else None):
         measured.rows += batch.rows
-        wanted = classifier.network(batch.values)
+        wanted = classifier.network(**batch.inputs)
         measured.add(DEFAULT_RUNTIME, wanted, wanted)
         for name, network in networks.items():
-            measured.add(name, measured.ask(name, network, batch.values), wanted)
+            measured.add(name, measured.ask(name, network, batch.inputs), wanted)
     if not measured.rows:
         raise CheckpointError(f"{classifier.name}: none of the slices could be read; name another corpus.")
     return measured

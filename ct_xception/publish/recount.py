@@ -47,6 +47,7 @@ _BY_PROTOCOL = {
     "by_patient": "the figures by patient",
     "by_series": "the figures by series",
     "baselines": "the baselines",
+    "columns": "what the columns are worth",
     "questions": "the answers to the two questions",
     "conformal": "the prediction sets",
 }

@@ -17,8 +17,10 @@ import numpy as np
 from PIL import Image
 
 from ct_xception.checkpoint import POOLING
-from ct_xception.errors import CheckpointError, InputError, SliceError
+from ct_xception.checkpoint_files import TabularRule
+from ct_xception.errors import CheckpointError, InputError, SliceError, printable
 from ct_xception.imaging.body.crop import BodyCrop, Box, crop_body
+from ct_xception.imaging.decoders.dicom import TABULAR_TAGS, read_keywords
 from ct_xception.imaging.reader import read_slice, try_read
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.source import FrameOf
@@ -32,6 +34,7 @@ from ct_xception.serving.network import Network, Outputs
 from ct_xception.serving.runtimes import DEFAULT_RUNTIME, find_runtime
 from ct_xception.serving.runtimes.pytorch import TorchNetwork
 from ct_xception.statistics.attention import GatedAttention
+from ct_xception.tabular import Encoded, Row, Tabular
 from ct_xception.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -47,11 +50,17 @@ class PreparedSlice:
     """A slice as the network takes it.
 
     `values` is (3, S, S) float32, normalised; `crop` says which box of the slice it shows: the whole slice when the
-    checkpoint wants no body crop.
+    checkpoint wants no body crop. `tabular` is the row of a table as the network takes it.
     """
 
     values: np.ndarray
     crop: BodyCrop
+    tabular: Encoded | None = None
+
+    @property
+    def row(self) -> np.ndarray | None:
+        """The row (1, D) that goes with it; None where the network takes the image alone."""
+        return None if self.tabular is None else self.tabular.vector[None]
 
     @property
     def pixel_values(self) -> torch.Tensor:
@@ -71,7 +80,8 @@ class Prediction:
     the network gave for this slice: logits (K,), features (2048,) and class activation maps (K, h, w) of the crop.
     `gate` is the input gate's verdict, None where none was asked; what it refused (`refusal`) leaves every door with
     its reasons and without label and figures. `attention` is what the slice counts beside others of its patient, before
-    the softmax over them; None where the checkpoint pools without.
+    the softmax over them; None where the checkpoint pools without. `tabular` are the values that were taken beside the
+    image, None for a missing one; None where the network sees the image alone.
     """
 
     source: str
@@ -83,6 +93,7 @@ class Prediction:
     outputs: Outputs | None = None
     gate: GateVerdict | None = None
     attention: float | None = None
+    tabular: Mapping[str, float | str | None] | None = None
 
     @property
     def prediction_set(self) -> tuple[str, ...] | None:
@@ -121,6 +132,7 @@ class Prediction:
             **({} if self.gate is None else {key: self.gate.to_dict()}),
             **({"label": None, "probabilities": {}} if self.refusal else answer),
             "window": None if window is None else {"centre": window.centre, "width": window.width},
+            **({} if self.tabular is None else {"tabular": dict(self.tabular)}),
             "notes": list(self.notes),
         }
 
@@ -147,6 +159,7 @@ class Classifier:
         self.attention: GatedAttention | None = None if checkpoint is None else checkpoint.attention
         self.watch: SetWatch | None = None  # told of every slice that is answered, where a set is to be judged
         self.transform = EvalTransform(self.network.pretrained_cfg)
+        self.columns = _columns_of(self.network, checkpoint)
 
     @classmethod
     def from_pretrained(
@@ -208,10 +221,17 @@ class Classifier:
         return self.label_names.index(label)
 
     @overload
-    def __call__(self, source: Source, *, window: Window | None = ..., frame: int | None = ...) -> Prediction: ...
+    def __call__(
+        self, source: Source, *, window: Window | None = ..., frame: int | None = ..., tabular: Row | None = ...
+    ) -> Prediction: ...
     @overload
     def __call__(
-        self, source: list[Source] | tuple[Source, ...], *, window: Window | None = ..., frame: int | None = ...
+        self,
+        source: list[Source] | tuple[Source, ...],
+        *,
+        window: Window | None = ...,
+        frame: int | None = ...,
+        tabular: Row | Sequence[Row] | None = ...,
     ) -> list[Prediction]: ...
     def __call__(
         self,
@@ -219,15 +239,18 @@ class Classifier:
         *,
         window: Window | None = None,
         frame: int | None = None,
+        tabular: Row | Sequence[Row] | None = None,
     ) -> Prediction | list[Prediction]:
         """Answer one slice, or a list of them in its order; the first unreadable file raises SliceError.
 
-        A list of answers holds every slice's pixels: for a great many files use `predict_many`.
+        `tabular` is what a checkpoint trained with `--tabular_columns` takes beside the image, `{"age": 63, "sex":
+        "F"}`, or one such row for each of a list; without it, or a column of it, the answer's notes say so. A list of
+        answers holds every slice's pixels: for a great many files use `predict_many`.
         """
         if not isinstance(source, (list, tuple)):
-            return self([source], window=window, frame=frame)[0]
+            return self([source], window=window, frame=frame, tabular=tabular)[0]
         answers = []
-        for answer in self.predict_many(source, window=window, frame=frame):
+        for answer in self.predict_many(source, window=window, frame=frame, tabular=tabular):
             if isinstance(answer, SliceError):
                 raise answer
             answers.append(answer)
@@ -240,16 +263,19 @@ class Classifier:
         window: Window | None = None,
         frame: int | None = None,
         batch_size: int = 8,
+        tabular: Row | Sequence[Row] | None = None,
     ) -> Iterator[Prediction | SliceError]:
         """Answer any number of slices, in order, holding one batch at a time; a bad file yields its SliceError.
 
-        So does a SliceError among the sources: what the caller could not read keeps its place.
+        So does a SliceError among the sources: what the caller could not read keeps its place. `tabular` is one row for
+        all, or one for each; a Slice may carry its own.
         """
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; give 1 or more.")
-        remaining = iter(sources)
+        count = len(sources) if isinstance(sources, Sequence) else None
+        remaining = zip(sources, rows_for(count, tabular), strict=False)
         while chunk := list(itertools.islice(remaining, batch_size)):
-            slices = [self._try_read(source, window, frame) for source in chunk]
+            slices = [with_row(self._try_read(source, window, frame), row) for source, row in chunk]
             answers = iter(self._predict_slices([item for item in slices if isinstance(item, Slice)]))
             for item in slices:
                 yield item if isinstance(item, SliceError) else next(answers)
@@ -261,7 +287,16 @@ class Classifier:
         if isinstance(source, Slice):
             return source
         asked = window or self.contract.window
-        return read_slice(source, window=asked, frame=frame, name=name, modality=self.contract.modality)
+        slice_ = read_slice(source, window=asked, frame=frame, name=name, modality=self.contract.modality)
+        return self._with_header(slice_, source)
+
+    def _with_header(self, slice_: Slice, source: Source) -> Slice:
+        """The slice with what its own DICOM header says in the columns that are called as DICOM's keywords."""
+        names = () if self.columns is None else [name for name in self.columns.names if name in TABULAR_TAGS]
+        file = source.file if isinstance(source, FrameOf) else source
+        if not names or not isinstance(file, (str, Path, bytes)):
+            return slice_
+        return replace(slice_, tabular=read_keywords(file, names))
 
     def watch_set(self) -> None:
         """Gather in `watch` what is answered from now on, to judge it as a set, where the checkpoint can."""
@@ -272,7 +307,16 @@ class Classifier:
         """Filters, body crop and eval transform, as this checkpoint's input contract asks."""
         filtered = apply_filters(slice_, self.contract.filters)
         crop = crop_body(filtered) if self.contract.body_crop else _whole(filtered)
-        return PreparedSlice(self.transform.array(crop.slice), crop)
+        return PreparedSlice(self.transform.array(crop.slice), crop, self._encode(slice_))
+
+    def _encode(self, slice_: Slice) -> Encoded | None:
+        """The slice's row as the network takes it. Raises InputError for a row that it cannot take."""
+        if self.columns is not None:
+            return self.columns.encode(slice_.tabular or {})
+        if slice_.tabular:
+            given = ", ".join(map(printable, slice_.tabular))
+            raise InputError(f"tabular: {self.name} takes the image alone, and no columns ({given}); leave them out.")
+        return None
 
     def _try_read(self, source: Source | SliceError, window: Window | None, frame: int | None) -> Slice | SliceError:
         if isinstance(source, SliceError):
@@ -283,10 +327,16 @@ class Classifier:
         if not slices:
             return []
         prepared = [self.prepare(slice_) for slice_ in slices]
-        outputs = self.network(np.stack([item.values for item in prepared]))
+        outputs = self.ask(prepared)
         if not all(np.isfinite(part).all() for part in outputs):
             raise CheckpointError(f"{self.name}: its network gives values that are not finite; fetch it again.")
         return [self._answer(*pair, outputs.item(row)) for row, pair in enumerate(zip(slices, prepared, strict=True))]
+
+    def ask(self, prepared: Sequence[PreparedSlice]) -> Outputs:
+        """What the network gives for slices and, where it takes them, their rows."""
+        values, rows = np.stack([item.values for item in prepared]), [item.row for item in prepared]
+        told = [row for row in rows if row is not None]
+        return self.network(values, np.concatenate(told)) if told else self.network(values)
 
     def _answer(self, slice_: Slice, prepared: PreparedSlice, outputs: Outputs) -> Prediction:
         probabilities = softmax(outputs.logits / self.decisions.output_temperature).tolist()
@@ -298,14 +348,43 @@ class Classifier:
         verdict = None if self.gate is None else self.gate.judge(slice_, prepared.crop, outputs.features)
         if verdict is not None and verdict.refused and self.overrule_gate:
             verdict = replace(verdict, overruled=True)
-        attention = self._attend(outputs.features)
-        return Prediction(slice_.source, ranked[0][0], values, slice_, notes, decision, outputs, verdict, attention)
+        attention, row = self._attend(outputs.features), prepared.tabular
+        taken = None if row is None else row.taken
+        notes += () if row is None else row.notes
+        source, label = slice_.source, ranked[0][0]
+        return Prediction(source, label, values, slice_, notes, decision, outputs, verdict, attention, taken)
 
     def _attend(self, features: np.ndarray) -> float | None:
         try:
             return None if self.attention is None else float(self.attention(features[None])[0])
         except ValueError as error:
             raise CheckpointError(f"{self.name}: {POOLING} is of another network ({error}); fetch it again.") from error
+
+
+def with_row(slice_: Slice | SliceError, row: Row | None) -> Slice | SliceError:
+    """The slice with the row of a table, which outranks what its own header says; as it is where there is none."""
+    if row is None or isinstance(slice_, SliceError):
+        return slice_
+    return replace(slice_, tabular={**(slice_.tabular or {}), **row})
+
+
+def rows_for(count: int | None, tabular: Row | Sequence[Row] | None) -> Iterable[Row | None]:
+    """The row of each of `count` slices, or of an unknown number (None); one row is that of all. Raises InputError."""
+    if tabular is None or isinstance(tabular, Mapping):
+        return [tabular] * count if count is not None else itertools.repeat(tabular)
+    if isinstance(tabular, str) or not all(isinstance(row, Mapping) for row in tabular):
+        raise InputError('tabular: give a row as {"age": 63, "sex": "F"}, or a list of such rows, one for each slice.')
+    if count is not None and count != len(tabular):
+        raise InputError(f"tabular: {len(tabular)} rows for {count} slices; give one for each, or one for all.")
+    return tabular
+
+
+def _columns_of(network: Network, checkpoint: Checkpoint | None) -> Tabular | None:
+    """What the network takes beside the image; None where it takes nothing."""
+    stated: Any = None if checkpoint is None else checkpoint.config.get("tabular")
+    if checkpoint is None and isinstance(network, TorchNetwork):
+        stated = getattr(network.model.config, "tabular", None)
+    return None if stated is None else Tabular(TabularRule.of(stated))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

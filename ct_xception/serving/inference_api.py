@@ -13,7 +13,7 @@ import binascii
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +21,12 @@ from ct_xception.errors import InputError, printable
 from ct_xception.imaging.windows import Window, parse_window
 from ct_xception.serving.patients import answer_units
 from ct_xception.serving.series import PATIENT, SERIES, gather_units, slices_in
+from ct_xception.tabular import Row
 
 if TYPE_CHECKING:
     from ct_xception.serving.classifier import Classifier, Prediction, Source
 
-PARAMETERS = ("top_k", "function_to_apply", "window", "frame", "by")
+PARAMETERS = ("top_k", "function_to_apply", "window", "frame", "by", "tabular")
 POSTED = "the posted file"  # what messages call a file that came without a name
 
 
@@ -39,12 +40,16 @@ class NotAnswered(InputError):
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request asks for beside its file; `top_k` None means every class, `by` None one slice."""
+    """What a request asks for beside its file; `top_k` None means every class, `by` None one slice.
+
+    `tabular` is the row of columns that a checkpoint takes beside the image, {"age": 63, "sex": "F"}.
+    """
 
     top_k: int | None = None
     window: Window | None = None
     frame: int | None = None
     by: str | None = None
+    tabular: Row | None = None
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Asked:
@@ -68,7 +73,21 @@ class Asked:
             None if window is None else parse_window(str(window)),
             _whole_number(parameters, "frame", 0),
             None if by == "slice" else by,
+            read_row(parameters.get("tabular")),
         )
+
+
+def read_row(given: Any) -> Row | None:
+    """A row of columns from JSON, an object or its text; None where none is given. Raises InputError."""
+    if given in (None, ""):
+        return None
+    try:
+        row = json.loads(given) if isinstance(given, str) else given
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, Mapping):
+        raise InputError('tabular: is no JSON object; give one such as {"age": 63, "sex": "F"}.')
+    return row
 
 
 def _whole_number(parameters: Mapping[str, Any], name: str, least: int) -> int | None:
@@ -117,7 +136,7 @@ def classify(classifier: Classifier, source: Source, asked: Asked, name: str = P
     if asked.by is not None:
         return _classify_unit(classifier, source, asked, name)
     slice_ = classifier.read(source, window=asked.window, frame=asked.frame, name=name)
-    prediction = classifier(slice_)
+    prediction = classifier(slice_, tabular=asked.tabular)
     if prediction.refusal:
         raise NotAnswered(prediction.refusal)
     return _ranked(prediction.probabilities, asked, _remarks(prediction))
@@ -142,12 +161,14 @@ def _classify_unit(classifier: Classifier, source: Source, asked: Asked, name: s
     Its first entry tells how many `slices` were given and `answered`, and whether that pool is `calibrated`.
     """
     assert asked.by is not None
+    if asked.tabular is not None and classifier.columns is None:
+        raise InputError("tabular: this checkpoint takes the image alone; leave it out.")
     if not isinstance(source, bytes) and not hasattr(source, "read"):
         raise InputError(f"by: a {asked.by} is asked for of a file's bytes; post the file itself.")
     with tempfile.NamedTemporaryFile() as file:
         file.write(source if isinstance(source, bytes) else source.read())
         file.flush()
-        members, _ = slices_in(Path(file.name), name)
+        members = [replace(one, tabular=asked.tabular) for one in slices_in(Path(file.name), name)[0]]
         units, _ = gather_units(members, asked.by)
         if len(units) > 1:
             held = f"{len(units)} {asked.by if asked.by == SERIES else 'patients'}"
@@ -158,4 +179,5 @@ def _classify_unit(classifier: Classifier, source: Source, asked: Asked, name: s
         reasons = tuple(dict.fromkeys(why.removeprefix(f"{one}: ") for one, why in answer.left_out))
         raise NotAnswered(("none of its slices is answered", *reasons[:3]))
     counts = {"slices": together.slices, "answered": together.answered, "calibrated": together.calibrated}
-    return _ranked(together.probabilities, asked, {"abstained": together.decision.abstained, **counts})
+    remarks = {"abstained": together.decision.abstained, **counts, "without": answer.without}
+    return _ranked(together.probabilities, asked, remarks)

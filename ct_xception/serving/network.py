@@ -17,9 +17,11 @@ from ct_xception.errors import CheckpointError, InputError
 if TYPE_CHECKING:
     import numpy as np
 
-INPUT, OUTPUTS = "pixel_values", ("logits", "features", "cam")
-# The keys of an exported file's own description: JSON, JSON, 64 hexadecimal digits, text.
-DESCRIPTION = ("preprocessing", "label_names", "weights_sha256", "source")
+    from ct_xception.tabular import Tabular
+
+INPUT, TABULAR, OUTPUTS = "pixel_values", "tabular", ("logits", "features", "cam")
+# The keys of an exported file's own description: JSON, JSON, 64 hexadecimal digits, text, JSON where there are columns.
+DESCRIPTION = ("preprocessing", "label_names", "weights_sha256", "source", "tabular")
 
 
 class Outputs(NamedTuple):
@@ -54,8 +56,11 @@ class Network(Protocol):
     def pretrained_cfg(self) -> Mapping[str, Any]:
         """The preprocessing that it expects, in timm's terms."""
 
-    def __call__(self, pixel_values: np.ndarray) -> Outputs:
-        """The outputs for pixel_values (B, 3, S, S) float32, normalised."""
+    def __call__(self, pixel_values: np.ndarray, tabular: np.ndarray | None = None) -> Outputs:
+        """The outputs for pixel_values (B, 3, S, S) float32, normalised.
+
+        `tabular` (B, D) float32 are the rows of a network that takes them; without, every column counts as missing.
+        """
 
 
 class ExportedNetwork(Network, Protocol):
@@ -74,13 +79,22 @@ class Description:
     preprocessing: Mapping[str, Any]
     weights_sha256: str
     source: str
+    columns: Tabular | None = None
+
+    def feed(self, pixel_values: np.ndarray, tabular: np.ndarray | None) -> dict[str, np.ndarray]:
+        """The file's inputs by their names: rows, too, where it takes them, of missing values where none are given."""
+        if self.columns is None:
+            return {INPUT: pixel_values}
+        missing = self.columns.absent[None].repeat(len(pixel_values), axis=0)
+        return {INPUT: pixel_values, TABULAR: missing if tabular is None else tabular}
 
     @classmethod
     def read(cls, stated: Mapping[str, str], name: str) -> Description:
         """From a file's own metadata. Raises CheckpointError where the file was not exported by this package."""
         try:
             names, preprocessing = json.loads(stated["label_names"]), json.loads(stated["preprocessing"])
-            return cls(tuple(names), preprocessing, stated["weights_sha256"], stated["source"])
+            columns = _columns_of(stated["tabular"], name) if "tabular" in stated else None
+            return cls(tuple(names), preprocessing, stated["weights_sha256"], stated["source"], columns)
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(
                 f"{name}: does not say what network it holds ({type(error).__name__}: {error}); export it again."
@@ -94,6 +108,13 @@ class Description:
             key: self.preprocessing.get(key, default) for key, default in (("crop_pct", 1.0), ("crop_mode", "squash"))
         }
         return {"input_size": [3, self.preprocessing["size"], self.preprocessing["size"]], **stated, **crop}
+
+
+def _columns_of(text: str, name: str) -> Tabular:
+    from ct_xception.checkpoint_files import TabularRule
+    from ct_xception.tabular import Tabular
+
+    return Tabular(TabularRule.from_json(text, name))
 
 
 def needed(package: str, what: str, extra: str = "export") -> Any:

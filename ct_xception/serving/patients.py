@@ -9,6 +9,7 @@ left is refused.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,14 @@ class UnitAnswer:
             answer: dict[str, Any] = {"label": None, "probabilities": {}, "refused": ["none of its slices is answered"]}
         else:
             answer = self.together.to_dict() | {"carried_by": list(self.carried_by)}
-        return {"name": self.name, "source": self.place, **answer, "left_out": left_out, "each": each}
+        told = {"left_out": left_out} | ({"without": self.without} if self.without else {})
+        return {"name": self.name, "source": self.place, **answer, **told, "each": each}
+
+    @property
+    def without(self) -> dict[str, int]:
+        """{column: how many answered slices had no value of it}, where the checkpoint takes columns of a table."""
+        rows = [(one.record or {}).get("tabular") or {} for one in self.slices]
+        return dict(Counter(name for row in rows for name, value in row.items() if value is None))
 
 
 def _why(answer: SliceAnswer) -> str:

@@ -69,6 +69,10 @@ def _check_export(checkpoint: Checkpoint, found: Description, file: str) -> None
     weights = checkpoint.manifest.get(WEIGHTS, found.weights_sha256)
     for what, same in (
         ("weights", weights == found.weights_sha256),
+        (
+            "columns",
+            (None if found.columns is None else found.columns.rule.to_json()) == checkpoint.config.get("tabular"),
+        ),
         ("classes", list(found.label_names) == list(checkpoint.config["label_names"])),
         (
             "preprocessing",

@@ -38,7 +38,8 @@ MAX_DIGITS = 64  # of a number in a name, as long as a whole UID; Python itself 
 class Member:
     """One slice of a series: a file, or the entry of an `archive` by its index; `frame` where there are several.
 
-    `folder` is the entry's place in its archive, to be compared and never shown.
+    `folder` is the entry's place in its archive, to be compared and never shown. `tabular` is the row of a table that
+    goes with it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Member:
     frame: int | None = None
     folder: str = ""
     archive: Archive | None = field(default=None, compare=False)
+    tabular: Mapping[str, Any] | None = field(default=None, compare=False)
 
     def source(self) -> Path | bytes:
         """What the reader takes: a path, or an archive entry's bytes. Raises SliceError."""
@@ -56,7 +58,8 @@ class Member:
 
     def read(self, classifier: Classifier, window: Window | None = None) -> Slice:
         """This slice as the checkpoint wants it shown. Raises SliceError."""
-        return classifier.read(self.source(), window=window, frame=self.frame, name=self.name)
+        slice_ = classifier.read(self.source(), window=window, frame=self.frame, name=self.name)
+        return slice_ if self.tabular is None else replace(slice_, tabular={**(slice_.tabular or {}), **self.tabular})
 
 
 @dataclass(frozen=True)

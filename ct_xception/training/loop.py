@@ -24,11 +24,13 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ct_xception.checkpoint import BEST
+from ct_xception.checkpoint_files import TabularRule
 from ct_xception.corpus.split import split_name
 from ct_xception.errors import CheckpointError, InputError, WorkError
 from ct_xception.files import dump_json, write_atomically
 from ct_xception.imaging.transforms import EvalTransform, TrainTransform
 from ct_xception.model.modelling import CTXceptionForImageClassification
+from ct_xception.training.columns import hash_of_rows, settle_columns
 from ct_xception.training.data.batches import (
     EpochSampler,
     EvaluationItems,
@@ -62,11 +64,15 @@ OnEpoch = Callable[[Mapping[str, Any], np.ndarray, bool], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """What training leaves: the file of the weights to keep, the epoch they come from, and the record of all epochs."""
+    """What training leaves: the file of the weights to keep, the epoch they come from, and the record of all epochs.
+
+    `tabular` is how training encoded the columns beside the images.
+    """
 
     weights: Path
     best_epoch: int
     history: list[dict[str, Any]]
+    tabular: TabularRule | None = None
 
 
 def make_accelerator(config: TrainConfig, run: Path | None = None) -> Accelerator:
@@ -121,6 +127,7 @@ class Training:
         self.config, self.accelerator, self.run = config, accelerator, run
         self.sources = train.sources
         self.directory = run / "checkpoints"
+        self.tabular = settle_columns(config, train)
         counts = np.bincount(train.labels, minlength=len(label_names)).tolist()
         model: Any = CTXceptionForImageClassification.from_backbone(
             config.backbone,
@@ -131,7 +138,9 @@ class Training:
             seed=config.seed,
             head=config.head,
             attention=config.attention,
+            tabular=self.tabular,
         )
+        model.set_tabular_dropout(config.tabular_dropout)
         continue_head(model, config.init)
         model = model.to(memory_format=torch.channels_last)
         self.still = model.first_blocks(config.frozen_blocks)
@@ -146,6 +155,7 @@ class Training:
             ),
         )
         self._prepare(model, train, validation, unlabelled)
+        split += "" if self.tabular is None else f"+{hash_of_rows(train, validation)}"
         self.progress = Progress(binding_options(config) | {"num_processes": accelerator.num_processes}, split)
         if unlabelled is not None:
             name = split_name({"unlabelled": unlabelled.sources})
@@ -170,9 +180,10 @@ class Training:
         alike: Any = {"balanced": train.labels, "patients": train.groups}.get(config.sampling)
         self.sampler = EpochSampler(len(train), config.seed, alike=alike)
         _check_differ(EvaluationItems(train, EvalTransform(contract)))
-        items = TrainingItems(train, TrainTransform(contract, augment_config(config)), config.seed)
+        columns = None if model.tabular is None else model.tabular.columns
+        items = TrainingItems(train, TrainTransform(contract, augment_config(config)), config.seed, columns)
         loader = training_loader(items, self.sampler, batch_size, config.workers)
-        checking = evaluation_loader(EvaluationItems(valid, EvalTransform(contract)), 2 * config.batch_size)
+        checking = evaluation_loader(EvaluationItems(valid, EvalTransform(contract), columns), 2 * config.batch_size)
         optimizer = make_optimizer(model, config)
         # Copied before `prepare`, which may put a wrapper around the forward of the one network that it is given.
         self.average = make_average(model, config.ema).to(accelerator.device) if config.ema else None
@@ -206,7 +217,7 @@ class Training:
                 self._run_epoch(bar)
         checkpoint = latest_checkpoint(self.directory)
         assert checkpoint is not None
-        return Trained(checkpoint / BEST, self.progress.best_epoch, self.progress.history)
+        return Trained(checkpoint / BEST, self.progress.best_epoch, self.progress.history, self.tabular)
 
     def _run_epoch(self, bar: tqdm) -> None:
         epoch, started = self.progress.epoch + 1, time.monotonic()
@@ -261,7 +272,11 @@ class Training:
                 images, targets = self.mixup(images, batch["label"])
             # One forward pass, whose batch norms see both: two would be more than a distributed wrapper bears.
             given = images if extra is None else _channels_last(torch.cat([images, extra["strong"]]))
-            logits, others = self.model(pixel_values=given).logits.float().tensor_split([len(images)])
+            logits, others = (
+                self.model(pixel_values=given, **self._rows(batch, len(given)))
+                .logits.float()
+                .tensor_split([len(images)])
+            )
             loss = self.loss(logits, targets)
             whole = loss if extra is None else loss + self._unlabelled_loss(others, extra)
             self._check_finite(whole, batch, extra)
@@ -308,6 +323,14 @@ class Training:
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()  # what is frozen keeps its statistics too
 
+    def _rows(self, batch: Mapping[str, torch.Tensor], count: int) -> dict[str, torch.Tensor]:
+        """The rows (count, D) of a batch, of missing values for the slices without labels that go after it."""
+        if self.plain.tabular is None:
+            return {}
+        rows = batch["tabular"]
+        missing = self.plain.tabular.absent(rows).expand(count - len(rows), -1)
+        return {"tabular": torch.cat([rows, missing])}
+
     def _validate(self) -> tuple[np.ndarray, np.ndarray]:
         """Logits (N, K) and labels (N,) of validation, each item once however many processes there are."""
         self._share_buffers()
@@ -317,7 +340,7 @@ class Training:
             for batch in self.checking:
                 images = _channels_last(batch["pixel_values"])
                 with self.accelerator.autocast():
-                    answer = model(pixel_values=images).logits.float()
+                    answer = model(pixel_values=images, **_rows_of(batch)).logits.float()
                 gathered = self.accelerator.gather_for_metrics((answer, batch["label"]))
                 logits.append(gathered[0].cpu())
                 labels.append(gathered[1].cpu())
@@ -390,6 +413,11 @@ class Training:
             dynamic_ncols=True,
             disable=not self.accelerator.is_main_process,
         )
+
+
+def _rows_of(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The rows (B, D) that the network is given beside the images, where there are any."""
+    return {"tabular": batch["tabular"]} if "tabular" in batch else {}
 
 
 def _channels_last(images: torch.Tensor) -> torch.Tensor:

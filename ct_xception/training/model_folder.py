@@ -48,7 +48,12 @@ def write_model_folder(
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = CTXceptionForImageClassification.from_backbone(
-        config.backbone, label_names, config.image_size, head=config.head, attention=config.attention
+        config.backbone,
+        label_names,
+        config.image_size,
+        head=config.head,
+        attention=config.attention,
+        tabular=trained.tabular,
     )
     load_backbone_weights(model.timm_model, trained.weights)
     model.tie_stem_to_luminance()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.checkpoint import ATTENTIONS, HEADS
 from ct_xception.command_line import Parser
 from ct_xception.corpus.listing import COLUMNS, CorpusOptions, check_external_name
+from ct_xception.corpus.tables.columns import tabular_columns
 from ct_xception.errors import InputError, printable
 from ct_xception.imaging.modality import CT, MODALITIES
 from ct_xception.imaging.transforms import FILTERS, AugmentConfig
@@ -71,6 +72,12 @@ class TrainConfig:
     box_columns: str | None = option(
         None, "four columns X0,Y0,X1,Y1 of a lesion's box in pixels, ends counted, in place of a mask", "corpus"
     )
+    tabular_columns: str | None = option(
+        None,
+        "columns of the corpus's table (or PatientAge, PatientSex, … of DICOM) that the network takes beside the image "
+        "(age,sex); it answers without them, too",
+        "corpus",
+    )
     image_root: str | None = option(None, "folder that a table's paths are relative to (default: its own)", "corpus")
     image_template: str | None = option(
         None, "path of an image by the columns of a table, for example {id}.png", "corpus"
@@ -112,6 +119,10 @@ class TrainConfig:
         "se or cbam blocks in the last two blocks of the body, for stock pipeline() as --head attention",
         "network",
         ATTENTIONS,
+    )
+
+    tabular_dropout: float = option(
+        0.3, "share of rows of --tabular_columns withheld while training, for answers without them", "network"
     )
 
     init: str | None = option(
@@ -216,6 +227,7 @@ class TrainConfig:
             exclude=tuple(self.exclude),
             class_level=self.class_level,
             box_columns=self.box_columns,
+            tabular_columns=self.tabular_columns,
             image_root=self.image_root,
             image_template=self.image_template,
             group_pattern=self.group_pattern,
@@ -273,6 +285,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "clip_norm": (0.0, 1e9),
     "ema": (0.0, 0.999999),
     "dropout": (0.0, 0.99),
+    "tabular_dropout": (0.0, 0.99),
     "label_smoothing": (0.0, 0.99),
     "focal_gamma": (0.0, 100.0),
     "mixup": (0.0, 100.0),
@@ -307,6 +320,8 @@ def _check_ranges(config: TrainConfig) -> None:
         raise InputError("--valid_fraction and --test_fraction leave less than a tenth for training; give less.")
     if config.mixup and config.batch_size % 2:
         raise InputError(f"--mixup: pairs the images of a batch, and --batch_size {config.batch_size} is odd.")
+    if config.mixup and config.tabular_columns is not None:
+        raise InputError("--mixup: mixes images, and not the rows of --tabular_columns; give one of the two.")
     if config.frozen_blocks and config.weights == "none":
         raise InputError("--frozen_blocks: random blocks would stay random; give --weights hub or a file.")
     if config.unlabelled and not config.ema:
@@ -338,6 +353,7 @@ def _check_names(config: TrainConfig) -> None:
             raise InputError(f"--trackers: {name!r} is not one of {', '.join(TRACKERS)}.")
     if config.window is not None:
         parse_window(config.window)
+    tabular_columns(config.tabular_columns)
     _check_evidence(config)
     _check_continuity(config)
     augment_config(config)

@@ -81,6 +81,13 @@ def _inherited(given: dict[str, Any]) -> dict[str, Any]:
         "filters": list(contract.filters),
         "window": None if window is None else f"{window.centre:g}/{window.width:g}",
     }
+    if beside := checkpoint.config.get("tabular"):
+        own["tabular_columns"] = ",".join(column["name"] for column in beside["columns"])
+        if given.get("tabular_columns", own["tabular_columns"]) != own["tabular_columns"]:
+            raise InputError(
+                f"--tabular_columns: {printable(source)} takes {own['tabular_columns']}, which --init takes over; "
+                "leave --tabular_columns out."
+            )
     if own["head"] != given.get("head", own["head"]) == HEADS[0]:
         raise InputError(f"--head: {printable(source)} pools by attention, which --init takes over; leave --head out.")
     return own | given | {"init": source, "weights": source}
@@ -133,7 +140,7 @@ def continue_head(model: CTXceptionForImageClassification, init: str | None) -> 
 
     start = open_checkpoint(init)
     state = safetensors.torch.load_file(start.folder / WEIGHTS)
-    name, pool = model.head_names
+    name, *others = model.head_names
     known = list(start.config["label_names"])
     rows = [known.index(label) for label in model.label_names]
     with torch.no_grad():
@@ -143,5 +150,5 @@ def continue_head(model: CTXceptionForImageClassification, init: str | None) -> 
                 raise InputError(f"--init: {start.name} holds no head of its {len(known)} classes; give it --weights.")
             getattr(model.head, part).copy_(values[rows])
         for key, own in model.timm_model.state_dict().items():
-            if key.startswith(f"{pool}.") and key in state:
-                own.copy_(state[key])
+            if key.startswith(tuple(f"{part}." for part in others)) and key in state:
+                own.copy_(state[key][rows] if key == "tabular.share.weight" else state[key])  # a row a class

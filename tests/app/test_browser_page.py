@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import http.server
 import io
 import json
@@ -27,6 +28,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from ct_xception.cli import main
 from ct_xception.errors import InputError
 from ct_xception.files import write_json
+from ct_xception.formats.onnx import describe, write_onnx
 from ct_xception.imaging.body.crop import crop_body, otsu_threshold
 from ct_xception.imaging.preprocessing import INTERPOLATIONS, Preprocessing
 from ct_xception.imaging.reader import read_slice
@@ -242,10 +244,9 @@ ANSWER = """async (files) => {
     const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
     try {
       const a = await (await classifier).answer(new File([bytes], name));
-      const cam = { dims: a.cam.dims, data: [...a.cam.data] };
       const box = [a.crop.box.top, a.crop.box.left, a.crop.box.bottom, a.crop.box.right];
       const { ranking, sentences, notes, gate } = a;
-      found.push({ ranking, sentences, notes, gate, box, cam, coloured: a.slice.coloured });
+      found.push({ ranking, sentences, notes, gate, box, coloured: a.slice.coloured });
     } catch (error) {
       found.push({ refusal: error.message });
     }
@@ -297,7 +298,6 @@ def check_same(mine: Prediction, their: dict[str, Any], *, exact: bool) -> None:
     assert their["ranking"][0][0] == mine.label and apart < (1e-4 if exact else 0.02), mine.source
     assert their["notes"] == list(mine.notes) and mine.gate is not None and mine.outputs is not None
     if exact:
-        assert_near(np.reshape(their["cam"]["data"], mine.outputs.cam.shape), mine.outputs.cam)
         assert their["sentences"] == describe_decision(mine.decision)
         assert (their["gate"]["verdict"], their["gate"]["reasons"]) == (mine.gate.verdict, list(mine.gate.reasons))
         assert their["gate"]["score"] == pytest.approx(mine.gate.score, rel=1e-3)
@@ -307,7 +307,8 @@ def test_the_int8_network_answers_as_it_does_in_python(
     browser: playwright.Browser, exported_checkpoint: Path, ort: Path, tmp_path: Path
 ) -> None:
     write_site(exported_checkpoint, tmp_path / "site", ort=ort)
-    assert (tmp_path / "site/model_int8.onnx").is_file() and not (tmp_path / "site/model.onnx").exists()
+    networks = sorted(path.name for path in (tmp_path / "site").glob("*.onnx"))
+    assert networks == ["model_int8_exit.onnx", "model_int8_to_middle.onnx"]
     page = browser.new_context().new_page()
     page.set_default_timeout(PATIENCE)
     files = fifty_slices()[:10]
@@ -396,34 +397,67 @@ def test_otsu_and_lungs_are_those_of_python(page: playwright.Page) -> None:
     assert len({lungs for _, lungs in mine}) == 2
 
 
-def test_the_map_is_drawn_as_python_draws_it(
-    page: playwright.Page, exported: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+MAP = """async ([name, data, label, opacity]) => {
+  const { classifier } = await import("./page.js");
+  const { overlayPicture, placeInSlice, scaledMap } = await import("./drawing.js");
+  const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
+  const { record } = await classifier;
+  const answer = await (await classifier).answer(new File([bytes], name));
+  const map = scaledMap(await (await classifier).map(answer, record.label_names.indexOf(label)));
+  const { slice, crop } = answer;
+  const heat = placeInSlice(map, slice, crop.box, record.preprocessing);
+  return [[...heat], [...overlayPicture(slice, heat, record.palette, opacity).data], map.strength];
+}"""
+
+
+def test_the_map_is_that_of_the_other_doors(page: playwright.Page, exported: Path) -> None:
+    """Grad-CAM of every class, by default Python's `explain`: the map, its strength, and its picture."""
     from ct_xception.explain.explain import explain
     from ct_xception.explain.overlay import overlay
 
+    classifier = Classifier.from_pretrained(exported)
+    for seed in (2, 3):  # as high as wide, and wider
+        name, data = as_file(draw(seed), "slice.png")
+        slice_ = read_slice(data, name=name)
+        for label in NAMES:
+            mine = explain(classifier, slice_, label).attribution
+            heat, picture, strength = page.evaluate(MAP, [name, base64.b64encode(data).decode(), label, 0.6])
+            assert mine.method == "gradcam" and strength == pytest.approx(mine.strength, rel=1e-3)
+            assert_near(np.reshape(heat, mine.map.shape), mine.map, 1e-3)
+            drawn = np.reshape(picture, (*mine.map.shape, 4))[..., :3]
+            assert np.abs(drawn - np.asarray(overlay(slice_, mine.map)).astype(int)).max() <= 2
+    assert "Grad-CAM, of the same layer" in page.inner_text("#which-map")
+
+
+def test_a_network_without_a_written_gradient_draws_its_last_layer_s_map_and_says_so(
+    browser: playwright.Browser, ort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ct_xception.explain.explain import explain
+    from ct_xception.model.modelling import CTXceptionForImageClassification as Network
+    from tests.networks import enliven, wake_attention
+
+    model = wake_attention(Network.from_backbone("legacy_xception", list(NAMES), 64, seed=3, attention="se"))
+    enliven(model, batches=1).save_pretrained(tmp_path / "model")
+    classifier = Classifier.from_pretrained(tmp_path / "model")
+    (tmp_path / "model/onnx").mkdir()
+    assert classifier.checkpoint is not None
+    write_onnx(classifier.model, tmp_path / "model/onnx/model.onnx", describe(classifier.checkpoint))
+    write_site(tmp_path / "model", tmp_path / "site", ort=ort)
+    assert [path.name for path in (tmp_path / "site").glob("*.onnx")] == ["model.onnx"]
+    page = browser.new_context().new_page()
+    page.set_default_timeout(PATIENCE)
+    name, data = as_file(draw(2), "slice.png")
+    slice_ = read_slice(data, name=name)
+    with Server(tmp_path / "site", {}) as running:
+        page.goto(running.address)
+        heat, _, _ = page.evaluate(MAP, [name, base64.b64encode(data).decode(), NAMES[1], 0.6])
+        page.wait_for_selector("#heat-words:has-text('(class activation map)')")
+        assert "class activation map of the network's last layer, coarse" in page.inner_text("#which-map")
+        running.shutdown()
     # The exported file gives the map of the last feature map as it is; Python's own is twice as fine.
     monkeypatch.setattr("ct_xception.explain.network_copies.finer_copy", lambda model: model)
-
-    script = """async ([name, data, label, opacity]) => {
-      const { classifier } = await import("./page.js");
-      const { classMap, overlayPicture, placeInSlice } = await import("./drawing.js");
-      const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
-      const { record } = await classifier;
-      const { slice, crop, cam } = await (await classifier).answer(new File([bytes], name));
-      const map = classMap(cam, record.label_names.indexOf(label));
-      const heat = placeInSlice(map, slice, crop.box, record.preprocessing);
-      return [[...heat], [...overlayPicture(slice, heat, record.palette, opacity).data]];
-    }"""
-    name, data = as_file(draw(2), "slice.png")
-    classifier = Classifier.from_pretrained(exported)
-    slice_ = read_slice(data, name=name)
-    label = classifier(slice_).label
-    mine = explain(classifier, slice_, label, "cam").attribution
-    heat, picture = page.evaluate(script, [name, base64.b64encode(data).decode(), label, 0.6])
-    assert_near(np.reshape(heat, mine.map.shape), mine.map, 1e-4)
-    apart = np.reshape(picture, (*mine.map.shape, 4))[..., :3] - np.asarray(overlay(slice_, mine.map)).astype(int)
-    assert np.abs(apart).max() <= 2 and mine.map.max() > 0.5
+    mine = explain(classifier, slice_, NAMES[1], "cam").attribution
+    assert_near(np.reshape(heat, mine.map.shape), mine.map, 1e-3)
 
 
 # Files
@@ -607,6 +641,7 @@ def test_a_visitor_reads_the_answer_and_its_map(
     assert [" ".join(row[-2:]) for row in rows] == [percent(value) for value in answer.probabilities.values()]
     assert page.inner_text("#notes").splitlines() == list(answer.notes)
     assert "prediction set at 90 % coverage" in page.inner_text(".rules")
+    page.wait_for_selector("#heat-words:has-text('(Grad-CAM)')")
     heat = canvas(page, "heat")
     assert heat != canvas(page, "slice")
     page.screenshot(path=SCREENSHOTS / "browser-light.png")
@@ -615,7 +650,8 @@ def test_a_visitor_reads_the_answer_and_its_map(
     assert canvas(page, "heat") != heat
     last = list(answer.probabilities)[-1]
     page.select_option("#target", last)
-    assert last in page.inner_text("#heat-words") and last in (page.get_attribute("#heat", "aria-label") or "")
+    page.wait_for_selector(f"#heat-words:has-text('Evidence for {last} (Grad-CAM)')")
+    assert last in (page.get_attribute("#heat", "aria-label") or "")
     assert canvas(page, "heat") != heat
 
 
@@ -642,13 +678,21 @@ def test_examples_refusals_and_the_gate(page: playwright.Page, show: Show, slice
     page.screenshot(path=SCREENSHOTS / "browser-refused.png")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (320, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (320, "dark"), (900, "dark")])
 def test_the_page_fits_a_phone(page: playwright.Page, show: Show, slice_file: Path, width: int, scheme: str) -> None:
     show(width, 800, scheme)
     upload(page, slice_file)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    box = page.query_selector("#notice p").bounding_box()
-    assert page.inner_text("#notice") == RESEARCH_USE and 0 <= box["y"] and box["y"] + box["height"] <= 800
+    for place in (0, 10_000):
+        page.evaluate(f"window.scrollTo(0, {place})")
+        box = page.query_selector("#notice p").bounding_box()
+        assert page.inner_text("#notice") == RESEARCH_USE and 0 <= box["y"] and box["y"] + box["height"] <= 800
+    # ... and yet it lies over no control: what the keyboard reaches comes to stand below it.
+    for control in ("#target", "#opacity", "#examples button"):
+        page.focus(control)
+        assert page.query_selector(control).bounding_box()["y"] >= box["y"] + box["height"]
+    widths = [bar.bounding_box()["width"] for bar in page.query_selector_all(".verdict td.bar")]
+    assert len(widths) == len(NAMES) and min(widths) > 100  # the bars can be read
     show(width, 2450, scheme)
     page.screenshot(path=SCREENSHOTS / f"browser-{width}.png")
 
@@ -788,7 +832,7 @@ def test_a_space_answers_where_the_hub_redirects(
         assert page.evaluate("crossOriginIsolated")
     # The slice in DICOM is fetched when it is chosen: until then its small picture stands for it.
     examples = {f"/examples/{path.name}" for path in space.glob("examples/*") if path.suffix != ".dcm"}
-    wanted = {"/model_int8.onnx", "/ort/ort-wasm-simd-threaded.wasm", *examples}
+    wanted = {"/model_int8_to_middle.onnx", "/model_int8_exit.onnx", "/ort/ort-wasm-simd-threaded.wasm", *examples}
     assert examples and {path for _, path, _ in store.asked} == wanted
 
 
@@ -837,7 +881,10 @@ def test_a_damaged_int8_file_is_no_absent_one(exported_checkpoint: Path, tmp_pat
 def test_the_files_and_the_record(exported: Path, ort: Path) -> None:
     files = site_files(exported, ort=ort)
     record = json.loads(files["checkpoint.json"])
-    assert record["label_names"] == list(NAMES) and record["model"]["file"] == "model.onnx"
+    assert record["label_names"] == list(NAMES) and record["model"]["unmapped"] == ""
+    parts = record["model"]["parts"]
+    assert [part["file"] for part in parts] == ["model_to_middle.onnx", "model_exit.onnx"]
+    assert all(hashlib.sha256(files[part["file"]]).hexdigest() == part["sha256"] for part in parts)
     assert record["name"] == f"{exported.parent.name}/model" and str(exported) not in json.dumps(record)
     policy = files["index.html"].decode().partition('Content-Security-Policy" content="')[2].partition('"')[0]
     assert "default-src &#39;none&#39;" in policy and "http" not in policy and "unsafe-inline" not in policy

@@ -18,6 +18,7 @@ from ct_xception.audit.survey import Survey
 from ct_xception.evaluation.baselines import (
     BASELINE_FIGURES,
     BASELINES,
+    COLUMN_RULES,
     baseline_figures,
     describe_baselines,
     linear_probabilities,
@@ -82,9 +83,11 @@ def test_each_rule_finds_what_it_may_see_and_no_more(survey: Survey, answers: di
 
 def test_every_rule_gives_probabilities_and_the_same_ones_again(survey: Survey, answers: dict[str, np.ndarray]) -> None:
     features = np.random.default_rng(1).normal(size=(90, 8)).astype(np.float32)
-    again = run_baselines(survey, range(60), range(60, 90), features=features)
+    rows = [{"age": str(40 + 9 * int(label) + number % 7)} for number, label in enumerate(survey.labels)]
+    again = run_baselines(survey, range(60), range(60, 90), features=features, rows=rows)
     assert tuple(again) == BASELINES
-    assert tuple(answers) == BASELINES[:-1]  # without features there is no frozen network
+    assert tuple(answers) == BASELINES[:-3]  # without features there is no frozen network, and without rows no columns
+    assert all(accuracy(again[name], survey.labels[60:]) == 1 for name in COLUMN_RULES)  # ages 40-46, 49-55, 58-64
     for name, probabilities in again.items():
         assert probabilities.shape == (30, 3) and np.allclose(probabilities.sum(axis=1), 1), name
         if name in answers:

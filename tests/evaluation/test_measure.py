@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas
@@ -402,7 +403,7 @@ def test_stock_can_be_left_out(
     stub = "ct_xception.evaluation.measure.predictor_answers"
     monkeypatch.setattr(stub, lambda *_, **__: lambda batch: [sure] * len(batch))
     outputs = Outputs(folder=tmp_path / "elsewhere")
-    monkeypatch.setattr(Classifier, "from_pretrained", lambda *_, **__: None)
+    monkeypatch.setattr(Classifier, "from_pretrained", lambda *_, **__: SimpleNamespace(columns=None))
     options = {"stock": False, "progress": False, "outputs": outputs}
     metrics = evaluate(Evaluation(bare_checkpoint, {"test": picture_split}, **options))
     assert list(metrics.paths) == [PREDICTOR]

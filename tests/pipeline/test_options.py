@@ -54,7 +54,7 @@ CASES = [
     "--corpus {table} --image_column file --label_column diagnosis --group_column who --series_column of "
     "--split_column part --mask_column lesion "
     "--box_columns lesion_left,lesion_top,lesion_right,lesion_bottom --class_map x={0} y={1} "
-    "--split_map dev=validation --frame 0 "
+    "--split_map dev=validation --frame 0 --tabular_columns slice,window --tabular_dropout 0.2 "
     "--explained 2",
     "--corpus {plain} --group_pattern ^([^_]+)_ --valid_fraction 0.3 --test_fraction 0.3 --slices_per_file 3 "
     "--modality ct",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +25,9 @@ from ct_xception.corpus.layout import (
 )
 from ct_xception.corpus.listing import CorpusOptions, Item, Listing
 from ct_xception.corpus.sources import Source
+from ct_xception.corpus.tables.beside import take_columns
 from ct_xception.corpus.tables.boxes import Box, boxes_of_rows
-from ct_xception.corpus.tables.columns import find_column, patient_like
+from ct_xception.corpus.tables.columns import find_column, patient_like, tabular_columns
 from ct_xception.corpus.tables.contradictions import check_against_folders, names_images, rows_of
 from ct_xception.corpus.tables.formats import SHEET_SUFFIXES, TABLE_SUFFIXES, read_table
 from ct_xception.corpus.tables.rows import list_rows
@@ -189,7 +190,7 @@ def _list_labelled(
         rows = list_rows(table, path, options, SOURCE.kind, split=told[-1] if told else "", corpus=found.root)
         for item in rows.items:
             item.source = (above / item.source).as_posix()
-        for name in ("items", "problems", "notes", "untaken"):
+        for name in ("items", "problems", "notes", "untaken", "columns"):
             getattr(listing, name).extend(getattr(rows, name))
         listing.passed_over += rows.passed_over
         listing.split_names |= rows.split_names
@@ -258,7 +259,9 @@ def _join(rows: Rows, metadata: bool, options: CorpusOptions, listing: Listing) 
     image, group, mask = (
         find_column(rows.columns, role, getattr(options, f"{role}_column")) for role in ("image", "group", "mask")
     )
-    if image is None or (group is None and mask is None and not options.box_columns):
+    listing.columns += rows.columns
+    beside = set(tabular_columns(options.tabular_columns)) & set(rows.columns)
+    if image is None or (group is None and mask is None and not options.box_columns and not beside):
         if metadata:
             listing.notes.append(f"{rows.name} has no columns of images and groups and is left out")
         return False
@@ -271,7 +274,7 @@ def _join(rows: Rows, metadata: bool, options: CorpusOptions, listing: Listing) 
         listing.notes.append(f"{missing} files that {rows.name} names are not among the images")
     if len(named) < len(listing.items) and (rows.path.parent / "").samefile(_common(listing.items)):
         listing.notes.append(f"{rows.name} names {len(named)} of {len(listing.items)} images")
-    if not metadata:
+    if not metadata and group is not None:
         listing.notes.append(f"{rows.name} beside the images says whose they are")
     listing.group_origin = "" if group is None else f"column {group}"
     others = [name for name in patient_like(rows.columns) if name not in (group, image)]
@@ -279,9 +282,18 @@ def _join(rows: Rows, metadata: bool, options: CorpusOptions, listing: Listing) 
         item.group = rows.text(group)[row] if group is not None else item.group
         item.mask = rows.file(rows.text(mask)[row]) if mask is not None else item.mask
         item.others = {name: rows.text(name)[row] for name in others}
+    if beside:
+        for item, cells in zip(named, take_columns(_texts(rows, beside, named.values()), options), strict=True):
+            item.tabular = {**item.tabular, **cells}
     if options.box_columns:
         _take_boxes(rows, image, named, listing)
     return True
+
+
+def _texts(rows: Rows, columns: Collection[str], taken: Iterable[int]) -> dict[str, list[str]]:
+    """Some columns' cells as text, in the rows that are taken."""
+    chosen = list(taken)
+    return {name: [rows.text(name)[row] for row in chosen] for name in columns}
 
 
 def _take_boxes(rows: Rows, image: str, named: Mapping[Item, int], listing: Listing) -> None:

@@ -113,3 +113,11 @@ def box_columns(given: str | None) -> tuple[str, ...]:
             f"--box_columns {printable(given)}: give four columns, left, top, right and bottom, such as x0,y0,x1,y1."
         )
     return names
+
+
+def tabular_columns(given: str | None) -> tuple[str, ...]:
+    """The names of `--tabular_columns`; none where it is not given. Raises InputError."""
+    names = () if given is None else tuple(name.strip() for name in given.split(","))
+    if not all(names) or len({name.casefold() for name in names}) < len(names) or (given is not None and not names):
+        raise InputError(f"--tabular_columns {printable(given)}: give columns, each once, such as age,sex.")
+    return names

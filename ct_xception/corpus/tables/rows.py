@@ -14,8 +14,17 @@ from ct_xception.corpus.cells import ONLY
 from ct_xception.corpus.labels import IGNORED_SPLIT, SPLITS, is_fold, split_of
 from ct_xception.corpus.layout import like_patients
 from ct_xception.corpus.listing import UNLABELLED, CorpusOptions, Item, Listing
+from ct_xception.corpus.tables.beside import take_columns
 from ct_xception.corpus.tables.boxes import boxes_of_rows
-from ct_xception.corpus.tables.columns import COLUMNS, SPLIT_FLAGS, find_column, named, patient_like, plain
+from ct_xception.corpus.tables.columns import (
+    COLUMNS,
+    SPLIT_FLAGS,
+    find_column,
+    named,
+    patient_like,
+    plain,
+    tabular_columns,
+)
 from ct_xception.corpus.tables.formats import text_of
 from ct_xception.corpus.tables.places import find_elsewhere
 from ct_xception.corpus.tables.row_labels import MISSING, check_label_columns, label_column, parts_of, read_labels
@@ -37,6 +46,7 @@ def list_rows(
     Files that are not where the table says are looked for below `corpus`, by default the table's own folder.
     """
     listing, rows = Listing(kind, exact_labels=True), Rows(table, path, options, corpus)
+    listing.columns = rows.columns
     if not rows.root.is_dir():
         listing.problems.append(f"--image_root {printable(options.image_root or '')}: no such folder; name another")
         return listing
@@ -79,11 +89,22 @@ def find_roles(rows: Rows, listing: Listing) -> dict[str, str]:
             )
     if rows.options.box_columns:
         listing.problems += boxes_of_rows(rows)[1]
+    listing.problems += _taken_twice(rows, found)
     if not rows.options.labelled:
         return {role: column for role, column in found.items() if role not in ("label", "split", "mask")}
     _check_splits(rows, found, listing)
     check_label_columns(rows, found.get("label"), listing)
     return found
+
+
+def _taken_twice(rows: Rows, found: Mapping[str, str]) -> list[str]:
+    """A sentence for each of `--tabular_columns` that is the label, the split or another column with a role."""
+    roles = {column: role for role, column in found.items()}
+    return [
+        f"--tabular_columns: the column {printable(name)} of {rows.name} is that of the {roles[name]}; leave it out"
+        for name in tabular_columns(rows.options.tabular_columns)
+        if name in roles
+    ]
 
 
 def _image_column(rows: Rows) -> str | None:
@@ -193,6 +214,7 @@ def _items(rows: Rows, roles: Mapping[str, str], labels: Sequence[str], split: s
     texts = {role: rows.text(roles[role]) for role in ("group", "series", "split", "mask") if role in roles}
     others = [name for name in patient_like(rows.columns) if name not in (roles.get("group"), roles.get("label"))]
     frames, boxes = _frames(rows), boxes_of_rows(rows)[0] if rows.options.box_columns else []
+    beside = take_columns({name: rows.text(name) for name in rows.columns if not rows.holds_bytes(name)}, rows.options)
     items = []
     for row, label in enumerate(labels):
         item = _row_item(cells[row], row, rows) if cells is not None else _template_item(row, rows)
@@ -203,6 +225,7 @@ def _items(rows: Rows, roles: Mapping[str, str], labels: Sequence[str], split: s
         item.frame = frames[row] if frames else ONLY
         item.boxes = (box,) if boxes and (box := boxes[row]) is not None else ()
         item.others = {name: rows.text(name)[row] for name in others}
+        item.tabular = beside[row]
         items += _images_in(item)
     return items
 
@@ -250,7 +273,8 @@ def _images_in(item: Item) -> list[Item]:
     files = find_files(item.path).files
     return [
         Item(printable(f"{item.source}/{file.relative_to(item.path).as_posix()}"), item.split, item.found, item.group,
-             item.series, file, row=item.row, folder="" if item.group else item.source, others=item.others)
+             item.series, file, row=item.row, folder="" if item.group else item.source, others=item.others,
+             tabular=item.tabular)
         for file in files
     ]  # fmt: skip
 

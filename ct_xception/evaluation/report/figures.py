@@ -23,7 +23,7 @@ from ct_xception.checkpoint import (
 from ct_xception.corpus.cells import read_row
 from ct_xception.corpus.summary import is_generated
 from ct_xception.errors import InputError, SliceError
-from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, Answers, Items
+from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, WITHHELD, Answers, Items
 from ct_xception.evaluation.baselines import describe_baselines
 from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.patients import pooled_answers
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EXAMPLES_SHOWN = 12
-PATH_TITLES = {PREDICTOR: "our predictor", STOCK_PIPELINE: "stock pipeline()"}
+PATH_TITLES = {PREDICTOR: "our predictor", STOCK_PIPELINE: "stock pipeline()", WITHHELD: "columns withheld"}
 SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
 _DPI = 200
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -52,6 +53,10 @@ HEADER_TAGS = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality",
                "SOPInstanceUID"]  # fmt: skip
 ACQUISITION_TAGS = ["PatientSex", "PatientAge", "Manufacturer", "ManufacturerModelName", "SliceThickness",
                     "ConvolutionKernel"]  # fmt: skip
+# What may be taken beside an image as a column of a table: none names a person, or counts files.
+TABULAR_TAGS = ["PatientAge", "PatientSex", "PatientWeight", "PatientSize", "BodyPartExamined", "ContrastBolusAgent",
+                "Manufacturer", "ManufacturerModelName", "SliceThickness", "ConvolutionKernel", "KVP", "Exposure",
+                "XRayTubeCurrent"]  # fmt: skip
 PLACE_TAGS = ["ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", "NumberOfFrames", "Rows", "Columns",
               "SliceThickness", "SeriesInstanceUID", "SharedFunctionalGroupsSequence",
               "PerFrameFunctionalGroupsSequence", "PatientID", "StudyInstanceUID"]  # fmt: skip
@@ -147,6 +152,25 @@ def read_acquisition(content: bytes | str) -> dict[str, str]:
             "kernel": printable("/".join(map(str, kernel)) if _is_list(kernel) else str(kernel or "")),
         }
     return {name: text for name, text in found.items() if text}
+
+
+def read_keywords(content: str | os.PathLike[str] | bytes, keywords: Sequence[str]) -> dict[str, str]:
+    """What a DICOM file says under these of TABULAR_TAGS, as text; absent ones left out; none of another file.
+
+    Raises SliceError for a damaged one.
+    """
+    label = name_of(content)
+    with open_source(content, label) as stream:
+        if not is_dicom(stream):
+            return {}
+        with refusing(label, REMEDY):
+            _, dataset = _read(stream, label, list(keywords))
+            found = {name: _value(dataset, name) for name in keywords}
+    texts = {
+        name: "/".join(map(str, value)) if _is_list(value) else str("" if value is None else value)
+        for name, value in found.items()
+    }
+    return {name: printable(text).strip() for name, text in texts.items() if text}
 
 
 def _age_band(age: str) -> str:

@@ -36,7 +36,11 @@ INDEXED = {
     "macro_auroc": ("Macro AUROC", "roc_auc"),
 }
 _TAGS = {"ct": ("ct",), "mr": ("mri",), "xray": ("x-ray",), "any": ()}  # of the Hub's search
-_PATHS = {"predictor": "ct-xception predictor", "stock_pipeline": "stock pipeline()"}
+_PATHS = {
+    "predictor": "ct-xception predictor",
+    "stock_pipeline": "stock pipeline()",
+    "columns_withheld": "without its columns",
+}
 PLACEHOLDER_REPO = "USER/REPO"
 LICENSE = "apache-2.0"
 BANNED_WORDS = (

@@ -15,9 +15,10 @@ from typing import Any
 
 from ct_xception.audit.overlap import sentences
 from ct_xception.checkpoint import ATTENTIONS, HEADS
-from ct_xception.checkpoint_files import Metric
+from ct_xception.checkpoint_files import Metric, TabularRule
 from ct_xception.corpus.split import PSEUDO_PATIENTS
 from ct_xception.corpus.summary import is_generated, is_public
+from ct_xception.evaluation.answers import WITHHELD
 from ct_xception.evaluation.baselines import BASELINE_TITLES
 from ct_xception.evaluation.continuity import WITHOUT_TWINS
 from ct_xception.evaluation.explanations import NEAR
@@ -25,11 +26,13 @@ from ct_xception.evaluation.shift.external import left_out
 from ct_xception.explain.budget import COMPARED, RANDOMISED_BELOW
 from ct_xception.explain.methods import METHODS
 from ct_xception.export_record import ExportedFile
+from ct_xception.files import dump_json
 from ct_xception.imaging.modality import CT, ONE
 from ct_xception.metrics import (
     BaselineMetrics,
     Baselines,
     ClassificationMetrics,
+    ColumnMetrics,
     CoverageMetrics,
     ExternalMetrics,
     HeatMapMetrics,
@@ -43,8 +46,10 @@ from ct_xception.publish.verify import Evidence
 from ct_xception.serving.runtimes import EXPORTED
 from ct_xception.statistics.class_groups import partition_classes
 from ct_xception.statistics.pooling import POOLS
+from ct_xception.tabular import Tabular
 from ct_xception.text import RESEARCH_USE
 
+_ROUTES = {"stock_pipeline": "stock `pipeline()`", WITHHELD: "this model, its columns withheld"}
 _SHOWN_FINDINGS, _SHOWN_POINTS = 6, 8
 _SEVERITIES = ("critical", "warning", "note")
 
@@ -63,18 +68,20 @@ class Network:
     modality: str = CT
     head: str = HEADS[0]
     attention: str = ATTENTIONS[0]
+    columns: tuple[str, ...] = ()
 
     @property
     def stock(self) -> bool:
         """Whether transformers knows it without this package."""
-        return (self.head, self.attention) == (HEADS[0], ATTENTIONS[0])
+        return (self.head, self.attention, self.columns) == (HEADS[0], ATTENTIONS[0], ())
 
     @property
     def built(self) -> str:
         """What it has beside its backbone, after a comma; "" where it has nothing."""
         gates = "" if self.attention == ATTENTIONS[0] else f"{self.attention.upper()} blocks in its last two blocks"
         pooled = "" if self.head == HEADS[0] else "its last feature map pooled by attention"
-        return "".join(f", {part}" for part in (gates, pooled) if part)
+        beside = f"{len(self.columns)} columns of a table taken beside the image" if self.columns else ""
+        return "".join(f", {part}" for part in (gates, pooled, beside) if part)
 
     @property
     def one(self) -> str:
@@ -136,7 +143,7 @@ class Protocol:
     def beside(self) -> dict[str, ClassificationMetrics]:
         """What else answered the same patients, by its title."""
         found = {} if self.patients is None else self.patients.beside
-        return {"stock `pipeline()`" if name == "stock_pipeline" else _rule(name): one for name, one in found.items()}
+        return {_ROUTES.get(name) or _rule(name): one for name, one in found.items()}
 
     @property
     def counted(self) -> dict[str, ClassificationMetrics]:
@@ -220,6 +227,24 @@ class Audit:
     counts: Mapping[str, int]
     gravest: tuple[Mapping[str, Any], ...]
     others: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What is taken beside the image: how each column is read, and how many values of how many were missing, by split.
+
+    `given` and `withheld` are the predictor's metrics with and without them on the own test split, `worth` what they
+    are worth, `rule` the better rule on them alone. `example` is a row as Python writes it.
+    """
+
+    described: tuple[str, ...]
+    example: str
+    missing: Mapping[str, Mapping[str, int]]
+    images: Mapping[str, int]
+    given: PathMetrics
+    withheld: PathMetrics | None
+    worth: ColumnMetrics | None
+    rule: str
 
 
 @dataclass(frozen=True)
@@ -326,7 +351,8 @@ def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool
         "headline_by": metrics.headline.by if metrics.headline else "slice",
         "pools": {name: pool.title for name, pool in POOLS.items()},
         "own_protocol": own,
-        "paths": _paths(metrics),
+        "paths": tuple(route for route in _paths(metrics) if route.name != WITHHELD),
+        "columns": _columns(evidence),
         "externals": tuple(_external(name, block) for name, block in metrics.external.items()),
         "questions": _questions(evidence),
         "intervals": _intervals(protocols[0], metrics.intervals),
@@ -360,6 +386,27 @@ def _network(evidence: Evidence) -> Network:
         modality_of(evidence),
         config.get("head", HEADS[0]),
         config.get("attention", ATTENTIONS[0]),
+        tuple(column["name"] for column in (config.get("tabular") or {}).get("columns", ())),
+    )
+
+
+def _columns(evidence: Evidence) -> Columns | None:
+    """What the network takes beside the image; None where it sees the image alone."""
+    stated, metrics = evidence.config.get("tabular"), evidence.metrics
+    if stated is None:
+        return None
+    columns = Tabular(TabularRule.of(stated))
+    counted = evidence.side.provenance.corpus.get("tabular", {})
+    worth = metrics.columns.get(metrics.protocol)
+    return Columns(
+        tuple(columns.describe()),
+        dump_json(columns.example()),
+        counted.get("missing", {}),
+        counted.get("images", {}),
+        metrics.paths["predictor"],
+        metrics.paths.get(WITHHELD),
+        worth,
+        _rule((worth and worth.rule) or ""),
     )
 
 

@@ -9,6 +9,7 @@ runtime where these were not put beside it, and in a Space to the hosts from whi
 
 from __future__ import annotations
 
+import hashlib
 import io
 import shutil
 import tempfile
@@ -28,6 +29,7 @@ from ct_xception.publish.clearance import Content
 from ct_xception.publish.hosted.space import package_folder
 from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint
 from ct_xception.serving.decisions import Decisions
+from ct_xception.serving.network import needed
 from ct_xception.serving.runtimes import EXPORTED
 from ct_xception.serving.runtimes.onnx import OnnxNetwork
 from ct_xception.text import RESEARCH_USE, a
@@ -80,7 +82,7 @@ custom_headers:
 # ct-xception in the browser
 
 Drop a slice (CT in DICOM, uncompressed, or an 8-bit PNG or JPEG): the network runs in this browser and shows the
-probability of each class, and its class activation map over the slice. No image leaves the visitor's machine.
+probability of each class, and where on the slice the evidence for it lies. No image leaves the visitor's machine.
 
 {notice}
 
@@ -145,8 +147,8 @@ def site_files(
     `storage` are the hosts that its server may redirect to for a file.
     """
     checkpoint, runtime = _opened(source)
-    network = EXPORTED[runtime].files[0]
-    files: dict[str, Content] = {Path(network).name: checkpoint.folder / network}
+    network = _Parts.of(checkpoint.folder / EXPORTED[runtime].files[0])
+    files: dict[str, Content] = dict(network.files)
     if checkpoint.gate is not None:
         files[GATE] = checkpoint.folder / GATE
     found = _Runtime.of(ort)
@@ -155,7 +157,7 @@ def site_files(
     files |= {f"examples/{path.name}": path for path in examples}
     files |= {_picture(path): _png(path) for path in examples if path.suffix == ".dcm"}
     files |= {path.name: path for path in sorted(_page().glob("*")) if path.suffix in (".js", ".css")}
-    record = {"name": name or _name(checkpoint), **_record(checkpoint, runtime, found)}
+    record = {"name": name or _name(checkpoint), **_record(checkpoint, runtime, found, network)}
     files[RECORD] = (dump_json(record) + "\n").encode()
     return files | {"index.html": _index(record, found, examples, storage, checkpoint.contract.modality).encode()}
 
@@ -163,6 +165,12 @@ def site_files(
 def _opened(source: str | Path) -> tuple[Checkpoint, str]:
     """The checkpoint, and which of its exported files is the page's: int8 where it was kept."""
     found = open_checkpoint(source, ())  # which says what there is, before a network is fetched or checked
+    if beside := found.config.get("tabular"):
+        told = ", ".join(printable(column["name"]) for column in beside["columns"])
+        raise InputError(
+            f"{found.name}: takes columns of a table beside the image ({told}), and the page in the browser has no "
+            "fields for them; serve it with `ct-xception demo`."
+        )
     kept = (found.folder / ONNX_INT8).is_file() or found.revision is not None and ONNX_INT8 in found.manifest
     runtime = "onnx-int8" if kept else "onnx"
     if found.revision is not None:
@@ -257,14 +265,50 @@ class _Runtime:
         )
 
 
+# The network
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The network's files in the page: two, of which the second gives Grad-CAM, or the exported one as it is.
+
+    `unmapped` says why it is not in two; the page then draws the class activation map, and says so.
+    """
+
+    files: Mapping[str, Content]
+    unmapped: str = ""
+
+    @classmethod
+    def of(cls, path: Path) -> _Parts:
+        """The parts of an exported file."""
+        from ct_xception.formats.onnx_gradcam import NoGradient, split_for_gradcam
+
+        onnx = needed("onnx", "export --browser")
+        try:
+            parts = split_for_gradcam(onnx.load(str(path)))
+        except NoGradient as error:
+            return cls({path.name: path}, str(error))
+        names = (f"{path.stem}_to_middle.onnx", f"{path.stem}_exit.onnx")
+        return cls({name: part.SerializeToString() for name, part in zip(names, parts, strict=True)})
+
+    def records(self) -> list[dict[str, Any]]:
+        """What the page is to fetch, in order."""
+        return [{"file": name, **_measured(content)} for name, content in self.files.items()]
+
+
+def _measured(content: Content) -> dict[str, Any]:
+    if isinstance(content, bytes):
+        return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return {"bytes": content.stat().st_size, "sha256": sha256_file(content)}
+
+
 # What the page is told
 
 
-def _record(checkpoint: Checkpoint, runtime: str, ort: _Runtime) -> dict[str, Any]:
+def _record(checkpoint: Checkpoint, runtime: str, ort: _Runtime, parts: _Parts) -> dict[str, Any]:
     """checkpoint.json: what the network expects, what its outputs mean, and the rules that apply to them."""
     from ct_xception.explain.overlay import palette
 
-    path = checkpoint.folder / EXPORTED[runtime].files[0]
     network, window = EXPORTED[runtime].open(checkpoint), checkpoint.contract.window
     assert isinstance(network, OnnxNetwork)
     return {
@@ -272,7 +316,7 @@ def _record(checkpoint: Checkpoint, runtime: str, ort: _Runtime) -> dict[str, An
         "label_names": list(network.label_names),
         "window": None if window is None else {"centre": window.centre, "width": window.width},
         "preprocessing": _preprocessing(checkpoint, network.description.pretrained_cfg),
-        "model": {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_file(path), "runtime": runtime},
+        "model": {"runtime": runtime, "parts": parts.records(), "unmapped": parts.unmapped},
         "weights_sha256": network.description.weights_sha256,
         "rules": _rules(checkpoint.decisions),
         "gate": _gate(checkpoint),
@@ -357,6 +401,7 @@ def _index(
             {"file": f"examples/{path.name}", "picture": _picture(path), "title": _title(path)} for path in examples
         ],
         reads_dicom=modality == CT,
+        unmapped=record["model"]["unmapped"],
         facts=_facts(record, ort),
     )
 
@@ -364,7 +409,8 @@ def _index(
 def _facts(record: Mapping[str, Any], ort: _Runtime) -> list[str]:
     model = record["model"]
     precision = "8-bit integers" if model["runtime"] == "onnx-int8" else "32-bit floats"
-    network = f"The network: {record['name']}, {model['bytes'] / 1e6:.1f} MB, {precision}"
+    size = sum(part["bytes"] for part in model["parts"])
+    network = f"The network: {record['name']}, {size / 1e6:.1f} MB, {precision}"
     weights = record["weights_sha256"][:16]
     gate = (
         "An input gate asks first whether a picture is such a slice as the model knows, and refuses what is not."
@@ -378,9 +424,23 @@ def _facts(record: Mapping[str, Any], ort: _Runtime) -> list[str]:
         gate,
         "Reading, body crop and resizing are those of ct-xception in Python, number for number; what the browser "
         "decodes of a JPEG, or of a transparent picture, may differ by a grey level.",
-        "The map is the class activation map of the network's last layer. The Grad-CAM that the demo page and the "
-        "command line show is of its middle, and finer: where the two differ, believe that one.",
+        _map_fact(model),
         "Other methods, compressed DICOM, series and windows are on the demo page (ct-xception demo).",
         f"Runtime: onnxruntime-web{version} (MIT licence), {where}.",
         f"Made by {record['made_by']} (Apache-2.0).",
     ]
+
+
+def _map_fact(model: Mapping[str, Any]) -> str:
+    """Which map the page draws, and how it stands to that of the other doors."""
+    if model["unmapped"]:
+        return (
+            f"The map is the class activation map of the network's last layer, since {model['unmapped']}. The Grad-CAM "
+            "that the demo page and the command line show is of its middle, and finer: where the two differ, believe "
+            "that one."
+        )
+    rounded = " through the 8-bit network, so that its cells may differ a little" * (model["runtime"] == "onnx-int8")
+    return (
+        "The map is Grad-CAM of the layer before the last stride, as the demo page, the API and the command line draw "
+        f"it{rounded}; whether the network used the place is what the demo page can measure, and this page cannot."
+    )

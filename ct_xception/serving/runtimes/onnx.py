@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import ONNX, ONNX_INT8
-from ct_xception.serving.network import INPUT, OUTPUTS, Description, Outputs, needed, opened
+from ct_xception.serving.network import OUTPUTS, Description, Outputs, needed, opened
 from ct_xception.serving.onnx_whole import check_whole
 from ct_xception.serving.runtime import Exported, register
 
@@ -27,8 +27,8 @@ class OnnxNetwork:
         self.description = Description.read(self._session.get_modelmeta().custom_metadata_map, Path(path).name)
         self.label_names, self.pretrained_cfg = self.description.label_names, self.description.pretrained_cfg
 
-    def __call__(self, pixel_values: np.ndarray) -> Outputs:
-        return Outputs(*self._session.run(list(OUTPUTS), {INPUT: pixel_values}))
+    def __call__(self, pixel_values: np.ndarray, tabular: np.ndarray | None = None) -> Outputs:
+        return Outputs(*self._session.run(list(OUTPUTS), self.description.feed(pixel_values, tabular)))
 
 
 def _session(onnxruntime: Any, path: str | Path, options: Any) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import OPENVINO
-from ct_xception.serving.network import DESCRIPTION, INPUT, OUTPUTS, Description, Outputs, needed, opened
+from ct_xception.serving.network import DESCRIPTION, OUTPUTS, Description, Outputs, needed, opened
 from ct_xception.serving.runtime import Exported, register
 
 if TYPE_CHECKING:
@@ -33,11 +33,11 @@ class OpenVinoNetwork:
         self._compiled = core.compile_model(model, "CPU", hints)
         self._lock = threading.Lock()  # its one inference request uses every thread
 
-    def __call__(self, pixel_values: np.ndarray) -> Outputs:
+    def __call__(self, pixel_values: np.ndarray, tabular: np.ndarray | None = None) -> Outputs:
         import numpy as np
 
         with self._lock:
-            found = self._compiled({INPUT: pixel_values}, share_inputs=True)
+            found = self._compiled(self.description.feed(pixel_values, tabular), share_inputs=True)
             return Outputs(*(np.array(found[name]) for name in OUTPUTS))
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification
     from ct_xception.serving.checkpoint import Checkpoint
 
+_OWN_PARTS = ("attention", "global_pool", "tabular")  # what stock networks have not
 MOST_BYTES = 2**30  # of a network's file; the largest backbone has 160 MB in float32
 
 
@@ -33,12 +34,13 @@ class TorchNetwork:
         self.label_names = model.label_names
         self.pretrained_cfg = model.config.pretrained_cfg
 
-    def __call__(self, pixel_values: np.ndarray) -> Outputs:
+    def __call__(self, pixel_values: np.ndarray, tabular: np.ndarray | None = None) -> Outputs:
         import torch
 
         with torch.inference_mode():
             batch = torch.from_numpy(pixel_values).to(self.model.device, self.model.dtype)
-            found = self.model.outputs(batch.contiguous(memory_format=torch.channels_last))
+            rows = None if tabular is None else torch.from_numpy(tabular).to(batch)
+            found = self.model.outputs(batch.contiguous(memory_format=torch.channels_last), rows)
             return Outputs(*(part.float().cpu().numpy() for part in found))
 
 
@@ -93,7 +95,7 @@ def _wrong_tensors(missing: Iterable[str], unexpected: Iterable[str], broken: st
     absent = sorted(missing)
     if absent:
         return f"the weights lack {len(absent)} of the network's tensors (the first: {absent[0]})"
-    foreign = sorted(key for key in unexpected if "attention." in key or "global_pool." in key)
+    foreign = sorted(key for key in unexpected if any(f"{part}." in key for part in _OWN_PARTS))
     if foreign:
-        return f"its weights hold attention ({foreign[0]}) that its configuration does not tell of"
+        return f"its weights hold a part ({foreign[0]}) that its configuration does not tell of"
     return "" if broken is None else f"its weights hold values that are not finite (in {broken})"

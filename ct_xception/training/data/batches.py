@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ct_xception.imaging.body.crop import mask_box
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.transforms import EvalTransform, TrainTransform
+from ct_xception.tabular import Tabular
 from ct_xception.training.data.cache import CachedSlices
 
 # One draw of an epoch: which epoch, which place in it, which item of the split.
@@ -22,10 +23,13 @@ Draw = tuple[int, int, int]
 
 
 class TrainingItems(Dataset):
-    """Augmented items: `pixel_values` (3, S, S) float32, `label`, `index`."""
+    """Augmented items: `pixel_values` (3, S, S) float32, `label`, `index`, and `tabular` (D,) where there are rows."""
 
-    def __init__(self, slices: CachedSlices, transform: TrainTransform, seed: int) -> None:
+    def __init__(
+        self, slices: CachedSlices, transform: TrainTransform, seed: int, columns: Tabular | None = None
+    ) -> None:
         self.slices, self.transform, self.seed = slices, transform, seed
+        self.beside = _beside(slices, columns)
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -38,6 +42,7 @@ class TrainingItems(Dataset):
             "pixel_values": self.transform(item.pixels, item.mask, rng),
             "label": item.label,
             "index": index,
+            **self.beside(index),
         }
 
 
@@ -64,8 +69,8 @@ class UnlabelledItems(Dataset):
 class EvaluationItems(Dataset):
     """Items as the predictor sees them: cropped to the body, no augmentation."""
 
-    def __init__(self, slices: CachedSlices, transform: EvalTransform) -> None:
-        self.slices, self.transform = slices, transform
+    def __init__(self, slices: CachedSlices, transform: EvalTransform, columns: Tabular | None = None) -> None:
+        self.slices, self.transform, self.beside = slices, transform, _beside(slices, columns)
 
     def __len__(self) -> int:
         return len(self.slices)
@@ -76,7 +81,23 @@ class EvaluationItems(Dataset):
         inside = (slice(box.top, box.bottom), slice(box.left, box.right))
         pixels = np.where(item.mask[inside], item.pixels[inside], np.uint8(0))
         cropped = Slice(pixels, item.source, bit_depth=8, is_hu=False, window=None)
-        return {"pixel_values": self.transform(cropped), "label": item.label, "index": index}
+        return {"pixel_values": self.transform(cropped), "label": item.label, "index": index, **self.beside(index)}
+
+
+class _Beside:
+    """The encoded rows (N, D) of a split, one at a time."""
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        self.vectors = torch.from_numpy(vectors)
+
+    def __call__(self, index: int) -> dict[str, torch.Tensor]:
+        return {"tabular": self.vectors[index]} if len(self.vectors) else {}
+
+
+def _beside(slices: CachedSlices, columns: Tabular | None) -> _Beside:
+    if columns is None:
+        return _Beside(np.zeros((0, 0), np.float32))
+    return _Beside(columns.encode_all(slices.rows or [{}] * len(slices)))
 
 
 class EpochSampler(Sampler[Draw]):

@@ -16,7 +16,7 @@ from typing import Any
 import datasets
 import numpy as np
 
-from ct_xception.corpus.cells import read_row
+from ct_xception.corpus.cells import read_row, tabular_of
 from ct_xception.errors import CorpusError, SliceError
 from ct_xception.imaging.body.crop import body_of
 from ct_xception.imaging.decoded import decoding_version
@@ -50,13 +50,19 @@ class CachedSlice:
 
 
 class CachedSlices:
-    """A split of the corpus, decoded: a sequence of `CachedSlice`, with the `labels`, `groups` and `sources` of all."""
+    """A split of the corpus, decoded: a sequence of `CachedSlice`, with the `labels`, `groups`, `sources` of all.
+
+    `rows` are those of the table beside the images, {column: text}; empty where none were asked for.
+    """
 
     def __init__(self, rows: datasets.Dataset) -> None:
         self._plain, self._rows = rows, rows.with_format("arrow")
         self.labels = np.asarray(rows["label"], dtype=np.int64)
         self.groups: list[str] = list(rows["group"])
         self.sources: list[str] = list(rows["source"])
+        self.rows: list[dict[str, str]] = (
+            list(map(tabular_of, rows.select_columns(["tabular"]))) if _has_rows(rows) else []
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -108,9 +114,14 @@ def prepare_slices(
     refused = [text for text in rows["refused"] if text]
     if refused and strict:
         raise CorpusError(refused)
-    # Groups stand beside the cache: another look at the corpus may draw them anew, and the pixels stay as they are.
-    rows = rows.add_column("group", split["group"][:])
+    # Groups and rows stand beside the cache: another look at the corpus may change them, and the pixels stay.
+    for name in ("group", "tabular"):
+        rows = rows.add_column(name, split[name][:]) if name in split.column_names else rows
     return CachedSlices(rows.select([row for row, text in enumerate(rows["refused"]) if not text]) if refused else rows)
+
+
+def _has_rows(rows: datasets.Dataset) -> bool:
+    return "tabular" in rows.column_names
 
 
 def _features(split: datasets.Dataset) -> datasets.Features:
