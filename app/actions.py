@@ -6,6 +6,7 @@ import html
 import re
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,13 +184,16 @@ class Page:
         before: Case | None = data[self.outputs.kept]
         same = before is not None and before.paths == paths and not related
         same = same and before is not None and (before.by, before.chosen) == (by or before.by, chosen)
+        choice = self._choice(data, before if same else None)
+        if before is not None and before.window != window:  # another answer may have another class
+            choice = replace(choice, target=(same and data[self.outputs.target]) or None)
 
         def work(job: Job) -> Case:
             job.title = "Answering"
             return self.study.open_case(
                 paths,
                 window=window,
-                choice=self._choice(data, before if same else None),
+                choice=choice,
                 by=by,
                 chosen=chosen,
                 before=before,

@@ -275,6 +275,8 @@ class Study:
         index = before.index if before is not None and same else _first_shown(unit)
         if unit.slices[index].record is None:
             index = _first_shown(unit)
+        if unit.together is not None and choice.target is None:
+            choice = replace(choice, target=unit.together.label)
         return beside(case(units, index=index, view=self.look(series, index, window, choice, progress, cancelled)))
 
     def move(

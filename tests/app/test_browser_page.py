@@ -678,13 +678,21 @@ def test_examples_refusals_and_the_gate(page: playwright.Page, show: Show, slice
     page.screenshot(path=SCREENSHOTS / "browser-refused.png")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (320, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (320, "dark"), (900, "dark")])
 def test_the_page_fits_a_phone(page: playwright.Page, show: Show, slice_file: Path, width: int, scheme: str) -> None:
     show(width, 800, scheme)
     upload(page, slice_file)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    box = page.query_selector("#notice p").bounding_box()
-    assert page.inner_text("#notice") == RESEARCH_USE and 0 <= box["y"] and box["y"] + box["height"] <= 800
+    for place in (0, 10_000):
+        page.evaluate(f"window.scrollTo(0, {place})")
+        box = page.query_selector("#notice p").bounding_box()
+        assert page.inner_text("#notice") == RESEARCH_USE and 0 <= box["y"] and box["y"] + box["height"] <= 800
+    # ... and yet it lies over no control: what the keyboard reaches comes to stand below it.
+    for control in ("#target", "#opacity", "#examples button"):
+        page.focus(control)
+        assert page.query_selector(control).bounding_box()["y"] >= box["y"] + box["height"]
+    widths = [bar.bounding_box()["width"] for bar in page.query_selector_all(".verdict td.bar")]
+    assert len(widths) == len(NAMES) and min(widths) > 100  # the bars can be read
     show(width, 2450, scheme)
     page.screenshot(path=SCREENSHOTS / f"browser-{width}.png")
 
