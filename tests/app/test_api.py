@@ -128,7 +128,7 @@ class TestGradioApi:
             and not info["unnamed_endpoints"]
         )
         parameters = {one["parameter_name"]: one for one in info["named_endpoints"]["/explain"]["parameters"]}
-        assert set(parameters) == {"file", "target", "method", "budget", "window", "frame"}
+        assert set(parameters) == {"file", "target", "method", "budget", "window", "frame", "tabular"}
         assert parameters["budget"]["type"]["enum"] == ["fast", "balanced", "thorough"]
         assert (
             "gradcam" in parameters["method"]["type"]["enum"] and parameters["method"]["parameter_default"] == "gradcam"
