@@ -6,6 +6,7 @@ import html
 import re
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ class Page:
         """Tie events to actions. None of them is offered as an API: their inputs are this page's own."""
         show = self.outputs
         everything = {value for part in (self.inputs, show) for value in vars(part).values() if _is_told(value)}
+        everything |= set(self.inputs.fields)
         told = {**_QUIET, "inputs": everything | {show.wish}, "outputs": list(vars(show).values())}
         answering = {**told, "concurrency_id": "answer", "concurrency_limit": 1, "trigger_mode": "always_last"}
         # Maps and their evidence may take minutes: other visitors' answers do not wait for them.
@@ -79,11 +81,14 @@ class Page:
 
         self._connect_inputs(answering)
         # What is asked for next makes way for itself first: the work before it ends at once, and is not shown.
-        asked = (
+        asked: tuple[tuple[Any, Any], ...] = (
             (show.which.input, self.choose_reading),
             (show.wish.input, self.follow),
             (show.pool.click, self.pool_files),
         )
+        for field in self.inputs.fields:
+            asked += (((field.blur if isinstance(field, gr.Number) else field.input), self.answer_with_row),)
+            asked += ((field.submit, self.answer_with_row),) if isinstance(field, gr.Number) else ()
         for event, action in asked:
             event(self.make_way, None, None, **_QUIET, queue=False).then(action, **answering)
         for choice in (show.target, show.method, show.budget):
@@ -146,6 +151,19 @@ class Page:
         if case is not None:
             yield from self._answer(request, data, case.paths, window=case.window, by=data[self.outputs.which])
 
+    def answer_with_row(self, request: gr.Request, data: Data) -> Iterator[Shown]:
+        """The visitor said something else beside the images."""
+        case: Case | None = data[self.outputs.kept]
+        if case is not None and case.row != self._row(data):
+            yield from self._answer(request, data, case.paths, window=case.window, by=case.by, chosen=case.chosen)
+
+    def _row(self, data: Data) -> dict[str, Any] | None:
+        """What is said beside the images; None where the network takes nothing, or nothing is said."""
+        columns = self.study.classifier.columns
+        names = () if columns is None else columns.names
+        row = {name: data[field] for name, field in zip(names, self.inputs.fields, strict=True)}
+        return {name: value for name, value in row.items() if value not in (None, "")} or None
+
     def pool_files(self, request: gr.Request, data: Data) -> Iterator[Shown]:
         """The visitor says that separate files are slices of one scan."""
         case: Case | None = data[self.outputs.kept]
@@ -166,17 +184,21 @@ class Page:
         before: Case | None = data[self.outputs.kept]
         same = before is not None and before.paths == paths and not related
         same = same and before is not None and (before.by, before.chosen) == (by or before.by, chosen)
+        choice = self._choice(data, before if same else None)
+        if before is not None and before.window != window:  # another answer may have another class
+            choice = replace(choice, target=(same and data[self.outputs.target]) or None)
 
         def work(job: Job) -> Case:
             job.title = "Answering"
             return self.study.open_case(
                 paths,
                 window=window,
-                choice=self._choice(data, before if same else None),
+                choice=choice,
                 by=by,
                 chosen=chosen,
                 before=before,
                 related=related,
+                row=self._row(data),
                 progress=job.progress,
                 cancelled=job.cancelled,
             )

@@ -291,7 +291,9 @@ class Both:
         self.names = (first.name, second.name) if first.name != second.name else ("the first", "the second")
 
     @_resolved
-    def compare(self, file: gr.FileData, window: str = "", frame: int | None = None) -> dict[str, Any]:
+    def compare(
+        self, file: gr.FileData, window: str = "", frame: int | None = None, tabular: str = ""
+    ) -> dict[str, Any]:
         """Let two models answer one slice or X-ray, and say whether they agree. For research use only; no diagnosis.
 
         The answer has the sentence, agree (null where one of them gives no class) and each model's whole answer.
@@ -301,8 +303,12 @@ class Both:
             window: lung, mediastinal, bone, or CENTRE/WIDTH in HU such as -600/1500; empty for each
                 model's own, else the file's
             frame: of a file with several, from 0
+            tabular: for models that take columns beside the image, as predict has it; the others pass it over
         """
-        answers = [api.classifier(api._read(file, window, frame)) for api in (self.first, self.second)]
+        answers = [
+            api._answer(api._read(file, window, frame), tabular if api.classifier.columns else "")
+            for api in (self.first, self.second)
+        ]
         return self._record(answers[0].source, compare(answers[0], answers[1], self.names))
 
     @_resolved

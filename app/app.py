@@ -48,7 +48,7 @@ def build_demo(
         gr.HTML(words.header(study.origin, classifier.label_names, modality, beside and beside.origin), elem_id="head")
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Answer", elem_id="answer-tab"), gr.Row(elem_id="page"):
-                inputs = build_inputs()
+                inputs = build_inputs(classifier.columns)
                 with gr.Column(scale=8, min_width=320, elem_id="outputs"):
                     pooling, methods = classifier.decisions.pooling, methods_for(config)
                     outputs = build_outputs(classifier.label_names, modality, methods, pooling)

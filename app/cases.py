@@ -98,7 +98,7 @@ class Case:
     `readings` are the series, and the patients where that is another reading; `units` the answer of each by this one,
     None of what was not reached. `window` is the one that the network was asked to look through instead of its own,
     None where it was not. `token` is what the viewer asks for the slices with. `second` is what a second model says of
-    the same, where there is one.
+    the same, where there is one. `row` is what was said beside the images, None where nothing was.
     """
 
     paths: tuple[str, ...]
@@ -111,6 +111,7 @@ class Case:
     view: View
     token: str = ""
     second: Second | None = None
+    row: Mapping[str, Any] | None = None
 
     @property
     def found(self) -> tuple[Series, ...]:
@@ -244,6 +245,7 @@ class Study:
         chosen: int = 0,
         before: Case | None = None,
         related: bool = False,
+        row: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
         cancelled: Asked | None = None,
     ) -> Case:
@@ -254,13 +256,14 @@ class Study:
         of one series all the same. The slice shown is the one in which the class is most probable, or the one shown
         before. Raises InputError where nothing can be read, Stopped and Cancelled.
         """
-        before = before if before is not None and before.paths == tuple(paths) and not related else None
-        readings = _readings(paths, related) if before is None else before.readings
+        same_given = before is not None and (before.paths, before.row) == (tuple(paths), row) and not related
+        before = before if same_given else None
+        readings = _with_row(_readings(paths, related), row) if before is None else before.readings
         by = by if by is not None and by in readings else self._usual(readings)
         series = readings[by][chosen]
         same = before is not None and (before.by, before.chosen) == (by, chosen)
         token = before.token if before is not None and same else self.store.put(series)
-        case = partial(Case, tuple(paths), readings, by, chosen=chosen, window=window, token=token)
+        case = partial(Case, tuple(paths), readings, by, chosen=chosen, window=window, token=token, row=row)
         beside = partial(self._beside, before=before, choice=choice, progress=progress, cancelled=cancelled)
         if len(series) == len(readings[by]) == 1:
             view = self.look(series, 0, window, choice, progress, cancelled)
@@ -272,6 +275,8 @@ class Study:
         index = before.index if before is not None and same else _first_shown(unit)
         if unit.slices[index].record is None:
             index = _first_shown(unit)
+        if unit.together is not None and choice.target is None:
+            choice = replace(choice, target=unit.together.label)
         return beside(case(units, index=index, view=self.look(series, index, window, choice, progress, cancelled)))
 
     def move(
@@ -463,6 +468,16 @@ def _readings(paths: Sequence[str], related: bool) -> dict[str, tuple[Series, ..
     if not tables or not files:
         return gather_readings([Path(path) for path in paths], related=related)
     return gather_readings(files, related=related, owners=read_owners(tables[0]))
+
+
+def _with_row(readings: dict[str, tuple[Series, ...]], row: Mapping[str, Any] | None) -> dict[str, tuple[Series, ...]]:
+    """The readings with what is said beside every slice of them."""
+    if row is None:
+        return readings
+    return {
+        by: tuple(replace(one, members=tuple(replace(member, tabular=row) for member in one.members)) for one in found)
+        for by, found in readings.items()
+    }
 
 
 def _alone(series: Series, view: View) -> UnitAnswer:

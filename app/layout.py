@@ -22,6 +22,7 @@ from ct_xception.imaging.windows import WINDOWS
 from ct_xception.serving.decisions import Pooling
 from ct_xception.serving.pooling import AGGREGATIONS
 from ct_xception.serving.series import gather
+from ct_xception.tabular import Tabular
 from ct_xception.text import RESEARCH_USE
 
 HERE = Path(__file__).resolve().parent
@@ -40,6 +41,7 @@ class Inputs:
     file: gr.File
     examples: gr.Gallery
     source: gr.State
+    fields: tuple[gr.Number | gr.Dropdown, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,8 @@ class Reviewing:
     said: gr.HTML
 
 
-def build_inputs() -> Inputs:
-    """The left column."""
+def build_inputs(columns: Tabular | None = None) -> Inputs:
+    """The left column; with fields for the columns that the network takes beside the image."""
     with gr.Column(scale=3, min_width=280, elem_id="inputs"):
         with gr.Group(elem_id="giving"):
             consent = gr.Checkbox(False, label=words.CONSENT, info=words.PRIVACY, elem_id="consent")
@@ -102,6 +104,7 @@ def build_inputs() -> Inputs:
                 interactive=False,
                 elem_id="file",
             )
+        fields = () if columns is None else _build_fields(columns)
         gr.HTML("<h2>Examples</h2><p>Drawn by a program; no patient is shown.</p>", elem_id="examples-head")
         examples = gr.Gallery(
             label="Examples",
@@ -114,7 +117,19 @@ def build_inputs() -> Inputs:
             buttons=[],
             elem_id="examples",
         )
-    return Inputs(consent, file, examples, gr.State(None, time_to_live=KEPT_SECONDS))
+    return Inputs(consent, file, examples, gr.State(None, time_to_live=KEPT_SECONDS), fields)
+
+
+def _build_fields(columns: Tabular) -> tuple[gr.Number | gr.Dropdown, ...]:
+    """A field for each column, empty where nothing is known; it holds for every slice that is given."""
+    with gr.Group(elem_id="beside"):
+        gr.HTML("<h2>Beside the image</h2><p>What is left empty counts as missing.</p>")
+        return tuple(
+            gr.Number(None, label=column.name, interactive=True)
+            if column.kind == "number"
+            else gr.Dropdown(["", *column.values], value="", label=column.name, interactive=True)
+            for column in columns.rule.columns
+        )
 
 
 def show_examples() -> list[tuple[object, str]]:

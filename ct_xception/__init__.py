@@ -28,6 +28,13 @@ _HOMES = {
     "CheckpointError": "ct_xception.errors",
 }
 
+_HINTS = {
+    "load": 'a checkpoint is loaded by ct_xception.Classifier.from_pretrained("user/repo")',
+    "from_pretrained": 'it is ct_xception.Classifier.from_pretrained("user/repo")',
+    "pipeline": 'it is ct_xception.Classifier.from_pretrained("user/repo"), or stock transformers.pipeline',
+    "predict": 'it is ct_xception.Classifier.from_pretrained("user/repo").predict(sources)',
+    "train": "networks are trained by `ct-xception train --corpus DIR`",
+}
 _PACKAGES = ("audit", "explain")  # which can be called: ct_xception.audit("DIR")
 
 __all__ = [*_HOMES, *_PACKAGES, "__version__"]
@@ -39,7 +46,8 @@ def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOMES:
-        raise AttributeError(f"module 'ct_xception' has no attribute {name!r}; it has {', '.join(__all__)}")
+        hint = _HINTS.get(name) or f"it has {', '.join(__all__)}"
+        raise AttributeError(f"module 'ct_xception' has no attribute {name!r}; {hint}")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +48,22 @@ HINTS = {
     "push_to_hub": "checkpoints are published by `ct-xception push CHECKPOINT USER/REPO`",
     "plot": "c.explain(source).plot()",
     "attribute": "c.explain(source)",
+    "show_results": "c.predict(sources).show_results()",
+    "show": "c.predict(sources).show_results(), or c.explain(source).plot()",
+    "to_frame": "c.predict(sources).to_frame()",
+    "pipeline": 'transformers.pipeline("image-classification", model=CHECKPOINT) runs it, too, without the body crop',
     "gradcam": 'c.explain(source, method="gradcam")',
     "grad_cam": 'c.explain(source, method="gradcam")',
+}
+OPTIONS = {
+    "top_k": "the answer holds every class, the likeliest first: list(c(source).probabilities.items())[:2]",
+    "return_all_scores": "the answer holds every class: c(source).probabilities",
+    "threshold": "the checkpoint's own rules are in c(source).decision",
+    "device": 'c.to("cuda")',
+    "batch_size": "c.predict(sources, batch_size=8)",
+    "by": 'c.predict(sources, by="patient")',
+    "target": "c.explain(source, target=name)",
+    "method": "c.explain(source, method=name)",
 }
 
 
@@ -113,7 +127,15 @@ class Classifier(serving.Classifier):
             raise InputError(f"device {printable(device)}: cannot be used here ({reason}); use cpu.") from error
         return self
 
-    def __call__(self, source: Any, *, window: AnyWindow = None, frame: int | None = None, tabular: Any = None) -> Any:
+    def __call__(
+        self,
+        source: Any,
+        *,
+        window: AnyWindow = None,
+        frame: int | None = None,
+        tabular: Any = None,
+        **unknown: Any,
+    ) -> Any:
         """Answer one slice, or several.
 
         A path, bytes, an open file, a Pillow picture, an array (with `window` where it holds HU), a pydicom data set or
@@ -125,6 +147,7 @@ class Classifier(serving.Classifier):
             >>> c([SLICE, SLICE])[1].label == c(SLICE).label
             True
         """
+        _refuse(unknown)
         if holds_many(source):
             return self.predict(source, window=window, frame=frame, tabular=tabular)
         sources = several(source)
@@ -145,6 +168,7 @@ class Classifier(serving.Classifier):
         batch_size: int = 8,
         by: str = "slice",
         tabular: Any = None,
+        **unknown: Any,
     ) -> Any:
         """Answer every slice of a folder, a zip, a volume, a list or a single source; what cannot be read stays listed.
 
@@ -155,6 +179,7 @@ class Classifier(serving.Classifier):
             >>> c.predict(FOLDER).to_frame()["label"].isin(c.labels).all()
             np.True_
         """
+        _refuse(unknown)
         if by != "slice" and tabular is not None:
             raise InputError("tabular: rows go with slices; answer them by slice, or the patients without rows.")
         if by != "slice":
@@ -245,6 +270,13 @@ class Classifier(serving.Classifier):
     def __getattr__(self, name: str) -> Any:
         hint = f"; {HINTS[name]}" if name in HINTS else ""
         raise AttributeError(f"Classifier has no attribute {name!r}{hint}")
+
+
+def _refuse(unknown: Mapping[str, Any]) -> None:
+    """Raise TypeError for an option that there is not, with the right call where it is a natural guess."""
+    for name in unknown:
+        hint = OPTIONS.get(name, "choose from window, frame, tabular, and of predict also batch_size and by")
+        raise TypeError(f"Classifier takes no {name!r}; {hint}")
 
 
 @contextlib.contextmanager

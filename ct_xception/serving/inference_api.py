@@ -163,6 +163,8 @@ def _classify_unit(classifier: Classifier, source: Source, asked: Asked, name: s
     assert asked.by is not None
     if asked.tabular is not None and classifier.columns is None:
         raise InputError("tabular: this checkpoint takes the image alone; leave it out.")
+    if asked.tabular is not None and classifier.columns is not None:
+        classifier.columns.encode(asked.tabular)  # what cannot be taken is said before anything is read
     if not isinstance(source, bytes) and not hasattr(source, "read"):
         raise InputError(f"by: a {asked.by} is asked for of a file's bytes; post the file itself.")
     with tempfile.NamedTemporaryFile() as file:

@@ -39,7 +39,7 @@ class Member:
     """One slice of a series: a file, or the entry of an `archive` by its index; `frame` where there are several.
 
     `folder` is the entry's place in its archive, to be compared and never shown. `tabular` is the row of a table that
-    goes with it.
+    goes with it, of which a classifier takes the columns that it knows.
     """
 
     name: str
@@ -59,7 +59,9 @@ class Member:
     def read(self, classifier: Classifier, window: Window | None = None) -> Slice:
         """This slice as the checkpoint wants it shown. Raises SliceError."""
         slice_ = classifier.read(self.source(), window=window, frame=self.frame, name=self.name)
-        return slice_ if self.tabular is None else replace(slice_, tabular={**(slice_.tabular or {}), **self.tabular})
+        if self.tabular is None or classifier.columns is None:
+            return slice_
+        return replace(slice_, tabular={**(slice_.tabular or {}), **classifier.columns.only(self.tabular)})
 
 
 @dataclass(frozen=True)

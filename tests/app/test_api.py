@@ -128,7 +128,7 @@ class TestGradioApi:
             and not info["unnamed_endpoints"]
         )
         parameters = {one["parameter_name"]: one for one in info["named_endpoints"]["/explain"]["parameters"]}
-        assert set(parameters) == {"file", "target", "method", "budget", "window", "frame"}
+        assert set(parameters) == {"file", "target", "method", "budget", "window", "frame", "tabular"}
         assert parameters["budget"]["type"]["enum"] == ["fast", "balanced", "thorough"]
         assert (
             "gradcam" in parameters["method"]["type"]["enum"] and parameters["method"]["parameter_default"] == "gradcam"
@@ -240,7 +240,7 @@ class TestGradioApi:
             listening.settimeout(0.2)
             address = f"http://127.0.0.1:{listening.getsockname()[1]}/x.png"
             given = {"path": address, "url": address, "meta": {"_type": "gradio.FileData"}}
-            started = httpx.post(f"{url}/gradio_api/call/predict", json={"data": [given, "", None]}).json()
+            started = httpx.post(f"{url}/gradio_api/call/predict", json={"data": [given, "", None, ""]}).json()
             answer = httpx.get(f"{url}/gradio_api/call/predict/{started['event_id']}", timeout=30).text
             assert "event: error" in answer and "from which nothing is fetched here" in answer
             with pytest.raises(TimeoutError):
@@ -276,7 +276,12 @@ class TestTwoModels:
     def test_both_are_asked_only_where_there_are_two(self, two: Client) -> None:
         endpoints = two.view_api(return_format="dict", print_info=False)["named_endpoints"]
         assert set(endpoints) == {"/predict", "/predict_units", "/explain", "/model", "/compare", "/compare_units"}
-        assert [one["parameter_name"] for one in endpoints["/compare"]["parameters"]] == ["file", "window", "frame"]
+        assert [one["parameter_name"] for one in endpoints["/compare"]["parameters"]] == [
+            "file",
+            "window",
+            "frame",
+            "tabular",
+        ]
         assert "say whether they agree" in endpoints["/compare"]["description"]
 
     def test_a_slice_is_compared(self, two: Client, pair: tuple[Classifier, Classifier]) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -127,6 +128,22 @@ def test_an_answer_is_the_classifier_s_own(page: Page, classifier: Classifier, s
     assert shown[out.target] == "" and expected.label in shown[out.legend]
     assert "cropped to the body" in shown[out.notes] and "Burnt-in" not in shown[out.notes]
     assert shown[out.series] == gr.update(visible=False) and shown[out.status].count("Ready.") == 1
+
+
+def test_the_map_is_of_the_class_that_the_series_has_through_another_window(
+    page: Page, sample_series: list[Path]
+) -> None:
+    """Not of the class that it had before; a class that was chosen by hand stays."""
+    out, series = page.outputs, answer(page, *sample_series)
+    case = series[out.kept]
+    other = next(name for name in case.together.probabilities if name != case.together.label)
+    before = {**series, out.kept: case.pooled(replace(case.together, label=other))}
+    seen = run(page.follow(REQUEST, told(page, *sample_series, **wished(page, before, case.index, [40, 350]))))[
+        out.kept
+    ]
+    assert seen.view.explained.attribution.label == seen.together.label
+    asked = told(page, *sample_series, target=other, **wished(page, before, case.index, [40, 350]))
+    assert run(page.follow(REQUEST, asked))[out.kept].view.explained.attribution.label == other
 
 
 def test_the_network_keeps_its_window_until_it_is_told_another(

@@ -180,12 +180,43 @@ def test_a_wrong_guess_gets_one_sentence(classifier: Classifier, call: Any, said
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("predict_proba", r"c\(source\)"), ("train", "ct-xception train"), ("x", "x")]
+    ("name", "said"),
+    [
+        ("predict_proba", r"c\(source\)"),
+        ("train", "ct-xception train"),
+        ("show_results", r"c.predict\(sources\).show_results\(\)"),
+        ("x", "x"),
+    ],
 )
 def test_a_name_that_is_not_there_tells_the_one_that_is(classifier: Classifier, name: str, said: str) -> None:
     assert not hasattr(classifier, name)
     with pytest.raises(AttributeError, match=said):
         getattr(classifier, name)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("top_k", r"takes no 'top_k'; the answer holds every class"),
+        ("target", r"c.explain\(source, target=name\)"),
+        ("widow", "choose from window, frame"),
+    ],
+)
+def test_an_option_that_there_is_not_tells_the_right_call(
+    classifier: Classifier, sample_slices: list[Path], option: str, said: str
+) -> None:
+    for call in (classifier, classifier.predict):
+        with pytest.raises(TypeError, match=said):
+            call(sample_slices[0], **{option: 1})
+
+
+def test_the_package_tells_how_a_checkpoint_is_loaded() -> None:
+    import ct_xception
+
+    with pytest.raises(AttributeError, match="Classifier.from_pretrained"):
+        ct_xception.load()
+    with pytest.raises(AttributeError, match="it has Classifier, Prediction"):
+        ct_xception.nothing()
 
 
 def test_a_run_folder_stands_for_its_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:

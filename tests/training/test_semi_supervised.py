@@ -41,9 +41,9 @@ def logits_of(confidences: list[float]) -> np.ndarray:
 def test_the_threshold_is_the_least_confidence_that_is_right_as_often_as_wanted() -> None:
     confidences = [0.99 - 0.01 * place for place in range(30)]
     labels = np.zeros(30, int)
-    labels[[19, 21, 24]] = 1  # 19 right of 20: 95 %; 20 of 22: less; and never again
-    assert choose_threshold(logits_of(confidences), labels, 0.1) == pytest.approx(confidences[20])  # 20 right of 21
-    labels[3] = 1  # 18 of 20; the surest three alone are fewer than are judged
+    labels[[18, 20, 22, 24, 26, 28]] = 1  # 20 right of the surest 22, 20 of 23, and less than nine of ten from there on
+    assert choose_threshold(logits_of(confidences), labels, 0.1) == pytest.approx(confidences[21])
+    labels[[3, 7]] = 1  # 16 of 18; of the surest three alone, too few, all are right
     assert choose_threshold(logits_of(confidences), labels, 0.1) == math.inf
     labels[:] = 0
     assert choose_threshold(logits_of(confidences), labels, 0.1) == pytest.approx(confidences[-1])
