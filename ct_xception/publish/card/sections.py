@@ -49,7 +49,7 @@ from ct_xception.statistics.pooling import POOLS
 from ct_xception.tabular import Tabular
 from ct_xception.text import RESEARCH_USE
 
-_ROUTES = {"stock_pipeline": "stock `pipeline()`", WITHHELD: "this model, its columns withheld"}
+_ROUTES = {"stock_pipeline": "stock pipeline()", WITHHELD: "this model, its columns withheld"}
 _SHOWN_FINDINGS, _SHOWN_POINTS = 6, 8
 _SEVERITIES = ("critical", "warning", "note")
 

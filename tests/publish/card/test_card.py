@@ -15,6 +15,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from ct_xception.errors import InputError
+from ct_xception.metrics import Metrics
 from ct_xception.publish.card.card import (
     BANNED_WORDS,
     PLACEHOLDER_REPO,
@@ -23,7 +24,7 @@ from ct_xception.publish.card.card import (
     render_card,
     write_card,
 )
-from ct_xception.publish.card.markdown import packaged_template
+from ct_xception.publish.card.markdown import fill_template, packaged_template
 from ct_xception.text import RESEARCH_USE
 from tests.publish.conftest import FINDINGS, RULE, Folder, write_audit
 
@@ -339,6 +340,20 @@ class TestSections:
         assert [row[1], row[2]] == [f"{block[part]['ece']['value']:.3f}" for part in ("before", "after")]
         assert "One temperature (1.250), fitted on the 20 validation images" in text
         assert "evaluation/reliability.png" in text and "was not measured" not in text
+        before, after = (block[part]["log_loss"]["value"] for part in ("before", "after"))
+        assert ("**Scaling made it worse here**" in text) == (after > before)
+
+    def test_calibration_that_does_not_carry_over_is_said(self, full_folder: Folder) -> None:
+        block, told = full_folder.metrics["calibration"], []
+        template = packaged_template("calibration.md.jinja")
+        for before, after in ((0.5, 0.6), (0.6, 0.5)):
+            block["before"]["log_loss"]["value"], block["after"]["log_loss"]["value"] = before, after
+            calibration = Metrics.of(full_folder.metrics).calibration
+            text = fill_template(
+                template, {"calibration": calibration, "own_protocol": {"name": "published"}, "figures": []}
+            )
+            told.append("**Scaling made it worse here**" in text)
+        assert told == [True, False]
 
     def test_where_exchangeability_fails_is_said(self, full_folder: Folder) -> None:
         text = render_card(full_folder.write())
