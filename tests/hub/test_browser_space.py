@@ -34,7 +34,15 @@ def test_a_space_is_published_from_a_folder(
     repository = hub[SPACE]
     assert pushed.changed and repository.sdk == "static" and repository.tags == {"v1": pushed.commit}
     files = set(repository.at("main").files) - {".gitattributes"}
-    assert {"index.html", "page.js", "style.css", "model_int8.onnx", "ort/ort.wasm.min.mjs", "README.md"} <= files
+    assert {
+        "index.html",
+        "page.js",
+        "style.css",
+        "model_int8_to_middle.onnx",
+        "model_int8_exit.onnx",
+        "ort/ort.wasm.min.mjs",
+        "README.md",
+    } <= files
     header = RepoCard(hub.read(SPACE, "README.md").decode()).data.to_dict()
     assert header["sdk"] == "static" and header["app_file"] == "index.html" and header["models"] == ["alice/ct"]
     assert header["custom_headers"]["cross-origin-opener-policy"] == "same-origin"
