@@ -34,13 +34,13 @@ def _metric(
 
 
 def describe_metric(metric: Metric) -> str:
-    """A metric for the terminal, with its interval or the reason why there is none."""
+    """A metric for the terminal, with its interval or the reason why there is none; never a negative zero."""
     if metric.value is None:
         return f"none ({metric.reason})"
     if metric.low is None:
-        return f"{metric.value:.3f} (n = {metric.n:,}; no interval: {metric.reason})"
-    interval = f"{100 * CONFIDENCE:.0f} % interval {metric.low:.3f} to {metric.high:.3f}"
-    return f"{metric.value:.3f} ({interval}, n = {metric.n:,})"
+        return f"{metric.value:z.3f} (n = {metric.n:,}; no interval: {metric.reason})"
+    interval = f"{100 * CONFIDENCE:.0f} % interval {metric.low:z.3f} to {metric.high:z.3f}"
+    return f"{metric.value:z.3f} ({interval}, n = {metric.n:,})"
 
 
 def wilson_interval(proportion: float, n: float) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from ct_xception.statistics.intervals import (
     proportion_figure,
     wilson_interval,
 )
+from tests.metrics import metric
 
 
 class TestWilson:
@@ -114,6 +115,7 @@ class TestDescribeFigure:
         collapsed = bootstrap_figure(np.ones(100), 30, np.arange(30), "")
         assert describe_metric(collapsed).startswith("1.000 (n = 30; no interval: every resample")
         assert describe_metric(proportion_figure(hits[:0], np.arange(0), "no item")) == "none (no item)"
+        assert describe_metric(metric(-0.0001, -0.0004, 0.1, n=20)) == "0.000 (95 % interval 0.000 to 0.100, n = 20)"
         assert describe_metric(ABSENT) == "none (no file was read)"
 
 

@@ -39,7 +39,7 @@ def metric_text(metric: Metric, name: str = "") -> str:
     if metric.value is None:
         return "none"
     value, low, high = (
-        None if part is None else f"{scale * part:.{places}f}".replace("-", "−")
+        None if part is None else f"{scale * part:z.{places}f}".replace("-", "−")
         for part in (metric.value, metric.low, metric.high)
     )
     if low is None:
