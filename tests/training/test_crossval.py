@@ -47,15 +47,17 @@ class Recorder:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.trained: list[tuple[str, list[str], list[str]]] = []
+        self.unlabelled: list[CachedSlices | None] = []
         self.killed_at: int | None = None
         monkeypatch.setattr("ct_xception.training.crossval.Training", self.training)
         monkeypatch.setattr("ct_xception.training.crossval.write_model_folder", self.write_model_folder)
 
-    def training(self, config, accelerator, run, *, label_names, split, train, validation):  # noqa: ANN201
+    def training(self, config, accelerator, run, *, label_names, split, train, validation, unlabelled):  # noqa: ANN201
         if self.killed_at == len(self.trained):
             raise KeyboardInterrupt
         assert config.resume == "auto" and label_names == NAMES and accelerator.trackers == []
         self.trained.append((run.name, train.sources, validation.sources))
+        self.unlabelled.append(unlabelled)
         (run / "checkpoints").mkdir(parents=True)
         self.trainer = Trained(run / "checkpoints", 1, [{"seconds": 2.0}])
         return self
@@ -101,6 +103,22 @@ def test_every_image_is_answered_once_by_a_fold_that_saw_none_of_its_group(split
         assert len(train) + len(validation) + (table["fold"] == int(name)).sum() == 48
     assert table["refused"].notna().sum() == 3 and table["p normal"].isna().sum() == 3
     assert not list(tmp_path.glob("folds/*/checkpoints")) and plan.is_done(3)
+
+
+def test_each_fold_learns_from_what_is_apart_from_what_it_holds_back(splits, pool, recorder, tmp_path) -> None:
+    """What is without labels is asked for anew, of the fold's own splits."""
+    config = TrainConfig(corpus="tiny", protocols=["grouped"], folds=3)
+    plan, held = plan_folds(config, tmp_path, splits, "column patient"), []
+
+    def unlabelled(fold: DatasetDict) -> CachedSlices:
+        held.append(fold["test"]["source"])
+        return pool.select(fold["test"]["source"][:1])
+
+    cross_validate(
+        config, make_accelerator(config), plan, lambda: pool, unlabelled, corpus={}, command="", finish=recorder.finish
+    )
+    assert [sorted(found) for found in held] == [sorted(split["test"]["source"]) for split in plan.splits]
+    assert [found.sources for found in recorder.unlabelled] == [found[:1] for found in held]
 
 
 def test_the_evaluator_reads_what_was_written(splits, pool, recorder, tmp_path) -> None:
