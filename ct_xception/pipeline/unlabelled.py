@@ -32,7 +32,10 @@ def list_unlabelled(
     if patients and (is_table or not on_disk):
         raise InputError(f"--patients: goes with files and folders; {option} names its patients itself.")
     if is_table:
-        return list_table(first, options.image_column, options.group_column), []
+        if options.image_template:
+            raise InputError(f"--image_template: {option} is a table of paths here; give them in a column.")
+        root = None if options.image_root is None else Path(options.image_root).expanduser()
+        return list_table(first, options.image_column, options.group_column, root), []
     if not on_disk:
         return list_items(load_corpus(sources[0], options), options.frame), []
     owners = None if patients is None else read_owners(Path(patients), "patient")

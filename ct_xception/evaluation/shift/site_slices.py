@@ -154,8 +154,11 @@ def list_items(corpus: Corpus, frame: int | None = None) -> list[Waiting]:
     return found
 
 
-def list_table(table: Path, image_column: str | None = None, group_column: str | None = None) -> list[Waiting]:
-    """The slices that a table names: a column of paths, relative to its folder, and one of patients if it has it.
+def list_table(
+    table: Path, image_column: str | None = None, group_column: str | None = None, root: Path | None = None
+) -> list[Waiting]:
+    """The slices that a table names: a column of paths, relative to `root` (default: its folder), and one of patients
+    if it has it.
 
     Labels are not looked at, and need not be there. Raises InputError where the table cannot be read or names no paths,
     or a file is not there.
@@ -170,12 +173,13 @@ def list_table(table: Path, image_column: str | None = None, group_column: str |
             f"{printable(table)}: has not the columns asked for ({columns}); name them with "
             "--image_column and --group_column."
         )
-    paths = [table.parent / text_of(value) for value in cells[image]]
+    paths = [(root or table.parent) / text_of(value) for value in cells[image]]
     patients = [text_of(value) for value in cells[owner]] if owner else [""] * len(paths)
     if absent := [path for path in paths if not path.is_file()]:
+        remedy = "to --image_root" if root else "to the table's folder; name another with --image_root"
         raise InputError(
             f"{printable(table)}: names {len(absent):,} files that are not there, such as {printable(absent[0])}; "
-            "paths are relative to the table's folder."
+            f"paths are relative {remedy}."
         )
     found = list[Waiting]()
     for path, patient in zip(paths, patients, strict=True):

@@ -124,6 +124,12 @@ class TestSlices:
         table.write_text("path,patient\n" + "".join(f"{row['path']},{row['patient']}\n" for row in rows))
         found = list_table(table)
         assert len(found) == 6 and len({one.patient for one in found}) == 3 and all(one.label == -1 for one in found)
+        elsewhere = tmp_path / "tables" / "site.csv"
+        elsewhere.parent.mkdir()
+        elsewhere.write_text(table.read_text())
+        assert len(list_table(elsewhere, root=table.parent)) == 6
+        with pytest.raises(InputError, match="6 files that are not there.*--image_root"):
+            list_table(elsewhere)
         table.write_text("path,patient\nimages/no.png,a\n")
         with pytest.raises(InputError, match="1 files that are not there"):
             list_table(table)
