@@ -178,10 +178,7 @@ def score(options: argparse.Namespace) -> int:
 
     state = join_processes()
     scoring, classifier = _prepare(options, str(state.device))
-    if said := _without(scoring.work, classifier):
-        _say(state, said)
-    if scoring.work.left_out:
-        _say(state, f"left out: {scoring.work.left_out}.")
+    _say_what_is_left_out(scoring.work, classifier, state)
     if _is_done(scoring):
         _say(state, f"{printable(scoring.output)}: scored already, nothing is left to do.")
         if state.is_main_process:
@@ -210,6 +207,14 @@ def score(options: argparse.Namespace) -> int:
     state.wait_for_everyone()
     state.destroy_process_group()
     return _exit_code(scoring)
+
+
+def _say_what_is_left_out(work: Work, classifier: Classifier, state: PartialState) -> None:
+    """Which columns the answers are without, and which files have none."""
+    if said := _without(work, classifier):
+        _say(state, said)
+    if work.left_out:
+        _say(state, f"left out: {work.left_out}.")
 
 
 def _exit_code(scoring: Scoring) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -52,6 +52,9 @@ from ct_xception.training.state import (
     save_checkpoint,
 )
 from ct_xception.training.validation import is_better, validation_figures
+
+if TYPE_CHECKING:
+    from ct_xception.training.losses import Loss
 
 
 class TrainingError(WorkError):
@@ -108,6 +111,29 @@ def _check_trackers(config: TrainConfig) -> None:
         raise InputError(f"--trackers: {', '.join(absent)} is not installed; pip install 'ct-xception[trackers]'.")
 
 
+def _make_network(config: TrainConfig, label_names: list[str], tabular: TabularRule | None) -> Any:
+    """The network as training begins with it."""
+    model: Any = CTXceptionForImageClassification.from_backbone(
+        config.backbone,
+        label_names,
+        config.image_size,
+        weights=config.weights,
+        dropout=config.dropout,
+        seed=config.seed,
+        head=config.head,
+        attention=config.attention,
+        tabular=tabular,
+    )
+    model.set_tabular_dropout(config.tabular_dropout)
+    continue_head(model, config.init)
+    return model.to(memory_format=torch.channels_last)
+
+
+def _make_loss(config: TrainConfig, counts: list[int]) -> Loss:
+    weights = balanced_weights(counts) if config.class_weights == "balanced" else None
+    return make_loss(config.loss, len(counts), LossSettings(weights, config.label_smoothing, config.focal_gamma))
+
+
 class Training:
     """One run of the loop over prepared slices."""
 
@@ -128,32 +154,10 @@ class Training:
         self.sources = train.sources
         self.directory = run / "checkpoints"
         self.tabular = settle_columns(config, train)
-        counts = np.bincount(train.labels, minlength=len(label_names)).tolist()
-        model: Any = CTXceptionForImageClassification.from_backbone(
-            config.backbone,
-            label_names,
-            config.image_size,
-            weights=config.weights,
-            dropout=config.dropout,
-            seed=config.seed,
-            head=config.head,
-            attention=config.attention,
-            tabular=self.tabular,
-        )
-        model.set_tabular_dropout(config.tabular_dropout)
-        continue_head(model, config.init)
-        model = model.to(memory_format=torch.channels_last)
+        model = _make_network(config, label_names, self.tabular)
         self.still = model.first_blocks(config.frozen_blocks)
         self.classes = len(label_names)
-        self.loss = make_loss(
-            config.loss,
-            self.classes,
-            LossSettings(
-                balanced_weights(counts) if config.class_weights == "balanced" else None,
-                config.label_smoothing,
-                config.focal_gamma,
-            ),
-        )
+        self.loss = _make_loss(config, np.bincount(train.labels, minlength=self.classes).tolist())
         self._prepare(model, train, validation, unlabelled)
         split += "" if self.tabular is None else f"+{hash_of_rows(train, validation)}"
         self.progress = Progress(binding_options(config) | {"num_processes": accelerator.num_processes}, split)

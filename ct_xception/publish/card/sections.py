@@ -343,8 +343,7 @@ def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool
         "corpus": _corpus(evidence),
         "training": evidence.provenance,
         "search": evidence.side.provenance.search,
-        "unlabelled": (unlabelled := evidence.side.provenance.unlabelled),
-        "unlabelled_corpora": tuple(corpus_name(one) for one in unlabelled.corpora) if unlabelled else (),
+        **_without_labels(evidence),
         "window": evidence.side.input.window,
         "protocols": protocols,
         "headline": protocols[0],
@@ -357,18 +356,23 @@ def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool
         "questions": _questions(evidence),
         "intervals": _intervals(protocols[0], metrics.intervals),
         "audit": _audit(evidence),
-        "calibration": metrics.calibration,
         "sets": metrics.conformal and metrics.conformal.rule,
         "coverages": _coverages(evidence, protocols),
         **_operating(metrics),
-        "abstention": metrics.abstention,
-        "gate": metrics.gate,
+        **{name: getattr(metrics, name) for name in ("abstention", "calibration", "gate", "robustness", "figures")},
         "heat_maps": _heat_maps(metrics),
         "mistakes": _mistakes(evidence),
-        "robustness": metrics.robustness,
         "versions": _versions(evidence.provenance),
         **_exports(evidence),
-        "figures": metrics.figures,
+    }
+
+
+def _without_labels(evidence: Evidence) -> dict[str, Any]:
+    """What was learnt from without labels, and the names of its corpora."""
+    found = evidence.side.provenance.unlabelled
+    return {
+        "unlabelled": found,
+        "unlabelled_corpora": tuple(corpus_name(one) for one in found.corpora) if found else (),
     }
 
 
