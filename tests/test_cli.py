@@ -60,7 +60,8 @@ def test_help_and_version_answer_at_once(capsys: pytest.CaptureFixture[str]) -> 
 )
 def test_no_help_imports_anything_heavy(words: str, heavy: set[str]) -> None:
     code = (
-        f"import sys; from ct_xception.cli import commands, main; assert {{main(one) for one in [{words}]}} <= {{0, 2}}; "
+        "import sys; from ct_xception.cli import commands, main; "
+        f"assert {{main(one) for one in [{words}]}} <= {{0, 2}}; "
         f"sys.exit(', '.join({heavy!r} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
