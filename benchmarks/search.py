@@ -57,6 +57,7 @@ def main() -> int:
     parser.add_argument("--weights", default="none")
     parser.add_argument("--image_size", type=int, default=96)
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--frozen_blocks", type=int, default=0, help="of the body, in small and in full")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--full", default="image_size=128 epochs=8", help="the training that the proxy stands for")
     parser.add_argument("--cells", type=int, default=16, help="random cells that are trained in full, too")
@@ -93,6 +94,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[str]:
 def recipe(options: argparse.Namespace, **changed: Any) -> TrainConfig:
     """What every trial varies."""
     plain: dict[str, Any] = {"batch_size": 8, "threads": 1, "workers": 0, "audit": False, "explained": 0}
+    plain["frozen_blocks"] = options.frozen_blocks
     return TrainConfig(corpus=options.corpus, weights=options.weights, output_dir="unused", **(plain | changed))
 
 
