@@ -28,6 +28,7 @@ from ct_xception.evaluation.baselines import describe_baselines
 from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.patients import pooled_answers
 from ct_xception.evaluation.report import plots as report
+from ct_xception.evaluation.report.subgroups import describe_subgroups
 from ct_xception.evaluation.shift.curves import robustness_figure
 from ct_xception.evaluation.shift.external import left_out, patients_word
 from ct_xception.imaging.modality import CT
@@ -154,6 +155,7 @@ def evaluation_summary(metrics: Metrics) -> str:
     """metrics.json for the terminal: never a metric without n and interval, the most pessimistic protocol named."""
     lines = [f"{metrics.split} split, n = {metrics.n}, protocol: {metrics.protocol}"]
     lines += _path_lines(metrics.paths) + _patient_lines(metrics, metrics.protocol)
+    worst = describe_subgroups(metrics.subgroups, bool(metrics.by_patient))
     lines += _baseline_lines(metrics, metrics.protocol, metrics.paths)
     for name, block in metrics.protocols.items():
         lines += ["", f"{name}: {block.title}, n = {block.n}"]
@@ -166,6 +168,7 @@ def evaluation_summary(metrics: Metrics) -> str:
     lines += _calibration_lines(metrics) + _gate_lines(metrics.gate)
     lines += external_lines(metrics.external) + _robustness_lines(metrics.robustness)
     if metrics.headline is not None:
+        lines += ["", worst[metrics.headline.protocol]] if metrics.headline.protocol in worst else []
         lowest = f"{metrics.headline.protocol}, by {metrics.headline.by}"
         lines += ["", f"headline, the most pessimistic protocol that ran: {lowest}"]
     return "\n".join(lines)
