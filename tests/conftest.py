@@ -12,6 +12,8 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 import pytest  # noqa: E402
 
+from tests.accelerators import forget_accelerator  # noqa: E402
+
 Grow = Callable[[Mapping[str, int]], Path]
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -131,3 +133,10 @@ def grow(tmp_path: Path) -> Grow:
         return root
 
     return plant
+
+
+@pytest.fixture
+def fresh_accelerator() -> Iterator[None]:
+    """Whatever a test has told accelerate is forgotten after it."""
+    yield
+    forget_accelerator()

@@ -25,6 +25,7 @@ from ct_xception.phantom.corpus import generate_phantom
 from ct_xception.phantom.plants import alter
 from ct_xception.publish.card.card import render_card
 from ct_xception.publish.release import release_checkpoint
+from tests.accelerators import forget_accelerator
 from tests.networks import enliven
 
 GoOn = Callable[..., tuple[int, Path]]
@@ -65,8 +66,6 @@ def tell_of(folder: Path, corpus: Corpus, split: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def go_on(corpora: list[Path], first: Path, tmp_path_factory: pytest.TempPathFactory) -> GoOn:
     """Train on from the first version in one run folder; the exit code, and that folder."""
-    from accelerate.state import AcceleratorState
-
     from ct_xception.pipeline.run import main
 
     run = tmp_path_factory.mktemp("runs") / "second"
@@ -76,7 +75,7 @@ def go_on(corpora: list[Path], first: Path, tmp_path_factory: pytest.TempPathFac
         try:
             return main([*words, "--no-audit", *OPTIONS, "--output_dir", str(run), *more]), run
         finally:
-            AcceleratorState._reset_state(reset_partial_state=True)
+            forget_accelerator()
 
     return call
 

@@ -11,9 +11,8 @@ small where nothing differs stays below what is stated, whatever goes with what.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -88,8 +87,3 @@ def least_chance(tests: int, here: int, there: int) -> float:
     from scipy.special import comb
 
     return min(1.0, tests * 2 / float(comb(here + there, min(here, there))))
-
-
-def to_records(found: Sequence[Difference]) -> list[dict[str, Any]]:
-    """JSON-able."""
-    return [dict(vars(one)) for one in found]

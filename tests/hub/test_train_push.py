@@ -6,11 +6,11 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from accelerate.state import AcceleratorState
 
 from ct_xception.errors import InputError
 from ct_xception.pipeline import run
 from ct_xception.training.options import TrainConfig, config_from_mapping
+from tests.accelerators import forget_accelerator
 from tests.hub.local_hub import LocalHub
 
 
@@ -35,7 +35,7 @@ def test_it_is_asked_before_anything_slow(tmp_path: Path, capsys: pytest.Capture
     try:
         assert run.main([*options, "--push_to_hub", "bob/ct"]) == 2
     finally:
-        AcceleratorState._reset_state(reset_partial_state=True)
+        forget_accelerator()
     assert "train_hf.py: bob/ct: the token is alice's, and bob is neither that account" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 

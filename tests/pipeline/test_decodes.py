@@ -10,7 +10,9 @@ import pytest
 
 from ct_xception.imaging.decoders import decode
 from ct_xception.pipeline.run import main
-from tests.pipeline.test_options import BASE, fresh_accelerator  # noqa: F401  (a fixture)
+from tests.pipeline.test_options import BASE
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 
 def test_a_slice_file_is_decoded_once_a_run(

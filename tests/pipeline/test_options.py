@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas
 import pytest
-from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
 
 from ct_xception.checkpoint import EVALUATION, METRICS, MODEL, SIDE_FILE
@@ -24,7 +22,9 @@ from ct_xception.phantom.corpus import generate_phantom
 from ct_xception.pipeline.run import main
 from ct_xception.serving.classifier import Classifier
 from ct_xception.training.options import PROTOCOLS, TRACKERS, build_parser
+from tests.accelerators import forget_accelerator
 
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 BASE = "--weights none --image_size 64 --epochs 1 --batch_size 8 --explained 0 --no-audit --workers 0 --threads 1"
 # What a case cannot name: these are about where, and the hub's and the folds' own tests run them.
 ELSEWHERE = {"help", "push_to_hub", "private", "only_fold", "resume", "output_dir"}
@@ -62,17 +62,6 @@ CASES = [
     "--corpus {ids} --image_root {plain} --image_template {{kind}}/{{id}}.png --modality xray --body_crop",
     "--corpus {plain} --modality any --group_pattern ^([^_]+)_",
 ]
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    yield
-    _forget_accelerator()
-
-
-def _forget_accelerator() -> None:
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +127,7 @@ def test_an_option_ends_in_a_whole_checkpoint(
     if case not in QUICK and not os.environ.get("CT_XCEPTION_TEST_OPTIONS"):
         pytest.skip("slow; make test-options runs every case")
     model = request.getfixturevalue("trained") if "{model}" in case else ""
-    _forget_accelerator()  # of the checkpoint just trained
+    forget_accelerator()  # of the checkpoint just trained
     given = case.format(
         *(names[str(index)] for index in range(2)),
         model=model,

@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from ct_xception.checkpoint import CARD, CONFIG, EVALUATION, METRICS
 from ct_xception.cli import main as cli
@@ -23,6 +22,7 @@ from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.inference_api import Asked, classify
 from ct_xception.serving.series import Member
 from ct_xception.training.options import TrainConfig
+from tests.accelerators import forget_accelerator
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,7 @@ def run(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--batch_size 8 --explained 0 --workers 0 --threads 1"
     )
     assert main(words.split()) == 0
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._shared_state.clear()
+    forget_accelerator()
     return folder
 
 

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas
 import pytest
-from accelerate.state import AcceleratorState, GradientState
 
 from ct_xception.phantom.corpus import generate_phantom
 from ct_xception.pipeline.run import main
 from ct_xception.publish.verify import read_evidence
 from ct_xception.training import semi_supervised
 
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 OPTIONS = "--weights none --image_size 64 --epochs 2 --batch_size 8 --explained 0 --workers 0 --threads 1".split()
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def test_a_run_and_its_folds_tell_what_they_learnt_from(

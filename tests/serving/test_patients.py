@@ -150,7 +150,8 @@ def test_each_answer_is_the_pool_of_its_slices_alone(classifier: Classifier, sca
     for answer in predict_units(classifier, scans):
         alone = [classifier(scans / Path(one.name).name).probabilities for one in answer.slices]
         assert answer.together is not None
-        assert answer.together.probabilities == pytest.approx(pool(alone, "mean_log"), abs=1e-6)
+        # Alone and among others a slice goes through the same float32 sums in another order.
+        assert answer.together.probabilities == pytest.approx(pool(alone, "mean_log"), abs=1e-5)
         assert {one["source"] for one in answer.carried_by} <= {one.name for one in answer.slices}
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas
 import pytest
-from accelerate.state import AcceleratorState, GradientState
 from datasets import DatasetDict
 
 from ct_xception.corpus.load import load_corpus
@@ -20,15 +18,8 @@ from ct_xception.training.data.cache import CachedSlices, prepare_slices
 from ct_xception.training.loop import Trained, make_accelerator
 from ct_xception.training.options import TrainConfig
 
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 NAMES = ["adenocarcinoma", "large cell carcinoma", "normal", "squamous cell carcinoma"]
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    """accelerate keeps its settings for the life of a process; each test here begins without any."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 @pytest.fixture(scope="module")

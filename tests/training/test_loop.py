@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 
 from ct_xception.corpus.load import load_corpus
@@ -23,16 +21,9 @@ from ct_xception.training.loop import (
 )
 from ct_xception.training.options import TrainConfig
 
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 NAMES = ["adenocarcinoma", "large cell carcinoma", "normal", "squamous cell carcinoma"]
 TINY = {"corpus": "tiny", "weights": "none", "image_size": 64, "epochs": 1, "batch_size": 8, "workers": 0}
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    """accelerate keeps its settings for the life of a process; each test here begins without any."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 from torch.nn import functional
 
@@ -23,14 +21,8 @@ from ct_xception.training.losses import LossSettings, make_loss
 from ct_xception.training.options import TrainConfig
 from ct_xception.training.semi_supervised import choose_threshold, pseudo_label_loss, ramp, weak_augmentation
 
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 TINY = {"corpus": "tiny", "weights": "none", "image_size": 64, "epochs": 3, "batch_size": 8, "workers": 0}
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator() -> Iterator[None]:
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def logits_of(confidences: list[float]) -> np.ndarray:

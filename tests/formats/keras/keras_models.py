@@ -33,6 +33,7 @@ def save_models(folder: Path) -> Saved:
     """One body in three models: nested in a Functional one (.keras), inlined and in a Sequential one (both .h5)."""
     import keras
 
+    keras.backend.clear_session()  # or Keras goes on counting the names of layers where another test ended
     keras.utils.set_random_seed(3)
     rng = np.random.default_rng(3)
     body = keras.applications.Xception(include_top=False, weights=None, input_shape=(None, None, 3))
