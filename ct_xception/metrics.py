@@ -306,11 +306,12 @@ class MeasuredCorpus(Stated):
 
 
 class UnitCalibration(Stated):
-    """How far the probabilities of pooled answers can be trusted."""
+    """How far the probabilities of pooled answers can be trusted; without `bins` no diagram is drawn."""
 
     ece: Metric
     adaptive_ece: Metric
     brier: Metric
+    bins: tuple[CalibrationBin, ...] = ()
 
 
 class UnitMetrics(ClassificationMetrics):

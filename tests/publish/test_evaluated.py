@@ -132,8 +132,7 @@ def test_the_evaluators_figures_are_found_again(evaluated: Path) -> None:
     assert evidence.headline == "grouped"
 
 
-def test_figures_by_patient_are_found_again_and_cannot_be_left_out(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("ct_xception.evaluation.measure.draw_evaluation", draw_nothing)
+def test_figures_by_patient_are_found_again_and_cannot_be_left_out(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     metrics = evaluate(
         folder, write_checkpoint(folder, groups={"count": 30, "origin": "column patient"}), alike=4
@@ -151,6 +150,12 @@ def test_figures_by_patient_are_found_again_and_cannot_be_left_out(tmp_path: Pat
     assert f"**Right on {100 * lowest['value']:.1f} % of {lowest['n']} patients" in text
     assert "## By slice, series and patient" in text and "read off the ROC curve" in text
     assert "| Protocol | Patients | Accuracy by patient | n | Accuracy |" in text
+    error = metrics["by_patient"]["published"]["calibration"]["ece"]
+    assert f"By patient, slices pooled (n = {error['n']}): expected calibration error {error['value']:.3f} (" in text
+    drawn = {path.name for path in (folder / "evaluation").glob("*_patients.png")}
+    assert drawn == {"confusion_matrix_patients.png", "roc_patients.png", "reliability_patients.png"}
+    assert all(f"](evaluation/{name})" in text for name in drawn)
+    assert said.count("calibration error by patient ") == 1
     listed = next(iter(yaml.safe_load(text.split("---")[1])["model-index"][0]["results"]))["metrics"][0]
     assert (listed["name"], listed["value"]) == (
         "Accuracy by patient, ct-xception predictor", round(lowest["value"], 4)
