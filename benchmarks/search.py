@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from benchmarks.results import store
@@ -34,7 +35,7 @@ from ct_xception.pipeline.searching import Trainer
 from ct_xception.pipeline.splitting import load_and_split
 from ct_xception.statistics.intervals import wilson_interval
 from ct_xception.training.loop import make_accelerator
-from ct_xception.training.options import TrainConfig
+from ct_xception.training.options import TrainConfig, config_from_mapping
 from ct_xception.training.search.space import parse_space
 from ct_xception.training.search.study import Outcome, Proposal, Search, SearchOptions, Worker, open_study
 
@@ -57,7 +58,7 @@ def main() -> int:
     parser.add_argument("--weights", default="none")
     parser.add_argument("--image_size", type=int, default=96)
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--frozen_blocks", type=int, default=0, help="of the body, in small and in full")
+    parser.add_argument("--more", default="", help="options of every training, as --full")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--full", default="image_size=128 epochs=8", help="the training that the proxy stands for")
     parser.add_argument("--cells", type=int, default=16, help="random cells that are trained in full, too")
@@ -86,16 +87,21 @@ def measure(options: argparse.Namespace, folder: Path) -> list[str]:
         small.cost(),
     ]
     if options.cells:
-        full = {name: int(value) for name, _, value in (word.partition("=") for word in options.full.split())}
-        lines += ["", proxy_row(curves, Bench(recipe(options, **full), folder / "full"), options)]
+        full = recipe(options, **named(options.full))
+        lines += ["", proxy_row(curves, Bench(full, folder / "full"), options)]
     return lines
 
 
 def recipe(options: argparse.Namespace, **changed: Any) -> TrainConfig:
     """What every trial varies."""
     plain: dict[str, Any] = {"batch_size": 8, "threads": 1, "workers": 0, "audit": False, "explained": 0}
-    plain["frozen_blocks"] = options.frozen_blocks
-    return TrainConfig(corpus=options.corpus, weights=options.weights, output_dir="unused", **(plain | changed))
+    plain |= {"corpus": options.corpus, "weights": options.weights, "output_dir": "unused"}
+    return config_from_mapping(plain | named(options.more) | changed)
+
+
+def named(words: str) -> dict[str, Any]:
+    """NAME=VALUE words as YAML has them."""
+    return {name: yaml.safe_load(value) for name, _, value in (word.partition("=") for word in words.split())}
 
 
 class Bench:

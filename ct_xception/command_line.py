@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 DONE, FAILED, BAD_INPUT, SOME_REFUSED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 
 
+_OPTION = re.compile(r"-(-|[A-Za-z])")  # a value such as -600/1500 is none: all of our options begin with a letter
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that prints its help when nothing was given and something must be, and guesses at what was misspelt."""
 
@@ -35,7 +38,6 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_HelpPage, **settings)
-        # A value such as -600/1500 is none of our options, all of which begin with a letter.
         self._negative_number_matcher = re.compile(r"^-\d")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
@@ -50,12 +52,16 @@ class Parser(argparse.ArgumentParser):
 
     def _check_names(self, given: Sequence[str]) -> None:
         """Refuse an option that there is not, before argparse says that another one, perhaps the meant, is missing."""
+        known = self._option_string_actions
+        long = [one for one in known if one.startswith("--")]
         words = itertools.takewhile(lambda word: word != "--", given)
-        for name in (word.partition("=")[0] for word in words if word.startswith("--")):
-            known = self._option_string_actions
-            if name not in known:
-                guess = did_you_mean(name, [one for one in known if one.startswith("--")])
-                self.error(f"unrecognized option: {name}{guess}")
+        for name in (word.partition("=")[0] for word in words if _OPTION.match(word)):
+            if name.startswith("--") and name not in known:
+                self.error(f"unrecognized option: {name}{did_you_mean(name, long)}")
+            if not name.startswith("--") and name[:2] not in known:
+                named = [one for one in long if one.startswith(f"-{name[:2]}")]
+                meant = next((one for one in named if one.startswith("--output")), named[0] if named else None)
+                self.error(f"unrecognized option: {name}{f'; did you mean {meant}?' if meant else ''}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:

@@ -128,6 +128,13 @@ a { color: var(--accent); }
   align-items: center; margin: .6rem 0; }
 .bar { height: .7rem; background: var(--line); border-radius: 4px; overflow: hidden; }
 .bar i { display: block; height: 100%; background: var(--accent); }
+.spread { display: flex; justify-content: space-between; align-items: baseline; max-width: none; margin: 0; }
+.histogram { display: grid; grid-template-columns: minmax(5rem, 12rem) minmax(8rem, 26rem); gap: .4rem .8rem;
+  align-items: end; margin: .6rem 0; }
+.histogram > p { grid-column: 1 / -1; margin: 0; }
+.columns { display: flex; align-items: flex-end; gap: 1px; height: 2.6rem; border-bottom: 1px solid var(--quiet); }
+.columns i { flex: 1; min-width: 0; background: var(--accent); }
+.ends { display: flex; justify-content: space-between; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin: 1.25rem 0; }
 .tile { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .75rem 1rem; }
 .tile b { display: block; font-size: 1.45rem; line-height: 1.25; white-space: nowrap;

@@ -51,10 +51,18 @@ def test_help_and_version_answer_at_once(capsys: pytest.CaptureFixture[str]) -> 
     assert min(seconds) < 0.6
 
 
-def test_help_imports_nothing_heavy() -> None:
+@pytest.mark.parametrize(
+    ("words", "heavy"),
+    [
+        ("[], ['--help']", {"torch", "numpy", "PIL", "gradio", "transformers"}),
+        ("*([name, '--help'] for name in commands())", {"torch", "sklearn", "pandas", "gradio", "transformers"}),
+    ],
+)
+def test_no_help_imports_anything_heavy(words: str, heavy: set[str]) -> None:
     code = (
-        "import sys; from ct_xception.cli import main; main(['--help']); "
-        "sys.exit(', '.join({'torch', 'numpy', 'PIL', 'gradio', 'transformers'} & set(sys.modules)) or 0)"
+        "import sys; from ct_xception.cli import commands, main; "
+        f"assert {{main(one) for one in [{words}]}} <= {{0, 2}}; "
+        f"sys.exit(', '.join({heavy!r} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -73,6 +81,7 @@ def test_wrong_usage_exits_2(arguments: tuple[str, ...], capsys: pytest.CaptureF
     [
         (("predcit", "a.png"), "did you mean predict?"),
         (("predict", "a.png", "--modle", "x"), "did you mean --model?"),
+        (("train", "--corpus", "phantom", "-o", "x"), "unrecognized option: -o; did you mean --output_dir?"),
         (("explain", "a.png", "--method", "gradcma"), "did you mean gradcam?"),
         (("train", "--los", "bce"), "did you mean --loss?"),
         (("train", "--loss", "fokal"), "did you mean focal?"),

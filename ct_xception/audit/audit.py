@@ -36,7 +36,16 @@ from ct_xception.audit.foreign import Oddity, WindowTable, find_foreign, shown_w
 from ct_xception.audit.leaks import find_conflicts, find_copies, find_leaks
 from ct_xception.audit.page import audit_page
 from ct_xception.audit.report import Audit
-from ct_xception.audit.shortcuts import FAMILIES, Shift, Shortcut, find_shifts, find_shortcuts, surely
+from ct_xception.audit.shortcuts import (
+    FAMILIES,
+    YES_NO,
+    Separator,
+    Shift,
+    Shortcut,
+    find_shifts,
+    find_shortcuts,
+    surely,
+)
 from ct_xception.audit.survey import survey_corpus
 from ct_xception.audit.twins.twins import find_twins
 from ct_xception.checkpoint import AUDIT
@@ -187,18 +196,23 @@ def _interval(metric: Metric) -> str:
 
 def _shift(shift: Shift) -> Finding:
     separator = shift.separator
-    side = "above" if separator.above else "below"
     shares = ", ".join(
         f"{100 * share:.1f} % of {shift.counts[split]:,} {split}" for split, share in shift.shares.items()
     )
     what = "by their framing" if shift.family == "border" else f"by {FAMILIES[shift.family]}"
     title = (
         f"Test images of {_listed(list(shift.classes))} can be told from training images {what}: the {separator.name} "
-        f"is {side} {separator.threshold:.3g} in {shares} images (AUC {_interval(separator.auc)}, n = {shift.n:,})."
+        f"is {_side(separator)} in {shares} images (AUC {_interval(separator.auc)}, n = {shift.n:,})."
     )
     kind = "framing_shift" if shift.family == "border" else f"split_shift_{shift.family}"
     severity: Severity = "warning" if shift.family in ("border", "grey_statistics") else "note"
     return Finding(kind, severity, title, shift.counts["test"], shift.n, (), {"figures": shift.to_json()})
+
+
+def _side(separator: Separator) -> str:
+    if separator.attribute in YES_NO:
+        return "there" if separator.above else "absent"
+    return f"{'above' if separator.above else 'below'} {separator.threshold:.3g}"
 
 
 def _listed(names: list[str]) -> str:

@@ -33,7 +33,7 @@ LONELY = 0.8  # a nearest neighbour above this correlation is a relative, whatev
 FEWEST = 30  # images from which a corpus has a rest to differ from
 SIZE_FACTOR = 3.0  # of the median number of pixels, either way
 # By imaging.body.outline.REASONS.
-NO_BODY = ("cut inside the body", "of which only a part stands out", "of which nothing stands out")
+NO_BODY = ("it is cut off", "only a part of it stands out", "nothing stands out")
 SUFFIXES = {
     "is_png": (".png",),
     "is_jpeg": (".jpg", ".jpeg"),
@@ -68,11 +68,11 @@ def _drawn(survey: Survey) -> list[Oddity]:
     rules = [
         ("not_grey", share >= INK_SHARE, share, "are colour pictures, not grey ones"),
         ("ink", (coloured >= INK_PIXELS) & (share < INK_SHARE), share, "hold coloured pixels (ink, boxes, logos)"),
-        ("boxes", traits["box_score"] > 0, share, "hold a drawn box or frame"),
+        ("boxes", traits["box_score"] > 0, traits["box_score"], "hold a drawn box or frame"),
         ("strokes", traits["stroke_length"] > 0, traits["stroke_length"], "hold a thin pure white or black stroke"),
         ("overlay", traits["letters"] > 0, traits["letters"], "hold what looks like letters or a watermark"),
         ("frame", traits["frame_share"] >= FRAME, traits["frame_share"], "have a white edge all round"),
-        ("no_body", bodiless, share, f"show no whole body with air around it ({_why(traits['no_body'])})"),
+        ("no_body", bodiless, traits["no_body"], f"show no whole body with air around it ({_why(traits['no_body'])})"),
     ]
     return [Oddity(kind, _strongest(hit, by), said, _by_class(survey, hit)) for kind, hit, by, said in rules]
 
@@ -81,7 +81,7 @@ def _why(reasons: NDArray[np.float64]) -> str:
     """Why no body was found in images, and in how many of them, the most first."""
     counts = {said: int((reasons == 1 + index).sum()) for index, said in enumerate(NO_BODY)}
     ordered = sorted(counts.items(), key=lambda one: -one[1])
-    return ", ".join(f"{number:,} {said}" for said, number in ordered if number)
+    return ", ".join(f"in {number:,} {said}" for said, number in ordered if number)
 
 
 def _strongest(hit: NDArray[np.bool_], by: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ct_xception.audit.drift import CLASSES, MEANS, SHARES, Number
 from ct_xception.audit.findings import SEVERITIES, Finding
+from ct_xception.audit.histogram import histogram_of
 from ct_xception.audit.shortcuts import FAMILIES, Shortcut, surely
 from ct_xception.audit.traits import colour_picture
 from ct_xception.corpus.cells import Row, file_of, frame_of, slice_source
@@ -160,7 +161,7 @@ def audit_page(audit: Audit, more: str = "") -> str:
         audit=audit,
         name=Path(report["source"]).name or report["source"],
         tiles=_tiles(audit),
-        sections=[_section(number, finding, audit, gallery) for number, finding in enumerate(audit.findings, 1)],
+        sections=_sections(audit, gallery),
         shortcuts=[_shortcut_row(shortcut) for shortcut in audit.shortcuts],
         classes=audit.survey.label_names,
         followed=[name for name in audit.survey.label_names if any(name in one.auc for one in audit.shortcuts)],
@@ -217,8 +218,19 @@ def _leaking(finding: Finding) -> Iterable[str]:
     return finding.items if finding.kind.startswith("leak_") and finding.detail.get("split") == "test" else ()
 
 
+def _sections(audit: Audit, gallery: Gallery) -> list[dict[str, Any]]:
+    """A section a finding; advice that several share stands in the first of them."""
+    sections = [_section(number, finding, audit, gallery) for number, finding in enumerate(audit.findings, 1)]
+    given: set[str] = set()
+    for section in sections:
+        if section["advice"] in given:
+            section["advice"] = ""
+        given.add(section["advice"])
+    return sections
+
+
 def _section(number: int, finding: Finding, audit: Audit, gallery: Gallery) -> dict[str, Any]:
-    why, remedy = next((said for kind, said in ADVICE.items() if finding.kind.startswith(kind)), ("", ""))
+    advice = next((said for kind, said in ADVICE.items() if finding.kind.startswith(kind)), ())
     pairs = gallery.pairs(finding)
     copies = gallery.copies() if finding.kind == "duplicates" else []
     readable = [source for source in finding.items if source not in audit.survey.failed]
@@ -226,12 +238,12 @@ def _section(number: int, finding: Finding, audit: Audit, gallery: Gallery) -> d
     return {
         "id": f"finding-{number}",
         "finding": finding,
-        "why": why,
-        "remedy": remedy,
+        "advice": " ".join(advice),
         "pairs": pairs,
         "copies": copies,
         "images": shown,
         "bars": _bars(finding),
+        "histogram": histogram_of(finding, audit.survey),
         "names": finding.detail.get("names", {}),
         "table": finding.detail.get("windows") or finding.detail.get("counts"),
         "left": max(0, len(finding.items) - MOST_NAMES),

@@ -51,9 +51,9 @@ FAMILIES = {
 NAMES = {
     "width": "width", "height": "height", "aspect": "aspect ratio", "megapixels": "number of megapixels",
     "file_bytes": "file size", "bytes_per_pixel": "bytes per pixel", "channels": "number of channels",
-    "bit_depth": "bit depth", "is_png": "PNG or not", "is_jpeg": "JPEG or not", "is_tiff": "TIFF or not",
-    "is_bmp": "BMP or not", "is_dicom": "DICOM or not", "has_alpha": "alpha channel or not",
-    "has_palette": "palette or not",
+    "bit_depth": "bit depth", "is_png": "PNG format", "is_jpeg": "JPEG format", "is_tiff": "TIFF format",
+    "is_bmp": "BMP format", "is_dicom": "DICOM format", "has_alpha": "alpha channel",
+    "has_palette": "palette",
     "mean": "mean grey level", "sd": "standard deviation (sd) of the grey level",
     "entropy": "entropy of the grey level",
     "black_share": "share of pure black", "white_share": "share of pure white",
@@ -64,6 +64,7 @@ NAMES = {
     **{f"margin_{side}": f"margin kept {side} the body" for side in ("above", "below")},
     **{f"margin_{side}": f"margin kept {side} of the body" for side in ("left", "right")},
 }  # fmt: skip
+YES_NO = {"is_png", "is_jpeg", "is_tiff", "is_bmp", "is_dicom", "has_alpha", "has_palette"}
 
 Column = NDArray[np.float64]
 Columns = Mapping[str, Column]

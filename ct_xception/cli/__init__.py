@@ -44,8 +44,8 @@ def commands() -> dict[str, ModuleType]:
     return {name.replace("_", "-"): module for name, module in modules.items() if hasattr(module, "run")}
 
 
-def build_parser(only: Sequence[str] = ()) -> Parser:
-    """The parser of all commands; those that `only` does not name, if it names any, go without their options."""
+def build_parser(only: Sequence[str] | None = None) -> Parser:
+    """The parser of all commands; where `only` is given, those that it does not name go without their options."""
     parser = Parser(
         prog=PROGRAM,
         description="Classify CT slices with Xception: train, answer, explain, measure, show.",
@@ -57,7 +57,7 @@ def build_parser(only: Sequence[str] = ()) -> Parser:
         summary, _, prose = (module.__doc__ or "").partition("\n\n")
         description, _, examples = prose.partition("\nexamples:\n")
         own = added.add_parser(name, help=summary.rstrip("."), description=description or summary)
-        if not only or name in only:
+        if only is None or name in only:
             own.epilog = f"examples:\n{examples}"
             own.set_defaults(run=module.run)
             module.add_arguments(own)

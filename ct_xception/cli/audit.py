@@ -42,7 +42,7 @@ TABLE = "next.csv"
 def add_arguments(parser: Parser) -> None:
     """The options of this command."""
     parser.add_argument("corpus", metavar="CORPUS", help="folder, CSV or Parquet table, Hub dataset id, or phantom")
-    parser.add_argument("--output", default="audit", metavar="DIR", help="default: audit")
+    parser.add_argument("-o", "--output", default="audit", metavar="DIR", help="default: audit")
     parser.add_argument("--strict", action="store_true", help="exit with 1 where a finding is critical")
     parser.add_argument(
         "--write-split",

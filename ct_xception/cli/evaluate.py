@@ -51,7 +51,7 @@ def add_arguments(parser: Parser) -> None:
     help_ = "with --external: write its figures into the checkpoint, too, with a new card and seal"
     parser.add_argument("--keep", action="store_true", help=help_)
     parser.add_argument("--split", choices=("train", "validation", "test", "all"), default="test", help="default: test")
-    parser.add_argument("--output", default="evaluation", metavar="DIR", help="default: evaluation")
+    parser.add_argument("-o", "--output", default="evaluation", metavar="DIR", help="default: evaluation")
     add_corpus(parser)
     parser.add_argument(
         "--audit",

@@ -21,7 +21,7 @@ from ct_xception.command_line import Parser, run_program
 
 def add_arguments(parser: Parser) -> None:
     """The options of ct_xception.pipeline.scoring."""
-    from ct_xception.pipeline.scoring import add_options
+    from ct_xception.pipeline.scoring_options import add_options
 
     add_options(parser)
 

@@ -35,18 +35,11 @@ from ct_xception.corpus.summary import left_out
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.files import atomic_path, dump_json, read_json, sha256_file, write_json
 from ct_xception.imaging.frames import check_slices_per_file, slices_of
-from ct_xception.imaging.modality import MODALITIES
 from ct_xception.imaging.reader import try_read
 from ct_xception.imaging.source import FrameOf, describe_passed_over, find_files
 from ct_xception.imaging.windows import parse_window
-from ct_xception.pipeline.scoring_units import (
-    SLICE,
-    UNITS,
-    owners_in_corpus,
-    owners_of_files,
-    units_file,
-    write_units,
-)
+from ct_xception.pipeline.scoring_options import SLICE, add_options
+from ct_xception.pipeline.scoring_units import owners_in_corpus, owners_of_files, units_file, write_units
 from ct_xception.text import RESEARCH_USE
 from ct_xception.training.distributed import join_processes
 
@@ -147,25 +140,6 @@ def main(arguments: Sequence[str] | None = None, *, name: str = "scoring") -> in
         score(parser.parse_args(arguments))
 
     return run_program(name, work, remedy=REMEDY)
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of a scoring."""
-    parser.add_argument("--model", required=True, metavar="CHECKPOINT", help="folder or Hub id (user/repo[@revision])")
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--folder", metavar="DIR", help="image and DICOM files, searched in depth")
-    where.add_argument("--corpus", metavar="SOURCE", help="a labelled folder, table, Hub dataset id, or phantom")
-    parser.add_argument("--output", required=True, metavar="FILE.parquet")
-    parser.add_argument("--window", metavar="PRESET|CENTRE/WIDTH", help="for DICOM and deep images")
-    parser.add_argument("--frame", type=int, metavar="N", help="read this slice of files that hold several, from 0")
-    help_ = "slices taken of a file that holds several, evenly spaced: a number, or all (default: all of volumes)"
-    parser.add_argument("--slices_per_file", metavar="N|all", help=help_)
-    parser.add_argument(
-        "--by", choices=UNITS, default=SLICE, help="series, patient: a second file, *_by_patient.parquet, a row each"
-    )
-    parser.add_argument("--modality", choices=MODALITIES, help="what the images are, where the checkpoint does not say")
-    parser.add_argument("--batch_size", type=int, default=16, metavar="N", help="slices at a time (default: 16)")
-    parser.add_argument("--shard_size", type=int, default=512, metavar="N", help="rows lost by a kill (default: 512)")
 
 
 def score(options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.errors import InputError
-from ct_xception.evaluation.patients import PATIENT, SERIES, SLICE, knows_patients
+from ct_xception.evaluation.patients import PATIENT, SERIES, knows_patients
 from ct_xception.files import atomic_path
 from ct_xception.imaging.source import FrameOf
 from ct_xception.serving.pooling import SliceAnswer, answer_together
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ct_xception.serving.classifier import Classifier
     from ct_xception.serving.pooling import SeriesAnswer
 
-UNITS = (SLICE, SERIES, PATIENT)
 NONE_LEFT = "none of its slices is answered"
 
 
@@ -33,12 +32,7 @@ def owners_of_files(
     slices: Sequence[Path | FrameOf], sources: Sequence[str], by: str
 ) -> tuple[list[str], tuple[str, ...]]:
     """The series or patient of each file or slice of one, numbered, and sentences on what was taken for one."""
-    members = [
-        Member(source, Path(os.fsdecode(one.file)), frame=one.frame)
-        if isinstance(one, FrameOf)
-        else Member(source, one)
-        for one, source in zip(slices, sources, strict=True)
-    ]
+    members = [_member(one, source) for one, source in zip(slices, sources, strict=True)]
     units, notes = gather_units(members, by)
     names = {member.name: unit.name for unit in units for member in unit.members}
     return [names[source] for source in sources], notes

@@ -7,13 +7,16 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ct_xception.audit.audit import Audit, judge, write_audit
-from ct_xception.audit.page import audit_page
+from ct_xception.audit.findings import Finding
+from ct_xception.audit.histogram import histogram_of
+from ct_xception.audit.page import ADVICE, audit_page
 from ct_xception.audit.survey import survey_corpus
 from ct_xception.corpus.load import Corpus
-from tests.audit.surveys import make_twins
+from tests.audit.surveys import make_survey, make_twins
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -21,7 +24,6 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 @pytest.fixture(scope="module")
 def small_audit(tmp_path_factory: pytest.TempPathFactory) -> Audit:
     """An audit of twelve pictures, two of them one picture in train and test, with a name that is markup."""
-    import numpy as np
     from PIL import Image
 
     from ct_xception.corpus.load import load_corpus
@@ -64,7 +66,7 @@ def test_the_page_fetches_nothing_and_is_well_formed(small_audit: Audit) -> None
     page = Page(text)
     assert page.open == []
     assert page.images >= 4
-    assert all(address.startswith(("data:image/", "#finding-")) for address in page.fetched)
+    assert all(address.startswith(("data:image/", "#finding")) for address in page.fetched)
     assert "url(" not in text and "@import" not in text and "<script" not in text
 
 
@@ -80,6 +82,37 @@ def test_every_finding_has_its_section_and_its_link(small_audit: Audit) -> None:
         assert f'id="finding-{number}"' in text and f'href="#finding-{number}"' in text
         title = finding.title.replace("'", "&#39;").replace("&", "&amp;") if "'" not in finding.title else None
         assert title is None or title in text
+
+
+def test_what_gives_a_class_away_is_drawn_on_one_scale() -> None:
+    """Ten dark images of one class, thirty bright ones of the other, and one more that was not read."""
+    survey = make_survey(
+        ["train"] * 41,
+        [0] * 10 + [1] * 31,
+        columns={"statistics": {"mean": [10.0] * 10 + [50.0] * 20 + [110.0] * 10 + [0.0]}},
+        failed={"train/normal/40.png": "damaged"},
+    )
+    separator = {
+        "attribute": "mean",
+        "name": "mean grey level",
+        "threshold": 30.0,
+        "above": False,
+        "hit": 1,
+        "alarm": 0,
+    }
+    told = {"family": "grey_statistics", "strongest": "cancer", "separators": {"cancer": separator}}
+    drawn = histogram_of(Finding("shortcut_grey_statistics", "critical", "", 40, 40, (), {"figures": told}), survey)
+    assert drawn is not None
+    assert (drawn.low, drawn.high, drawn.said) == ("10", "110", "Below 30 lie 100 % of cancer and 0 % of the rest.")
+    own, rest = drawn.rows
+    assert (own.n, own.heights) == (10, [1.0] + [0.0] * 23)
+    assert (rest.n, [round(height, 1) for height in rest.heights if height]) == (30, [1.0, 0.5])
+
+
+def test_advice_that_findings_share_stands_once(small_audit: Audit) -> None:
+    text = audit_page(small_audit)
+    assert all(text.count(why) <= 1 for why, _ in ADVICE.values())
+    assert sum(finding.kind.startswith("foreign") for finding in small_audit.findings) > 1  # which do share it
 
 
 def test_a_leak_is_shown_side_by_side(small_audit: Audit) -> None:
