@@ -23,6 +23,7 @@ CONTINUITY, CONTINUITY_ANSWERS = "continuity.json", "continuity.parquet"
 CONFUSION, ROC, CURVES, EXAMPLES = "confusion_matrix.png", "roc.png", "curves.png", "examples.png"
 RELIABILITY = "reliability.png"
 CONFUSION_PATIENTS, ROC_PATIENTS = "confusion_matrix_patients.png", "roc_patients.png"
+RELIABILITY_PATIENTS = "reliability_patients.png"
 ROBUSTNESS, ROBUSTNESS_ANSWERS = "robustness.png", "robustness.parquet"
 SITE, SITE_ANSWERS = "site.json", "site.parquet"  # of a version fitted to a site: what was measured there
 EXTERNAL = "external"  # the folder of answers on other corpora, one NAME.parquet each

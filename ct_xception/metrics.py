@@ -306,11 +306,12 @@ class MeasuredCorpus(Stated):
 
 
 class UnitCalibration(Stated):
-    """How far the probabilities of pooled answers can be trusted."""
+    """How far the probabilities of pooled answers can be trusted; without `bins` no diagram is drawn."""
 
     ece: Metric
     adaptive_ece: Metric
     brier: Metric
+    bins: tuple[CalibrationBin, ...] = ()
 
 
 class UnitMetrics(ClassificationMetrics):
@@ -435,6 +436,33 @@ class RobustnessMetrics(Stated):
     changes: dict[Text, ChangeMetrics]
 
 
+class WorstSubgroup(Stated):
+    """The subgroup furthest below `rest`, all other items: its `n` slices are of `n_groups` patients.
+
+    `chance` is how often the worst of as many subgroups lies as far below where no trait matters (max-T): the p value,
+    corrected for all that were looked at. The intervals are of these items, not corrected for the choice.
+    """
+
+    trait: Text
+    value: Text
+    n: Count
+    n_groups: Count
+    accuracy: Metric
+    rest: Metric
+    chance: Share
+
+
+class SubgroupMetrics(Stated):
+    """The subgroups of one protocol's items, by `traits`: `compared` of them were large enough to be looked at.
+
+    `worst` is None where there are none, or where no answer is wrong.
+    """
+
+    traits: tuple[Text, ...]
+    compared: Count
+    worst: WorstSubgroup | None = None
+
+
 class Headline(Stated):
     """The most pessimistic protocol that ran, the path whose figures it is judged by, and what is counted there."""
 
@@ -451,6 +479,7 @@ class Measured(Stated):
     by_series: dict[Text, UnitMetrics] = {}
     baselines: dict[Text, Baselines] = {}
     columns: dict[Text, ColumnMetrics] = {}
+    subgroups: dict[Text, SubgroupMetrics] = {}
     calibration: Calibration | None = None
     operating_points: tuple[PointMetrics, ...] = ()
     abstention: AbstentionMetrics | None = None

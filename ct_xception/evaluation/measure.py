@@ -57,6 +57,8 @@ from ct_xception.evaluation.predictions import Names, write_predictions
 from ct_xception.evaluation.protocols import DEDUPLICATED, GROUPED, TITLES, Part, Protocols
 from ct_xception.evaluation.report.error_page import write_error_page
 from ct_xception.evaluation.report.figures import draw_evaluation, is_phantom
+from ct_xception.evaluation.report.item_traits import Known, know_items
+from ct_xception.evaluation.report.subgroups import subgroup_metrics
 from ct_xception.evaluation.rules import rule_figures
 from ct_xception.evaluation.shift.robustness import Tried, robustness_figures, try_changes, write_tried
 from ct_xception.evaluation.shift.validation import (
@@ -116,9 +118,11 @@ def evaluate(evaluation: Evaluation, share: Share = ALONE) -> Metrics | None:
     tried = try_changes(evaluation, classifier, answers[PREDICTOR], share)
     if not share.is_main:
         return None
-    metrics = write_evaluation(evaluation, answers, checked, elsewhere, tried)
-    if evaluation.outputs.errors is not None:
-        write_error_page(evaluation, classifier, answers[PREDICTOR])
+    paged = evaluation.outputs.errors is not None
+    known = know_items(evaluation) if paged or evaluation.survey is not None else None
+    metrics = write_evaluation(evaluation, answers, checked, elsewhere, tried, known)
+    if paged and known is not None:
+        write_error_page(evaluation, classifier, answers[PREDICTOR], known, metrics.subgroups)
     return metrics
 
 
@@ -145,12 +149,13 @@ def write_evaluation(
     checked: Checked = Checked(),  # noqa: B008 (frozen)
     elsewhere: Mapping[str, Validation] | None = None,
     tried: Tried | None = None,
+    known: Known | None = None,
 ) -> Metrics:
     """Write the evaluation from answers that are there already; return the metrics.
 
     `answers` {"predictor": …, "stock_pipeline": …} are in the dataset's order, and `checked` what `check_heat_maps`
     found. How the checkpoint decides is read from its ct_xception.json. `elsewhere` are answers on external corpora,
-    `tried` those to changed slices.
+    `tried` those to changed slices; `known` parts the items into subgroups.
     metrics.json is written last: what it names is there.
     """
     label_names, folder, protocols = check_split(evaluation), evaluation.folder, evaluation.protocols
@@ -158,11 +163,12 @@ def write_evaluation(
     side = read_side(evaluation.checkpoint) or Side()
     head = _describe(evaluation, items, side)
     names = _names(items, evaluation.split, protocols, evaluation.corpus or {})
-    parts = _parts(head["protocol"], Part(items, answers, protocols.baselines), protocols)
+    own = Part(items, answers, protocols.baselines, traits=known.published(items.sources) if known else {})
+    parts = _parts(head["protocol"], own, protocols, known)
     stated = describe(checked, items, label_names, names) if checked.evidence else None
-    known = knows_patients(evaluation.corpus)
+    patients = knows_patients(evaluation.corpus)
     given = Given(
-        parts, label_names, side, names, protocols.skipped, stated, evaluation.seed, known, elsewhere or {}, tried
+        parts, label_names, side, names, protocols.skipped, stated, evaluation.seed, patients, elsewhere or {}, tried
     )
     paths, blocks = measure(given)
     head |= {"paths": paths[head["protocol"]], **{name: getattr(blocks, name) for name in blocks.model_fields_set}}
@@ -225,6 +231,8 @@ def measure(given: Given) -> tuple[dict[str, dict[str, PathMetrics]], Measured]:
     found: dict[str, Any] = {"headline": headline, **units, "baselines": _baseline_blocks(given)}
     told = {name: column_figures(part, given.seed) for name, part in given.parts.items() if WITHHELD in part.paths}
     found["columns"] = {name: block for name, block in told.items() if block is not None}
+    parted = {name: subgroup_metrics(part, seed=given.seed) for name, part in given.parts.items()}
+    found["subgroups"] = {name: block for name, block in parted.items() if block is not None}
     found["external"] = measure_elsewhere(given, own)
     if given.explanations is not None:
         found["explanations"] = explanation_figures(given.explanations, seed=given.seed)
@@ -251,13 +259,14 @@ def _names(items: Items, split: Mapping[str, Any] | None, protocols: Protocols, 
     return Names([*sources, *items.sources, *grouped], anonymous=not is_phantom(corpus))
 
 
-def _parts(protocol: str, own: Part, protocols: Protocols) -> dict[str, Part]:
+def _parts(protocol: str, own: Part, protocols: Protocols, known: Known | None) -> dict[str, Part]:
     """What is measured, by protocol, the own test split first."""
     parts = {protocol: own}
     if protocols.has_twin is not None and protocols.deduplicated is not None:
         parts[DEDUPLICATED] = own.select(~protocols.has_twin)
     if protocols.out_of_fold is not None:
-        parts[GROUPED] = protocols.out_of_fold.part
+        part = protocols.out_of_fold.part
+        parts[GROUPED] = replace(part, traits=known.published(part.items.sources, own=False) if known else {})
     return parts
 
 
@@ -327,7 +336,7 @@ def _write_answers(
         (folder / name).unlink(missing_ok=True)
     write_predictions(folder / PREDICTIONS, own, label_names, names, **twins)
     if grouped is not None:
-        write_predictions(folder / PREDICTIONS_GROUPED, grouped.part, label_names, names, fold=grouped.fold)
+        write_predictions(folder / PREDICTIONS_GROUPED, parts[GROUPED], label_names, names, fold=grouped.fold)
     blocks = {
         name: {
             "sources": [names[source] for source in part.items.sources],

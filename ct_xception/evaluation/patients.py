@@ -218,7 +218,7 @@ def _measure(
     metrics = classification_metrics(scores, truth, names, owners, seed=seed)
     found: dict[str, Any] = {name: getattr(metrics, name) for name in metrics.model_fields_set}
     found["calibration"] = UnitCalibration(
-        ece=calibration.ece, adaptive_ece=calibration.adaptive_ece, brier=calibration.brier
+        **{name: getattr(calibration, name) for name in UnitCalibration.model_fields}
     )
     found["sensitivity_at"] = sensitivity_figures(scores, truth, names, owners, seed=seed)
     if rule is None:

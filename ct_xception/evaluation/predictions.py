@@ -21,6 +21,8 @@ from ct_xception.evaluation.protocols import Part
 from ct_xception.files import atomic_path
 from ct_xception.statistics.intervals import group_indices
 
+TRAIT = "trait "  # before the number of a trait's column
+
 
 class Names:
     """What a published file calls each item: "item 000123" by the order of all `sources`, or its own name."""
@@ -72,7 +74,8 @@ def prediction_table(
 
     Where the corpus tells series, `series` numbers them as groups are, null for an item in none. Where an input gate
     was asked, `gate` is its verdict, null for paths that have none; where learnt attention pools, `attention` is the
-    slice's score, before the softmax over its patient's.
+    slice's score, before the softmax over its patient's. Where traits part the items, `trait 1` and so on number their
+    values in the order of their names: metrics.json names the traits, and a value only where it is the worst subgroup.
 
     `predicted` and the probabilities are null where `refused` holds the reason. Groups are numbered in the order of
     their names, which stay behind: they may be patients' and this file is published. `extra` {column: (N,)} go last.
@@ -86,6 +89,8 @@ def prediction_table(
             columns["gate"] = pyarrow.array(verdicts, pyarrow.string())
         if attended:
             columns["attention"] = _attention(answers)
+        for number, values in enumerate(part.traits.values(), 1):
+            columns[f"{TRAIT}{number}"] = pyarrow.array(group_indices(values, len(values)))
         columns["path"] = [route] * len(part.items.sources)
         tables.append(pyarrow.table(columns | {name: pyarrow.array(values) for name, values in extra.items()}))
     return pyarrow.concat_tables(tables)

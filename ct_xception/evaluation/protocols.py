@@ -47,6 +47,7 @@ Floats = NDArray[np.float64]
 class Part:
     """N items, what each path answered, and what the simple rules did: {name: probabilities (N, K)}.
 
+    `traits` {name: N values} part the items into subgroups, of window, size or scanner, where these are known.
     Of a cross-validation, `fold` (N,) says whose network answered, from 1, and `pooling` how it pools: {fold: rule}.
     """
 
@@ -55,13 +56,15 @@ class Part:
     baselines: Mapping[str, Floats] = field(default_factory=dict)
     fold: NDArray[np.intp] | None = None
     pooling: Mapping[int, PoolingRule | PooledBy | None] = field(default_factory=dict)
+    traits: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def select(self, mask: NDArray[np.bool_]) -> Part:
         """The items where `mask` (N,) is true."""
         items = self.items.select(mask)
         paths = {path: answers.select(mask, items.sources) for path, answers in self.paths.items()}
         baselines = {name: values[mask] for name, values in self.baselines.items()}
-        return Part(items, paths, baselines, None if self.fold is None else self.fold[mask], self.pooling)
+        traits = {name: np.asarray(values)[mask].tolist() for name, values in self.traits.items()}
+        return Part(items, paths, baselines, None if self.fold is None else self.fold[mask], self.pooling, traits)
 
     def answered(self) -> tuple[Floats, NDArray[np.intp], list[str]]:
         """Probabilities (M, K), labels (M,) and groups of the M items that the predictor answered."""

@@ -34,7 +34,7 @@ from ct_xception.evaluation.answers import Answers, Items
 from ct_xception.evaluation.explanations import Explanations
 from ct_xception.evaluation.measure import Given, measure
 from ct_xception.evaluation.patients import BY_PATIENT, BY_SERIES, knows_patients
-from ct_xception.evaluation.predictions import Names
+from ct_xception.evaluation.predictions import TRAIT, Names
 from ct_xception.evaluation.protocols import Part
 from ct_xception.evaluation.shift.questions import Question
 from ct_xception.evaluation.shift.robustness import KEYS, Tried
@@ -42,12 +42,14 @@ from ct_xception.evaluation.shift.validation import FIGURES, Validation
 from ct_xception.metrics import ExternalMetrics, Headline, Measured, Metrics, PathMetrics, ProtocolMetrics
 from ct_xception.statistics.pooling import ATTENTION
 
+SUBGROUPS = "subgroups"
 # The blocks of metrics.json, by what they are called when they are wrong: those with one for each protocol, and others.
 _BY_PROTOCOL = {
     "by_patient": "the figures by patient",
     "by_series": "the figures by series",
     "baselines": "the baselines",
     "columns": "what the columns are worth",
+    SUBGROUPS: "the figures of subgroups",
     "questions": "the answers to the two questions",
     "conformal": "the prediction sets",
 }
@@ -79,11 +81,12 @@ class Recount:
         paths, blocks = self._measure()
         for name, block in protocols.items():
             self._check_paths(name, block, paths[name])
-        for key in (BY_PATIENT, BY_SERIES):
-            if getattr(blocks, key) and not getattr(self.metrics, key):
-                raise self._refusal(f"{METRICS} has no figures {key.replace('_', ' ')}, which its answers tell")
+        for key, what in ((BY_PATIENT, "by patient"), (BY_SERIES, "by series"), (SUBGROUPS, "of subgroups")):
+            if getattr(blocks, key).keys() - getattr(self.metrics, key):
+                raise self._refusal(f"{METRICS} has no figures {what}, which its answers tell")
         self._check_headline(blocks.headline)
         stated, again = self.metrics.to_json(), blocks.to_json()
+        self._name_worst(again.get(SUBGROUPS, {}))
         for key, what in _BY_PROTOCOL.items():
             for protocol, found in stated.get(key, {}).items():
                 if protocol not in self.answers and protocol != "rule":
@@ -151,7 +154,24 @@ class Recount:
         rules = [self.side.pooling] if fold is None else pooling.values()
         if part.paths["predictor"].attention is None and any(rule and rule.method == ATTENTION for rule in rules):
             raise self._not_those("the figures by patient, which need the column attention,", protocol)
-        return Part(part.items, part.paths, self._baselines(protocol, part.items), fold, pooling)
+        traits = self._traits(protocol, rows[rows["path"] == "predictor"])
+        return Part(part.items, part.paths, self._baselines(protocol, part.items), fold, pooling, traits)
+
+    def _traits(self, protocol: str, rows: pandas.DataFrame) -> dict[str, list[str]]:
+        """The published traits, by the names that metrics.json gives them; their values have none but numbers."""
+        columns = [column for column in rows if str(column).startswith(TRAIT)]
+        stated = self.metrics.subgroups.get(protocol)
+        names = columns if stated is None else stated.traits
+        if len(names) != len(columns):
+            raise self._not_those("the figures of subgroups", protocol)
+        return {str(name): rows[column].tolist() for name, column in zip(names, columns, strict=True)}
+
+    def _name_worst(self, again: Mapping[str, Any]) -> None:
+        """Call the values of the worst subgroups in `again` what metrics.json calls them."""
+        for protocol, block in again.items():
+            stated = self.metrics.subgroups.get(protocol)
+            if block.get("worst") and stated is not None and stated.worst is not None:
+                block["worst"]["value"] = stated.worst.value
 
     def _joined(
         self, protocol: str, rows: pandas.DataFrame, names: Sequence[str]

@@ -40,6 +40,15 @@ def pooled_by(method: str, temperature: float = 1.0) -> PoolingRule:
     return PoolingRule(version=1, unit="patient", method=method, temperature=temperature)
 
 
+def test_calibration_by_patient_is_of_the_pooled_answers() -> None:
+    """Two patients sure of 0.9, one of them wrong, and one of 0.6, right: gaps of 0.4 of two and 0.4 of one."""
+    rows = [(name, "1", label, first) for name, label, first in (("a", 0, 0.9), ("b", 1, 0.9), ("c", 0, 0.6))] * 2
+    found = unit_figures({"made": part_of(rows)}, None, NAMES, patients_known=True)["by_patient"]["made"].calibration
+    assert [(one.n, one.accuracy.value) for one in found.bins] == [(1, 1.0), (2, 0.5)]
+    assert [one.confidence for one in found.bins] == pytest.approx([0.6, 0.9])
+    assert (found.ece.n, found.ece.value) == (3, pytest.approx(0.4))
+
+
 def test_slices_are_pooled_by_patient_and_by_the_series_of_each() -> None:
     found = unit_figures({"made": part_of(ROWS)}, None, NAMES, patients_known=True)
     patients, series = found["by_patient"]["made"], found["by_series"]["made"]

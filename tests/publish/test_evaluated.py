@@ -6,10 +6,12 @@ import copy
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 import yaml
 
@@ -21,6 +23,7 @@ from ct_xception.evaluation.protocols import OutOfFold, Part, Protocols
 from ct_xception.evaluation.report.figures import evaluation_summary
 from ct_xception.evaluation.rules import fit_rules
 from ct_xception.files import write_json
+from ct_xception.metrics import Metrics
 from ct_xception.publish.card.card import render_card
 from ct_xception.publish.verify import read_evidence
 from tests.evaluation.conftest import LABEL_NAMES, draw_nothing, encode_picture, make_split
@@ -71,7 +74,16 @@ def cross_validation(n: int, alike: int = 1) -> OutOfFold:
     return OutOfFold(Part(items, {PREDICTOR: answers}, rules, fold), record)
 
 
-def evaluate(folder: Path, side: dict[str, Any], n: int = 60, alike: int = 1) -> dict[str, Any]:
+class ByWard:
+    """In place of a survey: every other patient of four lies on the ward B, and the pictures of others come in two."""
+
+    def published(self, sources: Sequence[str], *, own: bool = True) -> dict[str, list[str]]:
+        patients = [number // 4 for number in range(len(sources))]
+        likeness = ["far" if one % 3 else "near" for one in patients]
+        return ({"alike": likeness} if own else {}) | {"ward": [f"ward *{'AB'[one % 2]}*" for one in patients]}
+
+
+def evaluate(folder: Path, side: dict[str, Any], n: int = 60, alike: int = 1, known: Any = None) -> Metrics:
     """Write an evaluation of `n` items, one of them refused, with twins, folds, baselines and an audit.
 
     Of `alike` items in a row the class is the same: 4 give every patient one.
@@ -97,7 +109,9 @@ def evaluate(folder: Path, side: dict[str, Any], n: int = 60, alike: int = 1) ->
     split = {"name": SPLIT_HASH, "protocol": "published", "sources": sources}
     corpus = side["provenance"]["corpus"]
     return write_evaluation(
-        Evaluation(folder, {"test": dataset}, split=split, corpus=corpus, protocols=protocols), answers
+        Evaluation(folder, {"test": dataset}, split=split, corpus=corpus, protocols=protocols),
+        answers,
+        known=known,
     )
 
 
@@ -118,8 +132,7 @@ def test_the_evaluators_figures_are_found_again(evaluated: Path) -> None:
     assert evidence.headline == "grouped"
 
 
-def test_figures_by_patient_are_found_again_and_cannot_be_left_out(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("ct_xception.evaluation.measure.draw_evaluation", draw_nothing)
+def test_figures_by_patient_are_found_again_and_cannot_be_left_out(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     metrics = evaluate(
         folder, write_checkpoint(folder, groups={"count": 30, "origin": "column patient"}), alike=4
@@ -137,6 +150,12 @@ def test_figures_by_patient_are_found_again_and_cannot_be_left_out(tmp_path: Pat
     assert f"**Right on {100 * lowest['value']:.1f} % of {lowest['n']} patients" in text
     assert "## By slice, series and patient" in text and "read off the ROC curve" in text
     assert "| Protocol | Patients | Accuracy by patient | n | Accuracy |" in text
+    error = metrics["by_patient"]["published"]["calibration"]["ece"]
+    assert f"By patient, slices pooled (n = {error['n']}): expected calibration error {error['value']:.3f} (" in text
+    drawn = {path.name for path in (folder / "evaluation").glob("*_patients.png")}
+    assert drawn == {"confusion_matrix_patients.png", "roc_patients.png", "reliability_patients.png"}
+    assert all(f"](evaluation/{name})" in text for name in drawn)
+    assert said.count("calibration error by patient ") == 1
     listed = next(iter(yaml.safe_load(text.split("---")[1])["model-index"][0]["results"]))["metrics"][0]
     assert (listed["name"], listed["value"]) == (
         "Accuracy by patient, ct-xception predictor", round(lowest["value"], 4)
@@ -152,6 +171,42 @@ def test_figures_by_patient_are_found_again_and_cannot_be_left_out(tmp_path: Pat
         read_evidence(folder)
     write_json(path, metrics | {"headline": metrics["headline"] | {"by": "slice"}})
     with pytest.raises(CheckpointError, match="the headline is by slice, and not by patient"):
+        read_evidence(folder)
+
+
+def test_the_worst_subgroup_is_found_again_and_told_with_how_many_were_looked_at(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("ct_xception.evaluation.measure.draw_evaluation", draw_nothing)
+    folder = tmp_path / "model"
+    side = write_checkpoint(folder, groups={"count": 30, "origin": "column patient"})
+    metrics = evaluate(folder, side, alike=4, known=ByWard()).to_json()
+    assert {name: block["compared"] for name, block in metrics["subgroups"].items()} == {
+        "published": 4, "deduplicated": 4, "grouped": 2
+    }  # fmt: skip
+    worst = metrics["subgroups"]["grouped"]["worst"]
+    assert worst["trait"] == "ward" and worst["n_groups"] == 15 and 0.05 < worst["chance"] <= 1
+    assert read_evidence(folder).metrics.subgroups["grouped"].worst.value == worst["value"]
+    answers = pandas.read_parquet(folder / "evaluation/predictions_grouped.parquet")
+    assert set(answers["trait 1"]) == {0, 1} and "ward" not in answers.to_csv()  # named nowhere but where it is worst
+    said = f"Worst of 2 subgroups looked at: ward, {worst['value']}: {100 * worst['accuracy']['value']:.1f} % right"
+    assert said in evaluation_summary(read_evidence(folder).metrics)
+    text = render_card(folder)
+    assert (
+        said.replace("*", r"\*") in text
+        and f"slices of 15 patients), beside {100 * worst['rest']['value']:.1f} %" in text
+    )
+    assert "not beyond chance after correction for all 2 (p = " in text
+    path = folder / "evaluation/metrics.json"
+    for change in ({"chance": 0.9}, {"n": worst["n"] + 1}, {"trait": "alike"}):
+        changed = copy.deepcopy(metrics)
+        changed["subgroups"]["grouped"]["worst"] |= change
+        write_json(path, changed)
+        with pytest.raises(CheckpointError, match="the figures of subgroups of the grouped protocol"):
+            read_evidence(folder)
+    del metrics["subgroups"]["grouped"]
+    write_json(path, metrics)
+    with pytest.raises(CheckpointError, match="has no figures of subgroups, which its answers tell"):
         read_evidence(folder)
 
 

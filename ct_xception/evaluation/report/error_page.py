@@ -1,7 +1,7 @@
 """Where the network errs, as one page that opens offline: its surest mistakes, its least certain hits, and by whom,
 by window, by size, by scanner.
 
-    write_error_page(evaluation, classifier, answers)
+    write_error_page(evaluation, classifier, answers, know_items(evaluation), metrics.subgroups)
 
 leaves errors.html in the run folder. It shows pictures of the corpus and names of files: it never goes into a published
 checkpoint, unless the corpus is the phantom.
@@ -9,22 +9,18 @@ checkpoint, unless the corpus is the phantom.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ct_xception.audit.survey import survey_corpus
 from ct_xception.checkpoint import ERRORS, LABELS_AT_ODDS, WEIGHTS
 from ct_xception.checkpoint_files import Metric
-from ct_xception.corpus.labels import SPLITS
 from ct_xception.errors import InputError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
-from ct_xception.evaluation.baselines import nearest_neighbours
 from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.labels_at_odds import (
     AtOdds,
@@ -35,31 +31,27 @@ from ct_xception.evaluation.labels_at_odds import (
 )
 from ct_xception.evaluation.patients import PATIENT, knows_patients
 from ct_xception.evaluation.protocols import GROUPED, TITLES
-from ct_xception.evaluation.report.error_cases import Case, Neighbour, draw_cases, least_certain_hits, surest_mistakes
+from ct_xception.evaluation.report.error_cases import Case, draw_cases, least_certain_hits, surest_mistakes
+from ct_xception.evaluation.report.item_traits import Known, Neighbours
 from ct_xception.evaluation.report.plots import MOST_CONFUSED
 from ct_xception.evaluation.report.subgroups import (
     LEAST_ITEMS,
     Patient,
     Subgroup,
     Trait,
-    Worst,
     confusions_of,
-    find_worst,
-    likeness_trait,
+    describe_subgroups,
     subgroup_figures,
-    survey_traits,
     worst_groups,
 )
 from ct_xception.files import sha256_file, write_atomically
 from ct_xception.html import image_uri, render_page
-from ct_xception.imaging.modality import CT
+from ct_xception.metrics import SubgroupMetrics
 from ct_xception.statistics.intervals import group_indices, proportion_figure
 from ct_xception.statistics.metrics import confusion_matrix
 from ct_xception.text import RESEARCH_USE
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from ct_xception.audit.survey import Survey
     from ct_xception.serving.classifier import Classifier
 
@@ -77,7 +69,7 @@ class _Section:
     """One protocol's answers, parted.
 
     `recalls` {figure} by class, `traits` (name, note, subgroups), `alike` (name, the one value that all items have),
-    `worst` the subgroup furthest below the rest.
+    `worst` a sentence on the subgroup furthest below the rest.
     """
 
     protocol: str
@@ -93,7 +85,7 @@ class _Section:
     alike: list[tuple[str, str]]
     patients: list[Patient]
     refused: dict[str, str]
-    worst: Worst | None = None
+    worst: str = ""
 
     @property
     def mistakes(self) -> int:
@@ -119,48 +111,34 @@ class _AtOdds:
     shown: tuple[tuple[AtOdds, str | None], ...]
 
 
-@dataclass(frozen=True, eq=False)
-class _Neighbours:
-    """For M items the survey's row of the most alike training image, and the correlation of the body crops."""
-
-    rows: NDArray[np.intp]
-    likeness: NDArray[np.float32]
-
-    def echoed(self, survey: Survey, labels: NDArray[np.intp], predicted: NDArray[np.intp]) -> int:
-        """Mistakes that name the class of the most alike training image."""
-        return int(((predicted != labels) & (survey.labels[self.rows] == predicted)).sum())
-
-    def shown(self, survey: Survey, place: int) -> Neighbour:
-        """That of item `place`, as a page shows it."""
-        row = int(self.rows[place])
-        label = survey.label_names[survey.labels[row]]
-        return Neighbour(survey.sources[row], label, float(self.likeness[place]), image_uri(survey.aligned[row]))
-
-
-def write_error_page(evaluation: Evaluation, classifier: Classifier, answers: Answers) -> Path:
+def write_error_page(
+    evaluation: Evaluation,
+    classifier: Classifier,
+    answers: Answers,
+    known: Known,
+    subgroups: Mapping[str, SubgroupMetrics] | None = None,
+) -> Path:
     """Write errors.html of the predictor's `answers` to the evaluated split, and say where it is.
 
-    Raises InputError when answers and split do not fit.
+    `known` is of the evaluation, and `subgroups` of its metrics. Raises InputError when answers and split do not fit.
     """
     given, folder = evaluation, evaluation.outputs.errors or evaluation.folder
     names, items, protocols = given.label_names, Items.of(given.dataset), given.protocols
     _check(answers, items, names)
     kept = np.flatnonzero(answers.answered)
-    survey = _survey(given) if given.survey is None else given.survey
-    neighbours = _neighbours(survey, given.splits, [items.sources[row] for row in kept], given.split_name)
-    traits = [likeness_trait(neighbours.likeness)] if neighbours else []
-    if protocols.has_twin is not None:
-        twins = ["yes" if twin else "no" for twin in protocols.has_twin[kept]]
-        traits.append(Trait("twin in training or validation", twins, ("yes", "no")))
-    split = given.split or {}
-    sections = [_section(split.get("protocol", "unstated"), items, answers, names, survey, traits)]
+    survey, neighbours = known.survey, None if known.neighbours is None else known.neighbours.select(kept)
+    split, told = given.split or {}, describe_subgroups(subgroups or {}, knows_patients(given.corpus))
+    own = [trait.select(kept) for trait in known.own_traits(items.sources)]
+    sections = [_section(split.get("protocol", "unstated"), items, answers, names, own, told)]
     if protocols.out_of_fold is not None:
         part = protocols.out_of_fold.part
-        sections.append(_section(GROUPED, part.items, part.paths[PREDICTOR], names, survey, []))
+        found = part.paths[PREDICTOR]
+        traits = known.traits(part.items.select(found.answered).sources)
+        sections.append(_section(GROUPED, part.items, found, names, traits, told))
     cases = _draw(given, classifier, answers, items, survey, neighbours)
     truth, predicted = items.labels[kept], answers.probabilities[kept].argmax(axis=1)
     echoed = neighbours.echoed(survey, truth, predicted) if neighbours else None
-    at_odds = _labels_at_odds(protocols.held, names, survey, folder)
+    at_odds = _labels_at_odds(protocols.held, names, known, folder)
     stamp = f"weights {sha256_file(given.checkpoint / WEIGHTS)[:16]}, split {split.get('name') or 'unnamed'}"
     unit = PATIENT if knows_patients(given.corpus) else "group"
     page = _render(folder.resolve().name, names, sections, cases, echoed, at_odds, stamp, unit)
@@ -168,7 +146,7 @@ def write_error_page(evaluation: Evaluation, classifier: Classifier, answers: An
     return folder / ERRORS
 
 
-def _labels_at_odds(held: Held | None, names: Sequence[str], survey: Survey, folder: Path) -> _AtOdds | None:
+def _labels_at_odds(held: Held | None, names: Sequence[str], known: Known, folder: Path) -> _AtOdds | None:
     """The labels at odds with answers out of fold, written as JSON too; None where there are no such answers."""
     (folder / LABELS_AT_ODDS).unlink(missing_ok=True)
     if held is None:
@@ -176,9 +154,11 @@ def _labels_at_odds(held: Held | None, names: Sequence[str], survey: Survey, fol
     found = find_labels_at_odds(held, names)
     write_labels_at_odds(folder, found)
     shown = found.found[:LABELS_SHOWN]
-    known = set(survey.sources)
-    rows = {one.source: int(_rows(survey, [one.source])[0]) for one in shown if one.source in known}
-    pictures = {source: image_uri(survey.aligned[row]) for source, row in rows.items()}
+    seen = set(known.survey.sources)
+    sources = [one.source for one in shown if one.source in seen]
+    pictures = {
+        source: image_uri(known.survey.aligned[row]) for source, row in zip(sources, known.rows(sources), strict=True)
+    }
     return _AtOdds(found, tuple((one, pictures.get(one.source)) for one in shown))
 
 
@@ -191,44 +171,19 @@ def _check(answers: Answers, items: Items, names: Sequence[str]) -> None:
         )
 
 
-def _survey(given: Evaluation) -> Survey:
-    from datasets import DatasetDict
-
-    # A corpus taken whole is no split, and a survey passes over what is none.
-    named = {name if name in SPLITS else "test": part for name, part in given.splits.items()}
-    more: dict[str, Any] = {"modality": given.modality or CT, "progress": given.progress}
-    return survey_corpus(DatasetDict(named), window=given.window, frame=given.frame, **more)
-
-
-def _rows(survey: Survey, sources: Iterable[str]) -> NDArray[np.intp]:
-    """The survey's rows of these sources, in their order; those it does not know are an error of the caller's."""
-    place = {source: row for row, source in enumerate(survey.sources)}
-    return np.array([place[source] for source in sources], dtype=np.intp)
-
-
-def _neighbours(
-    survey: Survey, splits: Mapping[str, Dataset], sources: Sequence[str], split_name: str
-) -> _Neighbours | None:
-    """The most alike images of train, or None where there is no train to be like."""
-    if split_name == "train" or "train" not in splits or not sources:
-        return None
-    train = _rows(survey, splits["train"].select_columns(["source"])[:]["source"])
-    train = train[survey.readable[train]]
-    if not train.size:
-        return None
-    places, likeness = nearest_neighbours(survey.aligned, train, _rows(survey, sources))
-    return _Neighbours(train[places], likeness)
-
-
 def _section(
-    protocol: str, items: Items, answers: Answers, names: Sequence[str], survey: Survey, extra: Sequence[Trait]
+    protocol: str,
+    items: Items,
+    answers: Answers,
+    names: Sequence[str],
+    traits: Sequence[Trait],
+    told: Mapping[str, str],
 ) -> _Section:
-    """One protocol's answers to its items; `extra` are traits of those that were answered."""
+    """One protocol's answers to its items, by the `traits` of those answered; `told` {protocol: its worst subgroup}."""
     known = items.select(answers.answered)
     scores = answers.probabilities[answers.answered]
     predicted = scores.argmax(axis=1) if len(scores) else np.empty(0, np.intp)
     wrong, group = predicted != known.labels, group_indices(known.groups, len(scores))
-    traits = [*extra, *survey_traits(survey, _rows(survey, known.sources))] if len(scores) else []
     parted = [trait for trait in traits if len(set(trait.values)) > 1]
     return _Section(
         protocol=protocol,
@@ -250,7 +205,7 @@ def _section(
         alike=[(trait.name, trait.values[0]) for trait in traits if len(set(trait.values)) == 1],
         patients=worst_groups(known.labels, predicted, names, known.groups),
         refused={source: reason.removeprefix(f"{source}: ") for source, reason in answers.refused.items()},
-        worst=find_worst(parted, known.labels, predicted, names, known.groups),
+        worst=told.get(protocol, ""),
     )
 
 
@@ -260,7 +215,7 @@ def _draw(
     answers: Answers,
     items: Items,
     survey: Survey,
-    neighbours: _Neighbours | None,
+    neighbours: Neighbours | None,
 ) -> list[Case]:
     """The chosen answers, read and explained: mistakes, then hits."""
     kept = np.flatnonzero(answers.answered)

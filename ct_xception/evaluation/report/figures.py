@@ -16,6 +16,7 @@ from ct_xception.checkpoint import (
     CURVES,
     EXAMPLES,
     RELIABILITY,
+    RELIABILITY_PATIENTS,
     ROBUSTNESS,
     ROC,
     ROC_PATIENTS,
@@ -28,17 +29,20 @@ from ct_xception.evaluation.baselines import describe_baselines
 from ct_xception.evaluation.evaluation import Evaluation
 from ct_xception.evaluation.patients import pooled_answers
 from ct_xception.evaluation.report import plots as report
+from ct_xception.evaluation.report.subgroups import describe_subgroups
 from ct_xception.evaluation.shift.curves import robustness_figure
 from ct_xception.evaluation.shift.external import left_out, patients_word
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.reader import read_slice
 from ct_xception.metrics import (
+    Calibration,
     ClassificationMetrics,
     ExternalMetrics,
     GateMetrics,
     Metrics,
     PathMetrics,
     RobustnessMetrics,
+    UnitCalibration,
 )
 from ct_xception.statistics.intervals import describe_metric
 
@@ -49,6 +53,11 @@ EXAMPLES_SHOWN = 12
 PATH_TITLES = {PREDICTOR: "our predictor", STOCK_PIPELINE: "stock pipeline()", WITHHELD: "columns withheld"}
 SHOWN = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
 _DPI = 200
+# Every picture that may be drawn; those of an older evaluation that this one has not are removed.
+DRAWN = (
+    *(CONFUSION, ROC, RELIABILITY, CONFUSION_PATIENTS, ROC_PATIENTS, RELIABILITY_PATIENTS),
+    *(CURVES, EXAMPLES, ROBUSTNESS),
+)
 
 
 def draw_evaluation(
@@ -63,7 +72,7 @@ def draw_evaluation(
     if PREDICTOR in metrics.paths and metrics.paths[PREDICTOR].n:
         drawn |= _draw_answers(items, answers[PREDICTOR], metrics)
     if metrics.calibration is not None:
-        drawn[RELIABILITY] = report.reliability_figure(metrics.calibration)
+        drawn[RELIABILITY] = report.reliability_figure(report.scaling_panels(metrics.calibration))
     if metrics.robustness is not None:
         drawn[ROBUSTNESS] = robustness_figure(metrics.robustness)
     if outputs.history is not None:
@@ -76,7 +85,7 @@ def draw_evaluation(
         if examples is not None and outputs.examples is not None:
             report.save_figure(examples, outputs.examples / EXAMPLES, dpi=_DPI)
         drawn |= {EXAMPLES: examples} if examples is not None and publish else {}
-    for name in (CONFUSION, ROC, CONFUSION_PATIENTS, ROC_PATIENTS, RELIABILITY, CURVES, EXAMPLES, ROBUSTNESS):
+    for name in DRAWN:
         (folder / name).unlink(missing_ok=True)
     for name, figure in drawn.items():
         report.save_figure(figure, folder / name, dpi=_DPI)
@@ -128,12 +137,20 @@ def _draw_answers(items: Items, answers: Answers, metrics: Metrics) -> dict[str,
         return drawn
     areas = {name: found.auroc for name, found in patients.per_class.items()}
     what = f"by patient (n = {patients.n:,})"
+    if patients.calibration is not None and patients.calibration.bins:
+        drawn[RELIABILITY_PATIENTS] = report.reliability_figure(_unit_panels(metrics.calibration, patients.calibration))
     return drawn | {
         CONFUSION_PATIENTS: report.confusion_figure(patients.confusion_matrix, names, title=f"Confusion matrix {what}"),
         ROC_PATIENTS: report.roc_figure(
             *pooled_answers(items, answers, patients.rule), names, areas, title=f"ROC {what}"
         ),
     }
+
+
+def _unit_panels(slices: Calibration | None, patients: UnitCalibration) -> list[report.Reliability]:
+    """Slices as published, where that was measured, and beside them the patients that they are pooled to."""
+    by_slice = [] if slices is None else [report.Reliability("By slice, as published", "Slices", slices.after)]
+    return [*by_slice, report.Reliability("By patient, slices pooled", "Patients", patients)]
 
 
 def _draw_examples(evaluation: Evaluation, items: Items, answers: Answers, metrics: Metrics) -> Figure | None:
@@ -154,6 +171,7 @@ def evaluation_summary(metrics: Metrics) -> str:
     """metrics.json for the terminal: never a metric without n and interval, the most pessimistic protocol named."""
     lines = [f"{metrics.split} split, n = {metrics.n}, protocol: {metrics.protocol}"]
     lines += _path_lines(metrics.paths) + _patient_lines(metrics, metrics.protocol)
+    worst = describe_subgroups(metrics.subgroups, bool(metrics.by_patient))
     lines += _baseline_lines(metrics, metrics.protocol, metrics.paths)
     for name, block in metrics.protocols.items():
         lines += ["", f"{name}: {block.title}, n = {block.n}"]
@@ -166,6 +184,7 @@ def evaluation_summary(metrics: Metrics) -> str:
     lines += _calibration_lines(metrics) + _gate_lines(metrics.gate)
     lines += external_lines(metrics.external) + _robustness_lines(metrics.robustness)
     if metrics.headline is not None:
+        lines += ["", worst[metrics.headline.protocol]] if metrics.headline.protocol in worst else []
         lowest = f"{metrics.headline.protocol}, by {metrics.headline.by}"
         lines += ["", f"headline, the most pessimistic protocol that ran: {lowest}"]
     return "\n".join(lines)
@@ -233,6 +252,9 @@ def _calibration_lines(metrics: Metrics) -> list[str]:
         lines += ["", f"calibration, {fitted}"]
         lines.append(f"  calibration error before {describe_metric(calibration.before.ece)}")
         lines.append(f"  calibration error after  {describe_metric(calibration.after.ece)}")
+    patients = metrics.by_patient.get(metrics.protocol)
+    if patients is not None and patients.several and patients.calibration is not None:
+        lines.append(f"  calibration error by patient {describe_metric(patients.calibration.ece)}")
     if (conformal := metrics.conformal) is None:
         return lines
     if conformal.rule.reason:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
@@ -27,7 +27,7 @@ from sklearn.metrics import roc_curve
 from ct_xception.checkpoint_files import Metric
 from ct_xception.errors import InputError
 from ct_xception.files import atomic_path
-from ct_xception.metrics import Calibration, CalibrationBin
+from ct_xception.metrics import Calibration, CalibrationBin, CalibrationMetrics, UnitCalibration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -327,24 +327,40 @@ def _with_interval(metric: Metric) -> str:
     return f"{metric.value:.3f}" + ("" if metric.low is None else f" ({metric.low:.3f}–{metric.high:.3f})")
 
 
-def reliability_figure(calibration: Calibration) -> Figure:
-    """Accuracy against confidence before and after temperature scaling, with how many items say so.
+class Reliability(NamedTuple):
+    """One panel of a reliability diagram: its title, what is counted, and how far the probabilities can be trusted."""
+
+    title: str
+    counted: str
+    found: CalibrationMetrics | UnitCalibration
+
+
+def scaling_panels(calibration: Calibration) -> tuple[Reliability, Reliability]:
+    """The items before and after temperature scaling."""
+    after = f"After (temperature {calibration.temperature:.2f})"
+    return (
+        Reliability("Before temperature scaling", "Items", calibration.before),
+        Reliability(after, "Items", calibration.after),
+    )
+
+
+def reliability_figure(panels: Sequence[Reliability]) -> Figure:
+    """Accuracy against confidence, a column a panel, with how many say so below.
 
     On the dotted line a confidence is as often right as it
-    says, and a broad bar is the distance from it; points grow with their items, and thin bars are 95 % intervals.
+    says, and a broad bar is the distance from it; points grow with what is counted, and thin bars are 95 % intervals.
     """
-    with canvas(7.0, 4.2) as figure:
-        above, below = figure.subplots(2, 2, sharex=True, height_ratios=(3.2, 1))
-        titles = ("Before temperature scaling", f"After (temperature {calibration.temperature:.2f})")
-        both = (calibration.before, calibration.after)
-        top = max(bin_.n for found in both for bin_ in found.bins)
-        for column, (found, title) in enumerate(zip(both, titles, strict=True)):
+    with canvas(3.5 * len(panels) + 0.4 * (len(panels) == 1), 4.2) as figure:
+        grid = figure.subplots(2, len(panels), sharex=True, height_ratios=(3.2, 1), squeeze=False)
+        for column, (title, counted, found) in enumerate(panels):
             ece = f"calibration error {_with_interval(found.ece)}, n = {found.ece.n:,}"
-            _draw_reliability(above[column], found.bins, f"{title}\n{ece}")
-            _draw_counts(below[column], found.bins, top)
-        above[0].set_ylabel("Accuracy (%)")
-        below[0].set_ylabel("Items")
-        figure.legend(*_reliability_key(), loc="outside lower center", ncols=4)
+            alike = [one.found.bins for one in panels if one.counted == counted]
+            _draw_reliability(grid[0, column], found.bins, f"{title}\n{ece}")
+            _draw_counts(grid[1, column], found.bins, max(bin_.n for bins in alike for bin_ in bins))
+            if column == 0 or counted != panels[column - 1].counted:
+                grid[1, column].set_ylabel(counted)
+        grid[0, 0].set_ylabel("Accuracy (%)")
+        figure.legend(*_reliability_key(), loc="outside lower center", ncols=4 if len(panels) > 1 else 2)
     return figure
 
 

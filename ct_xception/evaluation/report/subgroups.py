@@ -2,30 +2,38 @@
 
 A subgroup is a few items and luck; each figure therefore carries its n and its interval by group, and one is called low
 only where its whole interval lies below the accuracy of all items, and where it is more than a handful of them. Which
-one is the worst is chosen among all of them, so its chance is that of the worst of as many where none matters.
+one is the worst is chosen among all of them, so its chance is that of the worst of as many where none matters:
+
+    block = subgroup_metrics(part, seed=0)      # `subgroups` of metrics.json, by protocol
+    describe_worst(block, "patients")
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint_files import Metric
+from ct_xception.evaluation.answers import PREDICTOR
+from ct_xception.metrics import SubgroupMetrics, WorstSubgroup
 from ct_xception.statistics.intervals import group_indices, proportion_figure
 
 if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
+    from ct_xception.evaluation.protocols import Part
 
 SIDES = (128, 256, 384, 512, 768, 1024)  # pixels of the shorter side at which a new subgroup begins
 LIKENESS = (0.95, 0.85)  # correlation with the most alike training image: a twin, probably the same patient
 MOST_VALUES = 8  # of one trait that are shown by name
 MOST_PATIENTS = 10
 LEAST_ITEMS, LEAST_GROUPS = 10, 3  # below, an interval is too rough to call a subgroup anything
+DRAWS = 1000  # in which whole patients' accuracies are dealt out anew
+BEYOND_CHANCE = 0.05
 UNKNOWN = "not stated"
 OTHERS = "other values"
 
@@ -41,6 +49,10 @@ class Trait:
     values: list[str]
     order: tuple[str, ...] = ()
     note: str = ""
+
+    def select(self, rows: NDArray[np.intp]) -> Trait:
+        """Of the items `rows`."""
+        return replace(self, values=[self.values[row] for row in rows])
 
 
 @dataclass(frozen=True)
@@ -120,61 +132,75 @@ def subgroup_figures(
     return found
 
 
-@dataclass(frozen=True)
-class Worst:
-    """The subgroup that lies furthest below the others, of `compared` that were large enough to be looked at.
-
-    `chance` is how often the worst of as many subgroups lies as far below where no trait goes with the hits: corrected
-    for all that were tried, and for what they have in common.
-    """
-
-    trait: str
-    subgroup: Subgroup
-    rest: float
-    chance: float
-    compared: int
+def published_traits(traits: Sequence[Trait]) -> dict[str, list[str]]:
+    """{trait: its values for each of N items} of what parts them, the rarest under one name: `Part.traits`."""
+    merged = {trait.name: _merged(trait) for trait in traits}
+    return {name: values for name, values in merged.items() if len(set(values)) > 1}
 
 
-def find_worst(
-    traits: Sequence[Trait],
-    labels: NDArray[np.intp],
-    predicted: NDArray[np.intp],
-    label_names: Sequence[str],
-    groups: Sequence[Any] | None = None,
-    *,
-    seed: int = 0,
-    draws: int = 1000,
-) -> Worst | None:
-    """The worst subgroup of all traits; None where none is large enough, or nothing is wrong.
+def subgroup_metrics(part: Part, *, seed: int = 0, draws: int = DRAWS) -> SubgroupMetrics | None:
+    """The worst subgroup of all traits of the items that the predictor answered; None where no trait is known.
 
     The statistic of a subgroup is how far its patients' mean accuracy lies below that of the others, in standard
     errors; its largest value over all subgroups is compared with those of `draws` in which whole patients' accuracies
     are dealt out anew (Westfall & Young 1993, max-T).
     """
-    hits, group = predicted == labels, group_indices(groups, labels.size)
-    shares = np.bincount(group, weights=hits) / np.bincount(group)
-    names, masks = list[tuple[Trait, str]](), list[NDArray[np.float64]]()
-    for trait in traits:
-        values = np.array(_merged(trait), dtype=object)
-        for value in _ordered(trait, values.tolist()):
-            own = values == value
-            members = np.bincount(group, weights=own) > 0
-            if own.sum() >= LEAST_ITEMS and LEAST_GROUPS <= members.sum() <= len(shares) - LEAST_GROUPS:
-                names.append((trait, value))
-                masks.append(np.bincount(group, weights=own) / np.bincount(group))
-    if not masks or hits.all():
+    scores, labels, groups = part.answered()
+    if not part.traits or not labels.size:
         return None
-    weights = np.array(masks)
+    hits, group = scores.argmax(axis=1) == labels, group_indices(groups, labels.size)
+    kept = part.paths[PREDICTOR].answered
+    subgroups = _large_enough({name: np.asarray(part.traits[name])[kept] for name in part.traits}, group)
+    found = SubgroupMetrics(traits=tuple(part.traits), compared=len(subgroups))
+    if not subgroups or hits.all():
+        return found
+    place, chance = _furthest_below([one.own for one in subgroups], hits, group, seed, draws)
+    one = subgroups[place]
+    worst = WorstSubgroup(
+        trait=one.trait,
+        value=one.value,
+        n=int(one.own.sum()),
+        n_groups=np.unique(group[one.own]).size,
+        accuracy=proportion_figure(hits[one.own], group[one.own], "no item"),
+        rest=proportion_figure(hits[~one.own], group[~one.own], "no item"),
+        chance=chance,
+    )
+    return found.model_copy(update={"worst": worst})
+
+
+class _Parted(NamedTuple):
+    """The value of a trait, and which of N items have it."""
+
+    trait: str
+    value: str
+    own: NDArray[np.bool_]
+
+
+def _large_enough(traits: Mapping[str, NDArray[Any]], group: NDArray[np.intp]) -> list[_Parted]:
+    """The subgroups that are more than a handful of items and patients, with a handful of patients outside."""
+    most, found = np.unique(group).size - LEAST_GROUPS, list[_Parted]()
+    for trait, values in traits.items():
+        for value in np.unique(values):
+            own = values == value
+            if own.sum() >= LEAST_ITEMS and LEAST_GROUPS <= np.unique(group[own]).size <= most:
+                found.append(_Parted(trait, str(value), own))
+    return found
+
+
+def _furthest_below(
+    subgroups: Sequence[NDArray[np.bool_]], hits: NDArray[np.bool_], group: NDArray[np.intp], seed: int, draws: int
+) -> tuple[int, float]:
+    """Which of S subgroups (N,) lies furthest below the rest, and in what share of draws the worst lies as far."""
+    sizes = np.bincount(group)
+    shares = np.bincount(group, weights=hits) / sizes
+    weights = np.array([np.bincount(group, weights=own) / sizes for own in subgroups])
     found = _gaps(weights, shares[None])[0]
     rng = np.random.default_rng(seed)
     dealt = np.stack([rng.permutation(shares) for _ in range(draws)])
     most = _gaps(weights, dealt).max(axis=1)
-    worst = int(found.argmax())
-    chance = float((1 + (most >= found[worst] - 1e-12).sum()) / (1 + draws))
-    trait, value = names[worst]
-    row = next(one for one in subgroup_figures(trait, labels, predicted, label_names, groups) if one.value == value)
-    outside = np.array(_merged(trait), dtype=object) != value
-    return Worst(trait.name, row, float(hits[outside].mean()), chance, len(masks))
+    # The first of those that tie but for the last digit, so that another machine names the same.
+    place = int(np.argmax(found >= found.max() - 1e-9))
+    return place, float((1 + (most >= found[place] - 1e-9).sum()) / (1 + draws))
 
 
 def _gaps(weights: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -186,6 +212,33 @@ def _gaps(weights: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[
     gap = shares @ (1 - weights).T / outside - shares @ weights.T / inside
     spread = shares.std(axis=1, ddof=1, keepdims=True)
     return np.asarray(gap / np.maximum(spread * np.sqrt(1 / inside + 1 / outside), 1e-12))
+
+
+def describe_subgroups(blocks: Mapping[str, SubgroupMetrics], patients_known: bool) -> dict[str, str]:
+    """{protocol: its worst subgroup in a sentence}."""
+    members = "patients" if patients_known else "groups"
+    return {name: describe_worst(block, members) for name, block in blocks.items()}
+
+
+def describe_worst(found: SubgroupMetrics, members: str) -> str:
+    """The worst subgroup in a sentence, with how many were looked at; `members` are what slices are grouped by."""
+    if not found.compared:
+        within = f"{LEAST_ITEMS} slices of {LEAST_GROUPS} {members}"
+        return f"No subgroup was looked at: none has {within}, with as many {members} outside it."
+    if (worst := found.worst) is None:
+        return f"No answer is wrong in any of the {found.compared:,} subgroups looked at."
+    verdict = "beyond chance" if worst.chance < BEYOND_CHANCE else "not beyond chance"
+    counted = f"n = {worst.n:,} slices of {worst.n_groups:,} {members}"
+    return (
+        f"Worst of {found.compared:,} subgroups looked at: {worst.trait}, {worst.value}: "
+        f"{_right(worst.accuracy, counted)}, beside {_right(worst.rest)} of all others: {verdict} after correction for "
+        f"all {found.compared:,} (p = {worst.chance:.2g}; the intervals are not corrected)."
+    )
+
+
+def _right(figure: Metric, *counted: str) -> str:
+    value, low, high = (100 * (part or 0) for part in (figure.value, figure.low, figure.high))
+    return f"{value:.1f} % right ({'; '.join((f'95 % interval {low:.1f} to {high:.1f}', *counted))})"
 
 
 def confusions_of(

@@ -20,7 +20,14 @@ from ct_xception.errors import InputError
 from ct_xception.evaluation.answers import PREDICTOR
 from ct_xception.files import write_atomically
 from ct_xception.imaging.modality import ONE
-from ct_xception.metrics import ClassificationMetrics, ExternalMetrics, PathMetrics, ProtocolMetrics, UnitMetrics
+from ct_xception.metrics import (
+    ClassificationMetrics,
+    ExternalMetrics,
+    PathMetrics,
+    ProtocolMetrics,
+    SubgroupMetrics,
+    UnitMetrics,
+)
 from ct_xception.model.configuration import HUB_WEIGHTS
 from ct_xception.publish.card.markdown import code, fill_template, packaged_template, plain
 from ct_xception.publish.card.sections import card_values, corpus_name, modality_of
@@ -163,6 +170,7 @@ def outside_texts(evidence: Evidence) -> list[str]:
         *(str(note).rstrip(".") for note in own.get("notes", [])),
         *(text for name, block in evidence.metrics.external.items() for text in _external_texts(name, block)),
         *(str(finding["title"]) for finding in (evidence.audit or {}).get("findings", [])),
+        *(name for block in evidence.metrics.subgroups.values() for name in _subgroup_texts(block)),
         str(provenance.get("initial_weights", "")),
         str(provenance.get("command", "")).replace("`", "'"),
     ]
@@ -171,6 +179,10 @@ def outside_texts(evidence: Evidence) -> list[str]:
 def _external_texts(name: str, block: ExternalMetrics) -> list[str]:
     drift = () if block.drift is None else block.drift.sentences
     return [name, corpus_name(block.corpus.to_json()), *block.alternatives, *block.classes, *drift]
+
+
+def _subgroup_texts(block: SubgroupMetrics) -> list[str]:
+    return [*block.traits, *([block.worst.value] if block.worst else [])]
 
 
 def card_data(evidence: Evidence, *, repo_id: str, license: str) -> ModelCardData:

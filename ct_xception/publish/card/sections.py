@@ -22,6 +22,7 @@ from ct_xception.evaluation.answers import WITHHELD
 from ct_xception.evaluation.baselines import BASELINE_TITLES
 from ct_xception.evaluation.continuity import WITHOUT_TWINS
 from ct_xception.evaluation.explanations import NEAR
+from ct_xception.evaluation.report.subgroups import describe_subgroups
 from ct_xception.evaluation.shift.external import left_out
 from ct_xception.explain.budget import COMPARED, RANDOMISED_BELOW
 from ct_xception.explain.methods import METHODS
@@ -362,6 +363,7 @@ def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool
         **{name: getattr(metrics, name) for name in ("abstention", "calibration", "gate", "robustness", "figures")},
         "heat_maps": _heat_maps(metrics),
         "mistakes": _mistakes(evidence),
+        "worst_subgroup": describe_subgroups(metrics.subgroups, bool(metrics.by_patient)).get(evidence.headline, ""),
         "versions": _versions(evidence.provenance),
         **_exports(evidence),
     }

@@ -23,6 +23,8 @@ from ct_xception.evaluation.protocols import OutOfFold, Part, Protocols
 from ct_xception.evaluation.report import error_page
 from ct_xception.evaluation.report.error_cases import Chosen, least_certain_hits, surest_mistakes
 from ct_xception.evaluation.report.error_page import write_error_page
+from ct_xception.evaluation.report.item_traits import know_items
+from ct_xception.metrics import SubgroupMetrics
 from ct_xception.serving.classifier import Classifier
 from ct_xception.statistics.metrics import classification_metrics
 from tests.evaluation.conftest import LABEL_NAMES
@@ -73,12 +75,13 @@ def write(
     survey: Survey,
     answers: Answers,
 ) -> Write:
-    def call(given: Answers = answers, **options: Any) -> str:
+    def call(given: Answers = answers, subgroups: dict[str, SubgroupMetrics] | None = None, **options: Any) -> str:
         split = {"protocol": "published", "name": "5f0c"}
         stated = {"survey": survey, "split": split, "progress": False} | options
         outputs = Outputs(errors=tmp_path_factory.mktemp("run"))
         evaluation = Evaluation(tiny_checkpoint, splits, outputs=outputs, **stated)
-        path = write_error_page(evaluation, Classifier.from_pretrained(tiny_checkpoint), given)
+        classifier, known = Classifier.from_pretrained(tiny_checkpoint), know_items(evaluation)
+        path = write_error_page(evaluation, classifier, given, known, subgroups)
         assert path.name == "errors.html"
         return path.read_text(encoding="utf-8")
 
@@ -195,14 +198,19 @@ def test_without_mistakes_and_without_train_the_page_says_so(
     tmp_path: Path, tiny_checkpoint: Path, picture_split: Dataset
 ) -> None:
     right = Answers(np.eye(4)[picture_split["label"]])
-    path = write_error_page(
-        Evaluation(tiny_checkpoint, {"test": picture_split}, outputs=Outputs(errors=tmp_path), progress=False),
-        Classifier.from_pretrained(tiny_checkpoint),
-        right,
-    )
+    outputs = Outputs(errors=tmp_path)
+    evaluation = Evaluation(tiny_checkpoint, {"test": picture_split}, outputs=outputs, progress=False)
+    path = write_error_page(evaluation, Classifier.from_pretrained(tiny_checkpoint), right, know_items(evaluation))
     said = words(path.read_text(encoding="utf-8"))
     assert "No image of 8 was answered wrong." in said and "a split whose origin is not stated" in said
     assert "Most alike in training" not in said
+
+
+@pytest.mark.usefixtures("no_cases")
+def test_the_worst_subgroup_is_that_of_the_metrics(write: Write) -> None:
+    block = SubgroupMetrics(traits=("sex",), compared=0)
+    assert "No subgroup was looked at: none has 10 slices of 3 groups" in words(write(subgroups={"published": block}))
+    assert "looked at" not in words(write(subgroups={"grouped": block}))  # which did not run
 
 
 def test_a_page_of_refusals_alone_is_written(write: Write, splits: DatasetDict) -> None:

@@ -17,6 +17,7 @@ from ct_xception.evaluation.report.plots import (
     GREEN,
     VERMILLION,
     Example,
+    Reliability,
     _shortened,
     _wrapped,
     confusion_figure,
@@ -26,6 +27,7 @@ from ct_xception.evaluation.report.plots import (
     reliability_figure,
     roc_figure,
     save_figure,
+    scaling_panels,
 )
 from ct_xception.metrics import Calibration
 from ct_xception.statistics.calibration import apply_temperature, calibration_figures
@@ -254,7 +256,9 @@ def test_reliability_shows_each_bin_at_its_confidence_and_accuracy() -> None:
     probabilities, labels = draw_answers(200, seed=0, sharpness=1.5)
     spoilt = apply_temperature(probabilities, 0.5)
     before, after = (calibration_figures(answers, labels, resamples=50) for answers in (spoilt, probabilities))
-    figure = reliability_figure(Calibration(temperature=2.0, n_validation=1, before=before, after=after))
+    figure = reliability_figure(
+        scaling_panels(Calibration(temperature=2.0, n_validation=1, before=before, after=after))
+    )
     for axes, counts, figures in zip(figure.axes[:2], figure.axes[2:], (before, after), strict=True):
         points = [line.get_xydata()[0].tolist() for line in axes.lines if line.get_marker() == "o"]
         wanted = [[100 * bin_.confidence, 100 * bin_.accuracy.value] for bin_ in figures.bins]
@@ -263,3 +267,17 @@ def test_reliability_shows_each_bin_at_its_confidence_and_accuracy() -> None:
     texts = texts_of(figure)
     assert f"calibration error {before.ece.value:.3f}" in texts[texts.index(figure.axes[0].get_title(loc="left"))]
     assert any(text.startswith("After (temperature 2.00)") for text in texts)
+
+
+def test_reliability_by_patient_stands_beside_that_by_slice() -> None:
+    slices, patients = (calibration_figures(*draw_answers(n, seed=0, sharpness=1.5), resamples=50) for n in (200, 40))
+    figure = reliability_figure(
+        [Reliability("By slice", "Slices", slices), Reliability("By patient", "Patients", patients)]
+    )
+    assert [axes.get_ylabel() for axes in figure.axes[2:]] == ["Slices", "Patients"]
+    assert f"n = {patients.ece.n:,}" in figure.axes[1].get_title(loc="left")
+    bars = [axes.patches for axes in figure.axes[2:]]
+    assert [sum(bar.get_height() for bar in own) for own in bars] == [200, 40]
+    tops = [axes.get_ylim()[1] for axes in figure.axes[2:]]
+    assert tops == pytest.approx([1.05 * max(bin_.n for bin_ in one.bins) for one in (slices, patients)])
+    assert len(reliability_figure([Reliability("By patient", "Patients", patients)]).axes) == 2

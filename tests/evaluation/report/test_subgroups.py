@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict
 
 from ct_xception.audit.survey import survey_corpus
+from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
+from ct_xception.evaluation.protocols import Part
 from ct_xception.evaluation.report.subgroups import (
     MOST_VALUES,
     OTHERS,
     UNKNOWN,
     Trait,
-    Worst,
     confusions_of,
-    find_worst,
+    describe_worst,
     likeness_trait,
+    published_traits,
     size_trait,
     subgroup_figures,
+    subgroup_metrics,
     survey_traits,
     worst_groups,
 )
+from ct_xception.metrics import SubgroupMetrics, WorstSubgroup
 from ct_xception.statistics.intervals import wilson_interval
 
 NAMES = ["benign", "malignant", "normal"]
@@ -118,28 +124,62 @@ def test_traits_come_from_the_survey(picture_split: Dataset) -> None:
     }
 
 
+def block_of(traits: dict[str, list[str]], right: np.ndarray, groups: Sequence[Any], **how: Any) -> SubgroupMetrics:
+    """The subgroups of items of one class, of which some are answered right."""
+    items = Items(np.zeros(len(right), np.intp), [str(group) for group in groups], [str(k) for k in range(len(right))])
+    answers = Answers(np.where(right, [[0.9], [0.1]], [[0.1], [0.9]]).T)
+    found = subgroup_metrics(Part(items, {PREDICTOR: answers}, traits=traits), **how)
+    assert found is not None
+    return found
+
+
 def test_the_worst_subgroup_is_found_and_its_chance_is_that_of_the_worst_of_many() -> None:
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(80), 3)
-    traits = [Trait(f"trait {k}", [f"value {one}" for one in np.repeat(rng.integers(3, size=80), 3)]) for k in range(6)]
-    labels = np.zeros(240, np.intp)
+    traits = {f"trait {k}": [f"value {one}" for one in np.repeat(rng.integers(3, size=80), 3)] for k in range(6)}
 
-    def worst_of(right: np.ndarray, seed: int = 0) -> Worst:
-        predicted = np.where(right, 0, 1)
-        found = find_worst(traits, labels, predicted, NAMES[:2], groups.tolist(), seed=seed, draws=300)
-        assert found is not None and found.compared == 18
-        return found
+    def worst_of(right: np.ndarray, seed: int = 0) -> WorstSubgroup:
+        found = block_of(traits, right, groups, seed=seed, draws=300)
+        assert found.compared == 18 and found.worst is not None
+        return found.worst
 
-    planted = np.array(traits[4].values) == "value 2"
+    planted = np.array(traits["trait 4"]) == "value 2"
     found = worst_of(rng.random(240) < np.where(planted, 0.4, 0.95))
-    assert (found.trait, found.subgroup.value) == ("trait 4", "value 2") and found.chance < 0.02
-    assert found.rest > 0.9 > found.subgroup.accuracy.value and found.subgroup.n == planted.sum()
+    assert (found.trait, found.value) == ("trait 4", "value 2") and found.chance < 0.02
+    assert found.rest.value > 0.9 > found.accuracy.value and found.n == planted.sum()
     chances = [worst_of(np.repeat(rng.random(80) < 0.8, 3), seed=seed).chance for seed in range(30)]
     assert sum(chance < 0.05 for chance in chances) <= 5  # of 1.5 expected, though 18 are tried each time
     assert len({round(chance, 2) for chance in chances}) > 5
 
 
-def test_few_items_are_no_worst_subgroup() -> None:
-    trait = Trait("window", ["lung"] * 5 + ["bone"] * 2)
-    labels = np.zeros(7, np.intp)
-    assert find_worst([trait], labels, labels, NAMES[:2], [str(k) for k in range(7)]) is None
+def test_the_chance_of_one_split_is_that_of_a_permutation_test() -> None:
+    """Six patients, three a side, all of one side wrong: 1 of the 20 ways to deal them out is as bad, and so is its
+    mirror, where the other side is the worst."""
+    groups, right = np.repeat(np.arange(6), 4), np.repeat([True, True, True, False, False, False], 4)
+    found = block_of({"scanner": ["old" if one > 2 else "new" for one in groups]}, right, groups, draws=4000)
+    assert found.compared == 2 and found.worst is not None
+    assert (found.worst.value, found.worst.n, found.worst.n_groups) == ("old", 12, 3)
+    assert found.worst.accuracy.value == 0 and found.worst.rest.value == 1
+    assert found.worst.chance == pytest.approx(0.1, abs=0.02)  # 4 standard errors of 4,000 draws
+    assert describe_worst(found, "patients") == (
+        "Worst of 2 subgroups looked at: scanner, old: 0.0 % right (95 % interval 0.0 to "
+        f"{100 * found.worst.accuracy.high:.1f}; n = 12 slices of 3 patients), beside 100.0 % right (95 % interval "
+        f"{100 * found.worst.rest.low:.1f} to 100.0) of all others: not beyond chance after correction for all 2 "
+        f"(p = {found.worst.chance:.2g}; the intervals are not corrected)."
+    )
+
+
+def test_where_no_subgroup_or_no_mistake_is_there_it_is_said() -> None:
+    few = block_of({"window": ["lung"] * 5 + ["bone"] * 2}, np.zeros(7, bool), range(7))
+    assert few == SubgroupMetrics(traits=("window",), compared=0)
+    assert describe_worst(few, "groups").startswith("No subgroup was looked at: none has 10 slices of 3 groups")
+    right = block_of({"window": ["lung"] * 12 + ["bone"] * 11}, np.ones(23, bool), range(23))
+    assert describe_worst(right, "groups") == "No answer is wrong in any of the 2 subgroups looked at."
+    items = Items(np.zeros(2, np.intp), ["a", "b"], ["a", "b"])
+    assert subgroup_metrics(Part(items, {PREDICTOR: Answers(np.eye(2))})) is None
+
+
+def test_published_traits_part_the_items_and_name_nothing_rare() -> None:
+    scanners = Trait("scanner", [f"scanner {k}" for k in range(12)])
+    found = published_traits([scanners, Trait("format", ["PNG"] * 12)])
+    assert list(found) == ["scanner"] and found["scanner"].count(OTHERS) == 12 - (MOST_VALUES - 1)

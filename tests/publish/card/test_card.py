@@ -350,7 +350,8 @@ class TestSections:
             block["before"]["log_loss"]["value"], block["after"]["log_loss"]["value"] = before, after
             calibration = Metrics.of(full_folder.metrics).calibration
             text = fill_template(
-                template, {"calibration": calibration, "own_protocol": {"name": "published"}, "figures": []}
+                template,
+                {"calibration": calibration, "own_protocol": {"name": "published", "patients": None}, "figures": []},
             )
             told.append("**Scaling made it worse here**" in text)
         assert told == [True, False]
