@@ -33,7 +33,9 @@ def _draw(axes: Axes, block: RobustnessMetrics, key: str, scale: float) -> None:
     low, high = (clean.value if end is None else end for end in (clean.low, clean.high))
     axes.axhspan(scale * (low or 0), scale * (high or 0), color=FAINT, alpha=0.25, linewidth=0)
     for place, change in enumerate(block.changes.values()):
-        values = [clean.value, *(cell.value for cell in getattr(change, key))]
+        cells = getattr(change, key)
+        # Of fewer slices, a change has another beginning.
+        values = [clean.value if cells[0].n == clean.n else None, *(cell.value for cell in cells)]
         colour, style = PALETTE[place % len(PALETTE)], LINE_STYLES[place // len(PALETTE) % len(LINE_STYLES)]
         axes.plot(
             range(len(values)), scale * np.array(values, float), color=colour, linestyle=style, label=change.title
