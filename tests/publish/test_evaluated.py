@@ -174,14 +174,6 @@ def test_figures_by_patient_are_found_again_and_cannot_be_left_out(tmp_path: Pat
         read_evidence(folder)
 
 
-def test_patients_that_all_have_several_classes_are_drawn_by_slice_alone(tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    metrics = evaluate(folder, write_checkpoint(folder, groups={"count": 30, "origin": "column patient"}))
-    assert metrics.by_patient["published"].n == 0 and metrics.by_patient["published"].several
-    assert "confusion_matrix.png" in metrics.figures and not [one for one in metrics.figures if "patients" in one]
-    assert "By slice alone: every patient has slices of several classes" in render_card(folder)
-
-
 def test_the_worst_subgroup_is_found_again_and_told_with_how_many_were_looked_at(
     tmp_path: Path, monkeypatch: Any
 ) -> None:

@@ -22,8 +22,8 @@ def robustness_figure(block: RobustnessMetrics) -> Figure:
         _draw(left, block, "accuracy", 100.0)
         _draw(right, block, "ece", 1.0)
         n = f"n = {block.n:,} slices, {block.n_groups:,} groups"
-        left.set(title=f"Accuracy under changes ({n})", ylabel="Accuracy (%)", ylim=(0, 102))
-        right.set(title="Calibration error under changes", ylabel="Calibration error", ylim=(0, None))
+        left.set(title=f"Accuracy under changes\n{n}", ylabel="Accuracy (%)", ylim=(0, 102))
+        right.set(title="Calibration error\nunder changes", ylabel="Calibration error", ylim=(0, None))
         right.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=6.5)
     return figure
 

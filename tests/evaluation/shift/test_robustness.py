@@ -18,6 +18,7 @@ from ct_xception.evaluation.shift.changes import CHANGES, SEVERITIES
 from ct_xception.evaluation.shift.robustness import CLEAN, KEYS, VALUE_KEYS, Tried, robustness_figures
 from ct_xception.evaluation.shift.value_changes import VALUE_CHANGES
 from ct_xception.imaging.reader import read_slice
+from ct_xception.publish.card.markdown import fill_template, packaged_template
 
 NAMES = ["a", "b"]
 
@@ -96,9 +97,18 @@ def test_changes_of_values_count_the_slices_that_allow_them() -> None:
     silent = np.array([[0.4, 0.6], [0.2, 0.8], [np.nan] * 2, [np.nan] * 2])
     answers = {key: Answers(right) for key in KEYS}
     answers |= {key: Answers(silent, {"s2": "no", "s3": "no"}) for key in VALUE_KEYS if key[0] == "hu_window_width"}
-    block = robustness_figures(Tried(Items(labels, list("wxyz"), ["s0", "s1", "s2", "s3"]), answers), NAMES, None, 0)
+    items = Items(labels, list("wxyz"), ["s0", "s1", "s2", "s3"])
+    block = robustness_figures(Tried(items, answers), NAMES, None, 0)
     found = block.changes["hu_window_width"]
     assert [(one.n, one.value) for one in found.accuracy] == [(2, 0.0)] * 5
+    lone = np.array([[np.nan] * 2, [0.2, 0.8], [np.nan] * 2, [np.nan] * 2])  # the one that is wrong unchanged
+    refused = {"s0": "no", "s2": "no", "s3": "no"}
+    wrong = {key: Answers(lone, refused) if key in VALUE_KEYS else one for key, one in answers.items()}
+    none_right = robustness_figures(Tried(items, wrong), NAMES, None, 0)
+    assert none_right.changes["hu_window_width"].relative.value is None
+    told = fill_template(packaged_template("robustness.md.jinja"), {"robustness": none_right, "figures": ()})
+    last = [line for line in told.splitlines() if line.startswith("| ")][-1]
+    assert last.startswith("| window narrower or wider, on HU (n = 1) |") and "| none |" in last
     assert (found.relative.n, found.relative.value) == (2, 0.0) and block.relative.value == 1  # of pictures alone
     assert block.not_measurable == {
         "window centre moved, on HU": "no test slice holds HU",
@@ -143,7 +153,7 @@ def test_series_in_hu_are_windowed_anew_and_made_thicker_and_counted_again(
     thick = block.changes["slice_thickness"].relative
     assert 0 < thick.n < 6  # the others lie too near to an end of their series
     assert (
-        f"| thicker slices, neighbours averaged (n = {thick.n}) | 1.5 … 4.0 times" in (folder / "README.md").read_text()
+        f"| thicker slices, neighbours averaged (n = {thick.n}) | 1.5 … 4 times" in (folder / "README.md").read_text()
     )
     assert "window centre moved, on HU" in evaluation_summary(metrics)
     path = folder / evaluated("robustness.parquet")
