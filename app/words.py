@@ -16,7 +16,7 @@ from ct_xception.imaging.modality import CT, ONE
 from ct_xception.serving.classifier import Prediction
 from ct_xception.serving.decisions import Decision
 from ct_xception.serving.gate import DOUBTFUL
-from ct_xception.serving.patients import UnitAnswer
+from ct_xception.serving.patients import UnitAnswer, why_left_out
 from ct_xception.serving.pooling import SeriesAnswer, SliceAnswer
 from ct_xception.serving.series import Series
 from ct_xception.serving.text import describe_abstention, describe_decision
@@ -186,7 +186,7 @@ def together(unit: UnitAnswer, series: Series, how: str, example: str = "", warn
     name = html.escape(f"{example}{series.name}{f': {series.facts}' if series.facts else ''}")
     title = f"<h2>{name[0].upper()}{name[1:]}</h2>"
     if found is None:
-        none = "<strong>Not answered: none of its slices is.</strong>"
+        none = "<strong>Not answered: each of its slices was refused.</strong>"
         return f'<div class="refusal" role="alert">{title}{none}{left_out}</div>'
     said = f"{how[0].upper()}{how[1:]}. n = {found.answered} of {found.slices} slices, {series.order}; "
     counted = f"{found.agreeing} of them {'has' if found.agreeing == 1 else 'have'} {html.escape(found.label)} first."
@@ -207,7 +207,7 @@ def _pooled(found: SeriesAnswer) -> str:
 def pooled(unit: UnitAnswer) -> str:
     """The answer of a series or patient, and its rules, in short."""
     if unit.together is None:
-        return '<div class="refusal"><strong>Not answered: none of its slices is.</strong></div>'
+        return '<div class="refusal"><strong>Not answered: each of its slices was refused.</strong></div>'
     return f'<div class="verdict">{_pooled(unit.together)}{_ruled(unit.together.decision)}</div>'
 
 
@@ -240,10 +240,10 @@ def _carriers(unit: UnitAnswer) -> str:
 
 
 def _left_out(unit: UnitAnswer) -> str:
-    """The slices without a vote, and why."""
+    """The slices that are not answered, and why."""
     said = [f"{name}: {why.removeprefix(f'{name}: ')}" for name, why in unit.left_out]
     items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in said[:5])
-    more = f"<li>and {len(said) - 5} more without a vote</li>" if len(said) > 5 else ""
+    more = f"<li>and {len(said) - 5} more not answered</li>" if len(said) > 5 else ""
     return f'<ul class="rules">{items}{more}</ul>' if said else ""
 
 
@@ -262,10 +262,11 @@ def _unit_row(number: int, row: tuple[UnitAnswer | None, Series], chosen: int) -
     unit, series = row
     told, share = _unit_answer(unit, series)
     left = len(unit.left_out) if unit is not None else 0
-    mark = f' <span class="mark">{left} of {len(series)} slices have no vote</span>' if left else ""
+    mark = f' <span class="mark">{left} of {len(series)} not answered</span>' if left else ""
+    holds = series.facts if series.related else f"{len(series)} files"
     here = " class='shown' aria-current='true'" if number == chosen else ""
     name = f'<button type="button" data-unit="{number}">{html.escape(series.name)}</button>'
-    cells = f"<td>{name}</td><td>{html.escape(series.facts)}{mark}</td><td>{told}</td><td class='number'>{share}</td>"
+    cells = f"<td>{name}</td><td>{html.escape(holds)}{mark}</td><td>{told}</td><td class='number'>{share}</td>"
     return f"<tr{here}>{cells}</tr>"
 
 
@@ -277,7 +278,7 @@ def _unit_answer(unit: UnitAnswer | None, series: Series) -> tuple[str, str]:
         return "<em>File by file</em>", ""
     found = unit.together
     if found is None:
-        return "<em>Not answered:</em> none of its slices is.", ""
+        return "<em>Not answered:</em> each of its slices was refused.", ""
     kept = found.prediction_set or ()
     more = f"<br><small>cannot be ruled out: {html.escape(', '.join(kept))}</small>" if len(kept) > 1 else ""
     said = describe_abstention(found) or found.label
@@ -306,7 +307,8 @@ def _file_row(index: int, found: SliceAnswer) -> str:
         told = html.escape(f"No answer (most for {label})" if record.get("abstained") else label)
         share = html.escape(percent(values[label]))
     else:
-        told = f"<em>Not answered.</em> {html.escape(found.error or 'Refused by the input gate.')}"
+        why = why_left_out(found).removeprefix(f"{found.name}: ")
+        told = f"<em>Not answered:</em> {html.escape(why.removesuffix('.'))}."
     doubtful = ' <span class="mark">doubtful input</span>' if found.gate == DOUBTFUL else ""
     name = html.escape(found.name)
     return (

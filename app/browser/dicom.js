@@ -14,6 +14,7 @@ const MAX_PIXELS = 16_000_000;
 const MAX_DEPTH = 16; // of sequences in sequences
 const TAGS = {
   0x00080008: "ImageType", 0x00080060: "Modality", 0x00185100: "PatientPosition",
+  0x0020000e: "SeriesInstanceUID", 0x00200013: "InstanceNumber", 0x00200032: "ImagePositionPatient",
   0x00200037: "ImageOrientationPatient", 0x00280002: "SamplesPerPixel", 0x00280004: "PhotometricInterpretation",
   0x00280008: "NumberOfFrames", 0x00280010: "Rows", 0x00280011: "Columns", 0x00280030: "PixelSpacing",
   0x00280034: "PixelAspectRatio", 0x00280100: "BitsAllocated", 0x00280101: "BitsStored", 0x00280102: "HighBit",
@@ -36,8 +37,8 @@ const LUNG = { centre: -600, width: 1500 };
 export const isDicom = (bytes) => bytes.length > 132 && String.fromCharCode(...bytes.subarray(128, 132)) === "DICM";
 
 /**
- * Read a CT slice: {name, pixels (Uint8Array), height, width, coloured: 0, notes, body, window, modality}. `option` is
- * the checkpoint's window {centre, width}, null for the file's own. Throws Refusal.
+ * Read a CT slice: {name, pixels (Uint8Array), height, width, coloured: 0, notes, body, window, modality, place}, where
+ * `place` is {series, position (mm along the patient, NaN unless stated), number}. `option` is the checkpoint's window {centre, width}, null for the file's own. Throws Refusal.
  */
 export function readDicom(bytes, name, option) {
   const tags = readTags(bytes, name);
@@ -62,7 +63,15 @@ export function readDicom(bytes, name, option) {
     if (padding[i]) pixels[i] = 0;
   }
   const body = outlineInHu({ ...picture, values: values.map((value, i) => (padding[i] ? -Infinity : value)) });
-  return { name, pixels, ...picture, coloured: 0, notes, body, window, modality: "CT" };
+  return { name, pixels, ...picture, coloured: 0, notes, body, window, modality: "CT", place: placeOf(tags) };
+}
+
+function placeOf(tags) {
+  const [a, b, c, d, e, f] = (tags.ImageOrientationPatient ?? []).map(Number);
+  const at = (tags.ImagePositionPatient ?? []).map(Number);
+  const normal = [b * f - c * e, c * d - a * f, a * e - b * d];
+  const position = at.length === 3 ? normal.reduce((sum, one, k) => sum + one * at[k], 0) : NaN;
+  return { series: text(tags.SeriesInstanceUID), position, number: Number(text(tags.InstanceNumber) || NaN) };
 }
 
 // Tags

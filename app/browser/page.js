@@ -4,11 +4,14 @@ import { Classifier } from "./classifier.js";
 import { abstention, decidePoints, percent } from "./decisions.js";
 import { greyPicture, overlayPicture, placeInSlice, scaledMap } from "./drawing.js";
 import { Refusal } from "./refusal.js";
+import { areOneScan, dropped, inOrder, pool, unpack } from "./series.js";
 
 const $ = (id) => document.getElementById(id);
 const GATE_REFUSAL = "Not answered: this does not look like a slice that the model knows.";
+const RESTED = 120; // milliseconds without a move of the slider, before its slice is answered
 const megabytes = (bytes) => (bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0);
 
+let given = []; // the slices of several files, in their order: {file, ranking, refused, error}
 let shown = null; // the answer on the page
 let heat = null; // its map, once it is made: {placed, slice, palette}
 let latest = 0; // the number of the last file given: an answer to an earlier one is not shown
@@ -34,27 +37,103 @@ async function load() {
   }
 }
 
-/** Answer one of the files given; the page answers a single slice at a time. `greeting` is the page's own first example. */
+/** Answer what is given: one file, or each slice of several, folders' and zips' among them. `greeting`: the first example. */
 export async function give(files, { greeting = false } = {}) {
   if (!files.length) return;
   latest += 1;
   const number = latest;
-  const [file] = files;
-  say(`Reading ${file.name} …`);
+  say(`Reading ${files[0].name} …`);
+  $("series").hidden = true;
+  $("pooled").replaceChildren();
   try {
-    const answer = await (await classifier).answer(file);
-    if (number !== latest) return;
-    const seconds = (answer.milliseconds / 1000).toFixed(1);
-    const others = files.length > 1 ? ` The other ${files.length - 1} were not read: give one slice at a time.` : "";
-    const done = answer.gate?.verdict === "refused" ? "refused after" : "answered in";
-    const ready = greeting ? "Ready. This is an example; give a slice of your own. " : "";
-    say(`${ready}${file.name}: ${done} ${seconds} s, in this browser.${others}`);
-    showAnswer(answer, greeting);
+    const found = await unpack(files);
+    if (found.length > 1) await giveSeveral(found, number);
+    else await giveOne(found[0].file, number, greeting);
   } catch (error) {
+    if (number === latest) refuse(files[0], error);
+  }
+}
+
+async function giveOne(file, number, greeting = false) {
+  const answer = await (await classifier).answer(file);
+  if (number !== latest) return;
+  const seconds = (answer.milliseconds / 1000).toFixed(1);
+  const done = answer.gate?.verdict === "refused" ? "refused after" : "answered in";
+  const ready = greeting ? "Ready. This is an example; give a slice of your own. " : "";
+  say(`${ready}${file.name}: ${done} ${seconds} s, in this browser.`);
+  showAnswer(answer, greeting);
+}
+
+function refuse(file, error) {
+  say("");
+  hidePictures();
+  show(refusal("Not answered.", [error instanceof Refusal ? error.message : `${file.name}: ${error.message}.`]));
+}
+
+// Several files
+
+/** Answer each, in turn, and show what they say together and the most telling of them. */
+async function giveSeveral(found, number) {
+  const slices = [];
+  for (const one of found) {
+    say(`Answering ${slices.length + 1} of ${found.length}: ${one.file.name} …`);
+    slices.push(await inShort(one));
     if (number !== latest) return;
-    say("");
-    hidePictures();
-    show(refusal("Not answered.", [error instanceof Refusal ? error.message : `${file.name}: ${error.message}.`]));
+  }
+  const voting = slices.filter(({ ranking }) => ranking);
+  const related = areOneScan(slices.filter(({ error }) => !error));
+  given = related ? inOrder(slices) : slices;
+  say(`${found.length} files, ${voting.length} of them answered, in this browser.`);
+  const together = related && voting.length ? pool(voting.map(({ ranking }) => ranking)) : null;
+  $("pooled").replaceChildren(...(together ? pooled(together, voting.length) : [unpooled(related, voting.length)]));
+  const telling = together ? given.map(({ ranking }) => new Map(ranking).get(together[0][0]) ?? -1) : given.map(({ ranking }) => (ranking ? 1 : 0));
+  $("place").max = given.length;
+  $("place").value = 1 + telling.indexOf(Math.max(...telling));
+  $("series").hidden = false;
+  await goTo();
+}
+
+/** A slice's answer without its pixels: of hundreds nothing more would fit in memory. */
+async function inShort({ file, scan }) {
+  try {
+    const { ranking, gate, slice } = await (await classifier).answer(file);
+    const refused = gate?.verdict === "refused";
+    return { file, scan, place: slice.place, ranking: refused ? null : ranking, refused };
+  } catch (error) {
+    return { file, scan, ranking: null, error };
+  }
+}
+
+function pooled(ranking, voting) {
+  const [name, probability] = ranking[0];
+  const first = make("p", { className: "first" }, make("span", {}, name), make("b", {}, percent(probability)));
+  const how = `The mean of log-probabilities of ${voting} of ${given.length} slices of one scan; not calibrated for several slices together.`;
+  const more = voting < given.length ? " The others were refused, and have no part in it." : "";
+  const said = make("ul", { className: "rules" }, make("li", {}, how + more));
+  return [make("h2", {}, "The slices together"), make("div", { className: "verdict" }, first, probabilityTable(ranking), said)];
+}
+
+function unpooled(related, voting) {
+  const why = related ? "None of the slices is answered." : "Nothing says that these files are slices of one scan: each has its own answer, and none together.";
+  return make("p", { className: "quiet" }, voting || related ? why : "None of the files is answered.");
+}
+
+/** Show the slice that the slider stands on. */
+async function goTo() {
+  const place = Number($("place").value);
+  const slice = given[place - 1];
+  const share = slice.ranking ? `${slice.ranking[0][0]} ${percent(slice.ranking[0][1])}` : "refused";
+  $("where").textContent = `${place} of ${given.length}: ${slice.file.name}, ${share}`;
+  latest += 1;
+  const number = latest;
+  await new Promise((done) => setTimeout(done, RESTED));
+  if (number !== latest) return; // the hand has moved on
+  try {
+    if (slice.error) throw slice.error;
+    const answer = await (await classifier).answer(slice.file);
+    if (number === latest) showAnswer(answer, true);
+  } catch (error) {
+    if (number === latest) refuse(slice.file, error);
   }
 }
 
@@ -232,7 +311,7 @@ function acceptDrops() {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     mark(false);
-    give([...event.dataTransfer.files]);
+    dropped(event.dataTransfer).then(give);
   });
 }
 
@@ -240,6 +319,7 @@ $("file").addEventListener("change", async (event) => {
   await give([...event.target.files]);
   event.target.value = ""; // so that the same file can be chosen again
 });
+$("place").addEventListener("input", goTo);
 $("target").addEventListener("change", mapOrSay);
 $("opacity").addEventListener("input", drawHeat);
 for (const button of document.querySelectorAll("#examples button")) {

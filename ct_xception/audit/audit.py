@@ -66,6 +66,7 @@ SHORTCUT, GIVEAWAY = 0.8, 0.9  # lower ends of an AUC's interval: worth a warnin
 MOST = 0.5  # of the images: no body found, or tissue that the window hides
 SINGULAR = {"are": "is", "have": "has", "hold": "holds", "look": "looks", "show": "shows"}
 FEW, RATIO = 10, 10.0  # images of a class in a split; the largest class over the smallest
+EVEN = 1.2  # the largest class over the smallest, below which they are of a size
 UNCROPPED = (
     "The body crop leaves these as they are: table, clothes and border, and how a picture was cut, stay and may "
     "tell their class or their origin."
@@ -329,6 +330,8 @@ def _balance(survey: Survey) -> list[Finding]:
         f"{split}: {enumerate_some([f'{number:,} {name}' for name, number in row.items()])}"
         for split, row in counts.items()
     )
+    if ratio < EVEN:
+        return findings
     severity: Severity = "warning" if ratio >= RATIO else "note"
     title = f"The largest class has {ratio:.1f} times the images of the smallest ({said})."
     return [*findings, Finding("class_balance", severity, title, int(sizes.min()), total, (), {"counts": counts})]

@@ -37,7 +37,7 @@ class UnitAnswer:
     @property
     def left_out(self) -> tuple[tuple[str, str], ...]:
         """(slice, why) of each without a vote."""
-        return tuple((one.name, _why(one)) for one in self.slices if one.probabilities is None)
+        return tuple((one.name, why_left_out(one)) for one in self.slices if one.probabilities is None)
 
     @property
     def carried_by(self) -> tuple[dict[str, Any], ...]:
@@ -81,7 +81,8 @@ class UnitAnswer:
         return dict(Counter(name for row in rows for name, value in row.items() if value is None))
 
 
-def _why(answer: SliceAnswer) -> str:
+def why_left_out(answer: SliceAnswer) -> str:
+    """Why a slice has no answer: it cannot be read, or the input gate refused it, for the reasons it gave."""
     if answer.error is not None:
         return answer.error
     reasons = (answer.record or {}).get("refused") or ["the input gate refused the slice"]

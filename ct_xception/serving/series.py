@@ -91,10 +91,10 @@ def gather(paths: Sequence[Path], *, names: Sequence[str] | None = None, related
     """The series in files and zip archives, the largest first; `names` stand for the files in messages.
 
     They are told apart by SeriesInstanceUID, and without one by their file of several slices, or their folder in an
-    archive. What stands alone then is SEPARATE, or one series where it is said to be `related`. Slices are ordered by
-    their position along the patient, the highest first (for an axial series the head), else by InstanceNumber, else by
-    name. What holds no image goes with the first series, to be named there as unanswered. Raises InputError where there
-    is nothing to read or too much of it.
+    archive. What stands alone then is SEPARATE and the last, or one series where it is said to be `related`. Slices are
+    ordered by their position along the patient, the highest first (for an axial series the head), else by
+    InstanceNumber, else by name. What holds no image goes with what is SEPARATE, else with the first series, to be
+    named there as unanswered. Raises InputError where there is nothing to read or too much of it.
     """
     return _read_given(paths, names).arrange(SERIES, related=related)
 
@@ -132,12 +132,13 @@ class _Given:
         return any(self.owned)
 
     def arrange(self, by: str, *, related: bool = False) -> tuple[Series, ...]:
-        """Its series or patients, the largest first, what holds no image with the first."""
+        """Its series or patients, the largest first, and last what stands alone, which takes what holds no image."""
         apart = self._tell_apart(by) or [_Group([])]
+        odd = len(apart) - 1 if apart[-1].stand_alone else 0
         names = [f"{by} {number}" if len(apart) > 1 else by for number in range(1, len(apart) + 1)]
         found = tuple(
-            _arrange(group, by, [] if number else self.unreadable, names[number], self.notes, related)
-            for number, group in enumerate(apart)
+            _arrange(group, by, self.unreadable if place == odd else [], names[place], self.notes, related)
+            for place, group in enumerate(apart)
         )
         return found if by == SERIES else tuple(self._say_unknown(one) for one in found)
 
@@ -151,7 +152,7 @@ class _Given:
         return replace(patient, facts=f"{patient.facts}; no patient is named, its folder or file is taken for one")
 
     def _tell_apart(self, by: str) -> list[_Group]:
-        """The slices of each series or patient, and those that stand alone, most slices first."""
+        """The slices of each series or patient, most slices first, and behind them those that stand alone."""
         apart = dict[Any, list[Placed]]()
         for (member, place), owner in zip(self.placed, self.owned, strict=True):
             stored = (member.path, member.folder) if member.entry is not None or place.frames > 1 else None
@@ -164,9 +165,8 @@ class _Given:
         if (loose or len(single) > 1) and (by == SERIES or len(single) == len(groups)):
             groups = [group for group in groups if group.slices > 1]
             loose += [pair for group in single for pair in group.placed]
-        if loose:
-            groups.append(_Group(loose, stand_alone=True))
-        return sorted(groups, key=lambda group: -group.slices)
+        alone = [_Group(loose, stand_alone=True)] if loose else []
+        return sorted(groups, key=lambda group: -group.slices) + alone
 
 
 def _read_given(

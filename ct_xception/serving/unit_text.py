@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _BAR = 28
 _PERCENT = len(percent(1.0))
-_LEFT_OUT = 5  # slices without a vote that are named
+_LEFT_OUT = 5  # slices that are not answered, by name
 UNCALIBRATED = "not calibrated for several slices together: the checkpoint has no rule for it"
 
 
@@ -92,7 +92,7 @@ def unit_table(answers: Iterable[UnitAnswer], by: str, label_names: Sequence[str
         head = name + shorten(answer.place, room - len(name))
         votes = f"{len(answer.slices) - len(answer.left_out)}/{len(answer.slices)}"
         if answer.together is None:
-            yield f"{head:<{room}}  {votes:<9}  refused: no slice of it is answered"
+            yield f"{head:<{room}}  {votes:<9}  refused: each of its slices was refused"
             continue
         yield f"{head:<{room}}  {votes:<9}  {_answer(answer.together, label, after)}".rstrip()
 
@@ -113,7 +113,7 @@ def unit_bars(answers: Iterable[UnitAnswer], pooling: Pooling) -> Iterator[str]:
         together, left_out = answer.together, answer.left_out
         yield f"{answer.name} {answer.place} ({len(answer.slices) - len(left_out)} of {len(answer.slices)} slices)"
         if together is None:
-            yield "  refused: no slice of it is answered"
+            yield "  refused: each of its slices was refused"
         else:
             names = max(map(len, together.probabilities))
             for name, value in together.probabilities.items():
@@ -124,4 +124,4 @@ def unit_bars(answers: Iterable[UnitAnswer], pooling: Pooling) -> Iterator[str]:
                 yield f"  carried by {one['source']} ({percent(one['probability'])} {together.label})"
         yield from (f"  - {name}: {why.removeprefix(f'{name}: ')}" for name, why in left_out[:_LEFT_OUT])
         if len(left_out) > _LEFT_OUT:
-            yield f"  - and {len(left_out) - _LEFT_OUT} more without a vote"
+            yield f"  - and {len(left_out) - _LEFT_OUT} more not answered"

@@ -14,6 +14,7 @@ import ssl
 import subprocess
 import tarfile
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ from ct_xception.publish.hosted.browser_space import (
 from ct_xception.serving.classifier import Classifier, Prediction
 from ct_xception.serving.gate import has_lungs
 from ct_xception.serving.text import describe_abstention, describe_decision
+from ct_xception.statistics.pooling import pool_slices
 from ct_xception.text import RESEARCH_USE, percent
 from tests.app.conftest import CHROMIUM, FLAGS
 from tests.closeness import assert_near
@@ -653,6 +655,60 @@ def test_a_visitor_reads_the_answer_and_its_map(
     page.wait_for_selector(f"#heat-words:has-text('Evidence for {last} (Grad-CAM)')")
     assert last in (page.get_attribute("#heat", "aria-label") or "")
     assert canvas(page, "heat") != heat
+
+
+def series_files(folder: Path) -> list[Path]:
+    """Four slices of one scan in DICOM, whose names are in no order, and which the network tells apart."""
+    paths = []
+    for place, seed in enumerate((3, 0, 2, 1)):
+        paths.append(folder / f"{seed}.dcm")
+        told = {"SeriesInstanceUID": "1.2.3", "ImagePositionPatient": [0, 0, 5 * place]}
+        paths[-1].write_bytes(as_dicom(seed, ImageOrientationPatient=[1, 0, 0, 0, 1, 0], **told))
+    return paths
+
+
+def test_slices_of_one_scan_have_one_answer_and_are_gone_through(
+    page: playwright.Page, exported: Path, tmp_path: Path
+) -> None:
+    paths = series_files(tmp_path)
+    classifier = Classifier.from_pretrained(exported)
+    answers = [classifier(path).probabilities for path in paths]
+    together = pool_slices([[one[name] for name in classifier.label_names] for one in answers])
+    zipped = tmp_path / "scan.zip"
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("README.txt", "nothing")
+        for path in paths:
+            archive.write(path, f"scan/{path.name}")
+    for given in (paths, zipped):
+        page.set_input_files("#file", given)
+        page.wait_for_selector("#pooled .verdict")
+        page.wait_for_selector("#answer .verdict")
+        best = int(together.argmax())
+        said = page.inner_text("#pooled .first").split("\n")
+        assert said == [classifier.label_names[best], percent(together[best])]
+        assert "of 4 of 4 slices of one scan; not calibrated" in page.inner_text("#pooled .rules")
+        telling = max(range(4), key=lambda place: answers[::-1][place][classifier.label_names[best]])
+        assert page.input_value("#place") == str(1 + telling)  # the highest slice is the first
+        page.focus("#place")
+        page.keyboard.press("Home")
+        page.wait_for_selector("#slice-words:has-text('1.dcm')")
+        assert page.inner_text("#where").startswith("1 of 4: 1.dcm, ")
+        page.evaluate("document.getElementById('pooled').replaceChildren()")
+
+
+def test_files_of_no_scan_have_each_their_own_answer(page: playwright.Page, slice_file: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    page.set_input_files("#file", [bad, slice_file, *series_files(tmp_path)[:2]])
+    page.wait_for_selector("#pooled:has-text('each has its own answer, and none together')")
+    page.wait_for_selector("#slice-words:has-text('slice.png')")
+    assert not page.query_selector("#pooled .verdict") and page.query_selector("#answer .verdict")
+    page.focus("#place")
+    page.keyboard.press("Home")
+    page.wait_for_selector("#answer .refusal:has-text('bad.png: neither DICOM')")
+    assert page.inner_text("#where") == "1 of 4: bad.png, refused"
+    upload(page, slice_file)
+    assert not page.is_visible("#series")
 
 
 def test_examples_refusals_and_the_gate(page: playwright.Page, show: Show, slice_file: Path, tmp_path: Path) -> None:

@@ -343,7 +343,7 @@ def test_of_two_series_the_larger_is_answered_and_the_other_can_be_chosen(
     assert [item.name for item in case.answers] == [path.name for path in sample_series[::-1]]
     assert "2 answers, one for each" in told_of and shown[out.which]["visible"] is False
     assert "series 15 slices of 112 × 96 pixels, 1 mm apart, 1 mm thick" in told_of
-    assert "separate files2 slices of 112 × 96 pixelsFile by file" in told_of
+    assert "separate files2 filesFile by file" in told_of
     other = run(page.follow(REQUEST, told(page, *paths, kept=case, wish=chosen_unit(case, 1))))
     assert [item.name for item in other[out.kept].answers] == [path.name for path in sample_slices[:2]]
     assert (
@@ -507,7 +507,7 @@ def test_separate_files_are_a_table_and_pooled_on_request_alone(
         found = classifier(path)
         assert f'<button type="button" data-go="{index}">{path.name}</button>' in table
         assert f"<td>{found.label}" in table and percent(found.probabilities[found.label]) in table
-    assert "&lt;i&gt;bad.png: neither DICOM" in table and "<i>bad" not in table
+    assert "&lt;i&gt;bad.png" in table and "<em>Not answered:</em> neither DICOM" in table and "<i>bad" not in table
     files = page.study.findings(case)
     rows = list(csv.DictReader(io.StringIO(as_csv(files))))
     assert [row["label"] != "" for row in rows] == [True, True, False] and "neither DICOM" in rows[2]["error"]

@@ -127,7 +127,7 @@ def test_a_patient_of_whom_nothing_is_answered_is_refused() -> None:
         {"source": "x", "reason": "refused by the input gate (a photograph)"},
         {"source": "y", "reason": "y: torn; mend it."},
     ]
-    assert list(unit_table([answer], "patient", ["a", "b"], 80))[1].endswith("refused: no slice of it is answered")
+    assert list(unit_table([answer], "patient", ["a", "b"], 80))[1].endswith("refused: each of its slices was refused")
     assert list(unit_columns([answer], "patient", ["a", "b"], RULE))[1].split("\t")[-3:] == ["0", "2", ""]
     assert any("x: refused by the input gate (a photograph)" in line for line in unit_bars([answer], RULE))
 

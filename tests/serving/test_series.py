@@ -119,7 +119,12 @@ def test_what_nothing_ties_together_is_separate(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in given]
     found = gather(paths)
     assert [(series.name, series.related) for series in found] == [("series 1", True), (SEPARATE, False)]
-    assert names(found[1]) == ["a.dcm", "b.dcm", "c.png"] and names(found[0])[-1] == "bad.png"
+    assert names(found[1]) == ["a.dcm", "b.dcm", "c.png", "bad.png"] and len(found[0]) == 3
+    pair = [tmp_path / name for name in ("1.dcm", "2.dcm")]
+    for number, path in enumerate(pair):
+        path.write_bytes(dicom(SeriesInstanceUID="1.2.3", InstanceNumber=number))
+    more = gather([*paths, *pair])  # the four files are more than either series, and take no number from them
+    assert [series.name for series in more] == ["series 1", "series 2", SEPARATE]
     alone = gather([tmp_path / "c.png", tmp_path / "bad.png"])
     assert [(names(series), series.related) for series in alone] == [(["c.png", "bad.png"], False)]
     assert gather([tmp_path / "c.png"])[0].related

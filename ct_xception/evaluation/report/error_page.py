@@ -29,7 +29,7 @@ from ct_xception.evaluation.labels_at_odds import (
     find_labels_at_odds,
     write_labels_at_odds,
 )
-from ct_xception.evaluation.patients import knows_patients
+from ct_xception.evaluation.patients import PATIENT, knows_patients
 from ct_xception.evaluation.protocols import GROUPED, TITLES
 from ct_xception.evaluation.report.error_cases import Case, draw_cases, least_certain_hits, surest_mistakes
 from ct_xception.evaluation.report.item_traits import Known, Neighbours
@@ -140,7 +140,8 @@ def write_error_page(
     echoed = neighbours.echoed(survey, truth, predicted) if neighbours else None
     at_odds = _labels_at_odds(protocols.held, names, known, folder)
     stamp = f"weights {sha256_file(given.checkpoint / WEIGHTS)[:16]}, split {split.get('name') or 'unnamed'}"
-    page = _render(folder.resolve().name, names, sections, cases, echoed, at_odds, stamp)
+    unit = PATIENT if knows_patients(given.corpus) else "group"
+    page = _render(folder.resolve().name, names, sections, cases, echoed, at_odds, stamp, unit)
     write_atomically(folder / ERRORS, page)
     return folder / ERRORS
 
@@ -240,6 +241,7 @@ def _render(
     echoed: int | None,
     at_odds: _AtOdds | None,
     stamp: str,
+    unit: str,
 ) -> str:
     own = sections[0]
     return render_page(
@@ -251,6 +253,7 @@ def _render(
         sections=list(sections),
         mistakes=[case for case in cases if not case.right],
         hits=[case for case in cases if case.right],
+        unit=unit,
         echoed=echoed,
         at_odds=at_odds,
         least=LEAST_ITEMS,

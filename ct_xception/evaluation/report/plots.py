@@ -19,6 +19,7 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
@@ -299,7 +300,9 @@ def _draw_roc(
         area = areas[label_names[k]]
         colour, style = PALETTE[place % len(PALETTE)], LINE_STYLES[place // len(PALETTE) % len(LINE_STYLES)]
         curve = roc_curve(labels == k, probabilities[:, k])[:2] if area.value is not None else ([], [])
-        axes.plot(*curve, color=colour, linestyle=style, label=_area_text(label_names[k], area), alpha=0.9)
+        # Each thinner than those drawn before it, so that curves which coincide all show.
+        width = 1.4 if len(drawn) > len(PALETTE) else 1.2 + 0.9 * (len(drawn) - 1 - place)
+        axes.plot(*curve, color=colour, linestyle=style, linewidth=width, label=_area_text(label_names[k], area))
     axes.grid(color=FAINT, linewidth=0.4, alpha=0.5)
 
 
@@ -347,17 +350,29 @@ def reliability_figure(panels: Sequence[Reliability]) -> Figure:
     On the dotted line a confidence is as often right as it
     says, and a broad bar is the distance from it; points grow with what is counted, and thin bars are 95 % intervals.
     """
-    with canvas(3.5 * len(panels) + 0.4 * (len(panels) == 1), 3.9) as figure:
+    with canvas(3.5 * len(panels) + 0.4 * (len(panels) == 1), 4.2) as figure:
         grid = figure.subplots(2, len(panels), sharex=True, height_ratios=(3.2, 1), squeeze=False)
         for column, (title, counted, found) in enumerate(panels):
-            ece = f"ECE {_with_interval(found.ece)}, n = {found.ece.n:,}"
+            ece = f"calibration error {_with_interval(found.ece)}, n = {found.ece.n:,}"
             alike = [one.found.bins for one in panels if one.counted == counted]
             _draw_reliability(grid[0, column], found.bins, f"{title}\n{ece}")
             _draw_counts(grid[1, column], found.bins, max(bin_.n for bins in alike for bin_ in bins))
             if column == 0 or counted != panels[column - 1].counted:
                 grid[1, column].set_ylabel(counted)
         grid[0, 0].set_ylabel("Accuracy (%)")
+        figure.legend(*_reliability_key(), loc="outside lower center", ncols=4 if len(panels) > 1 else 2)
     return figure
+
+
+def _reliability_key() -> tuple[list[Line2D], list[str]]:
+    """What the marks of a reliability plot mean."""
+    marks = {
+        "items of like confidence": Line2D([], [], color=BLUE, marker="o", markersize=4, linestyle=""),
+        "95 % interval": Line2D([], [], color=BLUE, linewidth=0.8),
+        "too sure, or not sure enough": Line2D([], [], color=ORANGE, linewidth=3.0, alpha=0.5),
+        "as often right as said": Line2D([], [], color=FAINT, linewidth=0.8, linestyle=":"),
+    }
+    return list(marks.values()), list(marks)
 
 
 def _draw_reliability(axes: Axes, bins: Sequence[CalibrationBin], title: str) -> None:

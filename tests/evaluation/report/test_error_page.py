@@ -125,9 +125,18 @@ def test_figures_are_those_of_the_evaluation(page: str, splits: DatasetDict, ans
     figure = wanted.accuracy
     said = words(page)
     assert f"{100 * figure.value:.1f} % accuracy 95 % interval {100 * figure.low:.1f} to" in said
-    assert f"n = 7 in {wanted.n_groups} groups" in said
+    assert (
+        "n = 7 each of a group of its own" in said
+        if wanted.n_groups == 7
+        else f"n = 7 of {wanted.n_groups} groups" in said
+    )
     assert "3 answered wrong 1 of them at 90 % or more" in said
     assert "1 refused" in said and "test/case05.png an empty file" in said
+
+
+def test_groups_are_patients_where_the_corpus_knows_them(write: Write, no_cases: None) -> None:
+    said = words(write(corpus={"groups": {"origin": "column patient"}}))
+    assert " patients " in said and " groups " not in said
 
 
 def test_cases_are_shown_with_slice_evidence_and_the_most_alike_training_image(page: str) -> None:

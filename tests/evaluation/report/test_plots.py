@@ -265,7 +265,7 @@ def test_reliability_shows_each_bin_at_its_confidence_and_accuracy() -> None:
         assert points == pytest.approx(np.array(wanted))
         assert [bar.get_height() for bar in counts.patches] == [bin_.n for bin_ in figures.bins]
     texts = texts_of(figure)
-    assert f"ECE {before.ece.value:.3f}" in texts[texts.index(figure.axes[0].get_title(loc="left"))]
+    assert f"calibration error {before.ece.value:.3f}" in texts[texts.index(figure.axes[0].get_title(loc="left"))]
     assert any(text.startswith("After (temperature 2.00)") for text in texts)
 
 
