@@ -426,7 +426,10 @@ class CleanMetrics(Stated):
 
 
 class RobustnessMetrics(Stated):
-    """What changes as of other scanners do to the answers; `relative` is the accuracy left under all of them."""
+    """What changes as of other scanners do to the answers; `relative` is the accuracy left under those of pictures.
+
+    `not_measurable` {title: what the files lack}; a change of values may be of fewer slices than `n`.
+    """
 
     n: Count
     n_groups: Count
@@ -434,6 +437,7 @@ class RobustnessMetrics(Stated):
     relative: Metric
     clean: CleanMetrics
     changes: dict[Text, ChangeMetrics]
+    not_measurable: dict[Text, Text] = {}
 
 
 class WorstSubgroup(Stated):

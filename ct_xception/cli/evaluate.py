@@ -63,7 +63,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--explained", type=int, default=0, metavar="N", help="items whose heat maps are checked (default: 0)"
     )
-    help_ = "test slices changed as other scanners would, 55 times each (default: 0; 48 take some minutes)"
+    help_ = "test slices changed as other scanners would, 55 to 70 times each (default: 0; 48 take some minutes)"
     parser.add_argument("--robustness", type=int, default=0, metavar="N", help=help_)
     parser.add_argument("--batch_size", type=int, default=16, metavar="N", help="default: 16")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of made splits and intervals (default: 0)")

@@ -37,8 +37,9 @@ from ct_xception.evaluation.patients import BY_PATIENT, BY_SERIES, knows_patient
 from ct_xception.evaluation.predictions import TRAIT, Names
 from ct_xception.evaluation.protocols import Part
 from ct_xception.evaluation.shift.questions import Question
-from ct_xception.evaluation.shift.robustness import KEYS, Tried
+from ct_xception.evaluation.shift.robustness import KEYS, VALUE_KEYS, Tried
 from ct_xception.evaluation.shift.validation import FIGURES, Validation
+from ct_xception.evaluation.shift.value_changes import VALUE_CHANGES
 from ct_xception.metrics import ExternalMetrics, Headline, Measured, Metrics, PathMetrics, ProtocolMetrics
 from ct_xception.statistics.pooling import ATTENTION
 
@@ -121,7 +122,9 @@ class Recount:
             if part.items.sources != items.sources:
                 raise self._refusal(f"{EVALUATION}/{ROBUSTNESS_ANSWERS} changes other slices at another severity")
             answers[str(change), int(severity)] = part.paths[str(change)]
-        if items is None or set(answers) != set(KEYS):
+        found = {name for name, _ in answers} & set(VALUE_CHANGES)
+        whole = {*KEYS, *((name, severity) for name, severity in VALUE_KEYS if name in found)}
+        if items is None or set(answers) != whole:
             raise self._refusal(f"{EVALUATION}/{ROBUSTNESS_ANSWERS} does not hold every change")
         return Tried(items, answers)
 

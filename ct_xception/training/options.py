@@ -187,7 +187,9 @@ class TrainConfig:
     coverage_by: str = option("all", "whether that holds over all classes, or for each", "evidence", ("all", "class"))
     explained: int = option(12, "test images whose heat maps are checked for the card", "evidence")
     robustness: int = option(
-        0, "test images changed as other scanners would, 55 times each, for the card: 48 take some minutes", "evidence"
+        0,
+        "test images changed as other scanners would, 55 to 70 times each, for the card: 48 take some minutes",
+        "evidence",
     )
 
     metric: str = option("loss", "validation figure that chooses the epoch to keep", "run", METRICS)

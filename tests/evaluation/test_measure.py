@@ -59,6 +59,17 @@ def bare_checkpoint(tmp_path: Path) -> Path:
     return folder
 
 
+def test_patients_that_all_have_several_classes_are_drawn_by_slice_alone(
+    bare_checkpoint: Path, picture_split: Dataset
+) -> None:
+    corpus = {"groups": {"count": 4, "origin": "column patient"}}
+    answers = {PREDICTOR: Answers(0.1 + 0.6 * np.eye(4)[picture_split["label"]])}
+    metrics = write_evaluation(Evaluation(bare_checkpoint, {"test": picture_split}, corpus=corpus), answers)
+    found = metrics.by_patient["unstated"]
+    assert (found.n, found.several, found.mixed) == (0, 4, 4)
+    assert "confusion_matrix.png" in metrics.figures and not [one for one in metrics.figures if "patients" in one]
+
+
 @pytest.mark.usefixtures("without_figures")
 class TestWriteEvaluation:
     def test_metrics_say_what_they_are_figures_of(

@@ -133,7 +133,8 @@ def _draw_answers(items: Items, answers: Answers, metrics: Metrics) -> dict[str,
         ROC: report.roc_figure(answers.probabilities[kept], items.labels[kept], names, areas),
     }
     patients = metrics.by_patient.get(metrics.protocol)
-    if patients is None or not patients.several:  # with a slice each they are the figures of slices
+    # With a slice each they are the figures of slices; where all have several classes, there are none.
+    if patients is None or not patients.n or not patients.several:
         return drawn
     areas = {name: found.auroc for name, found in patients.per_class.items()}
     what = f"by patient (n = {patients.n:,})"
@@ -204,7 +205,8 @@ def _robustness_lines(block: RobustnessMetrics | None) -> list[str]:
     changes = sorted(block.changes.values(), key=lambda one: one.relative.value or 0.0)
     shown = [("accuracy left, of that unchanged", block.relative)]
     shown += [(f"  {one.title}", one.relative) for one in changes]
-    return ["", head, *(f"  {title:<36} {describe_metric(relative)}" for title, relative in shown)]
+    lines = [f"  {title:<36} {describe_metric(relative)}" for title, relative in shown]
+    return ["", head, *lines, *(f"  {title:<36} not measurable: {why}" for title, why in block.not_measurable.items())]
 
 
 def external_lines(blocks: Mapping[str, ExternalMetrics]) -> list[str]:

@@ -2,8 +2,8 @@
 
 Each takes pixels (H, W) uint8, a severity from 1 to 5 and a random generator, and gives pixels uint8. They act on the
 picture that is shown, not on HU: a window can be made wider or narrower only within the grey levels that are left, and
-noise is added after the window, not before the reconstruction. Slice thickness and the phase of a contrast agent are
-not among them: neither can be had honestly from one slice.
+noise is added after the window, not before the reconstruction. `value_changes` act on HU and on series, where a corpus
+holds these. The phase of a contrast agent is in neither: it cannot be had honestly from a slice.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ def _shown(pixels: Pixels) -> NDArray[np.float64]:
     return np.clip(pixels / SHOWN, 0, 1)
 
 
-def _sign(rng: np.random.Generator) -> int:
+def sign(rng: np.random.Generator) -> int:
     return 1 if rng.random() < 0.5 else -1
 
 
 def _centre(pixels: Pixels, share: float, rng: np.random.Generator) -> Pixels:
     """The window's centre moved up or down by a share of its width."""
-    return _grey(_shown(pixels) * (pixels + 255.0 * share * _sign(rng)))
+    return _grey(_shown(pixels) * (pixels + 255.0 * share * sign(rng)))
 
 
 def _width(pixels: Pixels, factor: float, rng: np.random.Generator) -> Pixels:
     """The window narrower, which clips, or wider, which flattens, by a factor about its centre."""
-    scale = factor if _sign(rng) > 0 else 1 / factor
+    scale = factor if sign(rng) > 0 else 1 / factor
     return _grey(_shown(pixels) * ((pixels - 127.5) * scale + 127.5))
 
 
@@ -95,7 +95,7 @@ def _resize(pixels: Pixels, share: float, rng: np.random.Generator) -> Pixels:
 
 def _rotate(pixels: Pixels, degrees: float, rng: np.random.Generator) -> Pixels:
 
-    return np.asarray(Image.fromarray(pixels).rotate(degrees * _sign(rng), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(pixels).rotate(degrees * sign(rng), Image.Resampling.BILINEAR))
 
 
 def _frame(pixels: Pixels, share: float, rng: np.random.Generator) -> Pixels:

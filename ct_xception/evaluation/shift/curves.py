@@ -22,8 +22,8 @@ def robustness_figure(block: RobustnessMetrics) -> Figure:
         _draw(left, block, "accuracy", 100.0)
         _draw(right, block, "ece", 1.0)
         n = f"n = {block.n:,} slices, {block.n_groups:,} groups"
-        left.set(title=f"Accuracy under changes ({n})", ylabel="Accuracy (%)", ylim=(0, 102))
-        right.set(title="Calibration error under changes", ylabel="Calibration error", ylim=(0, None))
+        left.set(title=f"Accuracy under changes\n{n}", ylabel="Accuracy (%)", ylim=(0, 102))
+        right.set(title="Calibration error\nunder changes", ylabel="Calibration error", ylim=(0, None))
         right.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=6.5)
     return figure
 
@@ -33,7 +33,9 @@ def _draw(axes: Axes, block: RobustnessMetrics, key: str, scale: float) -> None:
     low, high = (clean.value if end is None else end for end in (clean.low, clean.high))
     axes.axhspan(scale * (low or 0), scale * (high or 0), color=FAINT, alpha=0.25, linewidth=0)
     for place, change in enumerate(block.changes.values()):
-        values = [clean.value, *(cell.value for cell in getattr(change, key))]
+        cells = getattr(change, key)
+        # Of fewer slices, a change has another beginning.
+        values = [clean.value if cells[0].n == clean.n else None, *(cell.value for cell in cells)]
         colour, style = PALETTE[place % len(PALETTE)], LINE_STYLES[place // len(PALETTE) % len(LINE_STYLES)]
         axes.plot(
             range(len(values)), scale * np.array(values, float), color=colour, linestyle=style, label=change.title

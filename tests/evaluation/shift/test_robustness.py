@@ -15,8 +15,10 @@ from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import Answers, Items
 from ct_xception.evaluation.shift import changes
 from ct_xception.evaluation.shift.changes import CHANGES, SEVERITIES
-from ct_xception.evaluation.shift.robustness import CLEAN, KEYS, Tried, robustness_figures
+from ct_xception.evaluation.shift.robustness import CLEAN, KEYS, VALUE_KEYS, Tried, robustness_figures
+from ct_xception.evaluation.shift.value_changes import VALUE_CHANGES
 from ct_xception.imaging.reader import read_slice
+from ct_xception.publish.card.markdown import fill_template, packaged_template
 
 NAMES = ["a", "b"]
 
@@ -89,6 +91,31 @@ def test_figures_are_shares_of_the_same_slices_unchanged() -> None:
     assert KEYS[0] == (CLEAN, 0)
 
 
+def test_changes_of_values_count_the_slices_that_allow_them() -> None:
+    """Of four slices two hold HU, one right and one wrong unchanged; on another window the right one is wrong too."""
+    labels, right = np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.6, 0.4]])
+    silent = np.array([[0.4, 0.6], [0.2, 0.8], [np.nan] * 2, [np.nan] * 2])
+    answers = {key: Answers(right) for key in KEYS}
+    answers |= {key: Answers(silent, {"s2": "no", "s3": "no"}) for key in VALUE_KEYS if key[0] == "hu_window_width"}
+    items = Items(labels, list("wxyz"), ["s0", "s1", "s2", "s3"])
+    block = robustness_figures(Tried(items, answers), NAMES, None, 0)
+    found = block.changes["hu_window_width"]
+    assert [(one.n, one.value) for one in found.accuracy] == [(2, 0.0)] * 5
+    lone = np.array([[np.nan] * 2, [0.2, 0.8], [np.nan] * 2, [np.nan] * 2])  # the one that is wrong unchanged
+    refused = {"s0": "no", "s2": "no", "s3": "no"}
+    wrong = {key: Answers(lone, refused) if key in VALUE_KEYS else one for key, one in answers.items()}
+    none_right = robustness_figures(Tried(items, wrong), NAMES, None, 0)
+    assert none_right.changes["hu_window_width"].relative.value is None
+    told = fill_template(packaged_template("robustness.md.jinja"), {"robustness": none_right, "figures": ()})
+    last = [line for line in told.splitlines() if line.startswith("| ")][-1]
+    assert last.startswith("| window narrower or wider, on HU (n = 1) |") and "| none |" in last
+    assert (found.relative.n, found.relative.value) == (2, 0.0) and block.relative.value == 1  # of pictures alone
+    assert block.not_measurable == {
+        "window centre moved, on HU": "no test slice holds HU",
+        "thicker slices, neighbours averaged": VALUE_CHANGES["slice_thickness"].lacks,
+    }
+
+
 def test_a_checkpoint_is_tried_and_counted_again(tiny_checkpoint: Path, tiny_corpus: Path, tmp_path: Path) -> None:
     from ct_xception.publish.verify import read_evidence
     from tests.sealed import sealed_checkpoint
@@ -100,9 +127,37 @@ def test_a_checkpoint_is_tried_and_counted_again(tiny_checkpoint: Path, tiny_cor
     table = pandas.read_parquet(folder / "evaluation/robustness.parquet")
     assert len(table) == 3 * len(KEYS) and set(table["severity"]) == set(range(6))
     card = (folder / "README.md").read_text()
+    assert "Not measurable here: window centre moved, on HU (no test slice holds HU)." in card
     assert "## Robustness" in card and "evaluation/robustness.png" in card
     metrics = json.loads((folder / evaluated(METRICS)).read_text())
     metrics["robustness"]["relative"]["value"] = 1.5
     (folder / evaluated(METRICS)).write_text(json.dumps(metrics))
     with pytest.raises(CheckpointError, match="the figures of robustness"):
+        read_evidence(folder)
+
+
+def test_series_in_hu_are_windowed_anew_and_made_thicker_and_counted_again(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    from ct_xception.evaluation.report.figures import evaluation_summary
+    from ct_xception.phantom.corpus import generate_phantom
+    from ct_xception.publish.verify import read_evidence
+    from tests.sealed import sealed_checkpoint
+
+    corpus = generate_phantom(tmp_path / "phantom", patients=12, slices_per_patient=12, size=64, dicom=True)
+    folder = sealed_checkpoint(tmp_path / "model", tiny_checkpoint, corpus, robustness=6)
+    metrics = read_evidence(folder).metrics
+    block = metrics.robustness
+    assert block.n == 6 and set(block.changes) == {*CHANGES, *VALUE_CHANGES} and not block.not_measurable
+    assert block.changes["hu_window_centre"].relative.n == 6
+    thick = block.changes["slice_thickness"].relative
+    assert 0 < thick.n < 6  # the others lie too near to an end of their series
+    assert (
+        f"| thicker slices, neighbours averaged (n = {thick.n}) | 1.5 … 4 times" in (folder / "README.md").read_text()
+    )
+    assert "window centre moved, on HU" in evaluation_summary(metrics)
+    path = folder / evaluated("robustness.parquet")
+    table = pandas.read_parquet(path)
+    table[(table["path"] != "slice_thickness") | (table["severity"] < 5)].to_parquet(path)
+    with pytest.raises(CheckpointError, match="does not hold every change"):
         read_evidence(folder)
