@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,6 @@ from ct_xception.serving.unit_text import describe_pooling
 from ct_xception.text import RESEARCH_USE
 
 TABLES = {".csv", ".tsv"}  # of path and patient, among the files given
-FOOT_LETTERS = 150  # in a line under the figure
 MIN_MARKS = 3  # bright marks beside the body from which the page warns of letters
 
 Progress = Callable[[float], None]
@@ -445,7 +443,7 @@ class Study:
         )
 
     def figure(self, view: View, path: Path) -> None:
-        """Write the figure of slice and map as PNG, with the model, the thresholds and the research-use line."""
+        """Write slice and map as PNG, above the model and the research-use line; a tag holds the thresholds."""
         assert view.explained is not None
         prediction, attribution = view.prediction, view.explained.attribution
         probability = prediction.probabilities[attribution.label]
@@ -454,8 +452,7 @@ class Study:
         if self.origin.weights_sha256:
             lines.append(f"weights SHA-256 {self.origin.weights_sha256}")
         points = operating_sentence(prediction.to_dict())
-        foot = "\n".join([*lines, *wrap(points, FOOT_LETTERS)])
-        figure.supxlabel(foot, fontsize=7, color="0.25", parse_math=False)
+        figure.supxlabel("\n".join(lines), fontsize=7, color="0.25", parse_math=False)
         figure.savefig(path, dpi=150, facecolor="white", metadata={"Description": " ".join(lines), "Comment": points})
 
 
