@@ -205,6 +205,31 @@ class TestAdapted:
         assert "not shown to help by a labelled sample" in said and "log-loss after less before" in said
         assert sorted(path.name for path in tmp_path.iterdir()) == ["cases"]
 
+    def test_what_is_labelled_is_not_fitted_to(
+        self, home: Path, away: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Two patients of the cases lie among the scans under other names, one only by another file of theirs."""
+        site = tmp_path / "scans"
+        shutil.copytree(away["scans"].parent, site)
+        rows, cases = (list(csv.DictReader(away[name].open())) for name in ("scans", "cases"))
+        for number, case in enumerate(cases[:2]):  # the same pictures, and a third that only the patient shares
+            shutil.copy(away["cases"].parent / case["path"], site / f"images/copy{number}.png")
+            rows.append({"path": f"images/copy{number}.png", "label": "", "patient": "somebody"})
+        shutil.copy(site / rows[0]["path"], site / "images/other.png")
+        rows.append({"path": "images/other.png", "label": "", "patient": cases[4]["patient"]})
+        with open(site / "all.csv", "w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        words = ["adapt", str(home), "--to", str(site / "all.csv"), "--check", str(away["cases"]), "--source_size", "0"]
+        assert main([*words, "--output_dir", str(tmp_path / "new")]) == 0
+        said = "3 slices were left out: they, or their patients, are among those of --check"
+        assert said in capsys.readouterr().out and said in (tmp_path / "new/README.md").read_text()
+        assert need_side(tmp_path / "new").provenance.to_json()["site"]["unlabelled"]["n"] == len(rows) - 3
+        words[words.index("--to") + 1] = str(away["cases"])
+        assert main([*words, "--output_dir", str(tmp_path / "none")]) == 2
+        assert "--to: 0 slices of 0 patients can be used" in capsys.readouterr().err
+
     def test_without_labels_a_proxy_decides_and_nothing_is_promised(
         self, home: Path, away: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
