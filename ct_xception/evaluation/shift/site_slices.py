@@ -126,7 +126,7 @@ class SiteSlices:
     def digests(self) -> list[bytes]:
         """The SHA-256 of what the network was given of each slice, which was kept."""
         assert self.inputs is not None
-        return [hashlib.sha256(np.ascontiguousarray(one)).digest() for one in self.inputs]
+        return [hashlib.sha256(one.tobytes()).digest() for one in self.inputs]
 
     def probabilities(self, temperature: float = 1.0) -> Floats:
         """The answers (N, K), their logits divided by `temperature`."""
