@@ -136,7 +136,8 @@ class _Child:
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         environment |= KEEPING
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(seconds), str(memory)],
+            # -P: no module is taken from the folder that the caller stands in, which may be a stranger's.
+            [sys.executable, "-P", "-m", __name__, str(seconds), str(memory)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
         )  # fmt: skip
         self._ready = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import struct
 from collections.abc import Iterator, Mapping
@@ -121,7 +122,8 @@ def _open_regular(path: str | os.PathLike[str], label: str) -> Iterator[tuple[Bi
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except FileNotFoundError:
         if label.startswith(ADDRESSES):
-            raise SliceError(label, "an address, not a file", "download it first") from None
+            address = re.sub(r"^(\w+:/)(?!/)", r"\1/", label)
+            raise SliceError(address, "an address, not a file", "download it first") from None
         raise SliceError(label, "no such file", "check the name") from None
     except (OSError, ValueError) as error:
         raise SliceError(label, f"cannot be opened ({_reason(error)})", "check the name and the permissions") from error

@@ -22,6 +22,34 @@ THUMBNAIL, MOST_ROWS = 72, 50
 BAR = '<div style="background:#1f5fbf;height:.6em;min-width:1px;width:{:.1f}px;display:inline-block"></div>'
 
 
+_SCORE, _SCORES, _TABLE = "answer.probability", "answer.probabilities", "answers.to_frame()"
+ANSWER_HINTS = {
+    **dict.fromkeys(("score", "confidence", "prob", "proba"), _SCORE),
+    **dict.fromkeys(("scores", "probs", "predict_proba", "items"), _SCORES),
+    **dict.fromkeys(("prediction", "predicted", "class_name", "label_name", "predicted_class"), "answer.label"),
+    **dict.fromkeys(("as_dict", "json", "to_json", "dict", "keys"), "answer.to_dict()"),
+    **dict.fromkeys(("explain", "heat_map", "heatmap", "gradcam", "attribute"), "c.explain(answer)"),
+    **dict.fromkeys(("pixels", "image", "array"), "answer.slice.pixels"),
+    "logits": "answer.outputs.logits",
+    "features": "answer.outputs.features",
+    "embedding": "answer.outputs.features",
+    "window": "answer.slice.window",
+    "show": "answer.plot()",
+    "show_results": "answer.plot()",
+    "save": 'c.explain(answer).save("why.png")',
+    "to_csv": "answer.to_frame().to_csv(path)",
+}
+ANSWERS_HINTS = {
+    **dict.fromkeys(("df", "frame", "to_pandas", "probabilities", "scores", "to_dict", "to_json"), _TABLE),
+    **dict.fromkeys(("label", "labels", "predictions"), "[one.label for one in answers.answered]"),
+    **dict.fromkeys(("plot", "show"), "answers.show_results()"),
+    **dict.fromkeys(("errors", "failed"), "answers.refused"),
+    "explain": "[c.explain(one) for one in answers.answered]",
+    "to_csv": "answers.to_frame().to_csv(path)",
+    "save": "answers.to_frame().to_csv(path)",
+}
+
+
 class Prediction(serving.Prediction):
     """The answer to one slice, as `ct_xception.serving.classifier.Prediction`; it shows itself in a notebook.
 
@@ -32,6 +60,10 @@ class Prediction(serving.Prediction):
     def probability(self) -> float:
         """Of the most probable class, in [0, 1]."""
         return self.probabilities[self.label]
+
+    def __getattr__(self, name: str) -> Any:
+        hint = f"; {ANSWER_HINTS[name]}" if name in ANSWER_HINTS else ""
+        raise AttributeError(f"Prediction has no attribute {name!r}{hint}")
 
     def __getitem__(self, name: str) -> float:
         if name in self.probabilities:
@@ -90,6 +122,10 @@ class Answers(list["Prediction | SliceError"]):
     def __init__(self, answers: Iterable[Prediction | SliceError] = (), notes: Sequence[str] = ()) -> None:
         super().__init__(answers)
         self.notes = tuple(notes)
+
+    def __getattr__(self, name: str) -> Any:
+        hint = f"; {ANSWERS_HINTS[name]}" if name in ANSWERS_HINTS else ""
+        raise AttributeError(f"Answers has no attribute {name!r}{hint}")
 
     @overload
     def __getitem__(self, place: SupportsIndex, /) -> Prediction | SliceError: ...

@@ -39,7 +39,12 @@ HINTS = {
     "predict_proba": "c(source).probabilities, or c.predict(sources).to_frame()",
     "classes": "c.labels",
     "classes_": "c.labels",
+    "num_labels": "len(c.labels)",
     "config": "c.checkpoint.config",
+    "processor": "c(source) reads, crops and scales it; c.read(source) reads alone",
+    "preprocess": "c(source) reads, crops and scales it; c.read(source) reads alone",
+    "save_pretrained": "the checkpoint is a folder already: c.checkpoint.folder",
+    "half": "it computes in float32; `ct-xception export --int8` writes a faster network",
     "eval": "it answers only, and never trains: leave it out",
     "cuda": 'c.to("cuda")',
     "cpu": 'c.to("cpu")',
@@ -64,6 +69,10 @@ OPTIONS = {
     "by": 'c.predict(sources, by="patient")',
     "target": "c.explain(source, target=name)",
     "method": "c.explain(source, method=name)",
+}
+EXPLAIN_OPTIONS = {
+    **dict.fromkeys(("label", "class_name", "class_", "target_class", "category"), "c.explain(source, target=name)"),
+    **dict.fromkeys(("algorithm", "kind"), "c.explain(source, method=name)"),
 }
 
 
@@ -245,6 +254,9 @@ class Classifier(serving.Classifier):
         """
         from ct_xception.explain.heat_map import explain_source
 
+        for name in options.keys() - {"budget", "window", "frame", "seed", "progress"}:
+            hint = EXPLAIN_OPTIONS.get(name, "choose from target, method, budget, window, frame, seed")
+            raise TypeError(f"explain takes no {name!r}; {hint}")
         if holds_many(source) or several(source) is not None:
             raise InputError(
                 "one slice is explained at a time: [c.explain(one) for one in c.predict(source).answered]."

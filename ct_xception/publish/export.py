@@ -24,7 +24,7 @@ import numpy as np
 import pandas
 from numpy.typing import NDArray
 
-from ct_xception.checkpoint import CARD, EXPORT_FORMAT, PREDICTIONS, SIDE_FILE, WEIGHTS, evaluated
+from ct_xception.checkpoint import CARD, EXPORT_FORMAT, METRICS, PREDICTIONS, SIDE_FILE, WEIGHTS, evaluated
 from ct_xception.checkpoint_files import Metric, check_seal, seal
 from ct_xception.corpus.load import CorpusOptions
 from ct_xception.errors import CheckpointError, printable
@@ -35,7 +35,7 @@ from ct_xception.files import atomic_path, sha256_file, write_json
 from ct_xception.formats.onnx import describe, write_onnx
 from ct_xception.formats.source import ExportSource, write_export
 from ct_xception.metrics import AgreementMetrics
-from ct_xception.publish.card.card import refresh_card
+from ct_xception.publish.card.card import refresh_card, render_card
 from ct_xception.publish.clearance import list_files
 from ct_xception.publish.export_slices import ExportSlices, find_slices
 from ct_xception.publish.verify import EXPORT, INT8, INT8_ANSWERS, exported_names, int8_figures
@@ -100,6 +100,8 @@ def _opened(folder: Path) -> Checkpoint:
         if EXPORT in files and sha256_file(files[EXPORT]) != checkpoint.manifest.get(EXPORT):
             ignored.add(CARD)  # an export that was cut off had written the card, but no seal
         check_seal(folder, files, checkpoint.manifest, ignored=ignored)
+        if not ignored and evaluated(METRICS) in files:
+            render_card(folder)  # which is written last: better that it refuses the figures before the files are made
     return checkpoint
 
 

@@ -245,5 +245,6 @@ def _check_manifest(folder: Path, name: str, manifest: Mapping[str, str], files:
             )
         if stated is None and manifest:
             raise CheckpointError(
-                f"{name}: {file} is not in the manifest of {SIDE_FILE}; it was added later, so fetch it again."
+                f"{name}: {file} is not in the manifest of {SIDE_FILE}; it was added later, or left by an "
+                "export that was cut off; export again, or fetch the checkpoint again."
             )

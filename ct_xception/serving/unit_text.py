@@ -121,7 +121,14 @@ def unit_bars(answers: Iterable[UnitAnswer], pooling: Pooling) -> Iterator[str]:
             yield f"  {describe_pooling(together, pooling)}"
             yield from (f"  {sentence}" for sentence in describe_decision(together.decision))
             for one in answer.carried_by:
-                yield f"  carried by {one['source']} ({percent(one['probability'])} {together.label})"
-        yield from (f"  - {name}: {why.removeprefix(f'{name}: ')}" for name, why in left_out[:_LEFT_OUT])
+                share = percent(one["probability"])
+                yield f"  carried by {_within(one['source'], answer.place)} ({share} {together.label})"
+        for name, why in left_out[:_LEFT_OUT]:
+            yield f"  - {_within(name, answer.place)}: {why.removeprefix(f'{name}: ')}"
         if len(left_out) > _LEFT_OUT:
             yield f"  - and {len(left_out) - _LEFT_OUT} more not answered"
+
+
+def _within(name: str, place: str) -> str:
+    """A slice's name without the folder, zip or file that stands above it already."""
+    return name.removeprefix(f"{place}/") if place != name else name.rsplit("/", 1)[-1]

@@ -1,8 +1,9 @@
 """Learning from slices without labels, by FixMatch (Sohn et al. 2020, arXiv:2001.07685).
 
 The moving average of the weights answers a weakly changed view of an unlabelled slice. Where it is sure enough, its
-answer is the label of a strongly changed view of the same slice. How sure is enough is not guessed: after every epoch
-it is the least confidence at which the answers to validation are right as often as TARGET.
+answer is the label of a strongly changed view of the same slice. How sure is enough is the paper's threshold, and more
+where it has to be: after every epoch the least confidence at which the answers to validation are right as often as
+TARGET, as far as so few of them can tell.
 """
 
 from __future__ import annotations
@@ -49,21 +50,25 @@ def weak_augmentation(strong: AugmentConfig) -> AugmentConfig:
 def choose_threshold(logits: NDArray[np.floating], labels: NDArray[np.integer], smoothing: float) -> float:
     """The confidence from which on an answer is taken for a label; above 1 where none is to be.
 
-    The least of the confidences in `logits` (N, K) at which TARGET of the answers as sure or surer are as `labels`
-    (N,), if they are LEAST_KEPT. Of fewer than LEAST_JUDGED images it is the paper's 0.95, as a share of the highest
-    confidence that targets smoothed by `smoothing` teach.
+    The least of the confidences in `logits` (N, K) at which the answers as sure or surer are as `labels` (N,) in TARGET
+    of cases, by the lower end of Wilson's score interval of one standard error, if they are LEAST_KEPT; never less than
+    the paper's 0.95, as a share of the highest confidence that targets smoothed by `smoothing` teach, which alone
+    counts where images are fewer than LEAST_JUDGED.
     """
     count, classes = logits.shape
+    published = PUBLISHED * (1 - smoothing + smoothing / classes)
     if count < LEAST_JUDGED:
-        return PUBLISHED * (1 - smoothing + smoothing / classes)
+        return published
     confidences = softmax(logits.astype(float), axis=1).max(axis=1)
     order = np.argsort(-confidences, kind="stable")
     right = np.cumsum(logits.argmax(axis=1)[order] == labels[order])
     kept = np.arange(1, count + 1)
     sure = confidences[order]
     last = np.append(sure[1:] < sure[:-1], True)  # equal confidences are kept together or not at all
-    good = np.flatnonzero(last & (kept >= LEAST_KEPT) & (right >= TARGET * kept - 1e-9))
-    return float(sure[good[-1]]) if good.size else math.inf
+    share = right / kept
+    lower = (share + 1 / (2 * kept) - np.sqrt(share * (1 - share) / kept + 1 / (4 * kept**2))) / (1 + 1 / kept)
+    good = np.flatnonzero(last & (kept >= LEAST_KEPT) & (lower >= TARGET - 1e-9))
+    return max(float(sure[good[-1]]), published) if good.size else math.inf
 
 
 def ramp(done: float) -> float:

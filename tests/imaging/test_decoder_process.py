@@ -52,6 +52,16 @@ def test_it_reads_what_the_reader_reads(decoder: Decoder, content: bytes, tmp_pa
     assert same(decoder.read_slice(Image.fromarray(disc())), decode.decode_slice(Image.fromarray(disc())))
 
 
+def test_no_module_of_the_working_folder_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file beside the slices that is called as a library is: a stranger's archive may hold one."""
+    for name in ("numpy", "pydicom", "json"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    with Decoder() as own:
+        assert own.read_slice(PNG, name="x").pixels.shape == disc().shape
+    assert not (tmp_path / "ran").exists()
+
+
 def test_refusals_come_through(decoder: Decoder, tmp_path: Path) -> None:
     with pytest.raises(SliceError, match=r"^upload: neither DICOM"):
         decoder.read_slice(b"text", name="upload")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -20,6 +21,7 @@ from ct_xception import Answers, Classifier, Prediction
 from ct_xception.checkpoint import SIDE_FILE
 from ct_xception.errors import CheckpointError, InputError, SliceError
 from ct_xception.explain.explain import explain
+from ct_xception.notebook.answers import ANSWER_HINTS, ANSWERS_HINTS
 from ct_xception.serving import classifier as serving
 from tests.gates import add_gate
 
@@ -192,6 +194,36 @@ def test_a_name_that_is_not_there_tells_the_one_that_is(classifier: Classifier, 
     assert not hasattr(classifier, name)
     with pytest.raises(AttributeError, match=said):
         getattr(classifier, name)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda c: c(PICTURE).score, "answer.probability"),
+        (lambda c: c(PICTURE).nothing, "Prediction has no attribute 'nothing'$"),
+        (lambda c: c.predict([PICTURE]).to_csv, r"answers.to_frame\(\).to_csv"),
+        (lambda c: c.num_labels, r"len\(c.labels\)"),
+    ],
+)
+def test_answers_tell_the_right_name_too(classifier: Classifier, call: Any, said: str) -> None:
+    with pytest.raises(AttributeError, match=said):
+        call(classifier)
+
+
+def test_explain_tells_the_right_option(classifier: Classifier) -> None:
+    with pytest.raises(TypeError, match=r"explain takes no 'label'; c.explain\(source, target=name\)"):
+        classifier.explain(PICTURE, label="normal")
+
+
+def test_every_name_that_is_told_is_there(classifier: Classifier) -> None:
+    """What a hint names can be had: `answer.x` of an answer, `answers.x` of several."""
+    several = classifier.predict([PICTURE])
+    for hint in (*ANSWER_HINTS.values(), *ANSWERS_HINTS.values()):
+        name, _, rest = re.sub(r"\(.*", "", hint).partition(".")
+        if name in ("answer", "answers"):
+            found: Any = {"answer": several[0], "answers": several}[name]
+            for part in rest.split("."):
+                found = getattr(found, part)
 
 
 @pytest.mark.parametrize(

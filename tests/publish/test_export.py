@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import numpy as np
 import onnx
@@ -30,10 +31,12 @@ from ct_xception.imaging.windows import Window
 from ct_xception.metrics import ABSENT, AgreementMetrics, Loss
 from ct_xception.publish import export, export_slices
 from ct_xception.publish.card.card import render_card
+from ct_xception.publish.clearance import list_files
 from ct_xception.publish.export import export_checkpoint, int8_verdict
 from ct_xception.publish.export_slices import ExportSlices, find_slices
+from ct_xception.publish.recount import Recount
 from ct_xception.publish.release import release_checkpoint
-from ct_xception.publish.verify import EXPORT, INT8, INT8_ANSWERS, int8_figures
+from ct_xception.publish.verify import EXPORT, INT8, INT8_ANSWERS, exported_names, int8_figures
 from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.network import Outputs
 from ct_xception.serving.runtimes import EXPORTED
@@ -262,6 +265,18 @@ class TestRefusals:
             export_checkpoint(copy_of, ["onnx"])
         with pytest.raises(CheckpointError, match="is no folder; fetch a Hub checkpoint"):
             export_checkpoint("someone/ct", ["onnx"])
+
+    def test_figures_that_no_card_would_take_are_refused_before_anything_is_made(
+        self, copy_of: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in exported_names(list_files(copy_of)):
+            (copy_of / name).unlink()
+        seal(copy_of)
+        before = sorted(copy_of.rglob("*"))
+        monkeypatch.setattr(Recount, "check", refuse := Mock(side_effect=CheckpointError("no such figure")))
+        with pytest.raises(CheckpointError, match="no such figure"):
+            export_checkpoint(copy_of, ["onnx"])
+        assert refuse.called and sorted(copy_of.rglob("*")) == before
 
     def test_a_missing_package(
         self, copy_of: Path, tiny_corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

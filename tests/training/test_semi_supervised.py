@@ -30,21 +30,26 @@ def logits_of(confidences: list[float]) -> np.ndarray:
     return np.array([[math.log(one / (1 - one)), 0.0] for one in confidences])
 
 
-def test_the_threshold_is_the_least_confidence_that_is_right_as_often_as_wanted() -> None:
-    confidences = [0.99 - 0.01 * place for place in range(30)]
+def test_the_threshold_is_the_least_confidence_that_is_surely_right_as_often_as_wanted() -> None:
+    confidences = [0.999 - 0.001 * place for place in range(30)]
     labels = np.zeros(30, int)
-    labels[[18, 20, 22, 24, 26, 28]] = 1  # 20 right of the surest 22, 20 of 23, and less than nine of ten from there on
-    assert choose_threshold(logits_of(confidences), labels, 0.1) == pytest.approx(confidences[21])
-    labels[[3, 7]] = 1  # 16 of 18; of the surest three alone, too few, all are right
+    labels[[18, 25, 26, 27, 28, 29]] = 1
+    # 24 right of 25: (0.96 + 1/50 - sqrt(0.96 * 0.04 / 25 + 1/50^2)) / (1 + 1/25) = 0.936 / 1.04 = 0.9.
+    assert choose_threshold(logits_of(confidences), labels, 0.1) == pytest.approx(confidences[24])
+    labels[3] = 1  # 23 of 25; of the surest three alone, too few, all are right
     assert choose_threshold(logits_of(confidences), labels, 0.1) == math.inf
     labels[:] = 0
     assert choose_threshold(logits_of(confidences), labels, 0.1) == pytest.approx(confidences[-1])
 
 
+def test_answers_that_are_right_and_unsure_are_not_labels_yet() -> None:
+    assert choose_threshold(logits_of([0.6] * 30), np.zeros(30, int), 0.1) == pytest.approx(0.95 * 0.95)
+
+
 def test_equal_confidences_are_kept_together_or_not_at_all() -> None:
-    confidences = [0.9] * 10 + [0.8] * 20
+    confidences = [0.99] * 10 + [0.98] * 20
     labels = np.array([0] * 10 + [0] * 10 + [1] * 10)  # half of the second lot is right, the first half as listed
-    assert choose_threshold(logits_of(confidences), labels, 0.0) == pytest.approx(0.9)
+    assert choose_threshold(logits_of(confidences), labels, 0.0) == pytest.approx(0.99)
 
 
 def test_a_small_validation_split_leaves_the_published_threshold_as_smoothing_can_reach_it() -> None:
