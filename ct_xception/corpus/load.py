@@ -138,7 +138,7 @@ def _classes(listing: Listing, options: CorpusOptions) -> ClassTable:
 def _class_problems(listing: Listing, table: ClassTable, name: str, labelled: bool) -> list[str]:
     """Empty classes, one class only, and classes that only the test split (or no training image) has."""
     if not labelled:
-        return [] if listing.items or listing.problems else [f"{printable(name)} holds no images; name another source"]
+        return [] if listing.items or listing.problems else [_holds_none(listing, name)]
     problems = [
         f"the class folder {printable(folder)!r} of {split} holds no image that can be read; "
         "fill it, remove it or --exclude it"
@@ -160,6 +160,15 @@ def _class_problems(listing: Listing, table: ClassTable, name: str, labelled: bo
                 remedy = f"add training images, or say which class it is with --class_map {_quoted(found)}=CLASS"
                 problems.append(f"{said}; {remedy}")
     return problems
+
+
+def _holds_none(listing: Listing, name: str) -> str:
+    if not listing.passed_over[UNREADABLE]:
+        return f"{printable(name)} holds no images; name another source"
+    return (
+        f"{printable(name)} holds no images that can be read ({listing.details[-1]}); name another source, or with "
+        "--image_root what the paths of a table are relative to"
+    )
 
 
 def _quoted(name: str) -> str:

@@ -153,9 +153,12 @@ def adapt(
     check_new_folder(output, OUTPUT)
     classifier = Classifier.from_pretrained(checkpoint)
     parent = _parent(classifier)
-    labelled = None if check is None else _labelled(check, classifier, reading, "--check")
+    labelled = None
+    if check is not None:
+        listed = _labelled(check, classifier, reading, "--check")
+        labelled = reading.look(classifier, listed, "labelled cases", keep=True)
     drawn = draw_evenly(waiting, MOST_SLICES, reading.seed)
-    site, notes = _of_site(reading.look(classifier, drawn, "unlabelled slices", keep=True), len(waiting))
+    site, notes = _of_site(reading.look(classifier, drawn, "unlabelled slices", keep=True), len(waiting), labelled)
     meeting = _meet(classifier, site, reading, source_size=source_size, use_prior=use_prior)
     checked = None
     if labelled is None or check is None:
@@ -230,9 +233,8 @@ class _Meeting:
         before, after = (vote(network, self.site, rows, self.reading.seed) for network in (self.before, self.adapted))
         return judge_steadiness(before, after, [self.units[row] for row in rows], self.reading.seed)
 
-    def judge_with(self, corpus: Corpus, labelled: Sequence[Waiting], coverage: float) -> tuple[Judged, _Checked]:
+    def judge_with(self, corpus: Corpus, slices: SiteSlices, coverage: float) -> tuple[Judged, _Checked]:
         """By labelled cases, each network calibrated on them out of fold; what the signs refuse has no say."""
-        slices = self.reading.look(self.before, labelled, "labelled cases", keep=True)
         kept = slices.select(~slices.foreign)
         cases, names, seed = _as_cases(kept), self.before.label_names, self.reading.seed
         check_enough(cases, names, "--check")
@@ -363,20 +365,26 @@ def figure_lines(figures: Mapping[str, Any], cases: Cases) -> list[str]:
 # What is not
 
 
-def _of_site(site: SiteSlices, listed: int) -> tuple[SiteSlices, list[str]]:
-    """The slices that may be of the site, and sentences on the others. Raises InputError where they are too few."""
+def _of_site(site: SiteSlices, listed: int, labelled: SiteSlices | None) -> tuple[SiteSlices, list[str]]:
+    """The slices that may be of the site, and sentences on the others. Raises InputError where they are too few.
+
+    What labelled cases hold is left out: they are to say what a network is worth that has not seen them.
+    """
     notes = _unreadable(site)
     if listed > MOST_SLICES:
         notes.append(f"{MOST_SLICES} of {listed:,} slices were looked at, drawn evenly over the patients")
     if gone := int(site.foreign.sum()):
         notes.append(f"{gone:,} slices were left out: they show no body, are of another modality or coloured")
     kept = site.select(~site.foreign)
+    if labelled is not None and len(kept) and (shared := kept.shared_with(labelled)).any():
+        told = f"{int(shared.sum()):,} slices were left out: they, or their {_noun(kept)}, are among those of --check"
+        kept, notes = kept.select(~shared), [*notes, told]
     count = len(set(kept.units)) if len(kept) else 0
     noun = _noun(kept)
     if len(kept) < LEAST_SLICES or count < LEAST_UNITS:
         raise InputError(
             f"--to: {len(kept):,} slices of {count} {noun} can be used, and {LEAST_SLICES} of {LEAST_UNITS} are the "
-            "least that tell what a site is like; give more."
+            f"least that tell what a site is like; give more{''.join(f' ({note})' for note in notes)}."
         )
     return kept, notes
 
@@ -467,7 +475,7 @@ def _write_adapted(
         _write_gate(folder, meeting)
         finish_version(folder, _note_drift(folder), record, table)
     said = [f"kept by {judged.by}: {judged.sentence}", *_prior_lines(meeting.prior, told["prior_used"])]
-    return Told(output, record, (*said, *lines))
+    return Told(output, record, (*told["notes"], *said, *lines))
 
 
 def _told_prior(prior: PriorShift | None) -> dict[str, Any] | None:

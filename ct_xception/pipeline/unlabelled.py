@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ct_xception.corpus.load import load_corpus
 from ct_xception.corpus.tables.formats import TABLE_SUFFIXES
 from ct_xception.errors import InputError
-from ct_xception.evaluation.shift.site_slices import list_files, list_items, list_table
+from ct_xception.evaluation.shift.site_slices import list_files, list_items
+from ct_xception.imaging.source import describe_passed_over
 from ct_xception.pipeline.owners import read_owners
 
 if TYPE_CHECKING:
@@ -31,12 +33,10 @@ def list_unlabelled(
         raise InputError(f"{option}: a table or a corpus stands alone; give one of them, or files and folders.")
     if patients and (is_table or not on_disk):
         raise InputError(f"--patients: goes with files and folders; {option} names its patients itself.")
-    if is_table:
-        if options.image_template:
-            raise InputError(f"--image_template: {option} is a table of paths here; give them in a column.")
-        root = None if options.image_root is None else Path(options.image_root).expanduser()
-        return list_table(first, options.image_column, options.group_column, root), []
-    if not on_disk:
-        return list_items(load_corpus(sources[0], options), options.frame), []
+    if is_table or not on_disk:
+        corpus = load_corpus(sources[0], options.without_labels())
+        passed = describe_passed_over(corpus.report["passed_over"])
+        notes = [f"{option}: passed over: {passed}", *corpus.report["details"]] if passed else []
+        return [replace(one, label=-1) for one in list_items(corpus, options.frame)], notes
     owners = None if patients is None else read_owners(Path(patients), "patient")
     return list_files([Path(source) for source in sources], owners)

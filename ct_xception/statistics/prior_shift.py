@@ -5,8 +5,10 @@
 
 What a calibrated network answers holds for the mix of classes that it was trained on. Where the mix alone is another,
 and each class looks as it did, the most likely new mix follows from the answers (Saerens, Latinne & Decaestecker 2002,
-doi:10.1162/089976602753284446). Where the classes look otherwise, too, it follows from nothing: that is why the
-estimate is told with its interval, and used only where somebody asks for it.
+doi:10.1162/089976602753284446). It takes the answers whole; black-box shift estimation (Lipton et al. 2018) counts what
+is called, needs no calibration, and errs more where there is some (`tests/statistics/test_prior_shift.py` has both).
+Where the classes look otherwise, too, it follows from nothing: that is why the estimate is told with its interval, and
+used only where somebody asks for it.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
+from ct_xception_app.app import build_demo
 from safetensors.numpy import load_file
 
 from ct_xception.checkpoint_files import check_seal, need_side
@@ -18,11 +19,13 @@ from ct_xception.cli import main
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.shift.site_rules import FITTED_ON
 from ct_xception.files import sha256_file
+from ct_xception.model.modelling import CTXceptionForImageClassification
 from ct_xception.pipeline import sites
 from ct_xception.publish.clearance import list_files
 from ct_xception.publish.release import release_checkpoint
 from ct_xception.serving.classifier import Classifier, softmax
 from ct_xception.statistics.calibration import calibration_figures
+from ct_xception.training.start import check_classes, continue_head, settle_start
 from tests.sites import CLEAR, HAZY, SITE, draw_site, home_checkpoint
 
 REPLACED = "The batch norms' means and variances"
@@ -205,6 +208,31 @@ class TestAdapted:
         assert "not shown to help by a labelled sample" in said and "log-loss after less before" in said
         assert sorted(path.name for path in tmp_path.iterdir()) == ["cases"]
 
+    def test_what_is_labelled_is_not_fitted_to(
+        self, home: Path, away: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Two patients of the cases lie among the scans under other names, one only by another file of theirs."""
+        site = tmp_path / "scans"
+        shutil.copytree(away["scans"].parent, site)
+        rows, cases = (list(csv.DictReader(away[name].open())) for name in ("scans", "cases"))
+        for number, case in enumerate(cases[:2]):  # the same pictures, and a third that only the patient shares
+            shutil.copy(away["cases"].parent / case["path"], site / f"images/copy{number}.png")
+            rows.append({"path": f"images/copy{number}.png", "label": "", "patient": "somebody"})
+        shutil.copy(site / rows[0]["path"], site / "images/other.png")
+        rows.append({"path": "images/other.png", "label": "", "patient": cases[4]["patient"]})
+        with open(site / "all.csv", "w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        words = ["adapt", str(home), "--to", str(site / "all.csv"), "--check", str(away["cases"]), "--source_size", "0"]
+        assert main([*words, "--output_dir", str(tmp_path / "new")]) == 0
+        said = "3 slices were left out: they, or their patients, are among those of --check"
+        assert said in capsys.readouterr().out and said in (tmp_path / "new/README.md").read_text()
+        assert need_side(tmp_path / "new").provenance.to_json()["site"]["unlabelled"]["n"] == len(rows) - 3
+        words[words.index("--to") + 1] = str(away["cases"])
+        assert main([*words, "--output_dir", str(tmp_path / "none")]) == 2
+        assert "--to: 0 slices of 0 patients can be used" in capsys.readouterr().err
+
     def test_without_labels_a_proxy_decides_and_nothing_is_promised(
         self, home: Path, away: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -225,3 +253,36 @@ class TestAdapted:
         assert moved - source == pytest.approx(wanted, abs=1e-4)
         shutil.rmtree(folder)
         assert main([*words, "--output_dir", str(folder)]) == 1 and not folder.exists()
+
+
+class TestReaders:
+    """Who reads a version of a site as they would its parent."""
+
+    def test_an_exported_file_answers_with_the_new_rules(
+        self, home: Path, recalibrated: Path, away: dict[str, Path], tmp_path: Path
+    ) -> None:
+        folder = Path(shutil.copytree(recalibrated, tmp_path / "model"))
+        few = draw_site(tmp_path / "few", 4, factor=SITE)
+        assert main(["export", str(folder), "--onnx", "--corpus", str(few)]) == 0
+        slices = [away["cases"].parent / row["path"] for row in list(csv.DictReader(away["cases"].open()))[:4]]
+        torch, onnx = (Classifier.from_pretrained(folder, runtime=runtime) for runtime in ("torch", "onnx"))
+        answers = [[one.probabilities[HAZY] for one in classifier(slices)] for classifier in (torch, onnx)]
+        assert answers[1] == pytest.approx(answers[0], abs=1e-4)
+        before = [one.probabilities[HAZY] for one in Classifier.from_pretrained(home)(slices)]
+        assert np.abs(np.subtract(answers[1], before)).max() > 1e-3  # its own temperature
+
+    @pytest.mark.parametrize("name", ["recalibrated", "adapted"])
+    def test_training_goes_on_from_its_body_and_head(self, name: str, request: pytest.FixtureRequest) -> None:
+        folder = request.getfixturevalue(name)
+        settled = settle_start({"init": str(folder), "corpus": "phantom"})
+        assert settled["image_size"] == 64 and settled["weights"] == settled["init"] == str(folder)
+        check_classes(str(folder), [HAZY, CLEAR])
+        model = CTXceptionForImageClassification.from_backbone("legacy_xception", [HAZY, CLEAR], 64, seed=1)
+        continue_head(model, str(folder))
+        head = load_file(folder / "model.safetensors")
+        assert np.array_equal(model.head.weight.detach().numpy(), head["fc.weight"][::-1])
+        assert np.array_equal(model.head.bias.detach().numpy(), head["fc.bias"][::-1])
+
+    def test_the_page_opens_it_with_its_record(self, adapted: Path) -> None:
+        texts = str(build_demo(adapted).get_config_file())
+        assert "Kept by a labelled sample of the site" in texts and "share in training" in texts

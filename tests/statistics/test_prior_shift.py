@@ -62,3 +62,46 @@ def test_what_training_never_had_cannot_be_estimated() -> None:
         estimate_prior(np.full((4, 2), 0.5), {"a": 1.0, "b": 0.0})
     with pytest.raises(InputError, match="do not go with 2 classes"):
         estimate_prior(np.full((4, 3), 1 / 3), EVEN)
+
+
+def black_box(probabilities: np.ndarray, known: np.ndarray, labels: np.ndarray, source: np.ndarray) -> np.ndarray:
+    """BBSE (Lipton, Wang & Smola 2018): w solves C w = q, C[i, j] the share called i and of class j among `known`.
+
+    `known` (M, K) are answers at home to `labels` (M,), and q the shares of what is called at the site.
+    """
+    kinds = range(len(source))
+    called = known.argmax(axis=1)
+    joint = np.array([[((called == i) & (labels == j)).mean() for j in kinds] for i in kinds])
+    share = np.bincount(probabilities.argmax(axis=1), minlength=len(source)) / len(probabilities)
+    weights = np.clip(np.linalg.solve(joint, share), 0, None) * source
+    return weights / weights.sum()
+
+
+def test_the_black_box_estimate_and_ours_agree_where_one_sign_is_all() -> None:
+    """At home 90 of 100 `a` and 20 of 100 `b` show the sign; at the site 37 of 100 slices do: a share of 17/70."""
+    known = answers_to_a_sign(110, 90)
+    labels = np.repeat([0, 1, 0, 1], [90, 20, 10, 80])
+    site, even = answers_to_a_sign(37, 63), np.array([0.5, 0.5])
+    wanted = pytest.approx([17 / 70, 53 / 70], abs=1e-5)
+    assert black_box(site, known, labels, even) == wanted and fit_prior(site, even) == wanted
+
+
+def test_answers_tell_more_than_what_was_called() -> None:
+    """Three classes of normal features in two dimensions, one class five times as frequent at the site: answers by
+    Bayes' rule are calibrated, and EM, which takes them whole, errs less than the black box, which counts calls."""
+    centres, source, shares = np.array([[0, 0], [1.2, 0], [0, 1.2]]), np.full(3, 1 / 3), np.array([5, 1, 1]) / 7
+    rng = np.random.default_rng(0)
+
+    def drawn(mix: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = rng.choice(3, n, p=mix)
+        distances = ((rng.normal(size=(n, 1, 2)) + centres[labels][:, None] - centres) ** 2).sum(axis=-1)
+        answers = np.exp(-distances / 2)
+        return answers / answers.sum(axis=1, keepdims=True), labels
+
+    errors = []
+    for _ in range(40):
+        (known, labels), (site, _) = drawn(source, 400), drawn(shares, 200)
+        found = black_box(site, known, labels, source), fit_prior(site, source)
+        errors.append([np.abs(one - shares).mean() for one in found])
+    counted, whole = np.mean(errors, axis=0)
+    assert whole < 0.8 * counted and whole < 0.06

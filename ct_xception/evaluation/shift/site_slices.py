@@ -7,6 +7,7 @@ slices.units, slices.patients_known
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.corpus.cells import slice_source
-from ct_xception.corpus.tables.columns import find_column
-from ct_xception.corpus.tables.formats import read_table, text_of
 from ct_xception.errors import InputError, SliceError, printable
 from ct_xception.evaluation.answers import with_bar
 from ct_xception.evaluation.gate_fit import Seen, seen_as
@@ -111,6 +110,24 @@ class SiteSlices:
             None if self.attention is None else self.attention[rows],
         )
 
+    def shared_with(self, other: SiteSlices) -> NDArray[np.bool_]:
+        """Which slices (N,) are of a unit that has a slice, or its patient, in `other`; both kept their inputs.
+
+        A slice is the same where the network is given the same, whatever its file is called.
+        """
+        known, patients = set(other.digests), set(other.patients) - {""}
+        pairs = zip(self.digests, self.patients, strict=True)
+        same = [digest in known or patient in patients for digest, patient in pairs]
+        units = self.units
+        seen = {unit for unit, one in zip(units, same, strict=True) if one}
+        return np.array([unit in seen for unit in units], bool)
+
+    @property
+    def digests(self) -> list[bytes]:
+        """The SHA-256 of what the network was given of each slice, which was kept."""
+        assert self.inputs is not None
+        return [hashlib.sha256(one.tobytes()).digest() for one in self.inputs]
+
     def probabilities(self, temperature: float = 1.0) -> Floats:
         """The answers (N, K), their logits divided by `temperature`."""
         return softmax(self.logits / temperature)
@@ -151,40 +168,6 @@ def list_items(corpus: Corpus, frame: int | None = None) -> list[Waiting]:
     found = []
     for part in corpus.dataset.values():
         found += [_row(part, index, known, frame) for index in range(len(part))]
-    return found
-
-
-def list_table(
-    table: Path, image_column: str | None = None, group_column: str | None = None, root: Path | None = None
-) -> list[Waiting]:
-    """The slices that a table names: a column of paths, relative to `root` (default: its folder), and one of patients
-    if it has it.
-
-    Labels are not looked at, and need not be there. Raises InputError where the table cannot be read or names no paths,
-    or a file is not there.
-    """
-    cells = read_table(table)
-    image, owner = (
-        find_column(cells.columns, role, given) for role, given in (("image", image_column), ("group", group_column))
-    )
-    if not image or (group_column and not owner):
-        columns = ", ".join(map(printable, cells.columns))
-        raise InputError(
-            f"{printable(table)}: has not the columns asked for ({columns}); name them with "
-            "--image_column and --group_column."
-        )
-    paths = [(root or table.parent) / text_of(value) for value in cells[image]]
-    patients = [text_of(value) for value in cells[owner]] if owner else [""] * len(paths)
-    if absent := [path for path in paths if not path.is_file()]:
-        remedy = "to --image_root" if root else "to the table's folder; name another with --image_root"
-        raise InputError(
-            f"{printable(table)}: names {len(absent):,} files that are not there, such as {printable(absent[0])}; "
-            f"paths are relative {remedy}."
-        )
-    found = list[Waiting]()
-    for path, patient in zip(paths, patients, strict=True):
-        members, _ = slices_in(path, printable(path))
-        found += [Waiting(one.name, patient or _owner(one, None), one.read) for one in members]
     return found
 
 

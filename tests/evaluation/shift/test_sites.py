@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 from ct_xception.checkpoint_files import Rules
-from ct_xception.errors import InputError
+from ct_xception.corpus.load import CorpusOptions
+from ct_xception.errors import CorpusError, InputError
 from ct_xception.evaluation.answers import Answers, Items
 from ct_xception.evaluation.rules import fit_rules
 from ct_xception.evaluation.shift.adaptation import judge_by_labels, judge_steadiness, steadiness
 from ct_xception.evaluation.shift.next_labels import COLUMNS, choose_slices
 from ct_xception.evaluation.shift.site_rules import FITTED_ON, Cases, check_enough, fold_of, refit_rules
-from ct_xception.evaluation.shift.site_slices import Waiting, draw_evenly, list_files, list_table
+from ct_xception.evaluation.shift.site_slices import Waiting, draw_evenly, list_files
 from ct_xception.phantom.corpus import generate_phantom
+from ct_xception.pipeline.unlabelled import list_unlabelled
 from ct_xception.serving.classifier import Classifier
 from ct_xception.statistics.calibration import apply_temperature
 from tests.sites import CLEAR, HAZY, draw_site
@@ -117,22 +119,30 @@ class TestKept:
         assert not judge_steadiness(steady, steady, units).kept
 
 
+def listed(table: Path, **options: str) -> list[Waiting]:
+    return list_unlabelled([str(table)], "--to", CorpusOptions(**options))[0]  # type: ignore[arg-type]
+
+
 class TestSlices:
     def test_a_table_needs_no_labels(self, tmp_path: Path) -> None:
         table = draw_site(tmp_path / "site", 3)
         rows = [{key: row[key] for key in ("path", "patient")} for row in csv.DictReader(table.open())]
         table.write_text("path,patient\n" + "".join(f"{row['path']},{row['patient']}\n" for row in rows))
-        found = list_table(table)
+        found = listed(table)
         assert len(found) == 6 and len({one.patient for one in found}) == 3 and all(one.label == -1 for one in found)
         elsewhere = tmp_path / "tables" / "site.csv"
         elsewhere.parent.mkdir()
         elsewhere.write_text(table.read_text())
-        assert len(list_table(elsewhere, root=table.parent)) == 6
-        with pytest.raises(InputError, match="6 files that are not there.*--image_root"):
-            list_table(elsewhere)
+        assert len(listed(elsewhere, image_root=str(table.parent))) == 6
+        with pytest.raises(CorpusError, match="images/000_0.png: is not there.*--image_root"):
+            listed(elsewhere)
         table.write_text("path,patient\nimages/no.png,a\n")
-        with pytest.raises(InputError, match="1 files that are not there"):
-            list_table(table)
+        with pytest.raises(CorpusError, match="images/no.png: is not there"):
+            listed(table)
+        table.write_text("path,patient\nimages/no.png,a\nimages/000_0.png,b\n")
+        found, notes = list_unlabelled([str(table)], "--to", CorpusOptions())
+        assert len(found) == 1 and notes[0] == "--to: passed over: 1 images that cannot be read"
+        assert "images/no.png: is not there" in notes[1]
 
     def test_dicom_tells_its_patients_and_pictures_do_not(self, tmp_path: Path) -> None:
         folder = generate_phantom(tmp_path / "dicom", patients=4, slices_per_patient=2, size=64, dicom=True)
@@ -152,7 +162,7 @@ def test_what_to_label_next_is_a_table_and_a_section(tiny_checkpoint: Path, tmp_
     table = draw_site(tmp_path / "site", 4)
     (tmp_path / "site" / "images" / "broken.png").write_bytes(b"no picture")
     table.write_text(table.read_text() + "images/broken.png,clear,broken\n")
-    found = choose_slices(Classifier.from_pretrained(tiny_checkpoint), list_table(table), 3, most_each=1)
+    found = choose_slices(Classifier.from_pretrained(tiny_checkpoint), listed(table), 3, most_each=1)
     found.write(tmp_path / "out")
     rows = list(csv.DictReader((tmp_path / "out" / "next.csv").open()))
     assert [row["rank"] for row in rows] == ["1", "2", "3"] and set(rows[0]) == set(COLUMNS)
