@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -188,13 +189,14 @@ def _open_storage(storage: str, options: SearchOptions) -> optuna.storages.BaseS
         return JournalStorage(JournalFileBackend(storage, lock_obj=JournalFileOpenLock(storage)))
     for patience in (2.0, 4.0, 8.0, 0.0):
         try:
-            return RDBStorage(
+            place = RDBStorage(
                 storage,
                 heartbeat_interval=options.heartbeat,
                 grace_period=3 * options.heartbeat,
                 heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
                 engine_kwargs={"connect_args": {"timeout": 60}} if storage.startswith("sqlite") else None,
             )
+            return _one_writer(place) if storage.startswith("sqlite") else place
         except ImportError as error:
             raise InputError(f"--storage: its driver is missing ({error}); install it, or take a file.") from error
         except Exception as error:  # each database has errors of its own
@@ -204,6 +206,26 @@ def _open_storage(storage: str, options: SearchOptions) -> optuna.storages.BaseS
                 raise InputError(f"--storage: {_without_password(storage)} cannot be opened ({reason}).") from error
             time.sleep(patience * random.random())
     raise AssertionError("the last try returns or raises")
+
+
+def _one_writer(storage: optuna.storages.RDBStorage) -> optuna.storages.RDBStorage:
+    """Have every transaction take SQLite's write lock as it begins.
+
+    Optuna locks the row of a trial before it looks whether the trial is still to be had, and SQLite has no such lock:
+    two workers both found it waiting, and trained it twice. (The recipe is that of SQLAlchemy's page on pysqlite.)
+    """
+    from sqlalchemy import event
+
+    @event.listens_for(storage.engine, "connect")
+    def leave_transactions_to_us(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(storage.engine, "begin")
+    def lock(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    storage.engine.dispose()  # connections that were made before know nothing of this
+    return storage
 
 
 def _without_password(url: str) -> str:
@@ -254,6 +276,7 @@ class Worker:
         self.study, self.space, self.options = study, space, options
         self.accelerator, self.run_trial = accelerator, run_trial
         self.started = time.monotonic()
+        self.taken_over = False  # the trial that is trained: its heartbeat failed, and another worker has it
 
     def work(self, after_trial: Callable[[optuna.Study], None] = lambda study: None) -> None:
         """Train trial after trial; `after_trial` is given the study after each, on the main process."""
@@ -262,10 +285,19 @@ class Worker:
             return
         try:
             while self._wants_more():
-                self.study.optimize(self._lead, n_trials=1, catch=(_GivenBack,))
+                self._try_one(self.study)
                 after_trial(self.study)
         finally:
             self._broadcast(None)
+
+    def _try_one(self, study: optuna.Study) -> None:
+        self.taken_over = False
+        try:
+            study.optimize(self._lead, n_trials=1, catch=(_GivenBack,))
+        except ValueError:  # what Optuna says to an answer that nobody waits for
+            if not self.taken_over:
+                raise
+            print("a trial is another worker's: no heartbeat of this one came in time (did it sleep?)", file=sys.stderr)
 
     def _wants_more(self) -> bool:
         """Whether there is a trial to begin; waits while others train the last ones, which may yet be killed."""
@@ -306,10 +338,11 @@ class Worker:
         try:
             outcome = self.run_trial(proposal, lambda value, epoch: self._report(trial, value, epoch))
         except GivenUp as error:
-            trial.set_user_attr(REASON, str(error))
+            self._note(trial, {REASON: str(error)})
             raise optuna.TrialPruned(str(error)) from error
-        for name, value in outcome.notes.items():
-            trial.set_user_attr(name, value)
+        self._note(trial, outcome.notes)
+        if self.taken_over:
+            raise optuna.TrialPruned  # with an answer Optuna would trip over its own assertion
         return outcome.values if len(outcome.values) > 1 else outcome.values[0]
 
     def _is_surplus(self, trial: Trial) -> bool:
@@ -318,12 +351,19 @@ class Worker:
         return 0 < self.options.trials <= len(earlier)
 
     def _report(self, trial: Trial, value: float, epoch: int) -> None:
-        trial.set_user_attr(EPOCHS, epoch)
-        if len(self.options.objectives) == 1:
+        self._note(trial, {EPOCHS: epoch})
+        if len(self.options.objectives) == 1 and not self.taken_over:
             trial.report(value, epoch)
-        poor = self.options.prunes and trial.should_prune()
+        poor = self.taken_over or (self.options.prunes and trial.should_prune())
         if self._broadcast(poor):
             raise GivenUp(f"poorer than the others after epoch {epoch}")
+
+    def _note(self, trial: Trial, notes: Mapping[str, Any]) -> None:
+        """Note something of a trial, if it is still this worker's."""
+        state = trial.study.get_trials(deepcopy=False)[trial.number].state.name
+        self.taken_over = self.taken_over or state != "RUNNING"
+        for name, value in notes.items() if not self.taken_over else ():
+            trial.set_user_attr(name, value)
 
     def _follow(self) -> None:
         """The other processes of a launch: train what the main one says, and end as it does."""

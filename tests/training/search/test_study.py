@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -162,7 +163,7 @@ WORKER = """
     from ct_xception.training.search.study import SearchOptions, Worker, open_study
     storage, dies, done = sys.argv[1:]
     killed = Path(done).with_name("killed")
-    options = SearchOptions(sampler="random", trials=8, pruner="none", heartbeat=1)
+    options = SearchOptions(sampler="random", trials=8, pruner="none", heartbeat=4)  # less, and a loaded machine fails what lives
     def run(proposal, report):
         if dies == "dies":
             killed.touch()
@@ -197,3 +198,62 @@ def test_of_four_workers_one_is_killed_and_no_trial_is_lost_or_done_twice(tmp_pa
     study, _ = open_study(storage, SearchOptions(sampler="random", trials=8), SPACE)
     assert len(finished(study)) == len(counted(study)) == 8
     assert len(trained) == len(set(trained)) == 8
+
+
+def test_a_waiting_trial_is_had_by_one_worker_of_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other worker asks for it when the first has seen that it waits, and has not yet said that it has it."""
+    from optuna.storages import RDBStorage
+    from optuna.trial import TrialState
+
+    options = SearchOptions(sampler="random", trials=8)
+    study, other = (open_study(f"sqlite:///{tmp_path}/a.db", options, SPACE)[0] for _ in range(2))
+    study.enqueue_trial({"learning_rate": 0.1})
+    (waiting,) = study.get_trials(deepcopy=False)
+    look, got = RDBStorage.check_trial_is_updatable, list[bool]()
+
+    def take(storage: Any) -> None:
+        got.append(storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING))
+
+    def interrupted(storage: Any, trial: int, state: TrialState) -> None:
+        look(storage, trial, state)
+        if storage is first and rival.ident is None:
+            rival.start()
+            rival.join(1.0)
+
+    first, second = (one._storage._backend for one in (study, other))
+    rival = threading.Thread(target=take, args=(second,))
+    monkeypatch.setattr(RDBStorage, "check_trial_is_updatable", interrupted)
+    take(first)
+    rival.join()
+    assert sorted(got) == [False, True]
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_worker_whose_trial_was_taken_over_leaves_it_and_goes_on(
+    after: int, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """As after a machine's sleep: the others have failed its first trial and queued it anew."""
+    from optuna.trial import TrialState
+
+    storage, options = f"sqlite:///{tmp_path}/a.db", SearchOptions(sampler="random", trials=2, pruner="none")
+    ran: list[int] = []
+
+    def slept(proposal: Proposal, report: Callable[[float, int], None]) -> Outcome:
+        ran.append(proposal.number)
+        report(1.0, 1)
+        if proposal.number == 0 and after == 1:
+            fail(storage, options)
+        report(0.5, 2)
+        if proposal.number == 0 and after == 2:
+            fail(storage, options)
+        return Outcome((0.5,), {"seen": 1})
+
+    def fail(storage: str, options: SearchOptions) -> None:
+        other, _ = open_study(storage, options, SPACE)
+        (own,) = other.get_trials(deepcopy=False)
+        other._storage.set_trial_state_values(own._trial_id, TrialState.FAIL)
+        take_up_again(other)
+
+    study = search(storage, options, slept)
+    assert len(finished(study)) == len(counted(study)) == 2
+    assert ran == [0, 1, 2] and "another worker's" in capsys.readouterr().err
