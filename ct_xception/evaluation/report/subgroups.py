@@ -225,14 +225,21 @@ def describe_worst(found: SubgroupMetrics, members: str) -> str:
     if not found.compared:
         within = f"{LEAST_ITEMS} slices of {LEAST_GROUPS} {members}"
         return f"No subgroup was looked at: none has {within}, with as many {members} outside it."
+    several = found.compared > 1
     if (worst := found.worst) is None:
-        return f"No answer is wrong in any of the {found.compared:,} subgroups looked at."
+        looked = f"any of the {found.compared:,} subgroups" if several else "the one subgroup"
+        return f"No answer is wrong in {looked} looked at."
+    if (worst.accuracy.value or 0) >= (worst.rest.value or 0):
+        none = f"None of the {found.compared:,} subgroups looked at lies"
+        return f"{none if several else 'The one subgroup looked at does not lie'} below all others."
+    looked = f"Worst of {found.compared:,} subgroups" if several else "The one subgroup"
     verdict = "beyond chance" if worst.chance < BEYOND_CHANCE else "not beyond chance"
+    corrected = f" after correction for all {found.compared:,}" if several else ""
+    unsaid = "; the intervals are not corrected" if several else ""
     counted = f"n = {worst.n:,} slices of {worst.n_groups:,} {members}"
     return (
-        f"Worst of {found.compared:,} subgroups looked at: {worst.trait}, {worst.value}: "
-        f"{_right(worst.accuracy, counted)}, beside {_right(worst.rest)} of all others: {verdict} after correction for "
-        f"all {found.compared:,} (p = {worst.chance:.2g}; the intervals are not corrected)."
+        f"{looked} looked at: {worst.trait}, {worst.value}: {_right(worst.accuracy, counted)}, beside "
+        f"{_right(worst.rest)} of all others: {verdict}{corrected} (p = {worst.chance:.2g}{unsaid})."
     )
 
 

@@ -167,6 +167,14 @@ def test_the_chance_of_one_split_is_that_of_a_permutation_test() -> None:
         f"{100 * found.worst.rest.low:.1f} to 100.0) of all others: not beyond chance after correction for all 2 "
         f"(p = {found.worst.chance:.2g}; the intervals are not corrected)."
     )
+    one = found.model_copy(update={"compared": 1})
+    assert describe_worst(one, "patients").startswith("The one subgroup looked at: scanner, old: 0.0 % right")
+    assert describe_worst(one, "patients").endswith(f"all others: not beyond chance (p = {found.worst.chance:.2g}).")
+    higher = found.worst.model_copy(update={"accuracy": found.worst.rest, "rest": found.worst.accuracy})
+    above = found.model_copy(update={"worst": higher})
+    assert describe_worst(above, "patients") == "None of the 2 subgroups looked at lies below all others."
+    above = above.model_copy(update={"compared": 1})
+    assert describe_worst(above, "patients") == "The one subgroup looked at does not lie below all others."
 
 
 def test_where_no_subgroup_or_no_mistake_is_there_it_is_said() -> None:

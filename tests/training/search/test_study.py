@@ -163,7 +163,7 @@ WORKER = """
     from ct_xception.training.search.study import SearchOptions, Worker, open_study
     storage, dies, done = sys.argv[1:]
     killed = Path(done).with_name("killed")
-    options = SearchOptions(sampler="random", trials=8, pruner="none", heartbeat=4)  # less, and a loaded machine fails what lives
+    options = SearchOptions(sampler="random", trials=8, pruner="none", heartbeat=4)  # 1 fails who lives under load
     def run(proposal, report):
         if dies == "dies":
             killed.touch()
