@@ -329,6 +329,7 @@ class Worker:
     def _lead(self, trial: Trial) -> float | Sequence[float]:
         import optuna
 
+        _beat(trial)
         if self._is_surplus(trial):
             trial.set_user_attr(REASON, SURPLUS)
             raise _GivenBack
@@ -423,6 +424,12 @@ def take_up_again(study: optuna.Study) -> int:
     for one in left:
         again(study, one)
     return len(left)
+
+
+def _beat(trial: Trial) -> None:
+    """Give the first sign of life at once: of who is killed before it, the others would wait for one for ever."""
+    if record := getattr(trial.storage, "record_heartbeat", None):  # journal files know none
+        record(trial._trial_id)
 
 
 def _fail_stale(study: optuna.Study) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -257,3 +259,20 @@ def test_a_worker_whose_trial_was_taken_over_leaves_it_and_goes_on(
     study = search(storage, options, slept)
     assert len(finished(study)) == len(counted(study)) == 2
     assert ran == [0, 1, 2] and "another worker's" in capsys.readouterr().err
+
+
+def test_a_worker_gives_a_sign_of_life_before_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if its thread of heartbeats has not come to it yet."""
+    from optuna.storages._heartbeat import HeartbeatThread
+
+    for name in ("start", "join"):
+        monkeypatch.setattr(HeartbeatThread, name, lambda self: None)
+    seen: list[int] = []
+
+    def run(proposal: Proposal, report: Callable[[float, int], None]) -> Outcome:
+        with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as database:
+            seen.extend(database.execute("select count(*) from trial_heartbeats").fetchone())
+        return bowl(proposal, report)
+
+    search(f"sqlite:///{tmp_path}/a.db", SearchOptions(sampler="random", trials=2), run)
+    assert seen == [1, 2]
