@@ -43,14 +43,15 @@ def describe_metric(metric: Metric) -> str:
     return f"{metric.value:z.3f} ({interval}, n = {metric.n:,})"
 
 
-def wilson_interval(proportion: float, n: float) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a proportion in [0, 1] seen on `n` > 0 independent items (Wilson 1927).
+def wilson_interval(proportion: float, n: float, errors: float = _NORMAL_QUANTILE) -> tuple[float, float]:
+    """Wilson's score interval of a proportion in [0, 1] seen on `n` > 0 independent items (Wilson 1927).
 
-    It stays inside [0, 1] and does not collapse at 0 and 1. `n` may be a fraction: an effective number.
+    It is that of so many standard `errors` (95 % unless told), stays inside [0, 1] and does not collapse at 0 and 1.
+    `n` may be a fraction: an effective number.
     """
-    z2 = _NORMAL_QUANTILE**2
+    z2 = errors**2
     centre = (proportion + z2 / (2 * n)) / (1 + z2 / n)
-    half = _NORMAL_QUANTILE / (1 + z2 / n) * np.sqrt(proportion * (1 - proportion) / n + z2 / (4 * n**2))
+    half = errors / (1 + z2 / n) * np.sqrt(proportion * (1 - proportion) / n + z2 / (4 * n**2))
     return float(max(0.0, min(centre - half, proportion))), float(min(1.0, max(centre + half, proportion)))
 
 

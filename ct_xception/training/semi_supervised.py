@@ -20,6 +20,7 @@ from scipy.special import softmax
 from torch import nn
 
 from ct_xception.imaging.transforms import AugmentConfig, TrainTransform
+from ct_xception.statistics.intervals import wilson_interval
 from ct_xception.training.data.batches import StreamSampler, UnlabelledItems, training_loader
 from ct_xception.training.options import TrainConfig, augment_config
 
@@ -65,8 +66,7 @@ def choose_threshold(logits: NDArray[np.floating], labels: NDArray[np.integer], 
     kept = np.arange(1, count + 1)
     sure = confidences[order]
     last = np.append(sure[1:] < sure[:-1], True)  # equal confidences are kept together or not at all
-    share = right / kept
-    lower = (share + 1 / (2 * kept) - np.sqrt(share * (1 - share) / kept + 1 / (4 * kept**2))) / (1 + 1 / kept)
+    lower = np.array([wilson_interval(share, n, errors=1.0)[0] for share, n in zip(right / kept, kept, strict=True)])
     good = np.flatnonzero(last & (kept >= LEAST_KEPT) & (lower >= TARGET - 1e-9))
     return max(float(sure[good[-1]]), published) if good.size else math.inf
 
