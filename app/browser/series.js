@@ -4,7 +4,7 @@ import { ranked, softmax } from "./decisions.js";
 import { Refusal } from "./refusal.js";
 
 const MOST_SLICES = 300;
-const MAX_BYTES = 512 * 2 ** 20; // of one entry, unpacked
+const MAX_BYTES = 512 * 2 ** 20; // of a zip's slices together, unpacked
 const LEAST = 1e-12; // of a probability before its logarithm is taken, as in statistics/pooling.py
 const SLICE = /(^|\/)[^./][^/]*\.(dcm|dicom|ima|png|jpe?g)$|(^|\/)[^./]+$/i;
 const [END, ENTRY, STORED, DEFLATED] = [0x06054b50, 0x02014b50, 0, 8];
@@ -44,6 +44,9 @@ async function unzip(archive) {
   if (entries.length > MOST_SLICES) {
     throw new Refusal(archive.name, `${entries.length} files, more than ${MOST_SLICES}`, "give a part of it");
   }
+  if (entries.reduce((sum, { size }) => sum + size, 0) > MAX_BYTES) {
+    throw new Refusal(archive.name, `slices of more than ${MAX_BYTES / 2 ** 20} MiB, unpacked`, "give a part of it");
+  }
   return Promise.all(entries.map((entry) => inflate(bytes, entry, archive.name)));
 }
 
@@ -69,7 +72,7 @@ function entriesOf(view, name) {
 
 async function inflate(bytes, { name, method, from, packed, size }, archive) {
   const view = new DataView(bytes.buffer);
-  if (![STORED, DEFLATED].includes(method) || size > MAX_BYTES || from + 30 > bytes.length) {
+  if (![STORED, DEFLATED].includes(method) || from + 30 > bytes.length) {
     throw new Refusal(archive, `${name} in it cannot be unpacked here`, "unpack it first");
   }
   const start = from + 30 + view.getUint16(from + 26, true) + view.getUint16(from + 28, true);

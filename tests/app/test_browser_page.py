@@ -696,6 +696,18 @@ def test_slices_of_one_scan_have_one_answer_and_are_gone_through(
         page.evaluate("document.getElementById('pooled').replaceChildren()")
 
 
+def test_a_zip_that_would_not_fit_is_refused_before_it_is_unpacked(page: playwright.Page, tmp_path: Path) -> None:
+    zipped = tmp_path / "large.zip"
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", b"a")
+        archive.writestr("b.png", b"b")
+    first, *entries = zipped.read_bytes().split(b"PK\x01\x02")
+    size = (300 * 2**20).to_bytes(4, "little")  # of each, as the directory says
+    zipped.write_bytes(b"PK\x01\x02".join([first, *(one[:20] + size + one[24:] for one in entries)]))
+    page.set_input_files("#file", zipped)
+    page.wait_for_selector("#answer .refusal:has-text('large.zip: slices of more than 512 MiB, unpacked')")
+
+
 def test_files_of_no_scan_have_each_their_own_answer(page: playwright.Page, slice_file: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no picture")
