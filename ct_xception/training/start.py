@@ -38,12 +38,15 @@ def settle_start(values: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("corpus") and given.get("resume") != "auto":  # a finished run needs its corpus no more
         find_source(str(given["corpus"]))
     if given.get("init") is not None:
-        if "weights" in given or given.get("soup"):
-            raise InputError("--init: says where to begin, head and all; give it without --weights and --soup.")
+        for other in ("weights", "soup"):
+            if given.get(other):
+                raise InputError(
+                    f"--init and --{other}: both say where to begin; --init takes the head too, so give one."
+                )
         source, own = _inherited(str(_recorded(given, "init") or given["init"]), given, "init")
         return own | given | {"init": source, "weights": source}
     if given.get("soup"):
-        if "weights" in given:
+        if given.get("weights"):
             raise InputError("--soup: averages what was trained already; give it without --weights.")
         named = _recorded(given, "soup") or given["soup"]
         found = [_inherited(str(source), given, "soup") for source in named]
