@@ -90,6 +90,7 @@ def test_a_soup_is_the_mean_and_says_so(
     ]
     card = (tmp_path / "soup" / MODEL / CARD).read_text()
     assert "| Average of | 2 of 2 networks (model soup): " in card and "| First weights | `begun.safetensors` |" in card
+    assert "an average of networks, taken in one by one by validation" in card
     assert "with seed1: validation loss 0.6000, kept" in capsys.readouterr().out
 
 
