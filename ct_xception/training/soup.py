@@ -102,17 +102,17 @@ def make_soup(training: Training, sources: Sequence[str]) -> tuple[Trained, Soup
         (_weigh(training, source) for source in sources),
         key=lambda one: one.figure if config.metric in LOWER_IS_BETTER else -one.figure,
     )
-    kept, best, lines = [offered[0].folder], offered[0].figure, [offered[0].told(kept=True)]
-    state = _average(kept)
+    total, best, lines = _load(offered[0].folder), offered[0].figure, [offered[0].told(kept=True)]
+    state, count = total, 1
     for one in offered[1:]:
-        tried = _average([*kept, one.folder])
-        _estimate_norms(training, tried, f"batch norms with {one.name}")
+        more = _add(total, _load(one.folder))
+        _estimate_norms(training, _divide(more, count + 1), f"batch norms with {one.name}")
         figure = _figure(training)
         better = not is_better(best, figure, config.metric)  # no worse is enough, as in the paper
         lines.append(one.told(kept=better, together=figure))
         training.accelerator.print(_line(lines[-1], config.metric))
         if better:
-            kept, best, state = [*kept, one.folder], figure, _state_of(training.plain)
+            total, best, state, count = more, figure, _state_of(training.plain), count + 1
     file = training.run / SOUP
     if main:
         save_file({key: value.contiguous() for key, value in state.items()}, file, metadata={"format": "pt"})
@@ -124,7 +124,7 @@ def make_soup(training: Training, sources: Sequence[str]) -> tuple[Trained, Soup
 def _weigh(training: Training, source: str) -> _Offered:
     checkpoint = open_checkpoint(source)
     folder, provenance = checkpoint.folder, need_side(checkpoint.folder).provenance
-    training.plain.timm_model.load_state_dict(_average([folder]))
+    training.plain.timm_model.load_state_dict(_load(folder))
     seed, place = provenance.to_json().get("seed"), Path(source)
     name = (place.parent.name if place.name == MODEL else place.name) if place.exists() else source
     offered = _Offered(folder, name, str(provenance.weights_sha256), seed, _figure(training))
@@ -132,16 +132,20 @@ def _weigh(training: Training, source: str) -> _Offered:
     return offered
 
 
-def _average(folders: Sequence[Path]) -> State:
-    """The mean of the networks' tensors, each with its temperature taken out of its head again."""
-    total: State = {}
-    for folder in folders:
-        model = CTXceptionForImageClassification.from_pretrained(folder)
-        with torch.no_grad():
-            model.fold_temperature(1 / need_side(folder).temperature)
-        for key, value in _state_of(model).items():
-            total[key] = total[key] + value if key in total else value
-    return {key: value / len(folders) if value.is_floating_point() else value for key, value in total.items()}
+def _load(folder: Path) -> State:
+    """A network's tensors, with the temperature taken out of its head again."""
+    model = CTXceptionForImageClassification.from_pretrained(folder)
+    with torch.no_grad():
+        model.fold_temperature(1 / need_side(folder).temperature)
+    return _state_of(model)
+
+
+def _add(one: State, other: State) -> State:
+    return {key: value + other[key] if value.is_floating_point() else value for key, value in one.items()}
+
+
+def _divide(total: State, count: int) -> State:
+    return {key: value / count if value.is_floating_point() else value for key, value in total.items()}
 
 
 def _state_of(model: CTXceptionForImageClassification) -> State:
