@@ -18,7 +18,6 @@ from ct_xception.checkpoint import ATTENTIONS, CONFIG, HEADS, WEIGHTS
 from ct_xception.corpus.sources import find_source
 from ct_xception.errors import InputError, printable
 from ct_xception.files import cache_folder, read_json
-from ct_xception.serving.checkpoint import open_checkpoint
 
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification
@@ -60,6 +59,8 @@ def _keras_body(weights: str, given: Mapping[str, Any]) -> str:
 
 
 def _inherited(given: dict[str, Any]) -> dict[str, Any]:
+    from ct_xception.serving.checkpoint import open_checkpoint
+
     source = str(_recorded(given, "init") or given["init"])
     checkpoint = open_checkpoint(source)
     contract, config = checkpoint.contract, checkpoint.config["pretrained_cfg"]
@@ -123,6 +124,8 @@ def check_classes(init: str | None, label_names: Sequence[str]) -> None:
     """Raise `InputError` where the run goes on from a checkpoint of other classes than these."""
     if init is None:
         return
+    from ct_xception.serving.checkpoint import open_checkpoint
+
     known = list(open_checkpoint(init).config["label_names"])
     if set(known) != set(label_names):
         raise InputError(
@@ -137,6 +140,8 @@ def continue_head(model: CTXceptionForImageClassification, init: str | None) -> 
         return
     import safetensors.torch
     import torch
+
+    from ct_xception.serving.checkpoint import open_checkpoint
 
     start = open_checkpoint(init)
     state = safetensors.torch.load_file(start.folder / WEIGHTS)
