@@ -251,6 +251,25 @@ class UnlabelledRecord(Stated):
     threshold: Share | None = None
 
 
+class Ingredient(Stated):
+    """A checkpoint that a soup was offered: its validation figure alone, the soup's with it, and whether it is in."""
+
+    name: Text
+    weights_sha256: Text
+    seed: Count | None = None
+    figure: Annotated[float, Field(ge=0, le=1e6)]
+    together: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    kept: bool
+
+
+class SoupRecord(Stated):
+    """The checkpoints whose weights were averaged in place of training, told in the card; figures are of validation."""
+
+    metric: Text
+    n: Count
+    ingredients: Annotated[tuple[Ingredient, ...], Field(min_length=2, max_length=1000)]
+
+
 class Provenance(Stated):
     """How the weights came about; a record for people, of which few parts are acted on."""
 
@@ -262,6 +281,7 @@ class Provenance(Stated):
     split: dict[str, Any] = {}
     search: SearchRecord | None = None
     unlabelled: UnlabelledRecord | None = None
+    soup: SoupRecord | None = None
     lineage: tuple[dict[str, Any], ...] = ()
 
 
