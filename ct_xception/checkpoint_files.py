@@ -52,7 +52,7 @@ Pixels = Annotated[int, Field(ge=32, le=1024)]
 class Stated(BaseModel):
     """A part of a file: frozen, every number finite, and keys of a later version kept without being acted on."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False, defer_build=True)
 
     @classmethod
     def of(cls, stated: Mapping[str, Any], name: str = SIDE_FILE) -> Self:
