@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from ct_xception.training.search.study import Search
 
 TRIALS, PAGE, BEST = "trials.csv", "search.html", "best.yaml"
-CLEAR, GRID = "rgba(0,0,0,0)", "rgba(128,128,128,0.3)"  # on a light page and on a dark one
-SCALE = [[0, "#0f9d8a"], [1, "#c2771a"]]
+CLEAR, GRID = "rgba(0,0,0,0)", "rgba(128,128,128,0.3)"
 
 
 def write_trials(study: optuna.Study, search: Search) -> None:
@@ -181,15 +180,12 @@ def write_page(study: optuna.Study, search: Search, record: dict[str, Any]) -> N
 
 
 def _drawn(figure: Any, *, with_script: bool) -> str:
-    """A plot as a part of the page, which has its title already and says the colours of ground and words."""
+    """A plot as a part of the page, which has its title and its ground already."""
     figure.update_layout(
         title=None, margin={"t": 30, "b": 60, "l": 70, "r": 30}, paper_bgcolor=CLEAR, plot_bgcolor=CLEAR
     )
     figure.update_xaxes(gridcolor=GRID, zerolinecolor=GRID)
     figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID)
-    line = {"width": 1, "color": "#8a94a0"}  # a dark point on a dark page, and a light one on a light page
-    figure.update_traces(marker_line=line, selector={"type": "scatter", "mode": "markers"})
-    figure.update_traces(line_colorscale=SCALE, selector={"type": "parcoords"})
     config = {"displaylogo": False, "responsive": True}
     return str(figure.to_html(full_html=False, include_plotlyjs=with_script, config=config))
 
@@ -222,7 +218,7 @@ def _plots(study: optuna.Study, search: Search) -> Iterator[tuple[str, Any]]:
 
 _PAGE = """
 <style>
-.js-plotly-plot text { fill: var(--ink) !important; }
+.plot { --card: #fbfcfd; --ink: #17202b; color: var(--ink); } /* Optuna's colours are for a light ground */
 .side { min-width: {{ width }}; }
 </style>
 <header class="top"><h1>Search of hyperparameters</h1>
@@ -240,7 +236,7 @@ For research use only.</p></header>
 </tbody></table></div>
 {% for plot in plots %}
 <h2>{{ plot.title }}</h2>
-<div class="card scroll" tabindex="0" role="region" aria-label="{{ plot.title }}">
+<div class="card scroll plot" tabindex="0" role="region" aria-label="{{ plot.title }}">
 {% if plot.drawn %}
 <div{% if plot.title.startswith("Trials") %} class="side"{% endif %}>{{ plot.drawn | safe }}</div>
 {% else %}

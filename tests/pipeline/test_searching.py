@@ -68,7 +68,7 @@ def test_what_a_search_leaves_can_be_read(searched: Path) -> None:
     assert "no trial was better" in page or "beat the recipe" in page
     assert "<li>Best of 2: trial " in page and "<th>learning_rate</th>" in page and "<td>0.001</td>" in page
     assert 'name="color-scheme" content="light dark"' in page
-    wide = re.findall(r'<div class="card scroll"[^>]*>\s*(?:<table|<div|<p)', page)  # none makes the page wider
+    wide = re.findall(r'<div class="card scroll[^>]*>\s*(?:<table|<div|<p)', page)  # none makes the page wider
     assert len(wide) == page.count("<h2>")
 
 
