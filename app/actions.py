@@ -406,7 +406,7 @@ class Page:
     def _scene(self, case: Case) -> str:
         """What the viewer is told, as JSON: the case, an answer for each slice, and the map of the one that is shown.
 
-        `choice` is the same for maps that may stand beside one another.
+        `choice` is the same for maps that may stand beside one another; `unread` says why a slice has no picture.
         """
         view, window = case.view, case.window
         told = None if window is None else [window.centre, window.width]
@@ -417,6 +417,7 @@ class Page:
             "index": case.index,
             "window": told,
             "answers": [words.in_short(answer) for answer in case.answers] if len(case.series) > 1 else [""],
+            "unread": {index: answer.error for index, answer in enumerate(case.answers) if answer.error},
             "choice": "",
             "map": None,
             "refused": bool(view.prediction.refusal),

@@ -16,12 +16,12 @@ let [drawing, resting, drawn, asked] = [0, 0, {}, ""];
 
 // Slices and maps
 
-/** The slice at an index, once it is here; asks for it otherwise. */
+/** The slice at an index, once it is here; asks for it otherwise, but for a file that the server could not read. */
 function sliceAt(index, wanted = true) {
   const { scene } = view;
   const key = `${scene.case}/${index}`;
   const held = slices.get(key);
-  if (held || !wanted) return held instanceof Promise ? null : held;
+  if (held || !wanted || scene.unread[index]) return held instanceof Promise ? null : held;
   const asked = fetchSlice(key).then(
     (slice) => { slices.set(key, slice); trim(); failures.delete(key); },
     (error) => { slices.delete(key); failures.set(key, error.message); },
@@ -589,6 +589,7 @@ async function show(text) {
     asked = JSON.stringify({ case: scene.case, index: scene.index, window: scene.window });
   } else if (view.scene.choice !== scene.choice) maps = new Map(); // maps of another class, method or window
   view.scene = scene;
+  for (const [index, why] of Object.entries(scene.unread)) failures.set(`${scene.case}/${index}`, why);
   draw();
   ahead();
   if (!scene.map) return;

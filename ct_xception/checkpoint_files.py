@@ -52,7 +52,7 @@ Pixels = Annotated[int, Field(ge=32, le=1024)]
 class Stated(BaseModel):
     """A part of a file: frozen, every number finite, and keys of a later version kept without being acted on."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False, defer_build=True)
 
     @classmethod
     def of(cls, stated: Mapping[str, Any], name: str = SIDE_FILE) -> Self:
@@ -334,6 +334,25 @@ class UnlabelledRecord(Stated):
     threshold: Share | None = None
 
 
+class Ingredient(Stated):
+    """A checkpoint that a soup was offered: its validation figure alone, the soup's with it, and whether it is in."""
+
+    name: Text
+    weights_sha256: Text
+    seed: Count | None = None
+    figure: Annotated[float, Field(ge=0, le=1e6)]
+    together: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    kept: bool
+
+
+class SoupRecord(Stated):
+    """The checkpoints whose weights were averaged in place of training, told in the card; figures are of validation."""
+
+    metric: Text
+    n: Count
+    ingredients: Annotated[tuple[Ingredient, ...], Field(min_length=2, max_length=1000)]
+
+
 class SiteRecord(Stated):
     """The site that a version's rules or batch norms were fitted to, and how (`kind`)."""
 
@@ -378,6 +397,7 @@ class Provenance(Version):
     best_epoch: Count | None = None
     search: SearchRecord | None = None
     unlabelled: UnlabelledRecord | None = None
+    soup: SoupRecord | None = None
     lineage: tuple[Ancestor, ...] = ()
 
 

@@ -238,24 +238,38 @@ def test_serving_never_reaches_what_trains_and_measures() -> None:
     assert not rooms & {"corpus", "audit", "training", "evaluation", "publish", "pipeline"}
 
 
+def loaded_of(names: set[str], code: str) -> list[str]:
+    """Which of some packages a fresh Python holds after some code."""
+    code = f"{code}\nimport sys\nprint(*sorted({names!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return done.stdout.split()
+
+
+HEAVY = {
+    "torch", "transformers", "timm", "gradio", "captum", "datasets", "matplotlib", "pandas", "scipy", "skimage",
+    "sklearn", "pydicom", "nibabel", "pydantic",
+}  # fmt: skip
+COMMANDS = ("explain", "predict", "score")
+
+
 @pytest.mark.parametrize("statement", ["import ct_xception", "from ct_xception.cli import build_parser"])
 def test_light_imports_load_nothing_heavy(statement: str) -> None:
-    heavy = [
-        "torch",
-        "transformers",
-        "timm",
-        "gradio",
-        "captum",
-        "datasets",
-        "matplotlib",
-        "scipy",
-        "sklearn",
-        "pydicom",
-        "nibabel",
-    ]
-    code = f"{statement}\nimport sys\nprint(sorted(set({heavy!r}) & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert loaded_of(HEAVY | {"numpy"}, statement) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_commands_help_loads_nothing_heavy(command: str) -> None:
+    assert loaded_of(HEAVY, f"from ct_xception.cli import build_parser\nbuild_parser([{command!r}])") == []
+
+
+def test_a_png_is_read_and_judged_without_what_it_does_not_need() -> None:
+    code = """
+from ct_xception.imaging.body.crop import crop_body
+from ct_xception.imaging.reader import read_slice
+from ct_xception.serving.classifier import Classifier
+from ct_xception.serving.gate import has_lungs
+assert has_lungs(crop_body(read_slice("app/examples/adenocarcinoma.png")))"""
+    assert loaded_of(HEAVY - {"pydantic", "scipy"}, code) == []
 
 
 def test_public_names_load_and_unknown_ones_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from ct_xception.training.data.unlabelled import held_out
 from ct_xception.training.distributed import main_first
 from ct_xception.training.loop import Training
 from ct_xception.training.model_folder import calibrate_model_folder, reopen_model_folder, write_model_folder
+from ct_xception.training.soup import make_soup
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from ct_xception.statistics.attention import GatedAttention
     from ct_xception.training.data.unlabelled import Chosen, Held
     from ct_xception.training.loop import Trained
+    from ct_xception.training.options import TrainConfig
 
 
 def make_checkpoint(context: Context) -> None:
@@ -57,7 +60,7 @@ def make_checkpoint(context: Context) -> None:
                 split=context.split,
                 command=context.command,
                 search=search_of(run),
-                unlabelled=told,
+                told=told,
             )
     accelerator.wait_for_everyone()
     calibrate(context, folder, context.splits)
@@ -72,25 +75,37 @@ def search_of(run: Path) -> dict[str, Any] | None:
     return SearchRecord.from_json(file.read_bytes(), file.name).to_json()
 
 
-def train(context: Context) -> tuple[Trained, dict[str, Any] | None]:
-    """Decode once, then train; the weights to keep, and the record of what was learnt from without labels."""
+def train(context: Context) -> tuple[Trained, dict[str, Any]]:
+    """Decode once, then train; the weights to keep, and the records of what they come from beside the corpus."""
+    if context.config.soup:
+        return average(context)
     config, accelerator = context.config, context.accelerator
     held = [pair for number, one in enumerate(context.corpora) for pair in held_out(number, one.splits)]
     chosen, extra = choose_unlabelled(context, held)
-    training = Training(
+    training = _training(context, config, extra)
+    if config.trackers:
+        accelerator.init_trackers("ct-xception", config={name: str(value) for name, value in config.mapping.items()})
+    trained = training.fit()
+    return trained, {} if chosen is None or extra is None else {"unlabelled": chosen.record(extra, trained, config)}
+
+
+def average(context: Context) -> tuple[Trained, dict[str, Any]]:
+    """The average of the checkpoints of --soup in place of training, and its record."""
+    trained, record = make_soup(_training(context, replace(context.config, ema=0.0)), context.config.soup)
+    return trained, {"soup": record.to_json()}
+
+
+def _training(context: Context, config: TrainConfig, unlabelled: CachedSlices | None = None) -> Training:
+    return Training(
         config,
-        accelerator,
+        context.accelerator,
         context.run,
         label_names=context.label_names,
         split=split_of(context.split, context.old),
         train=_slices(context, "train"),
         validation=_slices(context, "validation"),
-        unlabelled=extra,
+        unlabelled=unlabelled,
     )
-    if config.trackers:
-        accelerator.init_trackers("ct-xception", config={name: str(value) for name, value in config.mapping.items()})
-    trained = training.fit()
-    return trained, None if chosen is None or extra is None else chosen.record(extra, trained, config)
 
 
 def choose_unlabelled(context: Context, held: Held) -> tuple[Chosen | None, CachedSlices | None]:

@@ -133,8 +133,9 @@ def _present(study: optuna.Study | None) -> Iterator[None]:
 
 
 def _refuse_what_is_not_searched(config: TrainConfig) -> None:
-    for option, given in (("--replay", config.replay), ("--only_fold", config.only_fold is not None)):
-        if given:
+    given = {"--replay": config.replay, "--soup": config.soup, "--only_fold": config.only_fold is not None}
+    for option, value in given.items():
+        if value:
             raise InputError(f"{option}: is not for a search; give it to the training that follows.")
 
 

@@ -28,7 +28,7 @@ from ct_xception.checkpoint import GATE, WEIGHTS
 from ct_xception.checkpoint_files import GateRule, Side, SignsRule, check_safetensors
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.imaging.body.crop import BodyCrop
-from ct_xception.imaging.body.lungs import lung_mask
+from ct_xception.imaging.body.lungs import lung_places
 from ct_xception.imaging.body.outline import shrink
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
@@ -181,7 +181,7 @@ def has_lungs(crop: BodyCrop) -> bool:
         return False
     body = pixels > 0 if crop.slice.body is None else crop.slice.body
     small, inside = (np.pad(shrink(part.astype(np.uint8), step), 1) for part in (pixels, 2 * body))
-    return crop.found and bool(lung_mask(small, inside > 0).any())
+    return crop.found and bool(lung_places(small, inside > 0))
 
 
 def _overlap(first: Window, second: Window) -> float:

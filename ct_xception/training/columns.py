@@ -21,7 +21,8 @@ def settle_columns(config: TrainConfig, train: CachedSlices) -> TabularRule | No
     names = tabular_columns(config.tabular_columns)
     if not names:
         return None
-    before = None if config.init is None else open_checkpoint(config.init).config.get("tabular")
+    start = next(iter([config.init, *config.soup] if config.init else config.soup), None)
+    before = None if start is None else open_checkpoint(start).config.get("tabular")
     return fit_tabular(names, train.rows, train.groups) if before is None else TabularRule.of(before)
 
 

@@ -69,7 +69,7 @@ OnEpoch = Callable[[Mapping[str, Any], np.ndarray, bool], None]
 class Trained:
     """What training leaves: the file of the weights to keep, the epoch they come from, and the record of all epochs.
 
-    `tabular` is how training encoded the columns beside the images.
+    `tabular` is how training encoded the columns beside the images. The history of weights that no epoch made is empty.
     """
 
     weights: Path
@@ -193,7 +193,7 @@ class Training:
         self.average = make_average(model, config.ema).to(accelerator.device) if config.ema else None
         self.plain = model
         self.model, self.optimizer, self.loader, self.checking = accelerator.prepare(model, optimizer, loader, checking)
-        self.steps = len(self.loader)
+        self.steps, self.validation_size = len(self.loader), len(valid)
         self.extra = None
         if unlabelled is not None:
             self.extra = SemiSupervision(config, accelerator, unlabelled, contract, batch_size, self.steps)
@@ -229,7 +229,7 @@ class Training:
         loss, accuracy, images = self._train_epoch(epoch, bar)
         train_seconds = time.monotonic() - started
         record: dict[str, Any] = {"epoch": epoch, "train_n": images, "train_loss": loss, "train_accuracy": accuracy}
-        answers, labels = self._validate()
+        answers, labels = self.validate()
         if self.extra is not None:
             record |= self.extra.record(answers, labels)
         record |= {f"validation_{name}": value for name, value in validation_figures(answers, labels).items()}
@@ -335,7 +335,7 @@ class Training:
         missing = self.plain.tabular.absent(rows).expand(count - len(rows), -1)
         return {"tabular": torch.cat([rows, missing])}
 
-    def _validate(self) -> tuple[np.ndarray, np.ndarray]:
+    def validate(self) -> tuple[np.ndarray, np.ndarray]:
         """Logits (N, K) and labels (N,) of validation, each item once however many processes there are."""
         self._share_buffers()
         model = self.kept.eval()

@@ -20,8 +20,10 @@ from ct_xception.files import sha256_file, write_atomically
 from ct_xception.model.configuration import HUB_WEIGHTS
 from ct_xception.model.modelling import CTXceptionForImageClassification
 from ct_xception.model.weights import is_hub_id, load_backbone_weights
+from ct_xception.serving.checkpoint import open_checkpoint
 from ct_xception.statistics.attention import GatedAttention
 from ct_xception.statistics.pooling import ATTENTION
+from ct_xception.statistics.selection import LOWER_IS_BETTER
 from ct_xception.training.loop import Trained
 from ct_xception.training.options import TrainConfig
 
@@ -38,13 +40,13 @@ def write_model_folder(
     split: dict[str, Any],
     command: str,
     search: Mapping[str, Any] | None = None,
-    unlabelled: Mapping[str, Any] | None = None,
+    told: Mapping[str, Any] | None = None,
 ) -> None:
     """Write config.json, model.safetensors and ct_xception.json into `folder`.
 
     The stem is tied to luminance first, so that the stock path ignores coloured ink as our reader does. `corpus` and
-    `split` are the reports of those stages, `search` the record of what chose the recipe (`SearchRecord`), `unlabelled`
-    that of what was learnt from without labels (`UnlabelledRecord`); the manifest is added when the folder is sealed.
+    `split` are the reports of those stages, `search` the record of what chose the recipe (`SearchRecord`), `told`
+    those of what else the weights come from (`unlabelled`, `soup`); the manifest is added when the folder is sealed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = CTXceptionForImageClassification.from_backbone(
@@ -74,7 +76,7 @@ def write_model_folder(
             "initial_weights": initial_weights(config),
             **_circumstances(config, trained, command),
             **({"search": dict(search)} if search else {}),
-            **({"unlabelled": dict(unlabelled)} if unlabelled else {}),
+            **(told or {}),
         },
     }
     write_side(folder, Side.of(side))
@@ -137,6 +139,8 @@ def _without_sources(split: Mapping[str, Any]) -> dict[str, Any]:
 
 def initial_weights(config: TrainConfig) -> str:
     """What the record calls the weights that a run began with: a Hub id, a file's or folder's name, or random."""
+    if config.soup:
+        return str(need_side(open_checkpoint(config.soup[0]).folder).provenance.to_json()["initial_weights"])
     if config.weights == "hub":
         return HUB_WEIGHTS[config.backbone]
     if is_hub_id(config.weights):
@@ -151,13 +155,17 @@ def _circumstances(config: TrainConfig, trained: Trained, command: str) -> dict[
         "seed": config.seed,
         "command": command,
         "image_size": config.image_size,
+        "selected_by": f"{'lowest' if config.metric in LOWER_IS_BETTER else 'highest'} validation {config.metric}",
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        **(_epochs(trained) if trained.history else {}),
+    }
+
+
+def _epochs(trained: Trained) -> dict[str, Any]:
+    return {
         "epochs": len(trained.history),
         "best_epoch": trained.best_epoch,
-        "selected_by": f"lowest validation {config.metric}"
-        if config.metric == "loss"
-        else f"highest validation {config.metric}",
         "train_seconds": round(sum(record["seconds"] for record in trained.history), 1),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
 
 

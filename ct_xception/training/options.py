@@ -128,6 +128,12 @@ class TrainConfig:
     init: str | None = option(
         None, "checkpoint to go on from, head and all, on the same classes: a folder or Hub id", "continuity"
     )
+    soup: list[str] = option(
+        [],
+        "in place of training: the average of these checkpoints of one split and first weights, each taken in where "
+        "validation gets no worse (model soup)",
+        "continuity",
+    )
     replay: list[str] = option([], "corpora that it was trained on: mixed in, and tested again", "continuity")
     replay_share: float = option(0.5, "share of --replay in training and validation; 0 tests it alone", "continuity")
     margin: float = option(
@@ -381,10 +387,15 @@ def _check_evidence(config: TrainConfig) -> None:
 def _check_continuity(config: TrainConfig) -> None:
     if config.replay and config.init is None:
         raise InputError("--replay: is about what --init was trained on, which was not given; name that checkpoint.")
-    if config.init is not None and "grouped" in config.protocols:
-        raise InputError(
-            "--init: a cross-validation would test it on images that it has seen; leave --protocols grouped out."
-        )
+    for name, given in (("init", config.init is not None), ("soup", bool(config.soup))):
+        if given and "grouped" in config.protocols:
+            raise InputError(
+                f"--{name}: a cross-validation would test it on images that it has seen; leave --protocols grouped out."
+            )
+    if len(config.soup) == 1:
+        raise InputError("--soup: one checkpoint has no average; name two or more.")
+    if config.soup and config.unlabelled:
+        raise InputError("--unlabelled: is learnt from in training, and --soup averages what is trained; give one.")
 
 
 def augment_config(config: TrainConfig) -> Any:

@@ -15,6 +15,7 @@ from ct_xception.training.loop import CHANGED_SPLIT, binding_options, check_same
 from ct_xception.training.losses import make_loss
 from ct_xception.training.optimisation import check_optimizer
 from ct_xception.training.options import TrainConfig
+from ct_xception.training.soup import check_soup, check_split
 from ct_xception.training.start import check_classes
 
 
@@ -23,6 +24,7 @@ def check_before_reading(config: TrainConfig, run: Path) -> None:
     make_config(config.backbone, ["a", "b"], config.image_size)
     check_optimizer(config.optimizer)
     find_weights(config.weights, config.backbone)
+    check_soup(config.soup)
     if (run / OPTIONS).is_file():
         check_same_options(_record(run / OPTIONS), binding_options(config))
 
@@ -51,6 +53,7 @@ def check_corpus(config: TrainConfig, run: Path, label_names: list[str], split: 
     """The loss and --init against the classes, and the split against that of the run that is to go on."""
     make_loss(config.loss, len(label_names))
     check_classes(config.init, label_names)
+    check_split(config.soup, label_names, split["name"])
     if (run / SPLIT).is_file() and _record(run / SPLIT).get("name") != split["name"]:
         raise CheckpointError(CHANGED_SPLIT)
 

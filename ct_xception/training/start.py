@@ -2,8 +2,9 @@
 
 `--weights` takes a body and gives it a new head, for any classes; that of a Keras file is written as safetensors
 first. `--init` goes on with body and head, on the same classes; backbone, input size and the preparation of slices
-are then the checkpoint's unless they are given. What comes from the Hub is pinned to its commit before anything else,
-so that the record names what was used, and a run that is resumed goes on with it whatever was published since.
+are then the checkpoint's unless they are given; so they are of the checkpoints that `--soup` averages. What comes from
+the Hub is pinned to its commit before anything else, so that the record names what was used, and a run that is resumed
+goes on with it whatever was published since.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ct_xception.checkpoint import ATTENTIONS, CONFIG, HEADS, WEIGHTS
 from ct_xception.corpus.sources import find_source
 from ct_xception.errors import InputError, printable
 from ct_xception.files import cache_folder, read_json
-from ct_xception.serving.checkpoint import open_checkpoint
+from ct_xception.serving.checkpoint import checkpoint_in, open_checkpoint
 
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification
@@ -37,9 +38,19 @@ def settle_start(values: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("corpus") and given.get("resume") != "auto":  # a finished run needs its corpus no more
         find_source(str(given["corpus"]))
     if given.get("init") is not None:
-        if "weights" in given:
-            raise InputError("--init and --weights: both say where to begin; --init takes the head too, so give one.")
-        return _inherited(given)
+        for other in ("weights", "soup"):
+            if given.get(other):
+                raise InputError(
+                    f"--init and --{other}: both say where to begin; --init takes the head too, so give one."
+                )
+        source, own = _inherited(str(_recorded(given, "init") or given["init"]), given, "init")
+        return own | given | {"init": source, "weights": source}
+    if given.get("soup"):
+        if given.get("weights"):
+            raise InputError("--soup: averages what was trained already; give it without --weights.")
+        named = _recorded(given, "soup") or given["soup"]
+        found = [_inherited(str(source), given, "soup") for source in named]
+        return found[0][1] | given | {"soup": [source for source, _ in found], "weights": found[0][0]}
     if isinstance(weights := given.get("weights"), str):
         is_keras = Path(weights).suffix.lower() in KERAS_SUFFIXES
         recorded = None if is_keras else _recorded(given, "weights")
@@ -59,13 +70,14 @@ def _keras_body(weights: str, given: Mapping[str, Any]) -> str:
     return str(file)
 
 
-def _inherited(given: dict[str, Any]) -> dict[str, Any]:
-    source = str(_recorded(given, "init") or given["init"])
+def _inherited(source: str, given: Mapping[str, Any], option: str) -> tuple[str, dict[str, Any]]:
+    """The checkpoint that `option` names, with its commit, and the options that follow from it."""
+    source = str(checkpoint_in(source))
     checkpoint = open_checkpoint(source)
     contract, config = checkpoint.contract, checkpoint.config["pretrained_cfg"]
     if list(config["mean"]) != _OUR_LEVELS or list(config["std"]) != _OUR_LEVELS:
         raise InputError(
-            f"--init: {printable(source)} takes its input with mean {config['mean']} and std {config['std']}, and "
+            f"--{option}: {printable(source)} takes its input with mean {config['mean']} and std {config['std']}, and "
             "training with 0.5 and 0.5; give a checkpoint of ct-xception."
         )
     if checkpoint.revision is not None:
@@ -85,17 +97,18 @@ def _inherited(given: dict[str, Any]) -> dict[str, Any]:
         own["tabular_columns"] = ",".join(column["name"] for column in beside["columns"])
         if given.get("tabular_columns", own["tabular_columns"]) != own["tabular_columns"]:
             raise InputError(
-                f"--tabular_columns: {printable(source)} takes {own['tabular_columns']}, which --init takes over; "
+                f"--tabular_columns: {printable(source)} takes {own['tabular_columns']}, which --{option} takes over; "
                 "leave --tabular_columns out."
             )
     if own["head"] != given.get("head", own["head"]) == HEADS[0]:
-        raise InputError(f"--head: {printable(source)} pools by attention, which --init takes over; leave --head out.")
-    return own | given | {"init": source, "weights": source}
+        pools = f"{printable(source)} pools by attention, which --{option} takes over"
+        raise InputError(f"--head: {pools}; leave --head out.")
+    return source, own
 
 
 def _pinned_weights(recorded: str | None, weights: str, given: Mapping[str, Any]) -> str:
     if weights in ("hub", "none") or Path(weights).exists():
-        return weights  # said before anything slow is imported
+        return str(checkpoint_in(weights))  # said before anything slow is imported
     from ct_xception.model.configuration import BACKBONES
     from ct_xception.model.weights import find_weights, is_hub_id
 
@@ -107,16 +120,17 @@ def _pinned_weights(recorded: str | None, weights: str, given: Mapping[str, Any]
     return f"{weights.partition('@')[0]}@{file.parent.name}"
 
 
-def _recorded(given: Mapping[str, Any], name: str) -> str | None:
-    """What a run that is resumed began with, where it is of the repository that is named without a revision."""
+def _recorded(given: Mapping[str, Any], name: str) -> Any:
+    """What a run that is resumed began with, where it is of the repositories that are named without a revision."""
     file = Path(str(given.get("output_dir", ""))) / CONFIG
     if given.get("resume") != "auto" or not given.get("output_dir") or not file.is_file():
         return None
     try:
-        before = str(read_json(file).get(name))
+        before = read_json(file).get(name)
     except (OSError, ValueError, AttributeError):
         return None  # the preflight says what is wrong with it
-    return before if before.partition("@")[0] == given[name] else None
+    bare = [str(one).partition("@")[0] for one in (before if isinstance(before, list) else [before])]
+    return before if bare == (given[name] if isinstance(given[name], list) else [given[name]]) else None
 
 
 def check_classes(init: str | None, label_names: Sequence[str]) -> None:

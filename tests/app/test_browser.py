@@ -71,7 +71,10 @@ def of_two(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture
 def open_page(browser: playwright.Browser, address: str) -> Iterator[OpenPage]:
-    """Open the page in a window of a given width and colour scheme; fail on script errors and foreign requests."""
+    """Open the page in a window of a given width and colour scheme.
+
+    Fail on script errors, on what the console calls an error (an answer of 4xx, too), and on foreign requests.
+    """
     problems: list[str] = []
     contexts = []
 
@@ -80,11 +83,16 @@ def open_page(browser: playwright.Browser, address: str) -> Iterator[OpenPage]:
             if not request.url.startswith((address, "data:", "blob:")):
                 problems.append(f"asks {request.url}")
 
+        def note_message(message: playwright.ConsoleMessage) -> None:
+            if message.type == "error":
+                problems.append(f"{message.text} ({message.location['url']})")
+
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
         page.on("request", note_request)
+        page.on("console", note_message)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(address)
         page.wait_for_selector("#answer .verdict")  # an example, answered at first sight
@@ -394,6 +402,20 @@ def test_separate_files_are_a_table_in_which_each_can_be_seen(
     page.click("#pool")
     page.wait_for_selector("#answer .verdict.series")
     assert "n = 3 of 3 slices" in page.inner_text("#answer")
+
+
+def test_a_file_that_is_no_slice_has_its_sentence_among_others(
+    open_page: OpenPage, sample_slices: list[Path], sample_series: list[Path], zipped_series: Path, tmp_path: Path
+) -> None:
+    page, words = open_page(), tmp_path / "notes.txt"
+    words.write_text("words")
+    upload(page, sample_slices[0], sample_series[0], zipped_series, words, result="#answer .verdict.series")
+    page.click("#answer button:has-text('separate files')")
+    page.wait_for_selector("#answer .files:not(.units) .listing")
+    settled(page)
+    page.click("#answer .listing button:has-text('notes.txt')")
+    told = "document.querySelector('[data-part=caption]').innerText.startsWith('notes.txt: neither DICOM nor one of')"
+    page.wait_for_function(told)
 
 
 def test_an_abstention_is_the_headline(

@@ -49,6 +49,7 @@ CASES = [
     "--external other={table} --class_map other/x={0} other/y={1} --robustness 2",
     "--weights {model} --frozen_blocks 3",
     "--init {model} --replay {corpus} --replay_share 0.3 --margin 1",
+    "--soup {soup}",
     "--config {recipe}",
     "--unlabelled {plain} {table} --unlabelled_ratio 0.5 --unlabelled_weight 0.5 --epochs 2 --mixup 0.2",
     "--corpus {table} --image_column file --label_column diagnosis --group_column who --series_column of "
@@ -62,6 +63,11 @@ CASES = [
     "--corpus {ids} --image_root {plain} --image_template {{kind}}/{{id}}.png --modality xray --body_crop",
     "--corpus {plain} --modality any --group_pattern ^([^_]+)_",
 ]
+
+MADE = {
+    "model": "trained",
+    "soup": "soup",
+}  # names in braces that stand for checkpoints, and the fixtures that train them
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +114,17 @@ def trained(names: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
     return str(run / MODEL)
 
 
+@pytest.fixture(scope="module")
+def soup(names: dict[str, str], trained: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two checkpoints of one beginning."""
+    runs = [tmp_path_factory.mktemp("soup") / str(seed) for seed in (1, 2)]
+    base = shlex.split(BASE.replace("--weights none", f"--weights {trained}"))
+    for run in runs:
+        forget_accelerator()
+        assert main([*base, "--corpus", names["corpus"], "--seed", run.name, "--output_dir", str(run)]) == 0
+    return " ".join(map(str, runs))
+
+
 def test_no_option_or_choice_is_offered_untried() -> None:
     words = shlex.split(" ".join([BASE, "--corpus", *CASES]))
     for action in build_parser()._actions:
@@ -126,14 +143,14 @@ def test_an_option_ends_in_a_whole_checkpoint(
 ) -> None:
     if case not in QUICK and not os.environ.get("CT_XCEPTION_TEST_OPTIONS"):
         pytest.skip("slow; make test-options runs every case")
-    model = request.getfixturevalue("trained") if "{model}" in case else ""
+    made = {name: request.getfixturevalue(own) for name, own in MADE.items() if f"{{{name}}}" in case}
     forget_accelerator()  # of the checkpoint just trained
     given = case.format(
         *(names[str(index)] for index in range(2)),
-        model=model,
+        **made,
         **{key: value for key, value in names.items() if key.isalpha()},
     )
-    base = BASE.replace("--weights none ", "") if "{model}" in case else BASE
+    base = BASE.replace("--weights none ", "") if made else BASE
     words = [*shlex.split(base), "--corpus", names["corpus"], *shlex.split(given)]
     assert main([*words, "--output_dir", str(tmp_path / "run")]) == 0
     folder = tmp_path / "run" / MODEL

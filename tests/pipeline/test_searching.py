@@ -16,10 +16,11 @@ import pytest
 from safetensors.torch import load_file
 
 from ct_xception.cli import main
+from ct_xception.errors import InputError
 from ct_xception.pipeline import searching
 from ct_xception.pipeline.search_report import verdict
 from ct_xception.statistics.selection import judge_selection
-from ct_xception.training.options import parse_config
+from ct_xception.training.options import TrainConfig, parse_config
 from ct_xception.training.search.space import parse_space
 from ct_xception.training.search.study import SearchOptions, open_study
 
@@ -143,3 +144,9 @@ def test_a_search_that_beat_nothing_says_so() -> None:
     said = " ".join(verdict((found, trials)))
     assert "does NOT beat the recipe" in said or "no trial was better" in said
     assert "the choice flatters by" in said
+
+
+def test_what_is_for_the_training_that_follows_is_refused() -> None:
+    config = TrainConfig(corpus="phantom", weights="none", soup=["a", "b"])
+    with pytest.raises(InputError, match="--soup: is not for a search; give it to the training that follows"):
+        searching._refuse_what_is_not_searched(config)

@@ -57,6 +57,10 @@ TOLD: dict[str, Any] = {
         "trials": {"COMPLETE": 3}, "winner": 1, "verdict": ["it is better"],
     },
     "unlabelled": {"corpora": [CORPUS], "images": 9, "ratio": 7.0, "weight": 1.0, "kept": 0.5, "threshold": 0.95},
+    "soup": {
+        "metric": "loss", "n": 9,
+        "ingredients": [{"name": one, "weights_sha256": "0" * 64, "figure": 0.5, "kept": True} for one in "ab"],
+    },
 }  # fmt: skip
 COLUMNS: dict[str, Any] = {
     "version": 1,

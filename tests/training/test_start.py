@@ -35,9 +35,20 @@ def test_the_checkpoint_s_input_is_taken_over_unless_it_is_given(start: Path) ->
     assert (other.image_size, other.body_crop, other.window) == (96, True, "-600/1500")
 
 
+def test_a_run_folder_stands_for_its_checkpoint(start: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    model = (tmp_path / "run" / "model").resolve()
+    model.symlink_to(start.resolve(), target_is_directory=True)
+    run = str(tmp_path / "run")
+    for option, found in (("--init", "init"), ("--weights", "weights")):
+        assert getattr(parse_config(["--corpus", "phantom", option, run]), found) == f"{run}/model"
+
+
 def test_what_does_not_go_together(start: Path) -> None:
     with pytest.raises(InputError, match="--init and --weights: both say where to begin"):
         parse_config(["--corpus", "phantom", "--init", str(start), "--weights", "none"])
+    with pytest.raises(InputError, match="--init and --soup: both say where to begin"):
+        parse_config(["--corpus", "phantom", "--init", str(start), "--soup", str(start), str(start)])
     with pytest.raises(InputError, match="--replay: is about what --init was trained on, which was not given"):
         config_from_mapping({"corpus": "phantom", "replay": ["phantom"]})
     with pytest.raises(InputError, match="--init: a cross-validation would test it on images that it has seen"):

@@ -22,11 +22,20 @@ def lung_mask(pixels: np.ndarray, body: np.ndarray) -> np.ndarray:
 
     `body` is the mask that `body_mask` gives.
     """
-    from scipy import ndimage
     from skimage.morphology import convex_hull_image
 
+    lungs = np.zeros(body.shape, dtype=bool)
+    for place in lung_places(pixels, body):  # each alone: one hull around both would hold the heart
+        lungs |= convex_hull_image(place)
+    return lungs & body
+
+
+def lung_places(pixels: np.ndarray, body: np.ndarray) -> list[np.ndarray]:
+    """The dark places (H, W) bool that are lung, without their hulls; as `lung_mask`, empty where none are."""
+    from scipy import ndimage
+
     if not body.any() or body.all():
-        return np.zeros(body.shape, dtype=bool)
+        return []
     width = int(np.ptp(np.flatnonzero(body.any(axis=0)))) + 1
     depth = ndimage.distance_transform_edt(np.pad(body, 1))[1:-1, 1:-1]
     black = body & (pixels <= MIN_THRESHOLD)
@@ -34,7 +43,7 @@ def lung_mask(pixels: np.ndarray, body: np.ndarray) -> np.ndarray:
     dark = ndimage.binary_opening(dark, iterations=max(1, width // 150))
     labels, found = ndimage.label(dark)
     if not found:
-        return dark
+        return []
     numbers = np.arange(found + 1)
     sizes = np.bincount(labels.ravel(), minlength=found + 1)
     nearest = np.asarray(ndimage.minimum(depth, labels, numbers))
@@ -42,7 +51,4 @@ def lung_mask(pixels: np.ndarray, body: np.ndarray) -> np.ndarray:
     boxes = np.array([0, *(labels[box].size for box in ndimage.find_objects(labels))])
     kept = (sizes >= MIN_SHARE * body.sum()) & (nearest > RIM * width) & (numbers > 0)
     kept &= boxes <= MOST_BOX * width * height
-    lungs = np.zeros(body.shape, dtype=bool)
-    for number in numbers[kept]:  # each alone: one hull around both would hold the heart
-        lungs |= convex_hull_image(labels == number)
-    return lungs & body
+    return [labels == number for number in numbers[kept]]

@@ -344,6 +344,7 @@ def card_values(evidence: Evidence, *, repo_id: str, license: str, handler: bool
         "corpus": _corpus(evidence),
         "training": evidence.provenance,
         "search": evidence.side.provenance.search,
+        "soup": evidence.side.provenance.soup,
         **_without_labels(evidence),
         "window": evidence.side.input.window,
         "protocols": protocols,

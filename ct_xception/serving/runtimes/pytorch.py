@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import WEIGHTS
-from ct_xception.checkpoint_files import check_safetensors
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.serving.network import Outputs
 from ct_xception.serving.runtime import Runtime, register
@@ -64,6 +63,7 @@ def load_model(checkpoint: Checkpoint) -> CTXceptionForImageClassification:
     import torch
     from safetensors import SafetensorError
 
+    from ct_xception.checkpoint_files import check_safetensors
     from ct_xception.model.configuration import restored_config
     from ct_xception.model.modelling import CTXceptionForImageClassification
 
