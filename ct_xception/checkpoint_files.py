@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ct_xception.checkpoint import (
     ATTENTIONS,
@@ -69,9 +69,7 @@ class Stated(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise _malformed(name, f"{where}: {first['msg']}" if where else first["msg"]) from error
+            raise _malformed(name, _first_of(error)) from error
 
     def to_json(self) -> dict[str, Any]:
         """As JSON takes it: what was stated, and nothing more."""
@@ -81,6 +79,25 @@ class Stated(BaseModel):
         """A copy with other values, checked as a file's would be; None takes a key away."""
         merged = self.to_json() | changes
         return type(self).of({key: value for key, value in merged.items() if value is not None})
+
+
+def _first_of(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]
+
+
+def _told_as(kind: type[Stated]) -> AfterValidator:
+    """A record that stays the dict that it is, of the form of `kind`."""
+
+    def check(value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            kind.model_validate_json(dump_json(value))
+        except ValidationError as error:
+            raise ValueError(_first_of(error)) from error
+        return value
+
+    return AfterValidator(check)
 
 
 class WindowRule(Stated):
@@ -197,6 +214,17 @@ class SignsRule(Stated):
     windows: Annotated[tuple[tuple[float, Annotated[float, Field(ge=1, lt=1e9)]], ...], Field(max_length=100)]
 
 
+class DriftRule(Stated):
+    """What training's patients are kept for (`serving.drift`): `units_each` is how many units of look-alikes one is.
+
+    Of another version it is a later one's, and passed over.
+    """
+
+    version: Count
+    units_each: Annotated[float, Field(ge=1, le=1e6)] = 1.0
+    n_patients: dict[Text, Count] = {}
+
+
 class GateRule(Stated):
     """The input gate's numbers; `method` is None, and the rest unstated, where too few slices were there to fit one."""
 
@@ -232,6 +260,61 @@ class SearchRecord(Stated):
     verdict: tuple[Text, ...]
 
 
+class GroupsRecord(Stated):
+    """Whose the images of a corpus are: by which column, tag or pattern."""
+
+    origin: str | None = None
+
+
+class ColumnsRecord(Stated):
+    """Images of each split, and how many of them a column of the table has no value for."""
+
+    images: dict[Text, Count] = {}
+    missing: dict[Text, dict[Text, Count]] = {}
+
+
+class CorpusRecord(Stated):
+    """What a run's report of its corpus says, as far as it is acted on or told in the card."""
+
+    source: str | None = None
+    kind: Text | None = None
+    hash: Text | None = None
+    counts: dict[Text, dict[Text, Count]] = {}
+    groups: GroupsRecord | None = None
+    tabular: ColumnsRecord = ColumnsRecord()
+    notes: tuple[str, ...] = ()
+
+
+class SplitRecord(Stated):
+    """How a corpus was split, as far as it is acted on or told in the card."""
+
+    name: Text | None = None
+    protocol: Text | None = None
+    groups_origin: str | None = None
+    seed: int = 0
+    fractions: tuple[Share, Share, Share] | None = None
+    crossing_groups: Count = 0
+
+
+AnyCorpus = Annotated[dict[str, Any], _told_as(CorpusRecord)]
+AnySplit = Annotated[dict[str, Any], _told_as(SplitRecord)]
+
+
+class ReplayedRecord(Stated):
+    """An older corpus of which training saw slices again."""
+
+    corpus: AnyCorpus
+    split: AnySplit = {}
+
+
+class ReplayRecord(Stated):
+    """How much of a training's slices were of older corpora."""
+
+    corpora: tuple[ReplayedRecord, ...] = ()
+    images: Count = 0
+    share: Share = 0.0
+
+
 class UnlabelledRecord(Stated):
     """What was learnt from without labels, told in the card.
 
@@ -240,7 +323,7 @@ class UnlabelledRecord(Stated):
     `threshold` the confidence that it took, None where none was enough.
     """
 
-    corpora: tuple[dict[str, Any], ...]
+    corpora: tuple[AnyCorpus, ...]
     images: Count
     groups: Count | None = None
     left_out: dict[Text, Count] = {}
@@ -270,19 +353,52 @@ class SoupRecord(Stated):
     ingredients: Annotated[tuple[Ingredient, ...], Field(min_length=2, max_length=1000)]
 
 
-class Provenance(Stated):
-    """How the weights came about; a record for people, of which few parts are acted on."""
+class SiteRecord(Stated):
+    """The site that a version's rules or batch norms were fitted to, and how (`kind`)."""
+
+    kind: Text
+    name: str
+
+
+class Origin(Stated):
+    """The checkpoint that a version went on from."""
+
+    name: str
+    revision: Text | None = None
+    weights_sha256: Text | None = None
+
+
+class Version(Stated):
+    """A version of a checkpoint, as those after it remember it."""
 
     weights_sha256: Text | None = None
     version: Annotated[int, Field(ge=1, le=10**6)] = 1
-    best_epoch: Count | None = None
+    date: Text | None = None
     judged: dict[str, Any] | None = None
-    corpus: dict[str, Any] = {}
-    split: dict[str, Any] = {}
+    corpus: AnyCorpus = {}
+    split: AnySplit = {}
+    replay: ReplayRecord | None = None
+    imported: dict[str, Any] | None = None
+    site: SiteRecord | None = None
+    went_on_from: Origin | None = None
+
+
+class Ancestor(Version):
+    """A version with the name that it was opened by."""
+
+    name: str
+
+
+class Provenance(Version):
+    """How the weights came about; a record for people, of which few parts are acted on."""
+
+    initial_weights: str | None = None
+    command: str | None = None
+    best_epoch: Count | None = None
     search: SearchRecord | None = None
     unlabelled: UnlabelledRecord | None = None
     soup: SoupRecord | None = None
-    lineage: tuple[dict[str, Any], ...] = ()
+    lineage: tuple[Ancestor, ...] = ()
 
 
 class Rules(Stated):
@@ -311,6 +427,7 @@ class Side(Rules):
     format: int = SIDE_FORMAT
     input: InputSteps = InputSteps()
     gate: GateRule | None = None
+    drift: DriftRule | None = None
     provenance: Provenance = Provenance()
     manifest: dict[Text, Text] = {}
     refused: Text | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import itertools
 import os
 import re
@@ -111,10 +112,22 @@ def _guarded(name: str, work: Callable[[], int | None]) -> int:
     except WorkError as error:
         return complain(name, printable(error), FAILED)
     except OSError as error:  # which may be one process's alone: a full disk of its machine
-        return complain(name, printable(error), FAILED, agreed=False)
+        return complain(name, _told_of_system(error), FAILED, agreed=False)
     except MemoryError:
         few = "not enough memory; give it less at a time (--batch_size), or more of it."
         return complain(name, few, FAILED, agreed=False)
+
+
+def _told_of_system(error: OSError) -> str:
+    """A sentence on what the system refused; what its number says of a disk is said in words."""
+    from pathlib import Path
+
+    from ct_xception.files import disk_error
+
+    named = error.filename2 or error.filename
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) or not isinstance(named, str):
+        return printable(error)
+    return str(disk_error(Path(named).parent, error.errno))
 
 
 def complain(name: str, sentence: str, code: int = BAD_INPUT, *, agreed: bool = True) -> int:

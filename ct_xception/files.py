@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -36,9 +37,9 @@ def atomic_path(path: str | Path, size: int | None = None) -> Iterator[Path]:
     Raises DiskError where the disk does not take it, with the folder and the `size` in bytes where that is known.
     """
     path = Path(path)
-    with _told_of_disk(path.parent, size):
+    with telling_of_disk(path.parent, size):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.stem[:64]}-{secrets.token_hex(8)}{path.suffix}")
+        temporary = _beside(path)
         # With the mode that the process gives to new files, so that its umask need not be asked, nor changed, for it.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         try:
@@ -49,16 +50,61 @@ def atomic_path(path: str | Path, size: int | None = None) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _told_of_disk(folder: Path, size: int | None) -> Iterator[None]:
+def atomic_folder(folder: str | Path, size: int | None = None) -> Iterator[Path]:
+    """Give a new folder beside `folder`, to take that name when the block ends well; it is removed when not.
+
+    Where it is to be, nothing may be but an empty folder. Raises DiskError as `atomic_path`.
+    """
+    folder = Path(folder)
+    with telling_of_disk(folder.parent, size):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _beside(folder)
+        temporary.mkdir()
+        try:
+            yield temporary
+            os.replace(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.stem[:64]}-{secrets.token_hex(8)}{path.suffix}")
+
+
+@contextlib.contextmanager
+def telling_of_disk(folder: Path, size: int | None = None) -> Iterator[None]:
+    """Raise DiskError where a disk does not take what the block writes in or below a folder, `size` bytes in all.
+
+    safetensors raises an error of its own, which has the system's number in its words.
+    """
     try:
         yield
-    except OSError as error:
-        elsewhere = error.filename is not None and folder not in Path(os.fsdecode(error.filename)).parents
-        if error.errno not in _DISK or (elsewhere and error.filename != str(folder)):
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else _number_in(str(error))
+        if number not in _DISK or _is_elsewhere(error, folder):
             raise
-        needed = "" if size is None else f" ({size:,} bytes are needed, {_free(folder):,} free)"
-        found = f"{printable(folder)}: cannot be written to, since {_DISK[error.errno]}{needed}"
-        raise DiskError(f"{found}; make room or name another folder, and try again.") from error
+        raise disk_error(folder, number, size) from error
+
+
+def disk_error(folder: Path, number: int, size: int | None = None) -> DiskError:
+    """The sentence on a disk that took no more, `number` being one of the system's that say so."""
+    needed = "" if size is None else f" ({size:,} bytes are needed, {_free(folder):,} free)"
+    found = f"{printable(folder)}: cannot be written to, since {_DISK[number]}{needed}"
+    return DiskError(f"{found}; make room or name another folder, and try again.")
+
+
+def _number_in(words: str) -> int | None:
+    found = re.search(r"\(os error (\d+)\)", words)
+    return None if found is None else int(found[1])
+
+
+def _is_elsewhere(error: Exception, folder: Path) -> bool:
+    """Whether an error names a file that is neither in a folder nor one of those that hold it."""
+    named = getattr(error, "filename2", None) or getattr(error, "filename", None)
+    if named is None:
+        return False
+    file = Path(os.fsdecode(named))
+    return folder != file and folder not in file.parents and file not in folder.parents
 
 
 def _free(folder: Path) -> int:

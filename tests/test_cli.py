@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -135,6 +136,19 @@ def test_of_many_processes_the_first_one_speaks(
     assert run_program("train", fail, remedy="; go on") == code
     own = isinstance(error, (OSError, MemoryError))  # what only one machine may have met
     assert capsys.readouterr().err.startswith("train, process 1: " if own else "") and not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number, words", [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "the disk is read-only")])
+def test_a_disk_that_takes_no_more_is_told_wherever_it_is_met(
+    number: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise OSError(number, "as the system says it", "runs/a/file")
+
+    assert run_program("train", fail) == 1
+    assert capsys.readouterr().err == (
+        f"train: runs/a: cannot be written to, since {words}; make room or name another folder, and try again.\n"
+    )
 
 
 def test_sigterm_ends_a_command_with_143() -> None:

@@ -299,8 +299,10 @@ function blankRows(values, { height, width }) {
     if (!blank[start]) continue;
     let end = start + 1;
     while (end < height && blank[end] && values[end * width] === values[start * width]) end += 1;
-    const beside = [start - 1, end].filter((index) => index >= 0 && index < height);
-    const abrupt = beside.every((index) => share(row(index), (value) => value !== values[start * width]) > ABRUPT);
+    // Zeroed pixels begin and end within rows: the row beside the band may be of its value for the most part.
+    const beside = [[start - 2, start - 1], [end, end + 1]].map((edge) => edge.filter((index) => index >= 0 && index < height));
+    const unlike = (index) => share(row(index), (value) => value !== values[start * width]) > ABRUPT;
+    const abrupt = beside.every((edge) => !edge.length || edge.some(unlike));
     if (end - start >= Math.max(MIN_BLANK, Math.floor(height / 20)) && end - start < height && abrupt) {
       return [`rows ${start} to ${end - 1} of ${height} hold one value: blank, or missing`];
     }

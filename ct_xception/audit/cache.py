@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import tempfile
 import zipfile
 from dataclasses import asdict, fields
 from functools import cache
@@ -21,7 +19,7 @@ import numpy as np
 
 from ct_xception.audit.survey import COLUMN_GROUPS, Survey
 from ct_xception.audit.twins.twins import TwinPair, Twins
-from ct_xception.files import read_json, write_json
+from ct_xception.files import atomic_folder, read_json, write_json
 
 if TYPE_CHECKING:
     from ct_xception.audit.survey import Survey
@@ -52,17 +50,12 @@ def code_hash() -> str:
 
 def store(folder: Path, survey: Survey, twins: Twins) -> None:
     """Keep a survey and its twins in `folder`, which is renamed into place once it is whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with atomic_folder(folder) as partial:
         for name in THUMBNAILS:
             np.save(partial / f"{name}.npy", getattr(survey, name), allow_pickle=False)
         np.savez(partial / COLUMNS, allow_pickle=False, **_arrays(survey, twins))
         write_json(partial / RECORD, _record(survey, twins))
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def load(folder: Path) -> tuple[Survey, Twins] | None:

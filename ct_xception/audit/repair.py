@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import shutil
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from ct_xception.corpus.cells import frame_of
 from ct_xception.corpus.labels import SPLITS
 from ct_xception.corpus.split import split_corpus
 from ct_xception.errors import InputError, printable
-from ct_xception.files import write_atomically
+from ct_xception.files import atomic_folder, write_atomically
 
 if TYPE_CHECKING:
     from ct_xception.audit.report import Audit
@@ -143,22 +141,13 @@ def write_split(audit: Audit, folder: str | Path, *, copy: bool = False, seed: i
     """Write a repaired split into a new `folder`: split.csv (path, label, split, group), reasons.csv, and images/.
 
     The images are links, or copies with `copy`, in SPLIT/CLASS folders; `path` is relative to the table, which training
-    takes as its corpus. Raises InputError where the folder is not empty or cannot be written.
+    takes as its corpus. Raises InputError where the folder is not empty, DiskError where it cannot be written.
     """
     folder = Path(folder)
     check_new(folder)
     repaired = repair_split(audit, seed=seed)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            _fill(partial, audit, repaired, copy)
-            partial.chmod(0o755)
-            os.replace(partial, folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise InputError(f"--write-split: {printable(folder)} cannot be written ({error.strerror}).") from error
+    with atomic_folder(folder) as partial:
+        _fill(partial, audit, repaired, copy)
     return repaired
 
 

@@ -94,7 +94,8 @@ class Slice:
 def blank_rows(values: np.ndarray) -> list[str]:
     """A note where a band of whole rows (H, W) holds one value and begins or ends in the middle of the picture.
 
-    So do pixels that were zeroed or never written, where the format has no checksum and the decoder cannot tell.
+    So do pixels that were zeroed or never written, where the format has no checksum and the decoder cannot tell. They
+    begin and end within rows, so that the row beside a band may be of its value for the most part, and the next is not.
     """
     rows, columns = values.shape
     first = values[:, :1]
@@ -104,9 +105,9 @@ def blank_rows(values: np.ndarray) -> list[str]:
     for start, end in edges.reshape(-1, 2):
         if end - start < max(MIN_BLANK, rows // 20) or end - start == rows:
             continue
-        beside = [values[row] for row in (start - 1, end) if 0 <= row < rows]
-        abrupt = [np.count_nonzero(row != first[start, 0]) > ABRUPT * columns for row in beside]
-        if all(abrupt):
+        beside = [edge for edge in (values[max(0, start - 2) : start], values[end : end + 2]) if len(edge)]
+        unlike = [np.count_nonzero(edge != first[start, 0], axis=1).max() for edge in beside]
+        if all(count > ABRUPT * columns for count in unlike):
             return [f"rows {start} to {end - 1} of {rows} hold one value: blank, or missing"]
     return []
 

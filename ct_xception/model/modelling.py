@@ -10,6 +10,7 @@ import copy
 import itertools
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from transformers.conversion_mapping import PrefixChange, register_checkpoint_co
 from ct_xception.checkpoint import ATTENTIONS, HEADS
 from ct_xception.checkpoint_files import TabularRule
 from ct_xception.errors import InputError
+from ct_xception.files import telling_of_disk
 from ct_xception.model.attention import AttentionPool, add_attention
 from ct_xception.model.configuration import CTXceptionConfig, label_names, make_config
 from ct_xception.model.tabular import TabularPart
@@ -283,7 +285,8 @@ class CTXceptionForImageClassification(TimmWrapperForImageClassification):
         The keys are given here because transformers undoes the renaming only for models that it has loaded itself.
         """
         state = {key: value.contiguous() for key, value in self.timm_model.state_dict().items()}
-        super().save_pretrained(save_directory, **{"state_dict": state, "save_original_format": False, **kwargs})
+        with telling_of_disk(Path(save_directory), sum(one.nbytes for one in state.values())):
+            super().save_pretrained(save_directory, **{"state_dict": state, "save_original_format": False, **kwargs})
 
 
 def _windows(part: nn.Module) -> list[nn.Conv2d | nn.MaxPool2d]:

@@ -11,8 +11,6 @@ import csv
 import io
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.errors import InputError, printable
-from ct_xception.files import write_atomically, write_json
+from ct_xception.files import atomic_folder, write_atomically, write_json
 from ct_xception.imaging.windows import WINDOWS, apply_window
 from ct_xception.phantom.anatomy import Build, paint_section, unevenness
 from ct_xception.phantom.lesions import RECIPES, Lesion, Recipe, assign_recipes, paint_lesion
@@ -212,14 +210,8 @@ def _whole_folder(directory: Path) -> Iterator[Path]:
     """A temporary folder that becomes `directory` when the block ends well."""
     if directory.is_symlink() or (directory.exists() and (not directory.is_dir() or any(directory.iterdir()))):
         raise InputError(f"{printable(directory)} is already there and not an empty folder; name another.")
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    try:
-        temporary.chmod(0o755)
+    with atomic_folder(directory) as temporary:
         yield temporary
-        os.replace(temporary, directory)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_patients(folder: Path, options: PhantomOptions) -> list[Row]:

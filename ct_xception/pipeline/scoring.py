@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import shutil
 import sys
@@ -33,7 +32,7 @@ from ct_xception.corpus.listing import CorpusOptions
 from ct_xception.corpus.load import load_corpus
 from ct_xception.corpus.summary import left_out
 from ct_xception.errors import InputError, SliceError, printable
-from ct_xception.files import atomic_path, dump_json, read_json, sha256_file, write_json
+from ct_xception.files import atomic_path, dump_json, parse_json, sha256_file, write_json
 from ct_xception.imaging.frames import check_slices_per_file, slices_of
 from ct_xception.imaging.reader import try_read
 from ct_xception.imaging.source import FrameOf, describe_passed_over, find_files
@@ -319,7 +318,7 @@ def _is_done(scoring: Scoring) -> bool:
         stated = (parquet.read_schema(scoring.output).metadata or {}).get(KEY)
     except (ArrowInvalid, OSError):
         stated = None
-    if stated is None or json.loads(stated) != scoring.plan:
+    if _plan_in(stated) != scoring.plan:
         raise InputError(
             f"--output: {printable(scoring.output)} exists and holds other answers; name another file, or remove it."
         )
@@ -329,17 +328,20 @@ def _is_done(scoring: Scoring) -> bool:
 def _open_shards(scoring: Scoring) -> None:
     """Make the shards' folder, or go on with the one that is there. Raises InputError where it is another plan's."""
     folder, plan = scoring.shards, scoring.shards / PLAN
-    try:
-        if plan.is_file() and read_json(plan) != scoring.plan:
-            raise InputError(
-                f"{printable(folder)} holds a half-done scoring of another checkpoint, other files or other options; "
-                "repeat its command, or remove that folder."
-            )
-        write_json(plan, scoring.plan)
-    except OSError as error:
+    if plan.is_file() and _plan_in(plan.read_bytes()) != scoring.plan:
         raise InputError(
-            f"--output: {printable(folder)} cannot be written ({error.strerror}); name another."
-        ) from error
+            f"{printable(folder)} holds a half-done scoring of another checkpoint, other files or other options; "
+            "repeat its command, or remove that folder."
+        )
+    write_json(plan, scoring.plan)
+
+
+def _plan_in(text: bytes | None) -> Any:
+    """The plan that a text states; None where there is none, or no whole one."""
+    try:
+        return None if text is None else parse_json(text)
+    except ValueError:
+        return None
 
 
 # The work

@@ -56,6 +56,7 @@ from ct_xception.training.search.study import (
     open_study,
     pareto_front,
     take_up_again,
+    telling_of_storage,
 )
 from ct_xception.training.validation import validation_figures
 
@@ -78,6 +79,15 @@ def search_corpus(search: Search, command: str, *, resume: bool = False, finish:
     join_processes()
     set_up_process(search.recipe)
     search.folder.mkdir(parents=True, exist_ok=True)
+    with telling_of_storage(search.storage):
+        winner = _search(search, command, resume=resume, finish=finish)
+    # The winner is trained and measured by every process of the launch.
+    if winner := broadcast_object_list([winner])[0]:
+        build(config_from_mapping(winner), command)
+
+
+def _search(search: Search, command: str, *, resume: bool, finish: bool) -> dict[str, Any] | None:
+    """Every trial, and the report; the options of the winner, where it is to be trained, on the main process."""
     config = replace(search.trial_config, output_dir=str(search.folder))
     accelerator = make_accelerator(config)
     study, print_trial = None, TrialPrinter(search)
@@ -96,10 +106,7 @@ def search_corpus(search: Search, command: str, *, resume: bool = False, finish:
     trainer = Trainer(search, context)
     with _present(study):
         Worker(study, search.space, search.options, accelerator, trainer).work(print_trial)
-    winner = None if study is None else _finish(search, study, finish)
-    # The winner is trained and measured by every process of the launch.
-    if winner := broadcast_object_list([winner])[0]:
-        build(config_from_mapping(winner), command)
+    return None if study is None else _finish(search, study, finish)
 
 
 def _alone(study: optuna.Study, options: SearchOptions) -> bool:

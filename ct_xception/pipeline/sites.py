@@ -543,7 +543,7 @@ def _note_drift(folder: Path) -> Side:
     """Say in the record whether sets of slices can be judged."""
     side = need_side(folder)
     provenance = side.provenance.to_json()
-    provenance["site"] |= {"drift": "drift" in (side.model_extra or {})}
+    provenance["site"] |= {"drift": side.drift is not None}
     side = side.with_(provenance=provenance)
     write_side(folder, side)
     return side

@@ -17,7 +17,7 @@ from ct_xception.corpus.inspection import problems_of_survey
 from ct_xception.corpus.load import corpus_summary, load_corpus, public_report
 from ct_xception.corpus.split import split_corpus
 from ct_xception.corpus.tables.beside import describe_missing, tabular_record, without_columns
-from ct_xception.errors import CorpusError, InputError, printable
+from ct_xception.errors import CorpusError, InputError
 from ct_xception.evaluation.shift.external import External, describe_plan, load_external, plan_external
 from ct_xception.files import write_json
 from ct_xception.pipeline.context import Context
@@ -169,10 +169,5 @@ def _plan(context: Context, name: str, corpus: Corpus) -> tuple[Plan | None, str
 
 def _write_record(run: Path, records: dict[str, Any]) -> None:
     """The run folder begins with what was asked for and what was found; before that nothing is written."""
-    try:
-        for name, record in records.items():
-            write_json(run / name, record)
-    except OSError as error:
-        raise InputError(
-            f"--output_dir: {printable(run)} cannot be written ({error.strerror}); name another folder."
-        ) from error
+    for name, record in records.items():
+        write_json(run / name, record)

@@ -9,8 +9,6 @@ here knows which images it has seen, so no figure of it could be called held out
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +19,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from ct_xception.checkpoint import CARD, WEIGHTS
 from ct_xception.checkpoint_files import Side, seal, write_side
 from ct_xception.errors import CheckpointError, InputError, printable
-from ct_xception.files import sha256_file, write_atomically
+from ct_xception.files import atomic_folder, sha256_file, write_atomically
 from ct_xception.formats.keras.padding import padding_statement
 from ct_xception.publish.card.card import check_words
 from ct_xception.publish.card.markdown import fill_template, packaged_template
@@ -41,18 +39,12 @@ def write_imported_checkpoint(folder: str | Path, imported: Imported, padding: M
     """
     folder = Path(folder)
     check_new_folder(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        temporary.chmod(0o755)
+    with atomic_folder(folder) as temporary:
         imported.model.save_pretrained(temporary)
         side = _side_file(temporary, imported, padding)
         write_side(temporary, Side.of(side))
         write_atomically(temporary / CARD, _card(imported, side))
         seal(temporary)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
@@ -60,6 +52,9 @@ def check_new_folder(folder: Path, option: str = "-o") -> None:
     """Raise `InputError`, naming the option, unless a folder can appear there."""
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise InputError(f"{option}: {printable(folder)} is there already and not an empty folder; name another.")
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not os.access(there, os.W_OK):  # said before hours of work, and not after
+        raise InputError(f"{option}: {printable(there)} cannot be written to; name another folder.")
 
 
 def refuse_imported(name: object, side: Mapping[str, Any]) -> None:

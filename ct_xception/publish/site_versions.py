@@ -12,9 +12,7 @@ evaluation/site.parquet, with numbers for names. Such a version serves where it 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -37,7 +35,7 @@ from ct_xception.checkpoint import (
 )
 from ct_xception.checkpoint_files import Metric, Side, read_object, seal, write_side
 from ct_xception.errors import CheckpointError, printable
-from ct_xception.files import atomic_path, sha256_file, write_atomically, write_json
+from ct_xception.files import atomic_folder, atomic_path, sha256_file, write_atomically, write_json
 from ct_xception.imaging.modality import CT, ONE
 from ct_xception.metrics import Metrics
 from ct_xception.publish.card.card import check_words
@@ -59,17 +57,11 @@ _OF_PARENT = ("judged", "replay", "went_on_from", "lineage", "site", "version")
 @contextlib.contextmanager
 def new_version(output: Path, parent: Checkpoint) -> Iterator[Path]:
     """A folder beside `output` with the parent's network and gate, which takes its name when the block ends well."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
-        folder.chmod(0o755)
-        for name in (CONFIG, WEIGHTS, GATE, POOLING):
-            if (parent.folder / name).is_file():
-                shutil.copyfile(parent.folder / name, folder / name)
+    taken = [file for name in (CONFIG, WEIGHTS, GATE, POOLING) if (file := parent.folder / name).is_file()]
+    with atomic_folder(output, sum(file.stat().st_size for file in taken)) as folder:
+        for file in taken:
+            shutil.copyfile(file, folder / file.name)
         yield folder
-        os.replace(folder, output)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def start_side(folder: Path, parent: Checkpoint, side: Side, site: Mapping[str, Any]) -> Side:

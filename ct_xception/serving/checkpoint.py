@@ -118,7 +118,7 @@ def open_checkpoint(source: str | Path, network: Sequence[str] = (WEIGHTS,)) -> 
         _decisions(side, config.label_names, name),
         side.manifest,
         Gate.of(side, folder, name),
-        Reference.of((side.model_extra or {}).get("drift"), folder, name),
+        Reference.of(side.drift, folder, name),
         _attention(side, folder, name),
     )
 

@@ -16,15 +16,16 @@ how many he does in training thins the set that is tested.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ct_xception.checkpoint import DRIFT
+from ct_xception.checkpoint_files import DriftRule
 from ct_xception.errors import CheckpointError, printable
 from ct_xception.serving.gate import describe, load_arrays
 from ct_xception.statistics.two_sample import compare_samples, least_chance, unit_means
@@ -105,14 +106,14 @@ class Reference:
     units_each: float
 
     @classmethod
-    def of(cls, stated: Mapping[str, Any] | None, folder: Path, name: str) -> Reference | None:
+    def of(cls, rule: DriftRule | None, folder: Path, name: str) -> Reference | None:
         """From the side file's key `drift` and the folder; None where there is none, or one of a later version."""
-        if not stated or stated.get("version") != 1:
+        if rule is None or rule.version != 1:
             return None
         try:
             arrays = load_arrays(folder / DRIFT)
-            traits, features, each = arrays["traits"], arrays["features"], float(stated["units_each"])
-            if traits.ndim != 2 or features.ndim != 2 or len(traits) != len(TRAITS) or not 1 <= each <= 1e6:
+            traits, features = arrays["traits"], arrays["features"]
+            if traits.ndim != 2 or features.ndim != 2 or len(traits) != len(TRAITS):
                 raise ValueError("its arrays have other shapes")
             if not (np.isfinite(traits).all() and np.isfinite(features).all() and features.size):
                 raise ValueError("its arrays hold values that are not finite")
@@ -121,7 +122,7 @@ class Reference:
                 f"{name}: what it keeps of training's patients cannot be read ({printable(error)}); fetch the "
                 "checkpoint again."
             ) from error
-        return cls(traits, features, each)
+        return cls(traits, features, rule.units_each)
 
     def least_chance(self, units: int) -> float:
         """The smallest corrected chance that so many units can come to: all of them beyond all patients' values."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,21 @@ class TestTooFew:
         (tmp_path / "new" / "kept").touch()
         assert main(["adapt", str(home), "--to", str(away["scans"]), "--output_dir", str(tmp_path / "new")]) == 2
         assert [path.name for path in (tmp_path / "new").iterdir()] == ["kept"]
+
+    @pytest.mark.parametrize("command", [("recalibrate", "--with"), ("adapt", "--to")])
+    def test_a_folder_that_cannot_be_made_is_refused_before_anything_slow(
+        self, command: tuple[str, str], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def never(*_: object, **__: object) -> None:
+            raise AssertionError("a slice was looked at")
+
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+        monkeypatch.setattr(sites.Reading, "look", never)
+        name, option = command
+        table = draw_site(tmp_path / "few", 8)
+        output = tmp_path / "new" / "version"
+        assert main([name, str(home), option, str(table), "--output_dir", str(output)]) == 2
+        assert not output.parent.exists()
 
 
 class TestAdapted:

@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from ct_xception.checkpoint import DRIFT
+from ct_xception.checkpoint_files import DriftRule
 from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.gate_fit import Seen, fit_distance
 from ct_xception.evaluation.shift.drift_fit import FEWEST_PATIENTS, fit_reference, write_reference
@@ -137,13 +138,13 @@ class TestReading:
     def test_what_was_written_is_read(self, fitted: tuple, tmp_path: Path) -> None:
         (tmp_path / "ct_xception.json").write_text('{"format": 1}')
         write_reference(tmp_path, fitted[0], fitted[1])
-        read = Reference.of(fitted[0], tmp_path, "m")
+        read = Reference.of(DriftRule.of(fitted[0]), tmp_path, "m")
         assert read is not None and (read.traits == fitted[1]["traits"]).all() and read.units_each == 1
         write_reference(tmp_path, {}, {})
         assert not (tmp_path / DRIFT).exists() and "drift" not in (tmp_path / "ct_xception.json").read_text()
 
     def test_none_of_a_later_version(self, tmp_path: Path) -> None:
-        assert Reference.of({"version": 2}, tmp_path, "m") is None and Reference.of(None, tmp_path, "m") is None
+        assert Reference.of(DriftRule(version=2), tmp_path, "m") is None and Reference.of(None, tmp_path, "m") is None
 
     @pytest.mark.parametrize(
         ("arrays", "said"),
@@ -161,4 +162,4 @@ class TestReading:
         if arrays is not None:
             save_file(arrays, tmp_path / DRIFT)
         with pytest.raises(CheckpointError, match=said):
-            Reference.of({"version": 1, "units_each": 1.0}, tmp_path, "m")
+            Reference.of(DriftRule(version=1), tmp_path, "m")

@@ -14,13 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
-from ct_xception.checkpoint import CONFIG, GATE, OWN_TYPE, SIDE_FILE, WEIGHTS
+from ct_xception.checkpoint import CONFIG, DRIFT, GATE, OWN_TYPE, POOLING, SIDE_FILE, WEIGHTS
 from ct_xception.checkpoint_files import Side, need_side, read_side, seal, write_side
 from ct_xception.errors import CheckpointError
 from ct_xception.serving.checkpoint import open_checkpoint
 from ct_xception.serving.classifier import Classifier
+from ct_xception.serving.drift import TRAITS
+from ct_xception.statistics.attention import ARRAYS
+from ct_xception.statistics.pooling import ATTENTION
 from tests.gates import add_gate
 
 NAMES = ["adenocarcinoma", "large cell carcinoma", "normal", "squamous cell carcinoma"]
@@ -33,6 +37,37 @@ RULES: dict[str, Any] = {
     ],
     "class_groups": {"cancer": [name for name in NAMES if name != "normal"]},
     "abstention": {"threshold": 0.5},
+    "output_temperature": 1.2,
+    "drift": {"version": 1, "units_each": 1.5, "n_patients": {"traits": 30, "features": 20}},
+}
+# What a version tells of those before it, of its search and of what it learnt from without labels.
+CORPUS: dict[str, Any] = {
+    "source": "phantom", "kind": "phantom", "hash": "0" * 64, "counts": {"train": {"normal": 9}},
+    "groups": {"origin": "column patient"}, "notes": ["none"],
+    "tabular": {"columns": ["age"], "missing": {"age": {"train": 1}}, "images": {"train": 9}},
+}  # fmt: skip
+SPLIT: dict[str, Any] = {"name": "0ff1ce", "protocol": "made", "seed": 0, "fractions": [0.7, 0.15, 0.15]}
+REPLAY: dict[str, Any] = {"corpora": [{"corpus": CORPUS, "split": SPLIT}], "images": 3, "share": 0.1}
+TOLD: dict[str, Any] = {
+    "corpus": CORPUS, "split": SPLIT, "replay": REPLAY, "version": 2, "went_on_from": {"name": "a", "revision": None},
+    "lineage": [{"name": "a", "version": 1, "corpus": CORPUS, "split": SPLIT, "replay": REPLAY}],
+    "site": {"kind": "adapted", "name": "clinic"},
+    "search": {
+        "space": {"lr": "0.1 to 1"}, "objectives": ["loss"], "sampler": "tpe", "pruner": "none", "epochs": 3,
+        "trials": {"COMPLETE": 3}, "winner": 1, "verdict": ["it is better"],
+    },
+    "unlabelled": {"corpora": [CORPUS], "images": 9, "ratio": 7.0, "weight": 1.0, "kept": 0.5, "threshold": 0.95},
+    "soup": {
+        "metric": "loss", "n": 9,
+        "ingredients": [{"name": one, "weights_sha256": "0" * 64, "figure": 0.5, "kept": True} for one in "ab"],
+    },
+}  # fmt: skip
+COLUMNS: dict[str, Any] = {
+    "version": 1,
+    "columns": [
+        {"name": "age", "kind": "number", "mean": 60.0, "deviation": 10.0},
+        {"name": "sex", "kind": "category", "values": ["F", "M"]},
+    ],
 }
 # What stands in the place of a value: JSON texts, since no Python value gives some of them.
 WRONG = (
@@ -49,8 +84,23 @@ def whole(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     folder = tmp_path_factory.mktemp("whole") / "model"
     shutil.copytree(tiny_checkpoint, folder)
     add_gate(folder, **RULES)
+    side = need_side(folder)
+    told = side.provenance.to_json() | TOLD
+    pooling = {"version": 1, "unit": "patient", "method": ATTENTION, "temperature": 1.0, "losses": {ATTENTION: 0.5}}
+    write_side(folder, side.with_(provenance=told, pooling=pooling))
+    _write_arrays(folder)
     seal(folder)
     return folder
+
+
+def _write_arrays(folder: Path) -> None:
+    """What drift and pooling by attention keep beside the side file."""
+    rng = np.random.default_rng(0)
+    drift = {"traits": rng.normal(size=(len(TRAITS), 30)), "features": rng.normal(size=(3, 20))}
+    save_arrays({name: array.astype(np.float32) for name, array in drift.items()}, folder / DRIFT)
+    shapes = dict(zip(ARRAYS, [(4, 2048), (4,), (4, 2048), (4,), (4,)], strict=True))
+    pooling = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    save_arrays(pooling, folder / POOLING)
 
 
 @pytest.fixture
@@ -100,7 +150,11 @@ def opens(folder: Path) -> bool:
 
 @pytest.mark.parametrize(
     ("file", "more"),
-    [(CONFIG, {}), (CONFIG, {"model_type": OWN_TYPE, "head": "attention", "attention": "se"}), (SIDE_FILE, {})],
+    [
+        (CONFIG, {}),
+        (CONFIG, {"model_type": OWN_TYPE, "head": "attention", "attention": "se", "tabular": COLUMNS}),
+        (SIDE_FILE, {}),
+    ],
     ids=["stock config", "own config", "side file"],
 )
 def test_every_value_of_every_wrong_kind(file: str, more: dict[str, str], folder: Path) -> None:
@@ -166,6 +220,23 @@ def test_a_folder_sealed_by_an_older_version_says_so(folder: Path) -> None:
     assert open_checkpoint(folder).notes == (
         "an older version sealed it: a changed rule in ct_xception.json would not be noticed",
     )
+
+
+@pytest.mark.parametrize("file", [DRIFT, POOLING])
+def test_arrays_beside_the_rules_are_sealed_and_read_with_care(file: str, folder: Path) -> None:
+    arrays = (folder / file).read_bytes()
+    (folder / file).write_bytes(arrays[:-1] + bytes([arrays[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match=f"{file} differs from the SHA-256"):
+        open_checkpoint(folder)
+    write_side(folder, need_side(folder).with_(manifest={}))
+    tensors = {name: array.numpy() for name, array in load_file(folder / file).items()}
+    first = next(iter(tensors))
+    wrong: list[dict[str, Any]] = [{first: np.full_like(tensors[first], value)} for value in (np.nan, np.inf)]
+    for change in (*wrong, {first: np.zeros(1, np.float32)}, {first: np.zeros((0, 0), np.float32)}):
+        save_arrays(tensors | change, folder / file)
+        assert not opens(folder)
+    (folder / file).unlink()
+    assert not opens(folder)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from ct_xception.imaging.decoders.pictures import MIDDLE, describe_middle, is_fl
 from ct_xception.imaging.decoders.tiff import MAX_PAGES
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.position import Place
-from ct_xception.imaging.slice import Slice, check_pixels, choose_frame
+from ct_xception.imaging.slice import Slice, blank_rows, check_pixels, choose_frame
 from ct_xception.imaging.source import identity_of
 from ct_xception.imaging.square import squared
 from ct_xception.imaging.windows import WINDOWS, Window, apply_window
@@ -110,6 +110,7 @@ def read_nifti(
         pixels = apply_window(values, window, exact=exact)
         if is_flat(pixels) and not is_flat(values) and not is_hu:
             raise SliceError(label, f"the window {window} leaves nothing of its values, {span(values)}", "give another")
+        notes += blank_rows(values)
         row, column = volume.zooms[volume.axes[1]], volume.zooms[volume.axes[0]]
         spacing = (row, column) if 0 < row < 1e6 and 0 < column < 1e6 else None
         kept: dict[str, Any] = {"body": outline_in_hu(np.asarray(values)) if is_hu else None}

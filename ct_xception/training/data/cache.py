@@ -18,6 +18,7 @@ import numpy as np
 
 from ct_xception.corpus.cells import read_row, tabular_of
 from ct_xception.errors import CorpusError, SliceError
+from ct_xception.files import telling_of_disk
 from ct_xception.imaging.body.crop import body_of
 from ct_xception.imaging.decoded import decoding_version
 from ct_xception.imaging.modality import CT
@@ -100,19 +101,20 @@ def prepare_slices(
     The cache is whole or absent. Raises `CorpusError`, naming every file that could not be read; where that is not
     `strict`, they are left out.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     name = _cache_name(split, reading)
-    rows = split.map(
-        _decode,
-        fn_kwargs={"reading": reading},
-        remove_columns=[column for column in split.column_names if column not in ("label", "source")],
-        features=_features(split),
-        cache_file_name=str(directory / f"{name}.arrow"),
-        new_fingerprint=name,
-        num_proc=min(8, os.cpu_count() or 1) if len(split) >= _PARALLEL_FROM else None,
-        writer_batch_size=100,
-        desc=description,
-    )
+    with telling_of_disk(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        rows = split.map(
+            _decode,
+            fn_kwargs={"reading": reading},
+            remove_columns=[column for column in split.column_names if column not in ("label", "source")],
+            features=_features(split),
+            cache_file_name=str(directory / f"{name}.arrow"),
+            new_fingerprint=name,
+            num_proc=min(8, os.cpu_count() or 1) if len(split) >= _PARALLEL_FROM else None,
+            writer_batch_size=100,
+            desc=description,
+        )
     refused = [text for text in rows["refused"] if text]
     if refused and strict:
         raise CorpusError(refused)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ct_xception.errors import InputError
+from ct_xception.errors import InputError, WorkError, printable
 from ct_xception.training.options import METRICS, TrainConfig
 from ct_xception.training.search.space import Space, apply_options
 
@@ -168,6 +168,23 @@ def open_study(storage: str, options: SearchOptions, space: Space) -> tuple[optu
     draws = int(np.random.SeedSequence(entropy).generate_state(1)[0])
     study.sampler, study.pruner = _sampler(options, space, draws), _pruner(options)
     return study, made
+
+
+@contextmanager
+def telling_of_storage(storage: str) -> Iterator[None]:
+    """Raise WorkError where the storage of a search, once opened, takes or gives nothing any more."""
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        cause = error.__cause__ or error
+        reason = " ".join(str(getattr(cause, "orig", None) or cause).split())[:200]
+        raise WorkError(
+            f"--storage: {_without_password(storage)} no longer does its work ({printable(reason)}); make room, or "
+            "start it again, and go on with the same command and --resume auto."
+        ) from error
 
 
 def _wait_for_statement(study: optuna.Study, names: Sequence[str]) -> Mapping[str, Any]:

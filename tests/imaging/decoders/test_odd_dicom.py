@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from ct_xception.imaging.windows import Window
 from tests.conftest import SHARED
 from tests.imaging.builders import ct, ct_dataset, dicom_bytes, encode, set_tags
 from tests.imaging.decoders.test_dicom import item
-from tests.imaging.hostile import noise
+from tests.imaging.hostile import nifti, noise
 
 CASES = SHARED / "cases"
 BODY = np.where(np.hypot(*np.mgrid[-1:1:64j, -1:1:64j]) < 0.7, 1064, 24).astype(np.int16)  # muscle in air
@@ -117,6 +118,19 @@ def test_zeroed_rows_of_plain_pixels_are_said(start: int, end: int) -> None:
     for kind in ("TIFF", "BMP"):
         assert noted(read_slice(encode(Image.fromarray(grey), kind)), f"rows {start} to {end - 1} of 64")
     assert not noted(read_slice(ct(BODY)), "hold one value")
+
+
+@pytest.mark.parametrize("place", range(0, 64, 9))
+def test_pixels_zeroed_from_within_a_row_to_within_another_are_said(place: int) -> None:
+    """As a disk or a transfer loses them: the rows beside the blank ones are of its value for a part."""
+    stored = noise(64).astype(np.int16) + 1000
+    stored.ravel()[20 * 64 + place : 41 * 64 + place] = 0
+    assert noted(read_slice(ct(stored, WindowCenter=40, WindowWidth=400)), "of 64 hold one value")
+    hu = nifti(stored - 1024)
+    assert noted(read_slice(hu), "of 64 hold one value") and noted(
+        read_slice(gzip.compress(hu)), "of 64 hold one value"
+    )
+    assert not noted(read_slice(nifti(BODY - 1024)), "hold one value")
 
 
 def test_metal_bone_and_pure_air_are_hu() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from ct_xception.errors import CorpusError
+from ct_xception.errors import CorpusError, DiskError
 from ct_xception.imaging.body.crop import crop_body
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.transforms import AugmentConfig, EvalTransform, TrainTransform
@@ -140,3 +141,15 @@ def test_evaluation_items_are_what_the_predictor_sees(split, sample_slices: list
     (batch,) = evaluation_loader(EvaluationItems(slices, transform), 8)
     for index, path in enumerate(sample_slices):
         assert torch.equal(batch["pixel_values"][index], transform(crop_body(read_slice(path)).slice))
+
+
+def test_a_disk_that_the_cache_fills_is_named(
+    sample_slices: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    split = split_of(sample_slices[:2], [0, 1])
+    monkeypatch.setattr(datasets.Dataset, "map", full)
+    with pytest.raises(DiskError, match=f"^{tmp_path}/cache: cannot be written to, since the disk is full"):
+        prepare_slices(split, tmp_path / "cache", Reading(), description="reading")

@@ -13,9 +13,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import optuna
 import pytest
+import sqlalchemy.exc
 
-from ct_xception.errors import InputError
+from ct_xception.errors import InputError, WorkError
 from ct_xception.training.search.space import parse_space
 from ct_xception.training.search.study import (
     EPOCHS,
@@ -30,6 +32,7 @@ from ct_xception.training.search.study import (
     open_study,
     pareto_front,
     take_up_again,
+    telling_of_storage,
 )
 
 SPACE = parse_space({"learning_rate": {"from": 1e-4, "to": 1.0, "log": True}}, "space")
@@ -140,6 +143,16 @@ def test_a_storage_that_is_not_there_is_named_without_its_password() -> None:
     with pytest.raises(InputError, match="--storage: ") as raised:
         open_study("postgresql+nodriver://me:secret@localhost/x", SearchOptions(), SPACE)
     assert "secret" not in str(raised.value)
+
+
+def test_a_storage_that_fails_on_the_way_is_one_sentence_without_its_password() -> None:
+    full = sqlalchemy.exc.OperationalError("INSERT", {}, Exception("database or disk is full"))
+    failed = optuna.exceptions.StorageInternalError("An exception is raised during the commit.\n")
+    failed.__cause__ = full
+    said = r"^--storage: x://host/a no longer does its work \(database or disk is full\); make room.*--resume auto\.$"
+    for error in (full, failed):
+        with pytest.raises(WorkError, match=said), telling_of_storage("x://me:secret@host/a"):
+            raise error
 
 
 @pytest.mark.parametrize(
