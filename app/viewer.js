@@ -282,6 +282,7 @@ function set(name, value) {
 function setControls(slice, window) {
   const { scene } = view;
   part("slices").hidden = scene.count < 2;
+  part("noun").textContent = scene.noun;
   part("number").max = scene.count;
   part("number").value = view.index + 1;
   part("count").textContent = `${view.index + 1} of ${scene.count}`;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ import yaml
 from ct_xception.checkpoint import SEARCH
 from ct_xception.checkpoint_files import SearchRecord
 from ct_xception.files import write_atomically, write_json
+from ct_xception.html import render_page
 from ct_xception.statistics.intervals import describe_metric
 from ct_xception.training.options import option_defaults
 from ct_xception.training.search.space import apply_options
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ct_xception.training.search.study import Search
 
 TRIALS, PAGE, BEST = "trials.csv", "search.html", "best.yaml"
+CLEAR, GRID = "rgba(0,0,0,0)", "rgba(128,128,128,0.3)"
 
 
 def write_trials(study: optuna.Study, search: Search) -> None:
@@ -101,37 +102,42 @@ def selection_record(selection: Selection, trials: Sequence[Any]) -> dict[str, A
 def verdict(judged: tuple[Selection, list[Any]] | None) -> list[str]:
     """What may be believed of the winner's figure, in sentences."""
     if judged is None:
-        return ["no answers of the trials are kept here, so what the choice is worth cannot be said."]
+        return ["No answers of the trials are kept here, so what the choice is worth cannot be said."]
     found, trials = judged
     lines = [
-        f"best of {len(trials)}: trial {trials[found.best].number}, validation {found.score} "
-        f"{describe_metric(found.apparent)} as chosen;",
-        f"such a choice is worth {describe_metric(found.corrected)} on patients without a say in it "
+        f"Best of {len(trials)}: trial {trials[found.best].number}, validation {found.score} "
+        f"{describe_metric(found.apparent)} as chosen.",
+        f"Such a choice is worth {describe_metric(found.corrected)} on patients without a say in it "
         f"(the choice flatters by {max(found.optimism, 0.0):.4f}).",
     ]
     if found.gain is None:
-        return [*lines, "the recipe that the search began with was not among the trials: no gain over it is claimed."]
+        return [*lines, "The recipe that the search began with was not among the trials: no gain over it is claimed."]
     if trials[found.best].user_attrs.get(REFERENCE):
-        return [*lines, "that is the recipe that the search began with: no trial was better."]
+        return [*lines, "That is the recipe that the search began with: no trial was better."]
     gain = describe_metric(found.gain)
     if found.beats_reference:
-        return [*lines, f"it beats the recipe that the search began with by {gain}."]
+        return [*lines, f"It beats the recipe that the search began with by {gain}."]
     return [
         *lines,
-        f"it does NOT beat the recipe that the search began with beyond chance (gain {gain}): keep that one.",
+        f"It does NOT beat the recipe that the search began with beyond chance (gain {gain}): keep that one.",
     ]
 
 
-def _table(study: optuna.Study, search: Search, rows: int = 10) -> Iterator[str]:
+def _rows(study: optuna.Study, search: Search, count: int) -> list[list[str]]:
+    """The best trials as cells, the first row their names."""
     objectives, names = search.options.objectives, [one.name for one in search.space.dimensions]
     sign = 1 if search.options.directions[0] == "minimize" else -1
-    best = sorted(finished(study), key=lambda one: sign * one.values[0])[:rows]
     cells = [["trial", *objectives, *names]]
-    for one in best:
+    for one in sorted(finished(study), key=lambda one: sign * one.values[0])[:count]:
         options = search.space.values(one.params)
         cells.append(
             [str(one.number), *(f"{value:.4f}" for value in one.values), *(_short(options.get(n)) for n in names)]
         )
+    return cells
+
+
+def _table(study: optuna.Study, search: Search) -> Iterator[str]:
+    cells = _rows(study, search, 10)
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     for row in cells:
         yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
@@ -161,19 +167,27 @@ def write_page(study: optuna.Study, search: Search, record: dict[str, Any]) -> N
     except ImportError:
         print("no search.html: plotly is not installed; pip install 'ct-xception[tune]'.")
         return
-    parts, script = [], True
+    plots, script = list[dict[str, str]](), True
     for title, draw in _plots(study, search):
         try:
-            figure = draw()
+            plots.append({"title": title, "drawn": _drawn(draw(), with_script=script), "why_not": ""})
+            script = False
         except (ValueError, RuntimeError, ZeroDivisionError) as error:  # too few trials for this plot
-            parts.append(f"<h2>{html.escape(title)}</h2><p>Not drawn: {html.escape(str(error))}</p>")
-            continue
-        drawn = figure.to_html(full_html=False, include_plotlyjs=script, config={"displaylogo": False})
-        parts.append(f"<h2>{html.escape(title)}</h2>{drawn}")
-        script = False
-    rows = "".join(f"<li>{html.escape(line)}</li>" for line in record["verdict"])
-    table = html.escape("\n".join(_table(study, search, 20)))
-    write_atomically(search.folder / PAGE, _PAGE.format(rows=rows, table=table, plots="".join(parts)))
+            plots.append({"title": title, "drawn": "", "why_not": str(error)})
+    slots = {"verdict": record["verdict"], "table": _rows(study, search, 20), "plots": plots}
+    width = f"{5 * (len(search.space.dimensions) + len(search.options.objectives))}rem"
+    write_atomically(search.folder / PAGE, render_page("Search of hyperparameters", _PAGE, **slots, width=width))
+
+
+def _drawn(figure: Any, *, with_script: bool) -> str:
+    """A plot as a part of the page, which has its title and its ground already."""
+    figure.update_layout(
+        title=None, margin={"t": 30, "b": 60, "l": 70, "r": 30}, paper_bgcolor=CLEAR, plot_bgcolor=CLEAR
+    )
+    figure.update_xaxes(gridcolor=GRID, zerolinecolor=GRID)
+    figure.update_yaxes(gridcolor=GRID, zerolinecolor=GRID)
+    config = {"displaylogo": False, "responsive": True}
+    return str(figure.to_html(full_html=False, include_plotlyjs=with_script, config=config))
 
 
 def _plots(study: optuna.Study, search: Search) -> Iterator[tuple[str, Any]]:
@@ -202,18 +216,33 @@ def _plots(study: optuna.Study, search: Search) -> Iterator[tuple[str, Any]]:
         yield "Learning curves", lambda: visualization.plot_intermediate_values(study)
 
 
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Search of hyperparameters</title>
+_PAGE = """
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1b1f24; }}
-pre {{ overflow-x: auto; background: #f4f5f7; padding: 1rem; border-radius: 6px; }}
+.plot { --card: #fbfcfd; --ink: #17202b; color: var(--ink); } /* Optuna's colours are for a light ground */
+.side { min-width: {{ width }}; }
 </style>
-<h1>Search of hyperparameters</h1>
-<p>Every figure here is of validation. The test split was not looked at by any trial. For research use only.</p>
-<ul>{rows}</ul>
+<header class="top"><h1>Search of hyperparameters</h1>
+<p class="quiet">Every figure here is of validation. The test split was not looked at by any trial.
+For research use only.</p></header>
+<main>
+<div class="card"><ul>{% for line in verdict %}<li>{{ line }}</li>{% endfor %}</ul></div>
 <h2>The best trials</h2>
-<pre>{table}</pre>
-{plots}
-</html>
+<div class="card scroll" tabindex="0" role="region" aria-label="The best trials"><table>
+<thead><tr>{% for name in table[0] %}<th>{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in table[1:] %}
+<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+{% for plot in plots %}
+<h2>{{ plot.title }}</h2>
+<div class="card scroll plot" tabindex="0" role="region" aria-label="{{ plot.title }}">
+{% if plot.drawn %}
+<div{% if plot.title.startswith("Trials") %} class="side"{% endif %}>{{ plot.drawn | safe }}</div>
+{% else %}
+<p>Not drawn: {{ plot.why_not }}</p>
+{% endif %}
+</div>
+{% endfor %}
+</main>
 """

@@ -399,6 +399,12 @@ def test_separate_files_are_a_table_in_which_each_can_be_seen(
     shows(page, index=2)
     page.wait_for_function("document.querySelector('#detail').innerText.includes('File 3 of 3')")
     assert page.get_attribute("#answer tr.shown", "data-row") == "2" and violations(page) == []
+    assert page.inner_text("[data-part=slices]").startswith("File")
+    page.set_viewport_size({"width": 390, "height": 900})
+    for cell in page.query_selector_all("#answer .listing td"):  # each is read whole, without moving the table
+        box = cell.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390 - 16
+    assert violations(page) == []
     page.click("#pool")
     page.wait_for_selector("#answer .verdict.series")
     assert "n = 3 of 3 slices" in page.inner_text("#answer")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 import time
@@ -65,6 +66,10 @@ def test_what_a_search_leaves_can_be_read(searched: Path) -> None:
     assert "Which options mattered" in page
     assert "cdn.plot.ly" not in page.split("<h2>")[0]
     assert "no trial was better" in page or "beat the recipe" in page
+    assert "<li>Best of 2: trial " in page and "<th>learning_rate</th>" in page and "<td>0.001</td>" in page
+    assert 'name="color-scheme" content="light dark"' in page
+    wide = re.findall(r'<div class="card scroll[^>]*>\s*(?:<table|<div|<p)', page)  # none makes the page wider
+    assert len(wide) == page.count("<h2>")
 
 
 def test_the_card_tells_the_search(searched: Path) -> None:
