@@ -13,6 +13,7 @@ from ct_xception.explain.explain import Attribution
 from ct_xception.explain.methods import METHODS
 from ct_xception.explain.overlay import opposing_palette, palette
 from ct_xception.imaging.modality import CT, ONE
+from ct_xception.imaging.slice import doubts_in
 from ct_xception.serving.classifier import Prediction
 from ct_xception.serving.decisions import Decision
 from ct_xception.serving.gate import DOUBTFUL
@@ -415,9 +416,15 @@ def notes(prediction: Prediction | None, others: Sequence[str] = (), *, has_ink:
     if prediction is None:
         return ""
     ink = f'<p class="doubt" role="alert"><strong>Burnt-in text?</strong> {INK}</p>' if has_ink else ""
-    sentences = [*(prediction.notes), *others]
+    doubts = doubts_in(prediction.notes)
+    said = "".join(
+        f'<p class="doubt" role="alert"><strong>{html.escape(one[:1].upper() + one[1:])}.</strong></p>'
+        for one in doubts
+    )
+    sentences = [*(note for note in prediction.notes if note not in doubts), *others]
     items = "".join(f"<li>{html.escape(note)}</li>" for note in sentences)
-    return f"{ink}<h2>What was done to the file</h2><ul>{items}</ul>" if items else ink
+    told = f"<h2>What was done to the file</h2><ul>{items}</ul>" if items else ""
+    return f"{ink}{said}{told}"
 
 
 def status(text: str, share: float | None = None) -> str:

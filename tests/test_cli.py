@@ -12,6 +12,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -225,7 +226,15 @@ def test_a_pipe_gets_columns(
 ) -> None:
     assert run("predict", *sample_slices[:2], "--model", tiny_checkpoint) == 0
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    assert rows[0] == ["source", "label", "adenocarcinoma", "large cell carcinoma", "normal", "squamous cell carcinoma"]
+    assert rows[0] == [
+        "source",
+        "label",
+        "adenocarcinoma",
+        "large cell carcinoma",
+        "normal",
+        "squamous cell carcinoma",
+        "notes",
+    ]
     assert [row[0] for row in rows[1:]] == [str(path) for path in sample_slices[:2]]
 
 
@@ -509,3 +518,61 @@ def test_two_checkpoints_answer_the_same_files(
     told = capsys.readouterr()
     assert [one["agree"] for one in json.loads(told.out)] == [True, True] and bad_file.name in told.err
     assert run("compare", tiny_checkpoint, tiny_checkpoint, "--on", bad_file) == 2
+
+
+@pytest.fixture
+def blank_file(sample_slices: list[Path], tmp_path: Path) -> Path:
+    """A slice that lost some of its rows on the way, in a format that cannot tell."""
+    pixels = np.array(Image.open(sample_slices[0]))
+    pixels[40:60] = 0
+    Image.fromarray(pixels).save(tmp_path / "blank.tif")
+    return tmp_path / "blank.tif"
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--by", "series"], ["--by", "series", "--json"], ["--on"]])
+def test_missing_pixels_are_told_however_the_answer_is_shown(
+    form: list[str], tiny_checkpoint: Path, blank_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if form == ["--on"]:
+        assert run("compare", tiny_checkpoint, tiny_checkpoint, "--on", blank_file) == 0
+    else:
+        assert run("predict", blank_file, "--model", tiny_checkpoint, *form) == 0
+    told, words = capsys.readouterr(), "rows 40 to 59 of 96 hold one value: blank, or missing"
+    assert f"blank.tif: answered, but {words}.\n" in told.err
+    assert words in told.out or "--by" in form or "--on" in form
+    if "--json" in form and "--by" in form:
+        assert json.loads(told.out)[0]["each"][0]["doubts"] == [words]
+
+
+def test_what_no_model_answers_is_refused(
+    tiny_checkpoint: Path, sample_slices: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = shutil.copytree(tiny_checkpoint, tmp_path / "model")
+    add_gate(model)
+    assert run("compare", model, model, "--on", sample_slices[0]) == 2
+    assert "Neither model answers." in capsys.readouterr().out
+    assert run("compare", model, tiny_checkpoint, "--on", sample_slices[0]) == 0
+
+
+def test_a_zip_is_opened_a_few_times_and_not_for_each_of_its_slices(
+    tiny_checkpoint: Path, sample_slices: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each opening reads the list of all entries, so that to open it for each would be quadratic."""
+    packed, opened = tmp_path / "many.zip", list[str]()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number in range(12):
+            archive.write(sample_slices[number % 5], f"{number}/slice.png")
+
+    class Counted(zipfile.ZipFile):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            opened.append("once")
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr("ct_xception.serving.archive.zipfile.ZipFile", Counted)
+    for words in (
+        ["predict", packed, "--model", tiny_checkpoint],
+        ["predict", packed, "--model", tiny_checkpoint, "--by", "series"],
+        ["compare", tiny_checkpoint, tiny_checkpoint, "--on", packed],
+    ):
+        opened.clear()
+        assert run(*words) == 0 and len(opened) <= 5

@@ -7,6 +7,8 @@ import { Refusal } from "./refusal.js";
 import { areOneScan, dropped, inOrder, pool, unpack } from "./series.js";
 
 const $ = (id) => document.getElementById(id);
+// What pixels are missing by, or not what they are taken for: as in imaging/slice.py.
+const DOUBT = /blank, or missing$|^hardly anything denser|^no air: |shows nothing of its values/;
 const GATE_REFUSAL = "Not answered: this does not look like a slice that the model knows.";
 const RESTED = 120; // milliseconds without a move of the slider, before its slice is answered
 const megabytes = (bytes) => (bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0);
@@ -165,7 +167,7 @@ function showAnswer(answer, greeting) {
   drawSlice(answer.slice);
   $("heat-figure").hidden = $("controls").hidden = refused;
   if (!refused) offerMaps(answer);
-  $("notes").replaceChildren(...answer.notes.map((note) => make("li", {}, note)));
+  $("notes").replaceChildren(...answer.notes.map((note) => make("li", {}, DOUBT.test(note) ? make("strong", {}, note) : note)));
   $("pictures").hidden = $("done").hidden = false;
   // On a phone the answer stands below what was given.
   if (!greeting && $("answer").getBoundingClientRect().top > window.innerHeight / 2) $("status").scrollIntoView();

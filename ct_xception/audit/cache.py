@@ -36,6 +36,7 @@ def cache_name(corpus: Corpus, window: Window | None, frame: int | None) -> str:
     reading = None if window is None else asdict(window)
     told = [corpus.modality, corpus.report["hash"], corpus.report["groups"], reading, frame, code_hash()]
     told += [[split, len(part), "series" in part.column_names] for split, part in corpus.dataset.items()]
+    told += [part["site"][:] for part in corpus.dataset.values() if "site" in part.column_names]
     return f"audit-{hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]}"
 
 

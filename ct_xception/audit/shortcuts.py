@@ -46,7 +46,7 @@ FAMILIES = {
     "file_attributes": "the attributes of the file",
     "grey_statistics": "grey-level statistics",
     "border": "the border outside the body",
-    "acquisition": "the window and the scanner's settings",
+    "acquisition": "the window, the scanner's settings and the site",
 }
 NAMES = {
     "width": "width", "height": "height", "aspect": "aspect ratio", "megapixels": "number of megapixels",

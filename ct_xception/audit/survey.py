@@ -265,6 +265,7 @@ class _Record:
     def survey(self, splits: list[tuple[str, Dataset]], groups_known: bool, modality: str) -> Survey:
         """The whole, with the columns that need no file."""
         sources = [source for _, split in splits for source in split["source"]]
+        sites = [one for _, split in splits if "site" in split.column_names for one in split["site"]]
         return Survey(
             sources=sources,
             splits=[name for name, split in splits for _ in range(len(split))],
@@ -280,7 +281,7 @@ class _Record:
             boxes=self.boxes,
             **self.columns,
             windows=self.windows,
-            metadata=self.metadata,
+            metadata=self.metadata | ({"site": sites} if sites else {}),
             failed={source: reason for source, reason in zip(sources, self.reasons, strict=True) if reason},
             series=[one for _, split in splits if "series" in split.column_names for one in split["series"]],
             modality=modality,

@@ -40,7 +40,7 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
     help_ = "class folders lie N folders below the corpus's own (default: told by their names)"
     parser.add_argument("--class_level", type=int, metavar="N", help=help_)
     parser.add_argument("--group_pattern", metavar="REGEX", help="its first group in a path is the patient")
-    for column in ("image", "label", "group", "series", "split", "mask"):
+    for column in ("image", "label", "group", "series", "site", "split", "mask"):
         parser.add_argument(f"--{column}_column", metavar="NAME", help="of a table or Hub dataset")
     help_ = "columns of a lesion's box in pixels, ends counted, for the evidence of heat maps"
     parser.add_argument("--box_columns", metavar="X0,Y0,X1,Y1", help=help_)

@@ -61,14 +61,16 @@ def _compare_answers(arguments: argparse.Namespace) -> int:
     """Both answers to each slice, and how often they agree."""
     from ct_xception.files import dump_json
 
-    refused: list[SliceError] = []
+    unread = 0
     shown: list[tuple[str, Comparison]] = []
     for one in _answers(arguments):
         if isinstance(one, SliceError):
-            refused.append(one)
+            unread += 1
             complain(PROGRAM, str(one))
             continue
         shown.append(one)
+        for doubt in one[1].doubts:
+            complain(PROGRAM, f"{one[0]}: answered, but {doubt}.")
         if not arguments.json:
             print(f"{one[0]}: {one[1].sentence}", flush=True)
     if arguments.json:
@@ -76,7 +78,8 @@ def _compare_answers(arguments: argparse.Namespace) -> int:
     elif len(shown) > 1:
         told = [found.agree for _, found in shown if found.agree is not None]
         print(f"They agree on {sum(told)} of {len(told)} slices that both answer, of {len(shown)}.")
-    return DONE if not refused else SOME_REFUSED if shown else BAD_INPUT
+    answered = sum(found.first is not None or found.second is not None for _, found in shown)
+    return DONE if answered == len(shown) + unread else SOME_REFUSED if answered else BAD_INPUT
 
 
 def _answers(arguments: argparse.Namespace) -> Iterator[tuple[str, Comparison] | SliceError]:
@@ -107,6 +110,7 @@ def _read(member: Member, model: Any) -> Slice:
 def _members(inputs: list[str]) -> Iterator[Member | SliceError]:
     """Every slice of the files, folders and zips."""
     from ct_xception.imaging.source import find_files
+    from ct_xception.serving.archive import hold_all
     from ct_xception.serving.series import slices_in
 
     for path in map(Path, inputs):
@@ -114,6 +118,9 @@ def _members(inputs: list[str]) -> Iterator[Member | SliceError]:
             yield SliceError(path, "no such file or folder", "check the name")
         for file in find_files(path).files if path.is_dir() else [path] * path.exists():
             try:
-                yield from slices_in(file, printable(file))[0]
+                members, _ = slices_in(file, printable(file))
             except SliceError as error:
                 yield error
+                continue
+            with hold_all(member.archive for member in members):
+                yield from members

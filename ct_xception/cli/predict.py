@@ -131,7 +131,14 @@ def _count_units(answers: Iterable[UnitAnswer], tally: _Tally) -> Iterator[UnitA
         if not sys.stdout.isatty():
             for name, why in answer.left_out:
                 complain(PROGRAM, f"{name}: {why.removeprefix(f'{name}: ')}")
+            _say_doubts(answer.doubts)
         yield answer
+
+
+def _say_doubts(doubts: Iterable[tuple[str, str]]) -> None:
+    """What the reader doubts of slices that are answered, however their answers are shown."""
+    for name, doubt in doubts:
+        complain(PROGRAM, f"{name}: answered, but {doubt}.")
 
 
 def _render_units(
@@ -218,6 +225,8 @@ def _with_rows(
 
 def _accept(answers: Iterable[Prediction | SliceError], tally: _Tally) -> Iterator[Prediction]:
     """What can be shown: answers, and what the input gate refused, which a terminal shows in a row of its own."""
+    from ct_xception.imaging.slice import doubts_in
+
     for answer in answers:
         if isinstance(answer, SliceError):
             tally.refuse(answer)
@@ -225,6 +234,8 @@ def _accept(answers: Iterable[Prediction | SliceError], tally: _Tally) -> Iterat
         if answer.refusal and not sys.stdout.isatty():
             why = f"refused by the input gate ({'; '.join(answer.refusal)})"
             complain(PROGRAM, f"{answer.source}: {why}; --no-gate answers it all the same.")
+        elif not answer.refusal:
+            _say_doubts((answer.source, doubt) for doubt in doubts_in(answer.notes))
         tally.total, tally.refused = tally.total + 1, tally.refused + bool(answer.refusal)
         yield answer
 

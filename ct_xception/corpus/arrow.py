@@ -9,7 +9,7 @@ import datasets
 from ct_xception.corpus.labels import SPLITS, split_of
 from ct_xception.corpus.listing import UNLABELLED, CorpusOptions, Item, Listing
 from ct_xception.corpus.tables.beside import take_columns
-from ct_xception.corpus.tables.columns import named, patient_like, tabular_columns
+from ct_xception.corpus.tables.columns import OWNERS, named, patient_like, tabular_columns
 from ct_xception.corpus.tables.formats import text_of
 from ct_xception.errors import printable
 
@@ -51,12 +51,12 @@ def _list_unlabelled(
             parts.append((part.select([row for row, there in enumerate(held) if there]), columns))
     images = []
     for part, columns in parts:
-        texts = {role: [text_of(one) for one in part[columns[role]]] for role in ("group", "series") if role in columns}
+        texts = {role: [text_of(one) for one in part[columns[role]]] for role in OWNERS if role in columns}
         listing.group_origin = f"column {columns['group']}" if "group" in columns else listing.group_origin
         for row in range(len(part)):
             place = len(listing.items)
-            group, series = (texts[role][row] if role in texts else "" for role in ("group", "series"))
-            listing.items.append(Item(f"train/{place}", "train", UNLABELLED, group, series, row=place))
+            group, series, site = (texts[role][row] if role in texts else "" for role in OWNERS)
+            listing.items.append(Item(f"train/{place}", "train", UNLABELLED, group, series, row=place, site=site))
         images.append(_images(part, columns["image"]))
     listing.loaded = {"train": datasets.concatenate_datasets(images)} if images else {}
     return listing
@@ -66,7 +66,7 @@ def _columns(name: str, part: datasets.Dataset, options: CorpusOptions, problems
     """The columns of image, label and perhaps group: by option, by type, or by the known names."""
     typed = {"image": datasets.Image, "label": datasets.ClassLabel}
     found = {}
-    for role in ("image", "label", "group", "series"):
+    for role in ("image", "label", *OWNERS):
         given = getattr(options, f"{role}_column")
         of_type = [column for column, kind in part.features.items() if isinstance(kind, typed.get(role, ()))]
         known = named(part.column_names, role)
@@ -74,7 +74,7 @@ def _columns(name: str, part: datasets.Dataset, options: CorpusOptions, problems
         choices = [given] if given else of_type if len(of_type) == 1 else both or known
         if choices and choices[0] in part.column_names:
             found[role] = choices[0]
-        elif given or (role not in ("group", "series") and (role != "label" or options.labelled)):
+        elif given or (role not in OWNERS and (role != "label" or options.labelled)):
             shown = ", ".join(printable(column) for column in part.column_names)
             problems.append(f"{name} has no column known to hold the {role}; name one with --{role}_column: {shown}")
     return found if ({"image", "label"} if options.labelled else {"image"}) <= set(found) else {}
@@ -101,7 +101,7 @@ def _list_split(
     names = kind.int2str(list(labels)) if isinstance(kind, datasets.ClassLabel) else [text_of(one) for one in labels]
     if "group" in columns:
         listing.group_origin = f"column {columns['group']}"
-    texts = {role: [text_of(one) for one in part[columns[role]]] for role in ("group", "series") if role in columns}
+    texts = {role: [text_of(one) for one in part[columns[role]]] for role in OWNERS if role in columns}
     others = {
         name: [text_of(one) for one in part[name]]
         for name in patient_like(part.column_names)
@@ -113,7 +113,7 @@ def _list_split(
     kept = [row for row, name in enumerate(names) if not options.excludes(name)]
     for new, row in enumerate(kept):
         item = Item(f"{split}/{row}", split, names[row], row=new)
-        item.group, item.series = (texts[role][row] if role in texts else "" for role in ("group", "series"))
+        item.group, item.series, item.site = (texts[role][row] if role in texts else "" for role in OWNERS)
         item.others = {name: values[row] for name, values in others.items()}
         item.tabular = beside[row] if beside else {}
         listing.items.append(item)

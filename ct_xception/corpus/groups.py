@@ -60,6 +60,25 @@ def settle_groups(listing: Listing, inspected: Sequence[Inspected]) -> None:
             item.series = f"{item.group}/{item.series}"
 
 
+def settle_sites(listing: Listing) -> None:
+    """Number the sites in the order of their names, which are told in `details` alone; what tells none is not taken.
+
+    One site for all parts nothing, and one for nearly every patient is no site. An image without one is of site "".
+    """
+    names = sorted({item.site for item in listing.items if item.site})
+    patients = {item.group for item in listing.items}
+    if len(names) > max(1, len(patients) // 2):
+        listing.untaken.append(
+            f"the column of sites has {len(names)} values for {len(patients)} groups, so it names none, and is not used"
+        )
+        names = []
+    numbers = {name: str(number) for number, name in enumerate(names, 1)} if len(names) > 1 else {}
+    for item in listing.items:
+        item.site = numbers.get(item.site, "")
+    listing.sites = len(numbers)
+    listing.details += [f"site {number} is {printable(name)!r}" for name, number in numbers.items()]
+
+
 def _other(name: str, item: Item) -> str:
     return item.others.get(name, "")
 

@@ -34,6 +34,7 @@ class CorpusOptions:
     by name, path or pattern ("Test*"). `class_level` says how many folders below the corpus's own the class folders
     lie. The columns name those of a table or a Hub dataset; a `label_column` of several names, joined by commas, is one
     of zeros and ones a class; `box_columns` are four, for the left, top, right and bottom of a lesion's box;
+    `site_column` says where an image was made;
     `tabular_columns` are what the network takes beside the image, joined by commas, and `tabular_needed` whether the
     corpus must have them. Paths of a table are relative to `image_root` (default: the table's folder), and made from
     its columns by `image_template` ("{id}.png"). `group_pattern` is a regular expression searched in an image's
@@ -52,6 +53,7 @@ class CorpusOptions:
     label_column: str | None = None
     group_column: str | None = None
     series_column: str | None = None
+    site_column: str | None = None
     split_column: str | None = None
     mask_column: str | None = None
     box_columns: str | None = None
@@ -157,6 +159,7 @@ class Item:
     folder: str = ""
     others: Mapping[str, str] = field(default_factory=dict)
     tabular: Mapping[str, str] = field(default_factory=dict)
+    site: str = ""
 
 
 @dataclass(eq=False)
@@ -173,6 +176,7 @@ class Listing:
     items: list[Item] = field(default_factory=list)
     exact_labels: bool = False
     group_origin: str = ""
+    sites: int = 0
     passed_over: Counter[str] = field(default_factory=Counter)
     ignored_folders: list[str] = field(default_factory=list)
     split_names: dict[str, str] = field(default_factory=dict)

@@ -7,10 +7,10 @@
     load_corpus("phantom:patients=40,seed=1")  generated once into the cache
 
 Columns: `image` (undecoded), `label` (ClassLabel), `group` (the patient, or the image's own source where nobody knows)
-and `source` (its name in the corpus, unique); where the source tells, `series`, `mask` (the path of a picture of the
-lesion, empty where there is none), `boxes` (those around lesions, as text), `tabular` (what its table says in the
-columns that were asked for, as JSON) and `frame` (which slice of a file that
-holds several, -1 where it holds one).
+and `source` (its name in the corpus, unique); where the source tells, `series`, `site` (its number), `mask` (the path
+of a picture of the lesion, empty where there is none), `boxes` (those around lesions, as text), `tabular` (what its
+table says in the columns that were asked for, as JSON) and `frame` (which slice of a file that holds several, -1 where
+it holds one).
 Splits: any of train, validation and test. Whatever is wrong with a corpus is found before anything slow starts, and
 raised as one CorpusError.
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.corpus.cells import ONLY
-from ct_xception.corpus.groups import settle_groups
+from ct_xception.corpus.groups import settle_groups, settle_sites
 from ct_xception.corpus.inspection import (
     Inspected,
     drop_masks_nowhere,
@@ -96,6 +96,7 @@ def load_corpus(source: str | os.PathLike[str], options: CorpusOptions | None = 
     if problems:
         raise CorpusError(list(dict.fromkeys(problems)))
     settle_groups(listing, inspected)
+    settle_sites(listing)
     digests = [one.digest for one in inspected]
     report = corpus_report(name, listing, table, digests, options.decode)
     return Corpus(_build(listing, table), table.label_names, report, options.modality)
@@ -186,6 +187,8 @@ def _build(listing: Listing, table: ClassTable) -> datasets.DatasetDict:
     )
     if any(item.series for item in listing.items):
         features["series"] = datasets.Value("string")
+    if listing.sites:
+        features["site"] = datasets.Value("string")
     if any(item.mask for item in listing.items):
         features["mask"] = datasets.Value("string")
     if any(item.boxes for item in listing.items):
@@ -219,6 +222,7 @@ def _cells(items: Sequence[Item], table: ClassTable) -> dict[str, list[Any]]:
         "group": [printable(item.group) for item in items],
         "source": [item.source for item in items],
         "series": [printable(item.series) for item in items],
+        "site": [item.site for item in items],
         "frame": [item.frame for item in items],
         "boxes": [boxes_text(item.boxes) for item in items],
         "tabular": [dump_json(dict(item.tabular)) for item in items],

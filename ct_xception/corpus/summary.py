@@ -36,6 +36,7 @@ def corpus_report(
         ],
         "split_table": {printable(given): split for given, split in sorted(listing.split_names.items())},
         "groups": {"count": len({item.group for item in items}), "origin": listing.group_origin or None},
+        "sites": listing.sites,
         "passed_over": {kind: number for kind, number in sorted(listing.passed_over.items()) if number},
         "ignored_folders": [printable(one) for one in listing.ignored_folders],
         "decoded": decoded,
@@ -88,7 +89,8 @@ def _class_notes(counts: Mapping[tuple[str, str], int], splits: list[str], table
 def corpus_summary(report: Mapping[str, Any]) -> str:
     """A corpus report as lines for the terminal: images per split and class, and what each folder was taken for."""
     groups, digest = report["groups"]["count"], report["hash"][:12]
-    lines = [f"{report['source']}: {report['images']} images, {groups} groups, hash {digest}"]
+    sites = f", {report['sites']} sites" if report.get("sites") else ""
+    lines = [f"{report['source']}: {report['images']} images, {groups} groups{sites}, hash {digest}"]
     width = max(len(name) for name in report["label_names"])
     lines.append("  ".join([" " * width, *(f"{split:>10}" for split in report["counts"])]))
     for label in report["label_names"]:

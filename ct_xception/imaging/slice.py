@@ -5,7 +5,8 @@ The pixel contract of the package: everything downstream starts from a `Slice`; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 # One frame, decoded: CT is 512 x 512, film scans and radiographs reach 4,000. What decoding, windowing and turning
 # more than that costs would not stay within 300 MB.
 MAX_PIXELS = 4096 * 4096
+_DOUBT = re.compile(
+    "blank, or missing$|^hardly anything denser|^no air: |without a finite value|shows nothing of its values|, not HU$"
+    "|^rescaled, but not to HU|^values are not HU"
+)
 MIN_BLANK, ABRUPT = 8, 0.5  # rows of one value, and the share of a row beside them that is of another
 
 
@@ -89,6 +94,11 @@ class Slice:
         body = self.body if pixels.shape == self.pixels.shape else None
         notes = self.notes if note is None else (*self.notes, note)
         return replace(self, pixels=pixels, body=body, values=None, notes=notes)
+
+
+def doubts_in(notes: Iterable[str]) -> tuple[str, ...]:
+    """The notes by which pixels are missing, or not what they are taken for: to be said at every door."""
+    return tuple(note for note in notes if _DOUBT.search(note))
 
 
 def blank_rows(values: np.ndarray) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ct_xception.imaging.slice import doubts_in
 from ct_xception.serving.text import describe_abstention
 from ct_xception.text import percent
 
@@ -42,6 +43,12 @@ class Comparison:
         """Whether both give the same class; None where one of them gives none."""
         labels = [_label(answer) for answer in (self.first, self.second)]
         return None if None in labels else labels[0] == labels[1]
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What the reader doubts of a slice that either answers."""
+        notes = [note for answer in (self.first, self.second) for note in getattr(answer, "notes", ())]
+        return doubts_in(dict.fromkeys(notes))
 
     @property
     def sentence(self) -> str:

@@ -181,5 +181,6 @@ def _classify_unit(classifier: Classifier, source: Source, asked: Asked, name: s
         reasons = tuple(dict.fromkeys(why.removeprefix(f"{one}: ") for one, why in answer.left_out))
         raise NotAnswered(("none of its slices is answered", *reasons[:3]))
     counts = {"slices": together.slices, "answered": together.answered, "calibrated": together.calibrated}
-    remarks = {"abstained": together.decision.abstained, **counts, "without": answer.without}
+    notes = [f"{one}: {doubt}" for one, doubt in answer.doubts]
+    remarks = {"abstained": together.decision.abstained, **counts, "without": answer.without, "notes": notes}
     return _ranked(together.probabilities, asked, remarks)

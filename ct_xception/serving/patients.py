@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.errors import SliceError, printable
 from ct_xception.imaging.source import find_files
 from ct_xception.imaging.windows import Window
+from ct_xception.serving.archive import hold_all
 from ct_xception.serving.pooling import SeriesAnswer, SliceAnswer, answer_series, answer_together
 from ct_xception.serving.series import PATIENT, Member, Series, Unit, gather_units, slices_in
 
@@ -38,6 +39,11 @@ class UnitAnswer:
     def left_out(self) -> tuple[tuple[str, str], ...]:
         """(slice, why) of each without a vote."""
         return tuple((one.name, why_left_out(one)) for one in self.slices if one.probabilities is None)
+
+    @property
+    def doubts(self) -> tuple[tuple[str, str], ...]:
+        """(slice, what its reader doubts of it) of those with a vote."""
+        return tuple((one.name, doubt) for one in self.slices if one.probabilities for doubt in one.doubts)
 
     @property
     def carried_by(self) -> tuple[dict[str, Any], ...]:
@@ -63,7 +69,9 @@ class UnitAnswer:
         left_out = [{"source": name, "reason": why} for name, why in self.left_out]
         weights = () if self.together is None else self.together.weights
         each = [
-            {"source": one.name, "probabilities": one.probabilities} | ({"weight": weights[row]} if weights else {})
+            {"source": one.name, "probabilities": one.probabilities}
+            | ({"weight": weights[row]} if weights else {})
+            | ({"doubts": list(one.doubts)} if one.doubts else {})
             for row, one in enumerate(self.slices)
             if one.probabilities
         ]
@@ -111,7 +119,9 @@ def answer_units(
     classifier: Classifier, units: Iterable[Unit], *, window: Window | None = None
 ) -> Iterator[UnitAnswer]:
     """The answer of each series or patient, as it comes, by the checkpoint's own rule of pooling."""
-    for unit in units:
-        slices = answer_series(classifier, Series(unit.members, "as given"), window=window)
-        together = answer_together(slices, pooling=classifier.decisions.pooling)
-        yield UnitAnswer(unit.name, unit.place, together, tuple(slices))
+    units = tuple(units)
+    with hold_all(member.archive for unit in units for member in unit.members):
+        for unit in units:
+            slices = answer_series(classifier, Series(unit.members, "as given"), window=window)
+            together = answer_together(slices, pooling=classifier.decisions.pooling)
+            yield UnitAnswer(unit.name, unit.place, together, tuple(slices))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ct_xception.imaging.reader import try_read
-from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.slice import Slice, doubts_in
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.archive import hold_all
 from ct_xception.serving.decisions import Decision, Pooling
@@ -50,6 +50,11 @@ class SliceAnswer:
         """The input gate's verdict: accepted, doubtful or refused; None where the checkpoint has no gate."""
         found = (self.record or {}).get("gate")
         return None if found is None else str(found["verdict"])
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What the reader doubts of its pixels, a clause each."""
+        return doubts_in((self.record or {}).get("notes", ()))
 
     @property
     def probabilities(self) -> Mapping[str, float] | None:

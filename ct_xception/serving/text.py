@@ -99,20 +99,21 @@ def tab_separated(
     """A header and one row a prediction: source, label, then the probability of every class in index order.
 
     Where `decisions` has the rules: prediction_set (its classes joined by "; ") and abstained (yes or no). Where an
-    input gate was asked (`gated`): gate (accepted, doubtful, refused, overruled) after source and gate_reasons last;
-    what it refused has no answer in its row.
+    input gate was asked (`gated`): gate (accepted, doubtful, refused, overruled) after source and gate_reasons; what it
+    refused has no answer in its row. notes come last, joined by "; ".
     """
     with_set = decisions is not None and decisions.conformal is not None
     with_abstained = decisions is not None and decisions.abstain_below is not None
     rules = [*(["prediction_set"] if with_set else []), *(["abstained"] if with_abstained else [])]
     first, last = (["gate"], ["gate_reasons"]) if gated else ([], [])
-    yield "\t".join(["source", *first, "label", *label_names, *rules, *last])
+    yield "\t".join(["source", *first, "label", *label_names, *rules, *last, "notes"])
     for prediction in predictions:
         verdict = prediction.gate
         if verdict is not None:
             first, last = ["overruled" if verdict.overruled else verdict.verdict], ["; ".join(verdict.reasons)]
+        notes = "; ".join(prediction.notes)
         if prediction.refusal:
-            yield "\t".join([prediction.source, *first, *[""] * (1 + len(label_names) + len(rules)), *last])
+            yield "\t".join([prediction.source, *first, *[""] * (1 + len(label_names) + len(rules)), *last, notes])
             continue
         values = [f"{prediction.probabilities[name]:.6f}" for name in label_names]
         said = {
@@ -120,7 +121,7 @@ def tab_separated(
             "abstained": "yes" if prediction.abstained else "no",
         }
         answer = [prediction.label, *values, *(said[rule] for rule in rules)]
-        yield "\t".join([prediction.source, *first, *answer, *last])
+        yield "\t".join([prediction.source, *first, *answer, *last, notes])
 
 
 def bars(predictions: Iterable[Prediction]) -> Iterator[str]:

@@ -127,6 +127,8 @@ def unit_bars(answers: Iterable[UnitAnswer], pooling: Pooling) -> Iterator[str]:
             for one in answer.carried_by:
                 share = percent(one["probability"])
                 yield f"  carried by {_within(one['source'], answer.place)} ({share} {together.label})"
+        for name, doubt in answer.doubts[:_LEFT_OUT]:
+            yield f"  - {_within(name, answer.place)}: {doubt}"
         for name, why in left_out[:_LEFT_OUT]:
             yield f"  - {_within(name, answer.place)}: {why.removeprefix(f'{name}: ')}"
         if len(left_out) > _LEFT_OUT:

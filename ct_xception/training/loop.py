@@ -41,7 +41,7 @@ from ct_xception.training.data.batches import (
 from ct_xception.training.data.cache import CachedSlices
 from ct_xception.training.losses import LossSettings, balanced_weights, make_loss
 from ct_xception.training.optimisation import make_average, make_optimizer, make_schedule
-from ct_xception.training.options import FREE_TO_DIFFER, TrainConfig, augment_config, option_defaults
+from ct_xception.training.options import FREE_TO_DIFFER, SITES, TrainConfig, augment_config, option_defaults
 from ct_xception.training.semi_supervised import KEPT, SemiSupervision
 from ct_xception.training.start import continue_head
 from ct_xception.training.state import (
@@ -181,7 +181,11 @@ class Training:
             batch_size -= batch_size % 2  # mixup pairs the images of a batch
         if batch_size < 2:
             raise InputError(f"corpus: {len(train)} training images are too few; at least two a process are needed.")
-        alike: Any = {"balanced": train.labels, "patients": train.groups}.get(config.sampling)
+        alike: Any = {"balanced": train.labels, "patients": train.groups, SITES: train.sites}.get(config.sampling)
+        if config.sampling == SITES and len(set(train.sites)) < 2:
+            raise InputError(
+                "--sampling sites: training has no two sites; name the column of a table with --site_column."
+            )
         self.sampler = EpochSampler(len(train), config.seed, alike=alike)
         _check_differ(EvaluationItems(train, EvalTransform(contract)))
         columns = None if model.tabular is None else model.tabular.columns

@@ -37,6 +37,7 @@ EXAMPLES = """\
 SCHEDULES = ("cosine", "linear", "polynomial", "cosine_with_restarts", "constant")
 METRICS = ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc")
 TRACKERS = ("tensorboard", "trackio", "wandb")
+SITES = "sites"
 PROTOCOLS = ("published", "deduplicated", "grouped")
 
 
@@ -65,6 +66,7 @@ class TrainConfig:
     label_column: str | None = option(None, "column of labels (default: found by name)", "corpus")
     group_column: str | None = option(None, "column of patient identifiers (default: found by name)", "corpus")
     series_column: str | None = option(None, "column of series UIDs (default: found by name)", "corpus")
+    site_column: str | None = option(None, "column of hospitals or other sites (default: found by name)", "corpus")
     split_column: str | None = option(None, "column of split names (default: found by name)", "corpus")
     mask_column: str | None = option(
         None, "column of pictures of the lesions, for the evidence of heat maps (default: found by name)", "corpus"
@@ -163,9 +165,9 @@ class TrainConfig:
     class_weights: str = option("none", "weigh the loss by inverse class frequency", "loss", ("none", "balanced"))
     sampling: str = option(
         "shuffle",
-        "draw every image once, or with replacement: classes evenly, or patients evenly, however many images they have",
+        "draw every image once, or with replacement: classes, patients or sites evenly, however many images they have",
         "loss",
-        ("shuffle", "balanced", "patients"),
+        ("shuffle", "balanced", "patients", SITES),
     )
     mixup: float = option(0.0, "alpha of mixup; 0 turns it off", "loss")
     unlabelled_ratio: float = option(2.0, "images of --unlabelled beside each labelled one in a step", "loss")

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import numpy as np
 import pyarrow.parquet
 import pytest
 from ct_xception_app import api, words
 from ct_xception_app.cases import MapChoice, Study
 from ct_xception_app.downloads import as_csv, as_json, as_report
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
@@ -23,7 +25,7 @@ from starlette.testclient import TestClient
 from ct_xception.cli import main
 from ct_xception.publish.hosted.handler import EndpointHandler
 from ct_xception.serving.classifier import Classifier
-from ct_xception.serving.inference_api import NotAnswered
+from ct_xception.serving.inference_api import Asked, NotAnswered, classify
 from ct_xception.text import percent
 from tests.gates import add_gate
 
@@ -45,6 +47,20 @@ def command_line(*options: str, terminal: bool = False) -> Door:
         assert main(["predict", *twice, "--model", str(model), *given]) == 2
         label = json.loads(out.getvalue())["label"] if "--json" in options else None
         return out.getvalue(), label
+
+    return ask
+
+
+def compared(*options: str) -> Door:
+    def ask(model: Path, path: Path, patch: pytest.MonkeyPatch) -> tuple[str, Any]:
+        out = io.StringIO()
+        patch.setattr("sys.stdout", out)
+        assert main(["compare", str(model), str(model), "--on", str(path), *options]) == 2
+        if not options:
+            return out.getvalue(), None
+        (record,) = json.loads(out.getvalue())
+        assert [one["answer"] for one in record["models"]] == [None, None]
+        return out.getvalue(), record["agree"]
 
     return ask
 
@@ -99,6 +115,9 @@ DOORS: dict[str, Door] = {
     "table": command_line(terminal=True),
     "tab": command_line(),
     "JSON": command_line("--json"),
+    "by patient": command_line("--by", "patient", "--one", terminal=True),
+    "two models": compared(),
+    "two models in JSON": compared("--json"),
     "HTTP route": inference_route,
     "Gradio API and MCP": gradio_and_mcp,
     "endpoint": endpoint_handler,
@@ -121,3 +140,24 @@ def test_what_the_gate_refuses_has_reasons_and_no_answer_at_every_door(
     shares = [form for p in expected.probabilities.values() for form in (f"{p:.6f}", percent(p), repr(p)[:8])]
     assert not [share for share in shares if share in told]
     assert not re.search(rf"{expected.label}[^,\t]*[0-9]", told.replace(f"p {expected.label}", ""))
+
+
+def blank(path: Path) -> Path:
+    """The slice without some of its rows, in a format that cannot tell."""
+    pixels = np.array(Image.open(path))
+    pixels[40:60] = 0
+    Image.fromarray(pixels).save(path.with_suffix(".tif"))
+    return path.with_suffix(".tif")
+
+
+def test_missing_pixels_are_told_in_bold_on_the_page_and_in_the_answers_to_programs(
+    tiny_checkpoint: Path, sample_slices: list[Path], tmp_path: Path
+) -> None:
+    path = blank(Path(shutil.copy(sample_slices[0], tmp_path)))
+    said = "40 to 59 of 96 hold one value: blank, or missing"
+    classifier = loaded(tiny_checkpoint)
+    page = words.notes(classifier(path))
+    assert f'role="alert"><strong>Rows {said}.</strong>' in page and page.count(said) == 1
+    for by in (None, "series"):
+        answer = classify(classifier, path.read_bytes(), Asked(by=by))
+        assert any(note.endswith(f"rows {said}") for note in answer[0]["notes"])

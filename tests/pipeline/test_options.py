@@ -53,7 +53,7 @@ CASES = [
     "--config {recipe}",
     "--unlabelled {plain} {table} --unlabelled_ratio 0.5 --unlabelled_weight 0.5 --epochs 2 --mixup 0.2",
     "--corpus {table} --image_column file --label_column diagnosis --group_column who --series_column of "
-    "--split_column part --mask_column lesion "
+    "--split_column part --mask_column lesion --site_column clinic --sampling sites "
     "--box_columns lesion_left,lesion_top,lesion_right,lesion_bottom --class_map x={0} y={1} "
     "--split_map dev=validation --frame 0 --tabular_columns slice,window --tabular_dropout 0.2 "
     "--explained 2",
@@ -102,6 +102,7 @@ def _write_table(file: Path, corpus: Path, table: pandas.DataFrame, labels: dict
     own = table.rename(columns=names | {"mask": "lesion"})
     own["file"] = [str(corpus / name) for name in own["file"]]
     own["lesion"] = [str(corpus / name) if isinstance(name, str) and name else None for name in own["lesion"]]
+    own["clinic"] = own["who"].str[-1].astype(int) % 3
     own["diagnosis"], own["part"] = own["diagnosis"].map(labels), own["part"].replace({"valid": "dev"})
     own.to_csv(file, index=False)
 

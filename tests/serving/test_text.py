@@ -100,8 +100,8 @@ def test_short_names_are_not_shared() -> None:
 
 def test_a_pipe_gets_tab_separated_columns_in_class_order() -> None:
     assert list(tab_separated([prediction("a.dcm", 0.25)], LABELS)) == [
-        "source\tlabel\tcancer\tnormal",
-        "a.dcm\tnormal\t0.250000\t0.750000",
+        "source\tlabel\tcancer\tnormal\tnotes",
+        "a.dcm\tnormal\t0.250000\t0.750000\talpha composited on black",
     ]
 
 
@@ -155,9 +155,9 @@ def test_what_the_gate_refused_has_reasons_and_no_figure() -> None:
     assert rows[1] == "a.dcm  refused  63 % of its pixels are coloured, where all …" and max(map(len, rows)) <= 60
     assert rows[2].split() == ["b.dcm", "cancer", "90.0", "%", "normal", "10.0", "%"]
     assert list(tab_separated(answers, LABELS, gated=True)) == [
-        "source\tgate\tlabel\tcancer\tnormal\tgate_reasons",
-        f"a.dcm\trefused\t\t\t\t{'; '.join(REFUSED.reasons)}",
-        "b.dcm\taccepted\tcancer\t0.900000\t0.100000\t",
+        "source\tgate\tlabel\tcancer\tnormal\tgate_reasons\tnotes",
+        f"a.dcm\trefused\t\t\t\t{'; '.join(REFUSED.reasons)}\talpha composited on black",
+        "b.dcm\taccepted\tcancer\t0.900000\t0.100000\t\talpha composited on black",
     ]
 
 
@@ -187,5 +187,5 @@ def test_an_overruled_gate_is_said_beside_the_answer() -> None:
 def test_a_pipe_gets_the_rules_as_columns() -> None:
     answers = [prediction("a", 0.6, RULES), prediction("b", 0.9, RULES)]
     rows = [row.split("\t") for row in tab_separated(answers, LABELS, RULES)]
-    assert rows[0] == ["source", "label", "cancer", "normal", "prediction_set", "abstained"]
-    assert [row[4:] for row in rows[1:]] == [["cancer; normal", "yes"], ["cancer", "no"]]
+    assert rows[0] == ["source", "label", "cancer", "normal", "prediction_set", "abstained", "notes"]
+    assert [row[4:6] for row in rows[1:]] == [["cancer; normal", "yes"], ["cancer", "no"]]

@@ -20,12 +20,17 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "group": (),  # PATIENTS below
     "series": tuple("seriesuid seriesinstanceuid seriesid series".split()),
+    "site": tuple(  # where an image was made; a bare `center` may be a window's, and `location` a lesion's
+        "siteid sitename site hospitalid hospitalname hospital institutionid institutionname institution institute "
+        "centerid centreid centername centrename clinic".split()
+    ),
     "split": tuple(
         "split splits subset set partition splitname datasplit traintest phase foldname fold "
         "kfold cvfold foldid foldno foldindex".split()
     ),
     "mask": tuple("mask maskpath maskfile lesionmask".split()),
 }
+OWNERS = ("group", "series", "site")  # the roles that say whose and whence an image is
 _NUMBER = "(id|ids|no|nr|num|number|uid|code|key|index|name|hash|identifier|ref)?"
 # Whose an image is, ranked: a patient outranks a group, then subjects, cases and studies.
 PATIENTS = tuple(

@@ -100,7 +100,9 @@ def parts_of(given: str | None, columns: Sequence[str]) -> list[str]:
 
 
 def _hot_columns(rows: Rows, given: list[str]) -> tuple[list[str], list[str]]:
-    taken = {name for role in ("image", "group", "series", "split", "mask") for name in named(rows.columns, role)}
+    taken = {
+        name for role in ("image", "group", "series", "site", "split", "mask") for name in named(rows.columns, role)
+    }
     free = [name for name in rows.columns if name not in taken and plain(name) not in SPLIT_FLAGS]
     return one_hot(given or [name for name in free if not rows.holds_bytes(name)], rows.text)
 

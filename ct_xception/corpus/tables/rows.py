@@ -18,6 +18,7 @@ from ct_xception.corpus.tables.beside import take_columns
 from ct_xception.corpus.tables.boxes import boxes_of_rows
 from ct_xception.corpus.tables.columns import (
     COLUMNS,
+    OWNERS,
     SPLIT_FLAGS,
     find_column,
     named,
@@ -99,7 +100,7 @@ def find_roles(rows: Rows, listing: Listing) -> dict[str, str]:
 
 def _taken_twice(rows: Rows, found: Mapping[str, str]) -> list[str]:
     """A sentence for each of `--tabular_columns` that is the label, the split or another column with a role."""
-    roles = {column: role for role, column in found.items()}
+    roles = {column: role for role, column in found.items() if role != "site"}  # which may be learnt from
     return [
         f"--tabular_columns: the column {printable(name)} of {rows.name} is that of the {roles[name]}; leave it out"
         for name in tabular_columns(rows.options.tabular_columns)
@@ -121,7 +122,7 @@ def _image_column(rows: Rows) -> str | None:
 def key_column(rows: Rows) -> str | None:
     """A column that names series, patients, or something else once a row, which are folders or ids in the files."""
     keys = [*named(rows.columns, "series"), *patient_like(rows.columns)]
-    said = {name for role in ("label", "split", "mask") for name in named(rows.columns, role)}
+    said = {name for role in ("label", "split", "mask", "site") for name in named(rows.columns, role)}
     keys += [name for name in rows.columns if name not in said and len(set(rows.text(name))) == len(rows) > 1]
     return next((name for name in dict.fromkeys(keys) if rows.places.knows(rows.text(name))), None)
 
@@ -211,7 +212,7 @@ def _name_half_splits(rows: Rows, found: Mapping[str, str], listing: Listing) ->
 
 def _items(rows: Rows, roles: Mapping[str, str], labels: Sequence[str], split: str) -> list[Item]:
     cells = rows.cells(roles["image"]) if "image" in roles and rows.options.image_template is None else None
-    texts = {role: rows.text(roles[role]) for role in ("group", "series", "split", "mask") if role in roles}
+    texts = {role: rows.text(roles[role]) for role in ("group", "series", "site", "split", "mask") if role in roles}
     others = [name for name in patient_like(rows.columns) if name not in (roles.get("group"), roles.get("label"))]
     frames, boxes = _frames(rows), boxes_of_rows(rows)[0] if rows.options.box_columns else []
     beside = take_columns({name: rows.text(name) for name in rows.columns if not rows.holds_bytes(name)}, rows.options)
@@ -219,7 +220,7 @@ def _items(rows: Rows, roles: Mapping[str, str], labels: Sequence[str], split: s
     for row, label in enumerate(labels):
         item = _row_item(cells[row], row, rows) if cells is not None else _template_item(row, rows)
         item.found = label
-        item.group, item.series = (texts[role][row] if role in texts else "" for role in ("group", "series"))
+        item.group, item.series, item.site = (texts[role][row] if role in texts else "" for role in OWNERS)
         item.split = texts["split"][row] if "split" in texts else split or "train"
         item.mask = rows.file(texts["mask"][row]) if "mask" in texts else None
         item.frame = frames[row] if frames else ONLY

@@ -51,7 +51,8 @@ class CachedSlice:
 
 
 class CachedSlices:
-    """A split of the corpus, decoded: a sequence of `CachedSlice`, with the `labels`, `groups`, `sources` of all.
+    """A split of the corpus, decoded: a sequence of `CachedSlice`, with the `labels`, `groups`, `sites` ("" where
+    none is named), `sources` of all.
 
     `rows` are those of the table beside the images, {column: text}; empty where none were asked for.
     """
@@ -60,6 +61,7 @@ class CachedSlices:
         self._plain, self._rows = rows, rows.with_format("arrow")
         self.labels = np.asarray(rows["label"], dtype=np.int64)
         self.groups: list[str] = list(rows["group"])
+        self.sites: list[str] = list(rows["site"])
         self.sources: list[str] = list(rows["source"])
         self.rows: list[dict[str, str]] = (
             list(map(tabular_of, rows.select_columns(["tabular"]))) if _has_rows(rows) else []
@@ -117,8 +119,10 @@ def prepare_slices(
     if refused and strict:
         raise CorpusError(refused)
     # Groups and rows stand beside the cache: another look at the corpus may change them, and the pixels stay.
-    for name in ("group", "tabular"):
-        rows = rows.add_column(name, split[name][:]) if name in split.column_names else rows
+    beside = {name: split[name][:] for name in ("group", "tabular") if name in split.column_names}
+    beside["site"] = split["site"][:] if "site" in split.column_names else [""] * len(rows)
+    for name, values in beside.items():
+        rows = rows.add_column(name, values)
     return CachedSlices(rows.select([row for row, text in enumerate(rows["refused"]) if not text]) if refused else rows)
 
 

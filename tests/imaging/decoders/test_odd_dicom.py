@@ -18,7 +18,7 @@ from pydicom.uid import JPEGBaseline8Bit
 from ct_xception.errors import SliceError
 from ct_xception.imaging.decoders.dicom import classify_dicom, read_acquisition, read_header
 from ct_xception.imaging.reader import read_place, read_slice
-from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.slice import Slice, doubts_in
 from ct_xception.imaging.source import is_readable_name
 from ct_xception.imaging.windows import Window
 from tests.conftest import SHARED
@@ -100,9 +100,11 @@ def test_values_that_no_patient_has(change: Any, words: str) -> None:
 
 
 def test_doubtful_hu_is_said() -> None:
-    doubled = read_slice(ct(BODY, RescaleIntercept=-2048))
-    assert noted(doubled, "hardly anything denser than -500 HU")
-    assert noted(read_slice(ct(np.maximum(BODY, 1024))), "no air: ")
+    doubled, no_air = read_slice(ct(BODY, RescaleIntercept=-2048)), read_slice(ct(np.maximum(BODY, 1024)))
+    assert noted(doubled, "hardly anything denser than -500 HU") and noted(no_air, "no air: ")
+    bare = read_slice(ct(BODY, RescaleSlope=None, RescaleIntercept=None), window=Window(500, 2000))
+    assert all(doubts_in(one.notes) for one in (doubled, no_air, bare))
+    assert not doubts_in(read_slice(encode(Image.fromarray(GREY)), window=Window(40, 400)).notes)
     assert not read_slice(ct(BODY, WindowCenter=40, WindowWidth=400)).notes
 
 
