@@ -109,7 +109,7 @@ def test_patience_ends_a_run_that_does_not_get_better(slices, tmp_path: Path, mo
     losses = iter([0.5, 0.4, 0.6, 0.7, 0.1])
     figures = {"accuracy": 0.5, "balanced_accuracy": 0.5, "macro_f1": 0.5, "auroc": None}
     monkeypatch.setattr("ct_xception.training.loop.validation_figures", lambda *_: figures | {"loss": next(losses)})
-    monkeypatch.setattr(training, "_validate", lambda: (None, None))
+    monkeypatch.setattr(training, "validate", lambda: (None, None))
     trained = training.fit()
     assert (len(trained.history), trained.best_epoch) == (4, 2)
 
