@@ -16,7 +16,7 @@ import importlib.util
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, Literal, TypeVar, cast, get_type_hints
@@ -479,7 +479,7 @@ class Inference:
         if kind.startswith("multipart/"):
             raise Unanswered(415, "the body is a form; post the file's own bytes (curl --data-binary @FILE).")
         is_json = kind == "application/json"
-        asked = Asked() if is_json else Asked.of(dict(request.query_params))
+        asked = Asked() if is_json else Asked.of(_once(request.query_params.multi_items()))
         with tempfile.SpooledTemporaryFile(max_size=2**20) as body:
             await self._receive(request, cast("BinaryIO", body), self._body_limit(is_json))
             return await self.lane.run(partial(self._classify, cast("BinaryIO", body), is_json, asked))
@@ -522,6 +522,15 @@ class Inference:
         except Unanswered as full:
             return full
         return None
+
+
+def _once(items: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The parameters of an address. Raises InputError for one that is given twice, of which none would be the right."""
+    told = dict(items)
+    if len(told) < len(items):
+        twice = next(name for place, (name, _) in enumerate(items) if name in dict(items[:place]))
+        raise InputError(f"parameter {printable(twice)!r} is given twice; give it once.")
+    return told
 
 
 # What the page says of them

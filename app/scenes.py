@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import gzip
-import json
 import secrets
 import struct
 import threading
@@ -31,7 +30,7 @@ from ct_xception.errors import InputError, SliceError
 from ct_xception.explain.explain import Explanation
 from ct_xception.explain.overlay import opposing_palette, palette, readable
 from ct_xception.explain.placement import seen_region
-from ct_xception.files import dump_json
+from ct_xception.files import dump_json, parse_json
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window
@@ -209,7 +208,7 @@ class Wish:
 def read_past(text: object) -> int | None:
     """Which of the session's earlier cases is asked for again, from 0; None where something else is."""
     try:
-        return int(json.loads(str(text))["past"])
+        return int(parse_json(str(text))["past"])
     except (ValueError, TypeError, KeyError):
         return None
 
@@ -217,7 +216,7 @@ def read_past(text: object) -> int | None:
 def read_wish(text: object) -> Wish | None:
     """What the browser sent; None for what is no wish. Raises InputError for a window that is none."""
     try:
-        told: Mapping[str, Any] = json.loads(str(text))
+        told: Mapping[str, Any] = parse_json(str(text))
         if "unit" in told:
             return Wish(str(told["case"]), 0, None, int(told["unit"]))
         window = told["window"]

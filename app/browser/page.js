@@ -1,7 +1,7 @@
 // The page: a file in, an answer out. What is computed is in classifier.js; here is only what is shown.
 
 import { Classifier } from "./classifier.js";
-import { abstention, decidePoints, percent } from "./decisions.js";
+import { abstention, decide, decidePoints, percent } from "./decisions.js";
 import { greyPicture, overlayPicture, placeInSlice, scaledMap } from "./drawing.js";
 import { Refusal } from "./refusal.js";
 import { areOneScan, dropped, inOrder, pool, unpack } from "./series.js";
@@ -86,8 +86,9 @@ async function giveSeveral(found, number) {
   const related = areOneScan(slices.filter(({ error }) => !error));
   given = related ? inOrder(slices) : slices;
   say(`${found.length} files, ${voting.length} of them answered, in this browser.`);
-  const together = related && voting.length ? pool(voting.map(({ ranking }) => ranking)) : null;
-  $("pooled").replaceChildren(...(together ? pooled(together, voting.length) : [unpooled(related, voting.length)]));
+  const { pooling } = (await classifier).record.rules;
+  const together = related && voting.length ? pool(voting.map(({ ranking }) => ranking), pooling) : null;
+  $("pooled").replaceChildren(...(together ? pooled(together, pooling, voting.length) : [unpooled(related, voting.length)]));
   const telling = together ? given.map(({ ranking }) => new Map(ranking).get(together[0][0]) ?? -1) : given.map(({ ranking }) => (ranking ? 1 : 0));
   $("place").max = given.length;
   $("place").value = 1 + telling.indexOf(Math.max(...telling));
@@ -106,13 +107,10 @@ async function inShort({ file, scan }) {
   }
 }
 
-function pooled(ranking, voting) {
-  const [name, probability] = ranking[0];
-  const first = make("p", { className: "first" }, make("span", {}, name), make("b", {}, percent(probability)));
-  const how = `The mean of log-probabilities of ${voting} of ${given.length} slices of one scan; not calibrated for several slices together.`;
-  const more = voting < given.length ? " The others were refused, and have no part in it." : "";
-  const said = make("ul", { className: "rules" }, make("li", {}, how + more));
-  return [make("h2", {}, "The slices together"), make("div", { className: "verdict" }, first, probabilityTable(ranking), said)];
+function pooled(ranking, { how, rules }, voting) {
+  const more = voting < given.length ? "; the others were refused, and have no part in it" : "";
+  const sentences = [`${how}. From ${voting} of ${given.length} slices of one scan${more}.`, ...decide(ranking, rules)];
+  return [make("h2", {}, "The slices together"), verdict({ ranking, sentences, gate: null, rules })];
 }
 
 function unpooled(related, voting) {

@@ -111,10 +111,23 @@ export function inOrder(slices) {
   return slices.toSorted((a, b) => (key ? key(a) - key(b) : 0) || byName.compare(a.file.name, b.file.name));
 }
 
-/** One ranking of many: the mean of log-probabilities, scaled to sum to 1, as `mean_log` in statistics/pooling.py. */
-export function pool(rankings) {
+const mean = (values) => values.reduce((sum, one) => sum + one, 0) / values.length;
+const log = (value) => Math.log(Math.max(value, LEAST));
+const surest = (logs, count) => mean(logs.toSorted((a, b) => b - a).slice(0, count));
+
+/** A class's score of its log-probabilities in each slice, as POOLS in statistics/pooling.py; what is learnt is not here. */
+const POOLS = {
+  mean_log: mean,
+  mean: (logs) => log(mean(logs.map(Math.exp))),
+  noisy_or: (logs) => log(-Math.expm1(logs.reduce((sum, one) => sum + Math.log1p(-Math.min(Math.exp(one), 1 - LEAST)), 0))),
+  top_1: (logs) => surest(logs, 1),
+  top_3: (logs) => surest(logs, 3),
+};
+
+/** One ranking of many by a rule {method, temperature}, as `pool_slices` in statistics/pooling.py. */
+export function pool(rankings, { method, temperature }) {
   const names = rankings[0].map(([name]) => name);
-  const logs = rankings.map((one) => new Map(one.map(([name, value]) => [name, Math.log(Math.max(value, LEAST))])));
-  const means = names.map((name) => logs.reduce((sum, one) => sum + one.get(name), 0) / logs.length);
-  return ranked(softmax(means), names);
+  const slices = rankings.map((one) => new Map(one));
+  const scores = names.map((name) => POOLS[method](slices.map((slice) => log(slice.get(name)))));
+  return ranked(softmax(scores, temperature), names);
 }

@@ -25,7 +25,7 @@ from ct_xception.errors import CheckpointError
 from ct_xception.evaluation.answers import PREDICTOR, Answers, Items
 from ct_xception.evaluation.baselines import out_of_fold_baselines, run_baselines
 from ct_xception.evaluation.labels_at_odds import Held, hold_answers
-from ct_xception.files import read_json
+from ct_xception.files import read_record
 from ct_xception.metrics import PooledBy
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _with_baselines(
 def read_out_of_fold(folder: Path, label_names: Sequence[str]) -> OutOfFold:
     """The answers of a finished cross-validation, from its folder. Raises `CheckpointError` where it is not whole."""
     try:
-        record = read_json(folder / FOLD_PLAN)
+        record = read_record(folder / FOLD_PLAN)
         table = pyarrow.parquet.read_table(folder / PREDICTIONS).to_pydict()
         probabilities = np.array([table[f"p {name}"] for name in label_names], dtype=float).T  # None becomes NaN
         labels = np.array([list(label_names).index(label) for label in table["label"]], np.intp)

@@ -37,21 +37,20 @@ _ours: set[Path] = set()  # a process is not refused its own POSIX lock, and wou
 
 
 @contextlib.contextmanager
-def run_lock(folder: Path) -> Iterator[None]:
-    """Hold a run folder; it is made if need be, and goes if it stayed empty. Raises InputError where it is held.
+def run_lock(folder: Path, option: str = "--output_dir") -> Iterator[None]:
+    """Hold a run folder; it is made if need be, and goes if it is left empty. Raises InputError where it is held.
 
-    Where another machine took the lock over, having seen no touch for too long, this process is sent SIGTERM.
+    `option` is what the sentence calls it. Where another machine took the lock over, having seen no touch for too long,
+    this process is sent SIGTERM.
     """
     path = folder.resolve() / LOCK
     made = [one for one in (path.parent, *path.parent.parents) if not one.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = _take(path)
+        handle = _take(path, option)
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(
-            f"--output_dir: {printable(folder)} cannot be written ({reason}); name another folder."
-        ) from error
+        raise InputError(f"{option}: {printable(folder)} cannot be written ({reason}); name another folder.") from error
     _ours.add(path)
     stop = threading.Event()
     threading.Thread(target=_beat, args=(path, handle, stop), daemon=True).start()
@@ -72,17 +71,17 @@ def refuse_if_held(folder: Path) -> None:
     """Raise InputError where a living run holds the folder; nothing is changed."""
     path = folder.resolve() / LOCK
     if path.is_file():
-        _look(path, clear=False)
+        _look(path, "--output_dir", clear=False)
 
 
-def _take(path: Path) -> int:
+def _take(path: Path, option: str) -> int:
     """A handle on the lock, made anew; one that a dead run left goes first."""
     for _ in range(10):  # others may take and leave it meanwhile
         handle = _place(path)
         if handle is not None:
             return handle
-        _look(path, clear=True)
-    raise InputError(f"--output_dir: other runs come and go in {printable(path.parent)}; name another folder.")
+        _look(path, option, clear=True)
+    raise InputError(f"{option}: other runs come and go in {printable(path.parent)}; name another folder.")
 
 
 def _place(path: Path) -> int | None:
@@ -113,20 +112,20 @@ def _place_exclusively(path: Path) -> int | None:
     return handle
 
 
-def _look(path: Path, *, clear: bool) -> None:
+def _look(path: Path, option: str, *, clear: bool) -> None:
     """Raise InputError where the lock's owner lives; with `clear` a dead one's lock is removed, and that is said."""
     try:
         handle = None if path in _ours else os.open(path, os.O_RDWR)
     except FileNotFoundError:
         return
     if handle is None:
-        raise InputError(_refusal(path, _self(), ""))
+        raise InputError(f"{option}: {_refusal(path, _self(), '')}")
     try:
         owner, silent = _owner(handle), _now(path.parent) - os.fstat(handle).st_mtime
         if not _is_dead(handle, owner, silent):
             here = owner.get("machine") == _machine()
             sign = "" if here else f" It was seen {silent:.0f} s ago, and counts as dead after {SILENT:.0f} s."
-            raise InputError(_refusal(path, owner, sign))
+            raise InputError(f"{option}: {_refusal(path, owner, sign)}")
         if clear and _is_at(handle, path):
             path.unlink()
             print(f"{printable(path.parent)}: taken over from {_name(owner)}, which is dead.", file=sys.stderr)
@@ -136,7 +135,7 @@ def _look(path: Path, *, clear: bool) -> None:
 
 def _refusal(path: Path, owner: Mapping[str, Any], sign: str) -> str:
     folder = printable(path.parent)
-    return f"--output_dir: {folder} is in use by {_name(owner)}; wait for it, or name another folder.{sign}"
+    return f"{folder} is in use by {_name(owner)}; wait for it, or name another folder.{sign}"
 
 
 def _name(owner: Mapping[str, Any]) -> str:

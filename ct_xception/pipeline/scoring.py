@@ -16,10 +16,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,7 @@ from ct_xception.imaging.frames import check_slices_per_file, slices_of
 from ct_xception.imaging.reader import try_read
 from ct_xception.imaging.source import FrameOf, describe_passed_over, find_files
 from ct_xception.imaging.windows import parse_window
+from ct_xception.pipeline.lock import run_lock
 from ct_xception.pipeline.scoring_options import SLICE, add_options
 from ct_xception.pipeline.scoring_units import owners_in_corpus, owners_of_files, units_file, write_units
 from ct_xception.text import RESEARCH_USE
@@ -157,22 +158,16 @@ def score(options: argparse.Namespace) -> int:
         if state.is_main_process:
             _by_unit(scoring, classifier, options.by)
         return _exit_code(scoring)
-    if state.is_main_process:
-        _open_shards(scoring)
-    state.wait_for_everyone()
-    missing = scoring.missing()
-    state.wait_for_everyone()  # every process has looked before the first one adds a shard
     started = time.monotonic()
-    if len(missing) < scoring.count:
-        _say(state, f"goes on: {scoring.count - len(missing)} of {scoring.count} shards are there.")
-    classifier.watch_set()
-    for shard in _with_bar(scoring, missing, state):
-        _write_shard(scoring, classifier, shard)
-    watches = gather_object([classifier.watch])
-    state.wait_for_everyone()
+    with run_lock(scoring.shards, "--output") if state.is_main_process else nullcontext():
+        scored = _score_missing(scoring, classifier, state)
+        watches = gather_object([classifier.watch])
+        state.wait_for_everyone()
+        if state.is_main_process:
+            _join(scoring)
     if state.is_main_process:
-        _join(scoring)
-        scored = sum(len(scoring.rows(shard)) for shard in missing)
+        with suppress(OSError):  # of a scoring that went on the folder was there before its lock
+            scoring.shards.rmdir()
         _report(scoring, scored, time.monotonic() - started, state.num_processes)
         _by_unit(scoring, classifier, options.by)
         if classifier.watch is not None and (verdict := classifier.watch.join(watches).verdict()) is not None:
@@ -180,6 +175,21 @@ def score(options: argparse.Namespace) -> int:
     state.wait_for_everyone()
     state.destroy_process_group()
     return _exit_code(scoring)
+
+
+def _score_missing(scoring: Scoring, classifier: Classifier, state: PartialState) -> int:
+    """Answer this process's part of the shards that are not there; how many slices all of them hold."""
+    if state.is_main_process:
+        _open_shards(scoring)
+    state.wait_for_everyone()
+    missing = scoring.missing()
+    state.wait_for_everyone()  # every process has looked before the first one adds a shard
+    if len(missing) < scoring.count:
+        _say(state, f"goes on: {scoring.count - len(missing)} of {scoring.count} shards are there.")
+    classifier.watch_set()
+    for shard in _with_bar(scoring, missing, state):
+        _write_shard(scoring, classifier, shard)
+    return sum(len(scoring.rows(shard)) for shard in missing)
 
 
 def _say_what_is_left_out(work: Work, classifier: Classifier, state: PartialState) -> None:
@@ -433,7 +443,9 @@ def _join(scoring: Scoring) -> None:
     with atomic_path(scoring.output) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
         for shard in range(scoring.count):
             writer.write_table(parquet.read_table(scoring.path(shard)).replace_schema_metadata(schema.metadata))
-    shutil.rmtree(scoring.shards)
+    for shard in range(scoring.count):
+        scoring.path(shard).unlink()
+    (scoring.shards / PLAN).unlink()
 
 
 def _refused(scoring: Scoring) -> int:

@@ -21,6 +21,7 @@ from typing import Any
 
 from ct_xception.checkpoint import DRIFT, EXAMPLES, GATE, METRICS, POOLING, evaluated
 from ct_xception.errors import CheckpointError, InputError, printable
+from ct_xception.files import parse_json
 from ct_xception.formats.onnx import onnx_texts
 from ct_xception.serving.gate import ARRAYS
 from ct_xception.statistics import attention
@@ -278,7 +279,7 @@ def _is_parquet(content: Content) -> None:
 
 
 _KINDS: dict[str, Callable[[Content], Any]] = {
-    ".json": lambda content: json.loads(_bytes(content)),
+    ".json": lambda content: parse_json(_bytes(content)),  # of a key that is given twice, one would be hidden
     ".md": lambda content: _bytes(content).decode("utf-8"),
     ".safetensors": _is_safetensors,
     ".parquet": _is_parquet,
@@ -296,7 +297,7 @@ def _texts(name: str, content: Content) -> Iterator[tuple[str, str]]:
     """The text in a file, with where it stands; escapes are undone, so that none hides a word."""
     suffix = Path(name).suffix.lower()
     if suffix == ".json":
-        yield name, json.dumps(json.loads(_bytes(content)), ensure_ascii=False, indent=1)
+        yield name, json.dumps(parse_json(_bytes(content)), ensure_ascii=False, indent=1)
     elif suffix in (".md", ".xml"):
         yield name, _bytes(content).decode("utf-8", "replace")
     elif suffix == ".safetensors":
@@ -390,13 +391,15 @@ def _search(content: Content, pattern: re.Pattern[bytes]) -> bytes | None:
 
 
 def _safetensors_header(content: Content) -> str:
-    return json.dumps(_safetensors_fields(content).get("__metadata__", {}), ensure_ascii=False)
+    """The names of its tensors, and its metadata."""
+    fields = _safetensors_fields(content)
+    return json.dumps([sorted(fields), fields.get("__metadata__", {})], ensure_ascii=False, indent=1)
 
 
 def _safetensors_fields(content: Content) -> dict[str, Any]:
     """What a safetensors file says of its tensors, by name, and its `__metadata__`."""
     size = int.from_bytes(_head(content, 8), "little")
-    return dict(json.loads(_head(content, 8 + size)[8:]))
+    return dict(parse_json(_head(content, 8 + size)[8:]))
 
 
 def _parquet(content: Content) -> Any:
@@ -410,8 +413,9 @@ def _string_columns(content: Content) -> dict[str, list[str]]:
     import pyarrow
 
     file = _parquet(content)
-    about = file.schema_arrow.metadata or {}
-    said = [*file.schema_arrow.names, *(text.decode("utf-8", "replace") for text in about.values())]
+    abouts = [file.schema_arrow.metadata, file.metadata.metadata, *(field.metadata for field in file.schema_arrow)]
+    texts = [text.decode("utf-8", "replace") for about in abouts for pair in (about or {}).items() for text in pair]
+    said = [*file.schema_arrow.names, file.metadata.created_by or "", *texts]
     kinds = {field.name: getattr(field.type, "value_type", field.type) for field in file.schema_arrow}
     is_text = (pyarrow.types.is_string, pyarrow.types.is_large_string)
     names = [name for name, kind in kinds.items() if any(test(kind) for test in is_text)]

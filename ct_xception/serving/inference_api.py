@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.errors import InputError, printable
+from ct_xception.files import parse_json
 from ct_xception.imaging.windows import Window, parse_window
 from ct_xception.serving.patients import answer_units
 from ct_xception.serving.series import PATIENT, SERIES, gather_units, slices_in
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ct_xception.serving.classifier import Classifier, Prediction, Source
 
 PARAMETERS = ("top_k", "function_to_apply", "window", "frame", "by", "tabular")
+_EXAMPLE = 'give one such as {"age": 63, "sex": "F"}'
 POSTED = "the posted file"  # what messages call a file that came without a name
 
 
@@ -82,11 +83,11 @@ def read_row(given: Any) -> Row | None:
     if given in (None, ""):
         return None
     try:
-        row = json.loads(given) if isinstance(given, str) else given
-    except (ValueError, RecursionError):
-        row = None
+        row = parse_json(given) if isinstance(given, str) else given
+    except ValueError as error:
+        raise InputError(f"tabular: is no JSON object ({printable(error)}); {_EXAMPLE}.") from error
     if not isinstance(row, Mapping):
-        raise InputError('tabular: is no JSON object; give one such as {"age": 63, "sex": "F"}.')
+        raise InputError(f"tabular: is no JSON object; {_EXAMPLE}.")
     return row
 
 
@@ -104,8 +105,8 @@ def _whole_number(parameters: Mapping[str, Any], name: str, least: int) -> int |
 def read_json_request(body: bytes) -> tuple[bytes, Asked]:
     """The file and the wishes in a JSON body. Raises InputError where it is no such request."""
     try:
-        request = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        request = parse_json(body)
+    except ValueError as error:
         raise InputError(f"the body is not JSON, as its content type says ({printable(error)}); mend it.") from error
     if not isinstance(request, Mapping) or "inputs" not in request:
         raise InputError('the JSON has no "inputs"; put the file there, in base64.')

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ct_xception.errors import printable
 from ct_xception.files import dump_json
-from ct_xception.serving.decisions import VALIDATION
+from ct_xception.serving.decisions import VALIDATION, Pooling
 from ct_xception.serving.text import describe_decision
 from ct_xception.statistics.pooling import POOLS
 from ct_xception.text import RESEARCH_USE, percent, shorten
 
 if TYPE_CHECKING:
-    from ct_xception.serving.decisions import Pooling
     from ct_xception.serving.patients import UnitAnswer
     from ct_xception.serving.pooling import SeriesAnswer
 
@@ -28,15 +27,20 @@ UNCALIBRATED = "not calibrated for several slices together: the checkpoint has n
 
 def describe_pooling(together: SeriesAnswer, pooling: Pooling) -> str:
     """How the slices became one answer, and on what that was calibrated, in a clause."""
-    title = POOLS[together.aggregation].title
-    if not together.calibrated:
+    return describe_rule(pooling if together.aggregation == pooling.method else Pooling(together.aggregation))
+
+
+def describe_rule(pooling: Pooling) -> str:
+    """What a rule makes of several slices, and on what it was calibrated, in a clause."""
+    title = POOLS[pooling.method].title
+    if not pooling.calibrated:
         return f"{title}; {UNCALIBRATED}"
     own = pooling.calibrated_on == VALIDATION
     fitted = (
         f"{pooling.n_groups:,} {'validation ' if own else ''}{'patients' if pooling.unit == 'patient' else 'series'}"
     )
     fitted += "" if own else f" ({printable(pooling.calibrated_on)})"
-    return f"{title}, chosen and calibrated on {fitted} (temperature {together.temperature:.2f})"
+    return f"{title}, chosen and calibrated on {fitted} (temperature {pooling.temperature:.2f})"
 
 
 def unit_record(answer: UnitAnswer, by: str, pooling: Pooling, model: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from ct_xception.checkpoint import FOLD, FOLD_PLAN, FOLDS, MODEL, PREDICTIONS, W
 from ct_xception.checkpoint_files import Side, read_side
 from ct_xception.corpus.split import grouped_folds
 from ct_xception.errors import CheckpointError
-from ct_xception.files import atomic_path, read_json, sha256_file, write_json
+from ct_xception.files import atomic_path, read_record, sha256_file, write_json
 from ct_xception.training.loop import Trained, Training
 from ct_xception.training.model_folder import write_model_folder
 
@@ -70,7 +70,10 @@ def plan_folds(config: TrainConfig, run: Path, splits: DatasetDict, groups_origi
     described = [{name: fold[name] for name in ("name", "counts", "groups")} for fold in description["folds"]]
     plan = Plan(run / FOLDS, folds, description | {"groups_origin": groups_origin, "folds": described})
     file = plan.folder / FOLD_PLAN
-    found = read_json(file) if file.is_file() else description
+    try:
+        found = read_record(file) if file.is_file() else description
+    except ValueError as error:
+        raise CheckpointError(f"--folds: {file} cannot be read ({error}); remove {plan.folder}.") from error
     if found.get("name") != description["name"]:
         raise CheckpointError(
             f"--folds: {plan.folder} holds {found.get('k')} folds that were drawn otherwise (seed "
@@ -224,7 +227,7 @@ def _write_answers(
 def _collect(plan: Plan) -> None:
     """Put the folds' answers together, one an image, and say in folds.json which network gave them."""
     numbers = range(1, len(plan.splits) + 1)
-    records = [read_json(plan.folder_of(number) / FOLD) for number in numbers]
+    records = [read_record(plan.folder_of(number) / FOLD) for number in numbers]
     names = [own["name"] for own in plan.description["folds"]]
     strange = [record["fold"] for record, name in zip(records, names, strict=True) if record["split_hash"] != name]
     if strange:

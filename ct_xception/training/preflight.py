@@ -7,7 +7,7 @@ from typing import Any
 
 from ct_xception.checkpoint import EVALUATION, FOLD, FOLDS, METRICS, MODEL, OPTIONS, SPLIT
 from ct_xception.errors import CheckpointError
-from ct_xception.files import read_json
+from ct_xception.files import read_record
 from ct_xception.metrics import read_metrics
 from ct_xception.model.configuration import make_config
 from ct_xception.model.weights import find_weights
@@ -60,6 +60,6 @@ def check_corpus(config: TrainConfig, run: Path, label_names: list[str], split: 
 
 def _record(path: Path) -> dict[str, Any]:
     try:
-        return read_json(path)
+        return read_record(path)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); choose another --output_dir.") from error

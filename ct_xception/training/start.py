@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ct_xception.checkpoint import ATTENTIONS, CONFIG, HEADS, WEIGHTS
 from ct_xception.corpus.sources import find_source
 from ct_xception.errors import InputError, printable
-from ct_xception.files import cache_folder, read_json
+from ct_xception.files import cache_folder, read_record
 from ct_xception.serving.checkpoint import checkpoint_in, open_checkpoint
 
 if TYPE_CHECKING:
@@ -126,8 +126,8 @@ def _recorded(given: Mapping[str, Any], name: str) -> Any:
     if given.get("resume") != "auto" or not given.get("output_dir") or not file.is_file():
         return None
     try:
-        before = read_json(file).get(name)
-    except (OSError, ValueError, AttributeError):
+        before = read_record(file).get(name)
+    except (OSError, ValueError):
         return None  # the preflight says what is wrong with it
     bare = [str(one).partition("@")[0] for one in (before if isinstance(before, list) else [before])]
     return before if bare == (given[name] if isinstance(given[name], list) else [given[name]]) else None

@@ -8,7 +8,6 @@ the one before it removed, so there is a complete checkpoint at every moment aft
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from safetensors.torch import save_file
 
 from ct_xception.checkpoint import BEST, PROGRESS, STATE
 from ct_xception.errors import CheckpointError, WorkError, printable
-from ct_xception.files import write_json
+from ct_xception.files import read_record, write_json
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def latest_checkpoint(directory: Path) -> Path | None:
 def read_progress(checkpoint: Path) -> Progress:
     """The progress that a checkpoint holds. Raises `CheckpointError` where it is damaged."""
     try:
-        values = json.loads((checkpoint / PROGRESS).read_text(encoding="utf-8"))
+        values = read_record(checkpoint / PROGRESS)
         names = {item.name for item in dataclasses.fields(Progress)}
         return Progress(**{name: value for name, value in values.items() if name in names})
     except (OSError, ValueError, TypeError) as error:
@@ -112,7 +111,7 @@ def load_checkpoint(
 
 
 def _load(checkpoint: Path, modules: dict[str, torch.nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    values = json.loads((checkpoint / PROGRESS).read_text(encoding="utf-8"))
+    values = read_record(checkpoint / PROGRESS)
     with safe_open(checkpoint / STATE, framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}
     for name, module in modules.items():

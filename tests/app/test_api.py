@@ -385,6 +385,7 @@ class TestInferenceRoute:
             (b"{", "application/json", "", 400, "the body is not JSON"),
             (b'{"inputs": "?"}', "application/json; charset=utf-8", "", 400, '"inputs" is not base64'),
             (b"x", "image/png", "?topk=2", 400, "parameter 'topk' is unknown"),
+            (b"x", "image/png", "?frame=1&top_k=2&frame=0", 400, "parameter 'frame' is given twice; give it once."),
             (b"x", "multipart/form-data; boundary=a", "", 415, "the body is a form; post the file's own bytes"),
         ],
     )

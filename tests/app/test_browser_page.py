@@ -42,12 +42,15 @@ from ct_xception.publish.hosted.browser_space import (
     ORT_CDN,
     ORT_FILES,
     ORT_VERSION,
+    _pooling,
     browser_space_files,
     site_files,
     write_site,
 )
 from ct_xception.serving.classifier import Classifier, Prediction
+from ct_xception.serving.decisions import Pooling
 from ct_xception.serving.gate import has_lungs
+from ct_xception.serving.pooling import AGGREGATIONS
 from ct_xception.serving.text import describe_abstention, describe_decision
 from ct_xception.statistics.pooling import pool_slices
 from ct_xception.text import RESEARCH_USE, percent
@@ -75,6 +78,16 @@ RULES = {
     "class_groups": {"cancer": CANCERS},
     "operating_points": POINTS,
     "abstention": {"threshold": 0.3},
+    "pooling": {
+        "version": 1,
+        "unit": "patient",
+        "method": "noisy_or",
+        "temperature": 1.5,
+        "n_groups": 40,
+        "losses": {"noisy_or": 0.4},
+        "conformal": {"method": "aps", "coverage": 0.9, "threshold": 0.6, "n": 40, "n_groups": 40},
+        "abstention": {"threshold": 0.3},
+    },
 }
 Show = Callable[..., None]
 
@@ -673,7 +686,10 @@ def test_slices_of_one_scan_have_one_answer_and_are_gone_through(
     paths = series_files(tmp_path)
     classifier = Classifier.from_pretrained(exported)
     answers = [classifier(path).probabilities for path in paths]
-    together = pool_slices([[one[name] for name in classifier.label_names] for one in answers])
+    each, pooling = [[one[name] for name in classifier.label_names] for one in answers], classifier.decisions.pooling
+    together = pool_slices(each, "noisy_or", 1.5)
+    assert pooling.decisions is not None
+    decision = pooling.decisions.decide(dict(zip(classifier.label_names, together.tolist(), strict=True)))
     zipped = tmp_path / "scan.zip"
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("README.txt", "nothing")
@@ -686,7 +702,9 @@ def test_slices_of_one_scan_have_one_answer_and_are_gone_through(
         best = int(together.argmax())
         said = page.inner_text("#pooled .first").split("\n")
         assert said == [classifier.label_names[best], percent(together[best])]
-        assert "of 4 of 4 slices of one scan; not calibrated" in page.inner_text("#pooled .rules")
+        how, *rules = page.inner_text("#pooled .rules").split("\n")
+        rule = "Noisy-or, chosen and calibrated on 40 validation patients (temperature 1.50)"
+        assert how == f"{rule}. From 4 of 4 slices of one scan." and rules == list(describe_decision(decision))
         telling = max(range(4), key=lambda place: answers[::-1][place][classifier.label_names[best]])
         assert page.input_value("#place") == str(1 + telling)  # the highest slice is the first
         page.focus("#place")
@@ -694,6 +712,25 @@ def test_slices_of_one_scan_have_one_answer_and_are_gone_through(
         page.wait_for_selector("#slice-words:has-text('1.dcm')")
         assert page.inner_text("#where").startswith("1 of 4: 1.dcm, ")
         page.evaluate("document.getElementById('pooled').replaceChildren()")
+
+
+@pytest.mark.parametrize(("method", "temperature"), [(one, t) for one in AGGREGATIONS for t in (1.0, 0.4, 2.5)])
+def test_slices_are_pooled_as_in_python(page: playwright.Page, method: str, temperature: float) -> None:
+    """By every rule that a checkpoint may have, slices that are sure or impossible among them."""
+    draws = np.random.default_rng(3).dirichlet([0.4] * 4, 6)
+    draws[0], draws[1] = [1, 0, 0, 0], [1e-14, 1 - 1e-14, 0, 0]
+    for each in (draws, draws[2:], draws[5:]):
+        ranked = [sorted(zip(NAMES, row.tolist(), strict=True), key=lambda pair: -pair[1]) for row in each]
+        code = "async ([each, rule]) => (await import('./series.js')).pool(each, rule)"
+        found = dict(page.evaluate(code, [ranked, {"method": method, "temperature": temperature}]))
+        expected = pool_slices(each, method, temperature)
+        assert [found[name] for name in NAMES] == pytest.approx(expected.tolist(), rel=1e-9, abs=1e-12)
+
+
+def test_the_page_has_the_mean_of_logits_for_a_rule_that_is_learnt() -> None:
+    told = _pooling(Pooling("attention", 0.5, "patient", 40, calibrated=True))
+    assert (told["method"], told["temperature"]) == ("mean_log", 1.0)
+    assert "learnt attention over the slices, is not computed here" in told["how"]
 
 
 def test_a_zip_that_would_not_fit_is_refused_before_it_is_unpacked(page: playwright.Page, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from ct_xception_app import scenes
 from ct_xception_app.limits import KEPT_SECONDS, SHOWN_SIDE
-from ct_xception_app.scenes import SLICES, SliceStore, Wish, pack, pack_map, read_wish
+from ct_xception_app.scenes import SLICES, SliceStore, Wish, pack, pack_map, read_past, read_wish
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.routing import Route
@@ -120,6 +120,9 @@ def test_a_map_is_sent_as_it_is_drawn(classifier: Classifier, sample_slices: lis
 def test_a_wish_is_read_or_passed_over() -> None:
     assert read_wish('{"case": "a", "index": 3, "window": [40, 400]}') == Wish("a", 3, Window(40, 400))
     assert read_wish('{"case": "a", "index": 3, "window": null}') == Wish("a", 3, None)
+    deep, endless = "[" * 100_000, '{"case": "a", "unit": Infinity}'
+    for text in (deep, endless, "7", '{"past": 1e999}'):
+        assert read_wish(text) is None and read_past(text) is None
     for text in ("", None, "[]", "{}", '{"case": "a", "index": 3, "window": [1]}', '{"case": 1, "index": "x"}'):
         assert read_wish(text) is None
     with pytest.raises(InputError, match="window width"):

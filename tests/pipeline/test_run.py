@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ct_xception.errors import InputError
+from ct_xception.errors import CheckpointError, InputError
 from ct_xception.pipeline import run
 from ct_xception.training.options import TrainConfig
+from ct_xception.training.preflight import check_before_reading
 
 
 def test_training_keeps_freed_memory_and_shares_the_cores_before_anything_is_loaded(
@@ -35,3 +36,10 @@ def test_the_record_of_the_command_keeps_no_path_and_no_address() -> None:
     words = ["--corpus", "/home/ann/ct", "--output_dir=../runs/a b", "--storage", "postgresql://me:secret@host/x"]
     said = run.command_record(("ct-xception", "tune"), [*words, "--epochs", "3"])
     assert said == "ct-xception tune --corpus ct '--output_dir=a b' --storage ... --epochs 3"
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[1]", "null"])
+def test_a_run_whose_record_is_damaged_is_named(damaged: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(damaged)
+    with pytest.raises(CheckpointError, match=r"config.json: cannot be read \(.+\); choose another --output_dir\."):
+        check_before_reading(TrainConfig(corpus="phantom", weights="none"), tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas
+import pyarrow
 import pytest
 from accelerate.state import PartialState
 from pyarrow import parquet
 
 from ct_xception.phantom.corpus import generate_phantom
 from ct_xception.pipeline import scoring
+from ct_xception.pipeline.lock import run_lock
 from ct_xception.serving.classifier import Classifier
 from ct_xception.serving.patients import answer_units, find_units
 from tests.closeness import ROUNDING
@@ -116,6 +119,31 @@ def test_a_killed_scoring_goes_on(alone: Path, tiny_checkpoint: Path, folder: Pa
     found, expected = pandas.read_parquet(output), pandas.read_parquet(alone)
     pandas.testing.assert_frame_equal(found, expected, rtol=0, atol=ROUNDING)
     assert not shards.exists()
+
+
+def test_a_second_start_is_refused_while_the_first_is_at_work(
+    tiny_checkpoint: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = command(tiny_checkpoint, folder, tmp_path / "answers.parquet")
+    with run_lock(tmp_path / ".answers.parquet.shards"):
+        assert scoring.main(words) == 2
+    assert re.search(r"--output: \S*answers.parquet.shards is in use by process \d+ on ", capsys.readouterr().err)
+    PartialState._reset_state()
+    assert scoring.main(words) == 0 and not list(tmp_path.glob(".*"))
+
+
+def test_a_damaged_plan_is_another_s(
+    tiny_checkpoint: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "answers.parquet"
+    (tmp_path / ".answers.parquet.shards").mkdir()
+    (tmp_path / ".answers.parquet.shards" / "plan.json").write_bytes(b"\0" * 40)
+    assert scoring.main(command(tiny_checkpoint, folder, output)) == 2
+    assert "holds a half-done scoring of another checkpoint" in capsys.readouterr().err
+    parquet.write_table(pyarrow.table({"a": [1]}).replace_schema_metadata({scoring.KEY: b"{"}), output)
+    PartialState._reset_state()
+    assert scoring.main(command(tiny_checkpoint, folder, output)) == 2
+    assert "exists and holds other answers" in capsys.readouterr().err
 
 
 def test_what_is_scored_is_not_scored_again(

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy
 import pandas
+import pyarrow
+import pyarrow.parquet
 import pytest
 import safetensors.numpy
 from PIL import Image, PngImagePlugin
@@ -25,6 +27,13 @@ Files = dict[str, Content]
 def parquet(**columns: object) -> bytes:
     stream = io.BytesIO()
     pandas.DataFrame(columns).to_parquet(stream, index=False)
+    return stream.getvalue()
+
+
+def parquet_of(schema: pyarrow.Schema) -> bytes:
+    """A table of one label."""
+    stream = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"label": "a"}], schema=schema), stream)
     return stream.getvalue()
 
 
@@ -103,6 +112,8 @@ def test_a_folder_in_order_passes(files: Files) -> None:
         ("openvino/model.bin", bytes(64) + b"cos\nsystem\n(S'x'\ntR.", "model.bin: has a pickle among its bytes"),
         ("openvino/model.bin", bytes(64) + archive(), "model.bin: has a pickle among its bytes"),
         ("evaluation/predictions.parquet", parquet(label=["a"]) + b"Jane", "is not what its name says"),
+        ("config.json", b"[" * 50_000 + b"]" * 50_000, "config.json: is not what its name says .nested too deeply"),
+        ("config.json", b'{"a": NaN}', "config.json: is not what its name says .NaN is no number"),
         ("config.json", b"{torn", "config.json: is not what its name says"),
         ("model.safetensors", b"\x08\0\0\0\0\0\0\0torn", "model.safetensors: is not what its name says"),
         ("evaluation/roc.png", b"GIF89a", "roc.png: is not what its name says"),
@@ -128,7 +139,19 @@ def test_what_runs_or_is_not_what_it_says(files: Files, name: str, content: byte
         ("ct_xception.json", sidecar(uid="1.2.840.113619.2.55.3.604688"), "tells who a patient is .1.2.840"),
         ("README.md", b"Patient ID: 4711", "tells who a patient is .Patient ID: 4"),
         ("README.md", b"| PatientName | Doe |", "tells who a patient is .PatientName . D"),
+        ("ct_xception.json", b'{"notes": "DOE^JOHN", "notes": ""}', "is not what its name says .a key is given twice"),
         ("model.safetensors", tensors(note="(0010,0010) = Doe"), r"its header.: tells who a patient is"),
+        ("model.safetensors", safetensors.numpy.save({"DOE^JOHN": numpy.zeros(1)}), "its header.: tells who a patient"),
+        (
+            "evaluation/predictions.parquet",
+            parquet_of(pyarrow.schema([pyarrow.field("label", "string", metadata={"a": "DOE^JOHN"})])),
+            "names and metadata..: tells who a patient is .DOE.JOHN",
+        ),
+        (
+            "evaluation/predictions.parquet",
+            parquet_of(pyarrow.schema([("label", "string")], metadata={"DOE^JOHN": ""})),
+            "names and metadata..: tells who a patient is .DOE.JOHN",
+        ),
         ("ct_xception.json", sidecar(command="--corpus /home/jane/ct"), "holds a path of this machine ./home/jane/ct."),
         ("ct_xception.json", sidecar(notes=["doe_john_3.png was left out"]), "names the image 'doe_john_3.png'"),
         ("evaluation/metrics.json", b'{"figures": ["../doe.png"]}', "names the image '../doe.png'"),

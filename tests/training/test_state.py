@@ -80,9 +80,10 @@ def test_progress_round_trips_and_damage_is_named(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, progress, {"model": model}, made, {}, best=None)
     found = latest_checkpoint(tmp_path)
     assert read_progress(found) == progress
-    (found / "progress.json").write_text("{")
-    with pytest.raises(CheckpointError, match="cannot be resumed"):
-        read_progress(found)
+    for damaged in ("{", "[1]", "null"):
+        (found / "progress.json").write_text(damaged)
+        with pytest.raises(CheckpointError, match="cannot be resumed"):
+            read_progress(found)
 
 
 def test_damaged_tensors_are_named(tmp_path: Path) -> None:

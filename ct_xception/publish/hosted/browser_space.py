@@ -28,10 +28,12 @@ from ct_xception.imaging.reader import read_slice
 from ct_xception.publish.clearance import Content
 from ct_xception.publish.hosted.space import package_folder
 from ct_xception.serving.checkpoint import Checkpoint, open_checkpoint
-from ct_xception.serving.decisions import Decisions
+from ct_xception.serving.decisions import Decisions, Pooling
 from ct_xception.serving.network import needed
 from ct_xception.serving.runtimes import EXPORTED
 from ct_xception.serving.runtimes.onnx import OnnxNetwork
+from ct_xception.serving.unit_text import describe_rule
+from ct_xception.statistics.pooling import POOLS
 from ct_xception.text import RESEARCH_USE, a
 
 RECORD = "checkpoint.json"
@@ -318,7 +320,7 @@ def _record(checkpoint: Checkpoint, runtime: str, ort: _Runtime, parts: _Parts) 
         "preprocessing": _preprocessing(checkpoint, network.description.pretrained_cfg),
         "model": {"runtime": runtime, "parts": parts.records(), "unmapped": parts.unmapped},
         "weights_sha256": network.description.weights_sha256,
-        "rules": _rules(checkpoint.decisions),
+        "rules": _rules(checkpoint.decisions) | {"pooling": _pooling(checkpoint.decisions.pooling)},
         "gate": _gate(checkpoint),
         "runtime": ort.record(),
         "palette": palette().tolist(),
@@ -360,6 +362,20 @@ def _rules(decisions: Decisions) -> dict[str, Any]:
         "temperature": decisions.temperature,
         "output_temperature": decisions.output_temperature,
         "calibrated_on": decisions.calibrated_on,
+    }
+
+
+def _pooling(pooling: Pooling) -> dict[str, Any]:
+    """The rule of several slices; the mean of logits in place of one that is learnt, whose weights stay here."""
+    own, how = pooling, describe_rule(pooling)
+    if POOLS[pooling.method].learnt:
+        own, learnt = Pooling(), POOLS[pooling.method].title
+        how = f"{POOLS[own.method].title}; not calibrated: the checkpoint's own rule, {learnt}, is not computed here"
+    return {
+        "method": own.method,
+        "temperature": own.temperature,
+        "how": how[0].upper() + how[1:],
+        "rules": _rules(own.decisions or Decisions()),
     }
 
 
