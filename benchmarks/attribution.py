@@ -1,12 +1,13 @@
 """How good a phantom-trained network's heat maps are, where the lesions are known.
 
     python -m benchmarks.attribution runs/phantom/model [--patients 120] [--method gradcam] [--evidence 12]
-    python -m benchmarks.attribution runs/reference/model --lesions ../shared/corpora/lung-dx-dicom --label adenocarcinoma
+    python -m benchmarks.attribution runs/reference/model --lesions DIR --label adenocarcinoma
 
 The phantom is drawn anew: with the seed of training its test split was not trained on, and with another seed nothing of
 it was. The pointing game is played on correctly classified slices with a lesion; a hit means that the map's peak lies
-inside the mask. With `--lesions` it is played on the slices of a folder whose boxes.csv (path, xmin, ymin, xmax, ymax) says
-where a reader saw one, for the class of `--label`, whatever is answered, and without the gate; a patient is a folder.
+inside the mask. With `--lesions` it is played on the slices of a folder whose boxes.csv (path, xmin, ymin, xmax, ymax)
+says where a reader saw one, for the class of `--label`, whatever is answered, and without the gate; a patient is a
+folder.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ct_xception.explain.budget import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD
 from ct_xception.explain.explain import Explanation, explain
 from ct_xception.explain.faithfulness import Pointing, evidence, point
 from ct_xception.explain.methods import METHODS
+from ct_xception.imaging.windows import as_window
 from ct_xception.serving.classifier import Classifier
 from ct_xception.statistics.intervals import mean_figure
 
@@ -53,6 +55,7 @@ def main() -> int:
     parser.add_argument("--evidence", type=int, default=12, metavar="N", help="slices to gather all evidence on")
     parser.add_argument("--lesions", type=Path, metavar="DIR", help="slices with boxes.csv, in place of the phantom")
     parser.add_argument("--label", help="the class of --lesions")
+    parser.add_argument("--window", help="of --lesions: a preset or CENTRE/WIDTH (default: the file's)")
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     if options.threads:
@@ -72,7 +75,7 @@ def measure_lesions(options: argparse.Namespace) -> dict[str, Any]:
         rows = list(csv.DictReader(table))
     answers, pointings = [], []
     for row in rows:
-        prediction = classifier(options.lesions / row["path"])
+        prediction = classifier(options.lesions / row["path"], window=as_window(options.window))
         answers.append(prediction.label)
         explanation = explain(classifier, prediction.slice, options.label, options.method, budget=options.budget)
         pointings.append(
