@@ -52,7 +52,7 @@ def is_complete(config: TrainConfig, run: Path) -> bool:
 
 
 def _check_whole(checkpoint: Path) -> None:
-    """Raise `CheckpointError` where the rules of a finished checkpoint were damaged since: it is not called complete."""
+    """Raise `CheckpointError` where a finished checkpoint's side file was damaged since: it is not complete."""
     try:
         read_side(checkpoint)
     except CheckpointError as error:
