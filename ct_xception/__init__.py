@@ -29,6 +29,11 @@ _HOMES = {
 }
 
 _HINTS = {
+    **dict.fromkeys(
+        ("load_model", "load_checkpoint", "Model", "AutoModel", "AutoClassifier", "Predictor"),
+        'a checkpoint is loaded by ct_xception.Classifier.from_pretrained("user/repo")',
+    ),
+    "evaluate": 'it is ct_xception.Classifier.from_pretrained("user/repo").evaluate(corpus)',
     "load": 'a checkpoint is loaded by ct_xception.Classifier.from_pretrained("user/repo")',
     "from_pretrained": 'it is ct_xception.Classifier.from_pretrained("user/repo")',
     "pipeline": 'it is ct_xception.Classifier.from_pretrained("user/repo"), or stock transformers.pipeline',

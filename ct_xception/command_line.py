@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 DONE, FAILED, BAD_INPUT, SOME_REFUSED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
-
+LOG_SECONDS = "30"  # between what a progress bar writes into a file
 
 _OPTION = re.compile(r"-(-|[A-Za-z])")  # a value such as -600/1500 is none: all of our options begin with a letter
 
@@ -87,6 +87,7 @@ def run_program(name: str, work: Callable[[], int | None], *, remedy: str = "") 
 
     `remedy` is what is said beside "interrupted" or "terminated". Nothing but a fault of ours leaves as an exception.
     """
+    _spare_logs()
     try:
         with _sigterm_raised():
             return _guarded(name, work)
@@ -94,6 +95,13 @@ def run_program(name: str, work: Callable[[], int | None], *, remedy: str = "") 
         return complain(name, f"terminated{remedy}", TERMINATED)
     except KeyboardInterrupt:
         return complain(name, f"interrupted{remedy}", INTERRUPTED)
+
+
+def _spare_logs() -> None:
+    """Where no terminal shows them, have all progress bars, libraries' too, write seldom; a user's own wish goes."""
+    if sys.stderr is not None and not sys.stderr.isatty():
+        for name in ("TQDM_MININTERVAL", "TQDM_MAXINTERVAL"):  # read by tqdm where it is imported
+            os.environ.setdefault(name, LOG_SECONDS)
 
 
 def _guarded(name: str, work: Callable[[], int | None]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ct_xception.errors import printable
 
@@ -53,12 +53,20 @@ def a(noun: str) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean NAME?` for the known name that a word is most like, nothing where it is like none."""
+    """`; did you mean NAME?` for the known name that a word is most like, or part of; nothing where it is like none."""
     from difflib import get_close_matches
 
     names = {name.lower(): name for name in known}
     near = get_close_matches(word.lower(), names, n=1)
-    return f"; did you mean {names[near[0]]}?" if near else ""
+    holding = [name for name in names if len(word) > 2 and word.lower() in name]
+    found = near or (holding if len(holding) == 1 else [])
+    return f"; did you mean {names[found[0]]}?" if found else ""
+
+
+def lacking(what: str, name: str, hints: Mapping[str, str], known: Iterable[str]) -> str:
+    """`WHAT has no attribute 'NAME'`, with the right call where `hints` has it, else the name that was likely meant."""
+    guess = "" if name.startswith("_") else did_you_mean(name, (one for one in known if not one.startswith("_")))
+    return f"{what} has no attribute {name!r}{f'; {hints[name]}' if name in hints else guess}"
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

@@ -163,6 +163,19 @@ def test_sigterm_ends_a_command_with_143() -> None:
     assert process.communicate()[1] == "x: terminated\n" and process.returncode == 143
 
 
+@pytest.mark.parametrize(("wish", "fewest", "most"), [({}, 2, 4), ({"TQDM_MININTERVAL": "0.01"}, 8, 1000)])
+def test_a_log_is_not_filled_with_progress(wish: dict[str, str], fewest: int, most: int) -> None:
+    """The beginning, the end, and seldom between; whoever sets tqdm's own variable has what it says."""
+    code = (
+        "import sys, time; from ct_xception.command_line import run_program\n"
+        "def work():\n    from tqdm import tqdm\n    for _ in tqdm(range(20)): time.sleep(0.05)\n"
+        "sys.exit(run_program('x', work))"
+    )
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("TQDM_")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=bare | wish)
+    assert b"100%" in done.stderr and fewest <= done.stderr.count(b"\r") <= most
+
+
 def test_a_run_folder_stands_for_its_checkpoint(
     tiny_checkpoint: Path, sample_slices: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,13 +17,22 @@ from ct_xception.explain.summary import explanation_record, explanation_sentence
 from ct_xception.html import picture_html
 from ct_xception.imaging.windows import as_window
 from ct_xception.serving.classifier import Classifier, Prediction
-from ct_xception.text import RESEARCH_USE, percent
+from ct_xception.text import RESEARCH_USE, lacking, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from PIL import Image
 
     from ct_xception.imaging.windows import Window
+
+
+HINTS = {
+    **dict.fromkeys(("show", "figure", "draw", "display"), "heat_map.plot()"),
+    **dict.fromkeys(("overlay", "image", "to_image", "to_pil"), "heat_map.picture()"),
+    **dict.fromkeys(("heatmap", "heat_map", "values", "array", "attribution", "numpy"), "heat_map.map"),
+    **dict.fromkeys(("target", "class_name"), "heat_map.label"),
+    "to_json": "heat_map.to_dict()",
+}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,6 +64,9 @@ class HeatMap:
     def method(self) -> str:
         """The name of the method, one of `METHODS`."""
         return self.explanation.attribution.method
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(lacking("HeatMap", name, HINTS, dir(type(self))))
 
     def __repr__(self) -> str:
         title = METHODS[self.method].title

@@ -12,7 +12,7 @@ from ct_xception.serving import classifier as serving
 from ct_xception.serving.comparison import Comparison, compare
 from ct_xception.serving.patients import UnitAnswer
 from ct_xception.serving.text import describe_abstention, describe_decision, describe_gate
-from ct_xception.text import RESEARCH_USE, did_you_mean, percent
+from ct_xception.text import RESEARCH_USE, did_you_mean, lacking, percent
 
 if TYPE_CHECKING:
     import pandas
@@ -62,8 +62,7 @@ class Prediction(serving.Prediction):
         return self.probabilities[self.label]
 
     def __getattr__(self, name: str) -> Any:
-        hint = f"; {ANSWER_HINTS[name]}" if name in ANSWER_HINTS else ""
-        raise AttributeError(f"Prediction has no attribute {name!r}{hint}")
+        raise AttributeError(lacking("Prediction", name, ANSWER_HINTS, dir(type(self))))
 
     def __getitem__(self, name: str) -> float:
         if name in self.probabilities:
@@ -124,8 +123,7 @@ class Answers(list["Prediction | SliceError"]):
         self.notes = tuple(notes)
 
     def __getattr__(self, name: str) -> Any:
-        hint = f"; {ANSWERS_HINTS[name]}" if name in ANSWERS_HINTS else ""
-        raise AttributeError(f"Answers has no attribute {name!r}{hint}")
+        raise AttributeError(lacking("Answers", name, ANSWERS_HINTS, dir(type(self))))
 
     @overload
     def __getitem__(self, place: SupportsIndex, /) -> Prediction | SliceError: ...

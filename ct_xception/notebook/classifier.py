@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ct_xception.errors import InputError, SliceError, printable
+from ct_xception.errors import InputError, SliceError
 from ct_xception.imaging.reader import try_read
 from ct_xception.imaging.slice import Slice
 from ct_xception.imaging.windows import Window, as_window
@@ -28,13 +28,18 @@ from ct_xception.serving.patients import answer_units, find_units
 from ct_xception.serving.runtimes import DEFAULT_RUNTIME
 from ct_xception.serving.runtimes.pytorch import TorchNetwork
 from ct_xception.serving.series import Member
+from ct_xception.text import lacking
 
 if TYPE_CHECKING:
     from ct_xception.explain.heat_map import HeatMap
     from ct_xception.notebook.evaluation import Figures
 
 AnyWindow = Window | str | tuple[float, float] | list[float] | None
+HALF = "it computes in float32; `ct-xception export --int8` writes a faster network"
+_LOADING = "Classifier.from_pretrained(checkpoint)"
+_LOADERS = ("load", "load_model", "open", "from_checkpoint", "from_folder", "from_path", "from_file", "from_hub")
 HINTS = {
+    **dict.fromkeys(_LOADERS, _LOADING),
     "classify": "call it: c(source)",
     "predict_proba": "c(source).probabilities, or c.predict(sources).to_frame()",
     "classes": "c.labels",
@@ -44,7 +49,7 @@ HINTS = {
     "processor": "c(source) reads, crops and scales it; c.read(source) reads alone",
     "preprocess": "c(source) reads, crops and scales it; c.read(source) reads alone",
     "save_pretrained": "the checkpoint is a folder already: c.checkpoint.folder",
-    "half": "it computes in float32; `ct-xception export --int8` writes a faster network",
+    "half": HALF,
     "eval": "it answers only, and never trains: leave it out",
     "cuda": 'c.to("cuda")',
     "cpu": 'c.to("cpu")',
@@ -59,7 +64,18 @@ HINTS = {
     "pipeline": 'transformers.pipeline("image-classification", model=CHECKPOINT) runs it, too, without the body crop',
     "gradcam": 'c.explain(source, method="gradcam")',
     "grad_cam": 'c.explain(source, method="gradcam")',
+    "audit": "ct_xception.audit(corpus)",
+    "score": "c.evaluate(corpus)",
 }
+LOADING_OPTIONS = {
+    **dict.fromkeys(("dtype", "torch_dtype"), HALF),
+    "revision": 'Classifier.from_pretrained("user/repo@v1")',
+    "device_map": 'Classifier.from_pretrained(checkpoint, device="cuda")',
+    "trust_remote_code": "nothing of a checkpoint's own code is run; leave it out",
+    "token": "log in once with `hf auth login`, or set HF_TOKEN",
+    "cache_dir": "set HF_HOME",
+}
+LOADING_KNOWN = ("runtime", "device", "threads", "gate", "overrule_gate", "modality")
 OPTIONS = {
     "top_k": "the answer holds every class, the likeliest first: list(c(source).probabilities.items())[:2]",
     "return_all_scores": "the answer holds every class: c(source).probabilities",
@@ -76,7 +92,14 @@ EXPLAIN_OPTIONS = {
 }
 
 
-class Classifier(serving.Classifier):
+class _Guided(type):
+    """What the class itself is: so a guess at it, `Classifier.load`, is told the right call as one at an object is."""
+
+    def __getattr__(cls, name: str) -> Any:
+        raise AttributeError(lacking("Classifier", name, HINTS, dir(cls)))
+
+
+class Classifier(serving.Classifier, metaclass=_Guided):
     """A checkpoint that answers. Safe to call from several threads.
 
     Examples:
@@ -88,9 +111,10 @@ class Classifier(serving.Classifier):
         True
     """
 
-    def __init__(self, model: Any, *settings: Any, **options: Any) -> None:
-        if isinstance(model, (str, os.PathLike)):
-            raise InputError(f"a checkpoint is loaded by Classifier.from_pretrained({str(model)!r}).")
+    def __init__(self, model: Any = None, *settings: Any, **options: Any) -> None:
+        if model is None or isinstance(model, (str, os.PathLike)):
+            named = "user/repo" if model is None else str(model)
+            raise InputError(f"a checkpoint is loaded by Classifier.from_pretrained({named!r}).")
         super().__init__(model, *settings, **options)
 
     @classmethod
@@ -100,6 +124,9 @@ class Classifier(serving.Classifier):
         `runtime`, `device`, `threads`, `gate`, `overrule_gate` and `modality` as in
         `ct_xception.serving.classifier.Classifier.from_pretrained`. Raises CheckpointError and InputError.
         """
+        for name in options.keys() - set(LOADING_KNOWN):
+            hint = LOADING_OPTIONS.get(name, f"choose from {', '.join(LOADING_KNOWN)}")
+            raise TypeError(f"from_pretrained takes no {name!r}; {hint}")
         with _without_bar(runtime):
             return super().from_pretrained(checkpoint, runtime, **options)  # type: ignore[return-value]
 
@@ -129,11 +156,7 @@ class Classifier(serving.Classifier):
             if str(device) != "cpu":
                 raise InputError(f"device {device}: runtime {self.network.runtime} answers on the CPU alone.")
             return self
-        try:
-            self.network.model.to(device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"device {printable(device)}: cannot be used here ({reason}); use cpu.") from error
+        self.network.move(device)
         return self
 
     def __call__(
@@ -280,8 +303,7 @@ class Classifier(serving.Classifier):
         return f"Classifier({self.name!r}: {network}, {self.network.runtime} on {self.device})"
 
     def __getattr__(self, name: str) -> Any:
-        hint = f"; {HINTS[name]}" if name in HINTS else ""
-        raise AttributeError(f"Classifier has no attribute {name!r}{hint}")
+        raise AttributeError(lacking("Classifier", name, HINTS, dir(type(self))))
 
 
 def _refuse(unknown: Mapping[str, Any]) -> None:

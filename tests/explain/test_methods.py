@@ -202,9 +202,14 @@ def test_a_randomised_copy_forgets_the_weights_and_not_the_original() -> None:
 @pytest.mark.parametrize("name", ["grad-cam", "Grad-CAM", "GRADCAM", "grad_cam"])
 def test_methods_are_found_by_name_and_title(name: str) -> None:
     assert find_method(name) is METHODS["gradcam"]
-    assert find_method("integrated gradients").name == "integrated_gradients"
+    assert find_method("integrated gradients").name == find_method("IG").name == "integrated_gradients"
+    assert find_method("SmoothGrad") is METHODS["saliency"]
     with pytest.raises(InputError, match="method 'camgrad' is unknown; choose from gradcam, attention, cam, deeplift"):
         find_method("camgrad")
+    with pytest.raises(InputError, match=r"method 'gradcam\+\+' is unknown; .*; did you mean gradcam\?"):
+        find_method("gradcam++")  # which is another method
+    with pytest.raises(InputError, match=r"did you mean gradient_shap\?"):
+        find_method("shap")
 
 
 def test_every_method_says_what_it_is() -> None:

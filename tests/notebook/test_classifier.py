@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 import shutil
@@ -20,6 +21,7 @@ import ct_xception
 from ct_xception import Answers, Classifier, Prediction
 from ct_xception.checkpoint import SIDE_FILE
 from ct_xception.errors import CheckpointError, InputError, SliceError
+from ct_xception.explain import heat_map as heat_maps
 from ct_xception.explain.explain import explain
 from ct_xception.notebook.answers import ANSWER_HINTS, ANSWERS_HINTS
 from ct_xception.serving import classifier as serving
@@ -171,6 +173,9 @@ def test_habits_of_transformers(classifier: Classifier) -> None:
         (lambda c: c.evaluate("phantom", splitt="test"), "did you mean split?"),
         (lambda c: c.evaluate(3), "a int is no corpus"),
         (lambda c: Classifier("runs/phantom/model"), r"Classifier.from_pretrained\('runs/phantom/model'\)"),
+        (lambda c: Classifier(), r"Classifier.from_pretrained\('user/repo'\)"),
+        (lambda c: c.explain(PICTURE, "adeno"), r"did you mean adenocarcinoma\?"),
+        (lambda c: c.to("gpu"), r"device gpu: cannot be used here \(torch has no device of this name; cuda, "),
         (lambda c: ct_xception.audit(3), "a int is no corpus"),  # type: ignore[operator]
         (lambda c: ct_xception.audit("phantom", classmap={}), "did you mean class_map?"),  # type: ignore[operator]
     ],
@@ -187,7 +192,9 @@ def test_a_wrong_guess_gets_one_sentence(classifier: Classifier, call: Any, said
         ("predict_proba", r"c\(source\)"),
         ("train", "ct-xception train"),
         ("show_results", r"c.predict\(sources\).show_results\(\)"),
-        ("x", "x"),
+        ("load", r"Classifier.from_pretrained\(checkpoint\)"),
+        ("prdict", r"did you mean predict\?"),
+        ("x", "'x'$"),
     ],
 )
 def test_a_name_that_is_not_there_tells_the_one_that_is(classifier: Classifier, name: str, said: str) -> None:
@@ -200,7 +207,7 @@ def test_a_name_that_is_not_there_tells_the_one_that_is(classifier: Classifier, 
     ("call", "said"),
     [
         (lambda c: c(PICTURE).score, "answer.probability"),
-        (lambda c: c(PICTURE).nothing, "Prediction has no attribute 'nothing'$"),
+        (lambda c: c(PICTURE).zzz, "Prediction has no attribute 'zzz'$"),
         (lambda c: c.predict([PICTURE]).to_csv, r"answers.to_frame\(\).to_csv"),
         (lambda c: c.num_labels, r"len\(c.labels\)"),
     ],
@@ -208,6 +215,39 @@ def test_a_name_that_is_not_there_tells_the_one_that_is(classifier: Classifier, 
 def test_answers_tell_the_right_name_too(classifier: Classifier, call: Any, said: str) -> None:
     with pytest.raises(AttributeError, match=said):
         call(classifier)
+
+
+@pytest.mark.parametrize("name", ["load", "from_checkpoint", "from_hub"])
+def test_the_class_tells_the_right_call_too(name: str) -> None:
+    assert not hasattr(Classifier, name)
+    with pytest.raises(AttributeError, match=r"Classifier has no .*; Classifier.from_pretrained\(checkpoint\)"):
+        getattr(Classifier, name)
+    with pytest.raises(AttributeError, match=r"did you mean from_pretrained\?"):
+        _ = Classifier.from_pretraind
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("revision", r'Classifier.from_pretrained\("user/repo@v1"\)'),
+        ("torch_dtype", "computes in float32"),
+        ("device_map", 'device="cuda"'),
+        ("speed", "choose from runtime, device, threads, gate, overrule_gate, modality"),
+    ],
+)
+def test_loading_tells_the_right_option(option: str, said: str) -> None:
+    with pytest.raises(TypeError, match=f"from_pretrained takes no '{option}'; .*{said}"):
+        Classifier.from_pretrained("nowhere", **{option: "x"})
+
+
+def test_a_heat_map_tells_the_right_name(classifier: Classifier) -> None:
+    heat_map = classifier.explain(PICTURE)
+    for name in heat_maps.HINTS:
+        with pytest.raises(AttributeError, match=re.escape(heat_maps.HINTS[name])):
+            getattr(heat_map, name)
+    for hint in heat_maps.HINTS.values():
+        assert getattr(heat_map, hint.removeprefix("heat_map.").removesuffix("()")) is not None
+    assert copy.copy(heat_map).label == heat_map.label
 
 
 def test_explain_tells_the_right_option(classifier: Classifier) -> None:

@@ -28,9 +28,9 @@ METHODS: dict[str, Method] = dict(
 
 
 def find_method(name: str) -> Method:
-    """The method of this name or title, whatever its capitals, spaces and dashes. Raises InputError."""
+    """The method of this name, title or alias, whatever its capitals, spaces and dashes. Raises InputError."""
     for method in METHODS.values():
-        if _letters(name) in (_letters(method.name), _letters(method.title)):
+        if _letters(name) in map(_letters, (method.name, method.title, *method.aliases)):
             return method
     raise InputError(unknown("method", name, METHODS))
 
@@ -41,4 +41,4 @@ def methods_for(config: Mapping[str, Any]) -> dict[str, Method]:
 
 
 def _letters(name: str) -> str:
-    return re.sub(r"[\W_]", "", name).lower()
+    return re.sub(r"[^\w+]|_", "", name).lower()  # Grad-CAM++ is not Grad-CAM

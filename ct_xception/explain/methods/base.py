@@ -14,15 +14,16 @@ if TYPE_CHECKING:
 class Method:
     """One way to explain an answer: a class in a file of `explain/methods/`, under `@register`.
 
-    `title` is its name in print, `sentence` what it does. `signed`: the map also shows what speaks against the class.
-    `complete`: its values sum to the change of the class's score from the reference to the slice, so that the sum can
-    be checked. `coarse`: with a cell every 16 of the network's pixels, and without a budget. `without_pools`: it asks
-    for a network whose max pooling is written as ReLUs.
+    `title` is its name in print, `aliases` are others that it goes by, `sentence` says what it does. `signed`: the map
+    also shows what speaks against the class. `complete`: its values sum to the change of the class's score from the
+    reference to the slice, so that the sum can be checked. `coarse`: with a cell every 16 of the network's pixels, and
+    without a budget. `without_pools`: it asks for a network whose max pooling is written as ReLUs.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     sentence: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
     signed: ClassVar[bool] = False
     complete: ClassVar[bool] = False
     coarse: ClassVar[bool] = False

@@ -19,6 +19,7 @@ class IntegratedGradients(Method):
     """Gauss-Legendre (Sundararajan et al. 2017, arXiv:1703.01365); the steps double until the sum is right."""
 
     name, title, signed, complete = "integrated_gradients", "integrated gradients", True, True
+    aliases = ("ig", "intgrad")
     sentence = "Adds up gradients while the slice fades in from black; the sum is checked."
 
     def compute(self, question: Question) -> torch.Tensor:
@@ -71,6 +72,7 @@ class SmoothGrad(Method):
     """The size of the gradient with respect to the grey level, averaged over noise before its sign is dropped."""
 
     name, title = "saliency", "SmoothGrad saliency"
+    aliases = ("smoothgrad",)
     sentence = "Averages the gradient's size over noisy copies of the slice."
 
     def compute(self, question: Question) -> torch.Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import WEIGHTS
-from ct_xception.errors import CheckpointError, InputError
+from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.serving.network import Outputs
 from ct_xception.serving.runtime import Runtime, register
 
@@ -33,6 +33,16 @@ class TorchNetwork:
         self.label_names = model.label_names
         self.pretrained_cfg = model.config.pretrained_cfg
 
+    def move(self, device: str) -> None:
+        """Run on another device from now on. Raises InputError where that cannot be."""
+        try:
+            self.model.to(device)
+        except (RuntimeError, AssertionError) as error:  # torch's, for a name that it does not know or a driver
+            reason = str(error).strip().splitlines()[0]
+            if reason.startswith("Expected one of"):  # and all that it was ever ported to
+                reason = "torch has no device of this name; cuda, cuda:1, mps and xpu are some"
+            raise InputError(f"device {printable(str(device))}: cannot be used here ({reason}); use cpu.") from error
+
     def __call__(self, pixel_values: np.ndarray, tabular: np.ndarray | None = None) -> Outputs:
         import torch
 
@@ -49,13 +59,9 @@ class Torch(Runtime):
 
     def open(self, checkpoint: Checkpoint, *, device: str = "cpu", threads: int | None = None) -> TorchNetwork:
         """`threads` is for the exported files; torch has a setting of its own."""
-        model = load_model(checkpoint)
-        try:
-            model.to(device)  # type: ignore[arg-type]
-        except (RuntimeError, AssertionError) as error:  # torch's, for a name that it does not know or a driver
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"device {device}: cannot be used here ({reason}); use cpu.") from error
-        return TorchNetwork(model)
+        network = TorchNetwork(load_model(checkpoint))
+        network.move(device)
+        return network
 
 
 def load_model(checkpoint: Checkpoint) -> CTXceptionForImageClassification:
