@@ -15,16 +15,20 @@ examples:
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ct_xception.command_line import Parser
+from ct_xception.command_line import Parser, run_program
 from ct_xception.errors import InputError
 
 _OWN = (
     "space", "storage", "objectives", "sampler", "pruner", "trials", "hours", "epochs_in_all", "folds_a_trial",
     "points", "proxy", "winner", "heartbeat",
 )  # fmt: skip
+
+
+REMEDY = "; every trial that ended is kept, and the same words with --resume auto go on with the search."
 
 
 def add_arguments(parser: Parser) -> None:
@@ -81,5 +85,5 @@ def run(arguments: argparse.Namespace) -> int:
         own.get("storage") or f"sqlite:///{folder.absolute() / 'search.db'}",
     )
     command = command_record(("ct-xception", "tune"), arguments.words)
-    search_corpus(search, command, resume=resume, finish=own.get("winner", True))
-    return 0
+    work = partial(search_corpus, search, command, resume=resume, finish=own.get("winner", True))
+    return run_program("ct-xception tune", work, remedy=REMEDY)
