@@ -512,20 +512,6 @@ def test_an_interrupt_exits_130_without_a_traceback(
     assert capsys.readouterr().err == "ct-xception: interrupted\n"
 
 
-def test_an_interrupted_search_says_how_to_go_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("ct_xception.pipeline.searching.search_corpus", interrupt)
-    assert run("tune", "--corpus", "phantom", "--output_dir", tmp_path / "search") == 130
-    assert capsys.readouterr().err == (
-        "ct-xception tune: interrupted; every trial that ended is kept, and the same words with --resume auto go on "
-        "with the search.\n"
-    )
-
-
 def test_a_full_disk_is_a_failure_of_the_work(
     tiny_checkpoint: Path, sample_slices: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

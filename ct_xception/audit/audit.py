@@ -76,6 +76,7 @@ UNCROPPED = (
 FOREIGN_SEVERITY: Mapping[str, Severity] = {
     "not_grey": "warning", "ink": "warning", "boxes": "warning", "strokes": "warning", "overlay": "warning",
     "unlike": "warning", "misnamed": "note", "mixed_formats": "note", "sizes": "note", "frame": "note",
+    "doubts": "warning",
     "no_body": "note",
 }  # fmt: skip
 

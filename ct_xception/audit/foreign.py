@@ -72,6 +72,7 @@ def _drawn(survey: Survey) -> list[Oddity]:
         ("strokes", traits["stroke_length"] > 0, traits["stroke_length"], "hold a thin pure white or black stroke"),
         ("overlay", traits["letters"] > 0, traits["letters"], "hold what looks like letters or a watermark"),
         ("frame", traits["frame_share"] >= FRAME, traits["frame_share"], "have a white edge all round"),
+        ("doubts", traits["doubts"] > 0, traits["doubts"], "hold rows that are missing, or values that are no HU"),
         ("no_body", bodiless, traits["no_body"], f"show no whole body with air around it ({_why(traits['no_body'])})"),
     ]
     return [Oddity(kind, _strongest(hit, by), said, _by_class(survey, hit)) for kind, hit, by, said in rules]

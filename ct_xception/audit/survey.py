@@ -30,7 +30,7 @@ from ct_xception.imaging.body.outline import REASONS, Outline
 from ct_xception.imaging.decoders.dicom import read_acquisition
 from ct_xception.imaging.modality import CT
 from ct_xception.imaging.reader import read_slice, try_read
-from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.slice import Slice, doubts_in
 from ct_xception.imaging.source import is_dicom, name_of, open_source
 from ct_xception.imaging.windows import Window
 from ct_xception.serving.drift import TRAITS, slice_traits
@@ -169,7 +169,8 @@ def _describe(content: bytes | str, digest: str, slice_: Slice, one: bool, modal
         "statistics": traits.grey_statistics(pixels),
         "border": traits.border_statistics(pixels, mask),
         "foreign": traits.foreign_traits(content, pixels, mask, coloured=coloured, ct=modality == CT)
-        | {"no_body": float(1 + REASONS.index(outline.reason)) if outline.mask is None else 0.0},
+        | {"no_body": float(1 + REASONS.index(outline.reason)) if outline.mask is None else 0.0}
+        | {"doubts": float(len(doubts_in(slice_.notes)))},
     }
     crop = BodyCrop(slice_.replace_pixels(body), box, outline.mask is not None)
     columns["traits"] = dict(zip(TRAITS, slice_traits(slice_, crop).tolist(), strict=True))

@@ -15,20 +15,17 @@ examples:
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ct_xception.command_line import Parser, run_program
 from ct_xception.errors import InputError
 
+REMEDY = "; what its trials have done is kept, and the same command goes on with --resume auto."
 _OWN = (
     "space", "storage", "objectives", "sampler", "pruner", "trials", "hours", "epochs_in_all", "folds_a_trial",
     "points", "proxy", "winner", "heartbeat",
 )  # fmt: skip
-
-
-REMEDY = "; every trial that ended is kept, and the same words with --resume auto go on with the search."
 
 
 def add_arguments(parser: Parser) -> None:
@@ -57,6 +54,10 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Search, report, and train the winner."""
+    return run_program("ct-xception tune", lambda: _search(arguments), remedy=REMEDY)
+
+
+def _search(arguments: argparse.Namespace) -> None:
     from ct_xception.pipeline.run import command_record
     from ct_xception.pipeline.searching import Search, search_corpus
     from ct_xception.training.options import config_from_given
@@ -85,5 +86,4 @@ def run(arguments: argparse.Namespace) -> int:
         own.get("storage") or f"sqlite:///{folder.absolute() / 'search.db'}",
     )
     command = command_record(("ct-xception", "tune"), arguments.words)
-    work = partial(search_corpus, search, command, resume=resume, finish=own.get("winner", True))
-    return run_program("ct-xception tune", work, remedy=REMEDY)
+    search_corpus(search, command, resume=resume, finish=own.get("winner", True))

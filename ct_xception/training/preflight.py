@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ct_xception.checkpoint import EVALUATION, FOLD, FOLDS, METRICS, MODEL, OPTIONS, SPLIT
+from ct_xception.checkpoint_files import read_side
 from ct_xception.errors import CheckpointError
 from ct_xception.files import read_record
 from ct_xception.metrics import read_metrics
@@ -38,6 +39,7 @@ def is_complete(config: TrainConfig, run: Path) -> bool:
         metrics = read_metrics(file)
     except (OSError, CheckpointError):  # what is not there, or of another version, is measured anew
         return False
+    _check_whole(run / MODEL)
     measured = {"published", *metrics.protocols} | (set() if config.audit else {"deduplicated"})
     groups = {name: list(own) for name, own in metrics.class_groups.items()}
     rule = None if metrics.conformal is None else metrics.conformal.rule
@@ -47,6 +49,15 @@ def is_complete(config: TrainConfig, run: Path) -> bool:
     explained &= not config.robustness or metrics.robustness is not None
     validated = {*config.external} <= {*metrics.external}
     return decided and explained and validated and metrics.gate is not None and {*config.protocols} <= measured
+
+
+def _check_whole(checkpoint: Path) -> None:
+    """Raise `CheckpointError` where a finished checkpoint's side file was damaged since: it is not complete."""
+    try:
+        read_side(checkpoint)
+    except CheckpointError as error:
+        found = str(error).rpartition(";")[0]
+        raise CheckpointError(f"{found}; remove {checkpoint}, and the same command measures it anew.") from error
 
 
 def check_corpus(config: TrainConfig, run: Path, label_names: list[str], split: dict[str, Any]) -> None:

@@ -14,7 +14,8 @@ NAMES = ["cancer", "normal"]
 ATTRIBUTES = {"width": 100.0, "height": 100.0, "megapixels": 0.01, "channels": 1.0, "bit_depth": 8.0}
 ATTRIBUTES |= {"is_png": 1.0, "is_jpeg": 0.0, "is_tiff": 0.0, "is_bmp": 0.0, "is_dicom": 0.0, "has_palette": 0.0}
 FOREIGN = {"coloured_share": 0.0, "box_score": 0.0, "stroke_length": 0.0, "letters": 0.0, "frame_share": 0.0}
-FOREIGN |= {"body_found": 1.0, "no_body": 0.0, "bright_level": 130.0, "shown_low": -1350.0, "shown_high": 150.0}
+FOREIGN |= {"body_found": 1.0, "no_body": 0.0, "doubts": 0.0}
+FOREIGN |= {"bright_level": 130.0, "shown_low": -1350.0, "shown_high": 150.0}
 
 
 def make_survey(

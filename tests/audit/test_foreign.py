@@ -42,6 +42,7 @@ def test_a_plain_corpus_has_nothing_foreign() -> None:
         ("strokes", "stroke_length", 0.3),
         ("overlay", "letters", 1.0),
         ("frame", "frame_share", 0.9),
+        ("doubts", "doubts", 1.0),
     ],
 )
 def test_each_rule_finds_its_image_alone(kind: str, column: str, value: float) -> None:

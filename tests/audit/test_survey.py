@@ -117,3 +117,14 @@ def test_many_thumbnails_lie_in_a_file_that_goes_with_them(
     assert isinstance(again.aligned, np.memmap)
     for name in ("aligned", "raw", "detail"):
         np.testing.assert_array_equal(getattr(again, name), getattr(survey, name))
+
+
+def test_what_the_reader_doubts_is_kept(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(40, 200, (96, 96), dtype=np.uint8)
+    blank = pixels.copy()
+    blank[40:60] = 0
+    for name, shown in (("whole", pixels), ("blank", blank)):
+        Image.fromarray(shown).save(tmp_path / f"{name}.tif")
+    files = [{"path": str(tmp_path / f"{name}.tif"), "bytes": None} for name in ("whole", "blank")]
+    looks = [module.look_at({"source": "a", "image": file}) for file in files]
+    assert [look.columns["foreign"]["doubts"] for look in looks] == [0.0, 1.0]

@@ -14,12 +14,13 @@ from PIL import Image
 
 from ct_xception.errors import SliceError
 from ct_xception.imaging.reader import read_place, read_slice
-from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.slice import Slice, doubts_in
 from ct_xception.imaging.windows import Window
 from tests.imaging.builders import ct, encode, tiff
 from tests.imaging.hostile import noise, seeds
 
 SEEDS: list[bytes] = list(seeds(noise(24)).values())
+LARGE = seeds(noise(128))
 WINDOW = Window(1000, 2400)
 
 
@@ -86,6 +87,18 @@ def test_truncation_never_passes(keep: float, seed: bytes) -> None:
     cut = slice_or_refusal(seed[: int(keep * len(seed))], frame=0)
     assert whole is not None
     assert cut is None or np.array_equal(cut.pixels, whole.pixels)  # what was lost was not of this frame
+
+
+@pytest.mark.parametrize("name", sorted(set(LARGE) - {"pages.tif", "frames.dcm", "moving.png"}))
+@given(start=st.floats(0.3, 0.7), share=st.floats(0.1, 0.3))
+@settings(deadline=None, max_examples=25)
+def test_a_blank_stretch_is_refused_or_told(name: str, start: float, share: float) -> None:
+    """Pixels that a disk or a transfer lost, in the middle of the file, whatever its format."""
+    content = bytearray(LARGE[name])
+    first, last = int(start * len(content)), int((start + share) * len(content))
+    content[first:last] = bytes(last - first)
+    read = slice_or_refusal(bytes(content), window=Window(-600, 1500))
+    assert read is None or doubts_in(read.notes)
 
 
 deep = arrays(np.uint16, (9, 7), elements=st.integers(0, 4000))

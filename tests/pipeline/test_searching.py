@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -138,6 +140,19 @@ def test_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
         assert said in capsys.readouterr().err
     assert main(["tune", "--corpus", "phantom"]) == 2
     assert "--output_dir: not given" in capsys.readouterr().err
+
+
+def test_who_ends_a_search_is_told_how_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def terminated(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    monkeypatch.setattr(searching, "search_corpus", terminated)
+    assert main(["tune", "--corpus", "phantom", "--output_dir", str(tmp_path)]) == 143
+    said = "terminated; what its trials have done is kept, and the same command goes on with --resume auto.\n"
+    assert capsys.readouterr().err.endswith(said)
 
 
 def test_a_search_that_beat_nothing_says_so() -> None:

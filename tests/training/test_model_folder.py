@@ -107,3 +107,6 @@ def test_what_is_left_to_do(old_model: Path) -> None:
     (run / "folds" / "2").mkdir(parents=True)
     (run / "folds" / "2" / "fold.json").touch()
     assert is_complete(grouped, run)
+    (old_model / "ct_xception.json").write_text("[1]")
+    with pytest.raises(CheckpointError, match="holds no JSON object; remove .*model, and the same command measures it"):
+        is_complete(TrainConfig(**asked), run)

@@ -112,14 +112,14 @@ def check_jpeg2000(codestream: bytes) -> None:
             raise ValueError("a JPEG 2000 codestream with a blank stretch: damaged in the middle")
 
 
-def run_length_size(frame: bytes, limit: int) -> int:
-    """Bytes that an RLE frame (DICOM PS3.5 annex G) decodes to; counting stops above `limit`."""
+def run_length_sizes(frame: bytes, limit: int) -> list[int]:
+    """Bytes that each segment of an RLE frame (DICOM PS3.5 annex G) decodes to; counting stops above `limit`."""
     segments, *offsets = struct.unpack_from("<16L", frame)
     if not 1 <= segments <= 15:
         raise ValueError(f"an RLE frame of {segments} segments")
-    total, runs, edges = 0, 0, [*offsets[:segments], len(frame)]
+    sizes, runs, edges = list[int](), 0, [*offsets[:segments], len(frame)]
     for start, end in zip(edges, edges[1:], strict=False):
-        position = start
+        position, total = start, 0
         while position < end and total <= limit and runs <= MAX_RUNS:
             control, runs = frame[position], runs + 1
             if control < 128:  # that many and one literal bytes follow
@@ -130,4 +130,5 @@ def run_length_size(frame: bytes, limit: int) -> int:
                 position += 2 if control > 128 else 1
         if runs > MAX_RUNS:
             raise ValueError(f"an RLE frame of more than {MAX_RUNS:,} runs")
-    return total
+        sizes.append(total)
+    return sizes

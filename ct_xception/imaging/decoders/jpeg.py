@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ct_xception.errors import SliceError
+from ct_xception.imaging.decoders.animations import ZEROED
 from ct_xception.imaging.decoders.tiff import exif_orientation
 from ct_xception.imaging.slice import check_pixels
 
@@ -173,7 +174,7 @@ def check_complete(content: bytes, jpeg: JpegFile, decode: Decode, label: str) -
         raise SliceError(label, "a JPEG without its end: cut short", REMEDY)
     if jpeg.process == JPEG_LS:  # whose decoder refuses what does not end with its last row
         return
-    missing = _missing_scans(jpeg) or _missing_restarts(content, jpeg)
+    missing = _missing_scans(jpeg) or _missing_restarts(content, jpeg) or _blank_stretch(content, jpeg)
     if missing:
         raise SliceError(label, f"a JPEG with data missing: {missing}", REMEDY)
     whole, last = decode(content), jpeg.scans[-1]
@@ -214,6 +215,13 @@ def _tampered(content: bytes, jpeg: JpegFile) -> Iterator[bytes]:
     for turn in range(4):
         tail = bytes(value ^ (0x55 * turn & 0xFF) for value in PAD[turn:] + PAD)
         yield content[: scan.start] + data[:cut] + tail.replace(b"\xff", b"\xfe") + content[scan.end :]
+
+
+def _blank_stretch(content: bytes, jpeg: JpegFile) -> str:
+    """A stretch of zeros in a scan without DC: black has short codes there for thousands of blocks at once."""
+    scans = [scan for scan in jpeg.scans if jpeg.process in PROGRESSIVE and scan.band[0] > 0]
+    blank = any(ZEROED.search(content, scan.start, scan.end) for scan in scans)
+    return "a blank stretch in the middle" if blank else ""
 
 
 def _missing_scans(jpeg: JpegFile) -> str:
