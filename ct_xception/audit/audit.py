@@ -10,6 +10,7 @@ that follow from what is no anatomy), `foreign` (images that do not belong), cla
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 import time
 from collections import Counter
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 __all__ = ["Audit", "Finding", "audit_corpus", "audit_summary", "keep_audit", "write_audit"]
 
 SHORTCUT, GIVEAWAY = 0.8, 0.9  # lower ends of an AUC's interval: worth a warning; the label is as good as given away
+FIRST_UNREAD = 3  # files that are named on the terminal; the page has them all
 MOST = 0.5  # of the images: no body found, or tissue that the window hides
 SINGULAR = {"are": "is", "have": "has", "hold": "holds", "look": "looks", "show": "shows"}
 FEW, RATIO = 10, 10.0  # images of a class in a split; the largest class over the smallest
@@ -372,12 +374,22 @@ def audit_summary(audit: Audit, width: int = 100) -> str:
     lines = [f"Audit of {images(len(audit.survey.sources))}: {said} ({audit.seconds:.0f} s)"]
     for finding in audit.findings:
         mark = finding.severity.upper() if finding.severity == "critical" else finding.severity
-        lines += textwrap.wrap(
-            finding.title, width, initial_indent=f"  {mark:<9} ", subsequent_indent=" " * 12, break_long_words=False
-        )
+        lines += _wrapped(finding.title, width, f"  {mark:<9} ")
+        if finding.kind == "unreadable":
+            lines += itertools.chain.from_iterable(_wrapped(said, width) for said in _why_unread(finding))
     if not counts["critical"]:
         lines.append("  Nothing critical.")
     return "\n".join(lines)
+
+
+def _why_unread(finding: Finding) -> list[str]:
+    """A sentence on each of the first files that cannot be read, and how many more there are."""
+    named = [f"{name}: {why.removeprefix(f'{name}: ').rstrip('.')}." for name, why in finding.detail["reasons"].items()]
+    return [*named[:FIRST_UNREAD], *([f"and {len(named) - FIRST_UNREAD:,} more"] if len(named) > FIRST_UNREAD else [])]
+
+
+def _wrapped(said: str, width: int, first: str = " " * 12) -> list[str]:
+    return textwrap.wrap(said, width, initial_indent=first, subsequent_indent=" " * 12, break_long_words=False)
 
 
 def _plural(severity: str, number: int) -> str:

@@ -73,6 +73,8 @@ def class_counts(survey: Survey, hit: NDArray[np.bool_], within: NDArray[np.bool
 
 def name_classes(counts: Mapping[str, Mapping[str, int]]) -> str:
     """`46 of 54 normal, 2 of 51 large cell carcinoma`: the classes hit, the hardest hit first."""
+    if len(counts) > 1 and all(count["n"] == count["total"] > 0 for count in counts.values()):
+        return "all of every class"
     hit = [(name, count["n"], count["total"]) for name, count in counts.items() if count["n"]]
     hit.sort(key=lambda one: -one[1] / one[2])
     return enumerate_some([f"{number:,} of {total:,} {name}" for name, number, total in hit])

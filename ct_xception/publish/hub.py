@@ -100,8 +100,7 @@ def push_checkpoint(
     What lies in the repository and not in the folder goes. Raises InputError where the folder, the name, the token or
     the tag will not do, and PushError where the Hub, the network or the disk fails.
     """
-
-    check_name(repo_id)
+    check_access(repo_id)  # which is quick; to count every figure again is not
     files = release_checkpoint(folder, repo_id, new_card=new_card, handler=handler)
     return push_files(Target(repo_id), files, private=private, tag=tag, message=message or "Publish the checkpoint")
 

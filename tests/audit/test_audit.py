@@ -159,6 +159,21 @@ def test_a_sentence_on_a_thousand_classes_is_one() -> None:
     said = name_classes(counts)
     assert said.startswith("1 of 2 class 0, 1 of 2 class 1, ") and said.endswith("1 of 2 class 19, 980 more")
     assert name_classes({"a": {"n": 1, "total": 4}, "b": {"n": 2, "total": 4}}) == "2 of 4 b, 1 of 4 a"
+    assert name_classes({"a": {"n": 4, "total": 4}, "b": {"n": 2, "total": 2}}) == "all of every class"
+    assert name_classes({"a": {"n": 4, "total": 4}, "b": {"n": 0, "total": 0}}) == "4 of 4 a"
+
+
+def test_the_terminal_names_what_cannot_be_read(
+    tiny_corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = shutil.copytree(tiny_corpus, tmp_path / "corpus")
+    for path in sorted((corpus / "train").rglob("*.png"))[:4]:
+        path.write_bytes(path.read_bytes()[:200])
+    assert main(["audit", str(corpus), "--output", str(tmp_path / "audit")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    audit = json.loads((tmp_path / "audit/audit.json").read_text(encoding="utf-8"))
+    assert len(audit["unreadable"]) == 4 and sum(name in said for name in audit["unreadable"]) == 3
+    assert " and 1 more " in said
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from huggingface_hub import ModelCard
 import ct_xception.publish.hub as publishing
 from ct_xception.cli import main
 from ct_xception.errors import InputError
-from ct_xception.publish.hub import Pushed, PushError, Target, check_access, push_files
+from ct_xception.publish.hub import Pushed, PushError, Target, check_access, push_checkpoint, push_files
 from tests.hub.conftest import REPOSITORY
 from tests.hub.local_hub import Fault, LocalHub
 
@@ -122,6 +122,11 @@ class TestWhoMay:
         with pytest.raises(InputError, match=re.escape(f"alice/new: {sentence}")):
             push("alice/new")
         assert ("models", "alice/new") not in hub.repositories
+
+    def test_the_token_comes_before_the_figures_are_counted(self, log_in: LogIn, tmp_path: Path) -> None:
+        log_in(None)
+        with pytest.raises(InputError, match="no token of the Hub is stored here"):
+            push_checkpoint(tmp_path, "alice/new")
 
     def test_a_wrong_token(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HF_TOKEN", "hf_of_yesterday")
