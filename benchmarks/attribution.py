@@ -1,10 +1,13 @@
 """How good a phantom-trained network's heat maps are, where the lesions are known.
 
     python -m benchmarks.attribution runs/phantom/model [--patients 120] [--method gradcam] [--evidence 12]
+    python -m benchmarks.attribution runs/reference/model --lesions DIR --label adenocarcinoma
 
 The phantom is drawn anew: with the seed of training its test split was not trained on, and with another seed nothing of
 it was. The pointing game is played on correctly classified slices with a lesion; a hit means that the map's peak lies
-inside the mask.
+inside the mask. With `--lesions` it is played on the slices of a folder whose boxes.csv (path, xmin, ymin, xmax, ymax)
+says where a reader saw one, for the class of `--label`, whatever is answered, and without the gate; a patient is a
+folder.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import argparse
 import csv
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +30,7 @@ from ct_xception.explain.budget import BUDGETS, DEFAULT_BUDGET, DEFAULT_METHOD
 from ct_xception.explain.explain import Explanation, explain
 from ct_xception.explain.faithfulness import Pointing, evidence, point
 from ct_xception.explain.methods import METHODS
+from ct_xception.imaging.windows import as_window
 from ct_xception.serving.classifier import Classifier
 from ct_xception.statistics.intervals import mean_figure
 
@@ -48,14 +53,57 @@ def main() -> int:
     parser.add_argument("--method", choices=METHODS, default=DEFAULT_METHOD)
     parser.add_argument("--budget", choices=BUDGETS, default=DEFAULT_BUDGET)
     parser.add_argument("--evidence", type=int, default=12, metavar="N", help="slices to gather all evidence on")
+    parser.add_argument("--lesions", type=Path, metavar="DIR", help="slices with boxes.csv, in place of the phantom")
+    parser.add_argument("--label", help="the class of --lesions")
+    parser.add_argument("--window", help="of --lesions: a preset or CENTRE/WIDTH (default: the file's)")
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     if options.threads:
         import torch
 
         torch.set_num_threads(options.threads)
-    print(json.dumps(measure(options), indent=2))
+    if options.lesions and not options.label:
+        parser.error("--lesions needs --label, the class that its lesions are of")
+    print(json.dumps((measure_lesions if options.lesions else measure)(options), indent=2))
     return 0
+
+
+def measure_lesions(options: argparse.Namespace) -> dict[str, Any]:
+    """What `main` prints of `--lesions`."""
+    classifier = Classifier.from_pretrained(options.checkpoint, gate=False)
+    with open(options.lesions / "boxes.csv", newline="") as table:
+        rows = list(csv.DictReader(table))
+    answers, pointings = [], []
+    for row in rows:
+        prediction = classifier(options.lesions / row["path"], window=as_window(options.window))
+        answers.append(prediction.label)
+        explanation = explain(classifier, prediction.slice, options.label, options.method, budget=options.budget)
+        pointings.append(
+            _point(Case(explanation, _box(row, prediction.slice.pixels.shape), Path(row["path"]).parts[0]))
+        )
+    patients = [Path(row["path"]).parts[0] for row in rows]
+    figures = pointing_figures(pointings, patients)
+    return {
+        "checkpoint": options.checkpoint,
+        "method": options.method,
+        "slices": len(rows),
+        "patients": len(set(patients)),
+        "answered": dict(Counter(answers)),
+        "evidence": {name: metric.to_json() for name, metric in figures.items()},
+        "hits by patient": {
+            name: [sum(one.hit for one in own), len(own)]
+            for name in sorted(set(patients))
+            for own in [[one for one, patient in zip(pointings, patients, strict=True) if patient == name]]
+        },
+    }
+
+
+def _box(row: dict[str, str], shape: tuple[int, int]) -> np.ndarray:
+    """The box of a row, its ends counted, as a mask (H, W) bool."""
+    mask = np.zeros(shape, dtype=bool)
+    left, top, right, bottom = (int(float(row[name])) for name in ("xmin", "ymin", "xmax", "ymax"))
+    mask[top : bottom + 1, left : right + 1] = True
+    return mask
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

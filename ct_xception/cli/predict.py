@@ -99,6 +99,8 @@ def _say_of_the_set(classifier: Classifier) -> None:
         complain(PROGRAM, f"warning: {verdict}.")
     elif verdict is not None:
         print(f"{verdict}.", file=sys.stderr)
+    if classifier.watch is not None and (hint := classifier.watch.hint()) is not None:
+        complain(PROGRAM, f"warning: {hint}.")
 
 
 def _answer_units(files: Sequence[Path], arguments: argparse.Namespace, window: Window | None, tally: _Tally) -> None:

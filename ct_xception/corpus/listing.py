@@ -42,7 +42,8 @@ class CorpusOptions:
     will be read with, `modality`, one of MODALITIES, is what they are slices of. Without a `frame` a volume is one item
     a slice; `slices_per_file` is a number of them, or all, and then holds of files of several pages, too. `decode` is
     whether every image is decoded once, to find the damaged ones now. Where the corpus is not `labelled`, neither its
-    classes nor its splits are looked at: all its images are of one class, UNLABELLED, and of training.
+    classes nor its splits are looked at: all its images are of one class, UNLABELLED, and of training. `one_class` is
+    enough to test a network on.
     """
 
     class_map: Mapping[str, str] = field(default_factory=dict)
@@ -68,6 +69,7 @@ class CorpusOptions:
     modality: str = CT
     decode: bool = True
     labelled: bool = True
+    one_class: bool = False
 
     def __post_init__(self) -> None:
         for name, split in self.split_map.items():
@@ -106,7 +108,7 @@ class CorpusOptions:
         reading = {
             key: getattr(self, key) for key in ("window", "frame", "slices_per_file", "modality", "tabular_columns")
         }
-        return CorpusOptions(class_map=mapped, decode=False, tabular_needed=False, **reading)
+        return CorpusOptions(class_map=mapped, decode=False, tabular_needed=False, one_class=True, **reading)
 
     def with_columns(self, stated: Mapping[str, Any] | None) -> CorpusOptions:
         """These options with the columns that a checkpoint takes beside the image, as its config.json states them."""

@@ -84,7 +84,7 @@ def load_corpus(source: str | os.PathLike[str], options: CorpusOptions | None = 
         inspected = _leave_out_unreadable(listing, inspected)
     table = _classes(listing, options)
     settle_tabular(listing, options)
-    problems = [*listing.problems, *emptied, *table.problems, *_class_problems(listing, table, name, options.labelled)]
+    problems = [*listing.problems, *emptied, *table.problems, *_class_problems(listing, table, name, options)]
     if options.box_columns is not None and not any(item.boxes for item in listing.items):
         problems.append(
             "--box_columns: no table of the corpus gives an image of it a box; name the table as the corpus"
@@ -136,9 +136,9 @@ def _classes(listing: Listing, options: CorpusOptions) -> ClassTable:
     return matched_classes([*found, *listing.empty_classes], options.class_map)
 
 
-def _class_problems(listing: Listing, table: ClassTable, name: str, labelled: bool) -> list[str]:
+def _class_problems(listing: Listing, table: ClassTable, name: str, options: CorpusOptions) -> list[str]:
     """Empty classes, one class only, and classes that only the test split (or no training image) has."""
-    if not labelled:
+    if not options.labelled:
         return [] if listing.items or listing.problems else [_holds_none(listing, name)]
     problems = [
         f"the class folder {printable(folder)!r} of {split} holds no image that can be read; "
@@ -150,7 +150,7 @@ def _class_problems(listing: Listing, table: ClassTable, name: str, labelled: bo
         by_class.setdefault(table.classes.get((item.split, item.found), item.found), set()).add(item.split)
     if not listing.items and not problems and not listing.problems:
         problems.append(f"{printable(name)} holds no images; name another folder, table or dataset")
-    elif len(by_class) == 1 and not listing.empty_classes:
+    elif len(by_class) == 1 and not (listing.empty_classes or options.one_class):
         problems.append(f"there is only one class, {printable(next(iter(by_class)))!r}; a classifier needs two or more")
     if any("train" in splits for splits in by_class.values()):
         for label, splits in sorted(by_class.items()):

@@ -14,7 +14,7 @@ import numpy as np
 
 from ct_xception.errors import SliceError
 from ct_xception.html import picture_html
-from ct_xception.imaging.windows import Window
+from ct_xception.imaging.windows import Window, apply_window
 from ct_xception.text import describe_window
 
 if TYPE_CHECKING:
@@ -94,6 +94,15 @@ class Slice:
         body = self.body if pixels.shape == self.pixels.shape else None
         notes = self.notes if note is None else (*self.notes, note)
         return replace(self, pixels=pixels, body=body, values=None, notes=notes)
+
+
+def rewindow(slice_: Slice, window: Window) -> Slice:
+    """A slice that has its `values` as another window shows it, without them."""
+    assert slice_.values is not None
+    pixels = apply_window(slice_.values, window)
+    if slice_.inverted:
+        pixels = np.where(np.isnan(slice_.values), np.uint8(0), np.uint8(255) - pixels)
+    return replace(slice_, pixels=pixels, window=window, values=None)
 
 
 def doubts_in(notes: Iterable[str]) -> tuple[str, ...]:

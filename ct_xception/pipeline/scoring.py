@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from ct_xception.corpus.listing import CorpusOptions
     from ct_xception.serving.classifier import Classifier, Prediction
+    from ct_xception.serving.drift import SetWatch
 
 PLAN, KEY = "plan.json", b"ct_xception.scoring"
 OPTIONS = ("window", "frame", "modality", "batch_size", "shard_size")
@@ -170,11 +171,19 @@ def score(options: argparse.Namespace) -> int:
             scoring.shards.rmdir()
         _report(scoring, scored, time.monotonic() - started, state.num_processes)
         _by_unit(scoring, classifier, options.by)
-        if classifier.watch is not None and (verdict := classifier.watch.join(watches).verdict()) is not None:
-            print(f"{'warning: ' if verdict.unlike else ''}{verdict}.", file=sys.stderr, flush=True)
+        if classifier.watch is not None:
+            _say_of_the_set(classifier.watch.join(watches))
     state.wait_for_everyone()
     state.destroy_process_group()
     return _exit_code(scoring)
+
+
+def _say_of_the_set(watch: SetWatch) -> None:
+    """What the slices are as a set, and which window they may want."""
+    if (verdict := watch.verdict()) is not None:
+        print(f"{'warning: ' if verdict.unlike else ''}{verdict}.", file=sys.stderr, flush=True)
+    if (hint := watch.hint()) is not None:
+        print(f"warning: {hint}.", file=sys.stderr, flush=True)
 
 
 def _score_missing(scoring: Scoring, classifier: Classifier, state: PartialState) -> int:

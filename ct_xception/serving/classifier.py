@@ -22,14 +22,14 @@ from ct_xception.errors import CheckpointError, InputError, SliceError, printabl
 from ct_xception.imaging.body.crop import BodyCrop, Box, crop_body
 from ct_xception.imaging.decoders.dicom import TABULAR_TAGS, read_keywords
 from ct_xception.imaging.reader import read_slice, try_read
-from ct_xception.imaging.slice import Slice
+from ct_xception.imaging.slice import Slice, rewindow
 from ct_xception.imaging.source import FrameOf
 from ct_xception.imaging.transforms import EvalTransform, apply_filters
-from ct_xception.imaging.windows import Window
+from ct_xception.imaging.windows import WINDOWS, Window
 from ct_xception.serving.checkpoint import Checkpoint, InputContract, open_checkpoint
 from ct_xception.serving.decisions import Decision, Decisions
 from ct_xception.serving.drift import SetWatch
-from ct_xception.serving.gate import Gate, GateVerdict
+from ct_xception.serving.gate import ACCEPTED, Gate, GateVerdict
 from ct_xception.serving.network import Network, Outputs
 from ct_xception.serving.runtimes import DEFAULT_RUNTIME, find_runtime
 from ct_xception.serving.runtimes.pytorch import TorchNetwork
@@ -287,7 +287,9 @@ class Classifier:
         if isinstance(source, Slice):
             return source
         asked = window or self.contract.window
-        slice_ = read_slice(source, window=asked, frame=frame, name=name, modality=self.contract.modality)
+        how: dict[str, Any] = {"frame": frame, "name": name, "modality": self.contract.modality}
+        # Where nobody says which window, the values are kept to look through others, should the gate doubt this one.
+        slice_ = read_slice(source, window=asked, keep_values=asked is None and self.gate is not None, **how)
         return self._with_header(slice_, source)
 
     def _with_header(self, slice_: Slice, source: Source) -> Slice:
@@ -330,7 +332,42 @@ class Classifier:
         outputs = self.ask(prepared)
         if not all(np.isfinite(part).all() for part in outputs):
             raise CheckpointError(f"{self.name}: its network gives values that are not finite; fetch it again.")
-        return [self._answer(*pair, outputs.item(row)) for row, pair in enumerate(zip(slices, prepared, strict=True))]
+        answers = [
+            self._answer(*pair, outputs.item(row)) for row, pair in enumerate(zip(slices, prepared, strict=True))
+        ]
+        return self._look_again(slices, answers)
+
+    def _look_again(self, slices: Sequence[Slice], answers: list[Prediction]) -> list[Prediction]:
+        """The answers, a doubt of the gate with the windows in which it would have none, where it may be of the window.
+
+        As a look costs an answer for every preset, it is the first of a call, and ever fewer of a set that is watched.
+        """
+        looked = False
+        for place, slice_ in enumerate(slices):
+            verdict = answers[place].gate
+            if verdict is None or verdict.verdict == ACCEPTED or not self._may_want_a_window(slice_):
+                continue
+            if looked if self.watch is None else not self.watch.wants_look():
+                continue
+            looked, found = True, self._accepted_windows(slice_)
+            if self.watch is not None:
+                self.watch.note_look(found)
+            if found:
+                reasons = (*verdict.reasons, f"through the {' or '.join(found)} window it would be accepted")
+                answers[place] = replace(answers[place], gate=replace(verdict, reasons=reasons))
+        return answers
+
+    def _may_want_a_window(self, slice_: Slice) -> bool:
+        return self.contract.window is None and slice_.is_hu and slice_.values is not None
+
+    def _accepted_windows(self, slice_: Slice) -> tuple[str, ...]:
+        """The presets through which the gate accepts a slice in HU."""
+        assert self.gate is not None
+        shown = {name: rewindow(slice_, window) for name, window in WINDOWS.items() if window != slice_.window}
+        prepared = [self.prepare(one) for one in shown.values()]
+        asked = zip(shown.items(), prepared, self.ask(prepared).features, strict=True)
+        judged = {name: self.gate.judge(one, ready.crop, row) for (name, one), ready, row in asked}
+        return tuple(name for name, verdict in judged.items() if verdict.verdict == ACCEPTED)
 
     def ask(self, prepared: Sequence[PreparedSlice]) -> Outputs:
         """What the network gives for slices and, where it takes them, their rows."""
@@ -352,6 +389,7 @@ class Classifier:
         taken = None if row is None else row.taken
         notes += () if row is None else row.notes
         source, label = slice_.source, ranked[0][0]
+        slice_ = replace(slice_, values=None)  # a float a pixel; who holds many answers has no use for them
         return Prediction(source, label, values, slice_, notes, decision, outputs, verdict, attention, taken)
 
     def _attend(self, features: np.ndarray) -> float | None:

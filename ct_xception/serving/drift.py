@@ -16,6 +16,7 @@ how many he does in training thins the set that is tested.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from ct_xception.checkpoint import DRIFT
 from ct_xception.checkpoint_files import DriftRule
 from ct_xception.errors import CheckpointError, printable
+from ct_xception.imaging.windows import WINDOWS
 from ct_xception.serving.gate import describe, load_arrays
 from ct_xception.statistics.two_sample import compare_samples, least_chance, unit_means
 
@@ -180,6 +182,9 @@ class SetWatch:
     seed: int = 0
     n: int = 0
     kept: list[tuple[Floats, NDArray[np.float32], NDArray[np.float32]]] = field(default_factory=list)
+    looks: int = 0
+    windows: Counter[str] = field(default_factory=Counter)
+    doubted: int = 0
 
     def __post_init__(self) -> None:
         self._rng = np.random.default_rng(self.seed)
@@ -198,10 +203,34 @@ class SetWatch:
         one = (slice_traits(slice_, crop), np.asarray(features, np.float32), thumbnail(crop))
         self.kept[place : place + 1] = [one]
 
+    def wants_look(self) -> bool:
+        """Whether the next doubted slice is to be looked at through other windows: the 1st, 2nd, 4th, 8th, …"""
+        self.doubted += 1
+        return self.doubted & (self.doubted - 1) == 0
+
+    def note_look(self, accepted: Sequence[str]) -> None:
+        """One doubted slice in HU was looked at through other windows, and `accepted` in these."""
+        self.looks += 1
+        self.windows.update(accepted)
+
+    def hint(self) -> str | None:
+        """Which windows the slices may want: those in which most that were looked at again would be accepted."""
+        told = [name for name in WINDOWS if 2 * self.windows[name] > self.looks]
+        if not told:
+            return None
+        counts = " and ".join(f"{self.windows[name]} with --window {name}" for name in told)
+        return (
+            f"of the {self.looks} doubted slices in HU that were looked at again, the input gate would accept {counts}"
+            "; give the window in which the pictures of training were shown"
+        )
+
     def join(self, others: Sequence[SetWatch]) -> SetWatch:
         """What several processes gathered, together."""
         kept = [one for other in others for one in other.kept]
-        return SetWatch(self.reference, self.distance, self.seed, sum(other.n for other in others), kept)
+        looks, windows = sum(other.looks for other in others), sum((other.windows for other in others), Counter[str]())
+        return SetWatch(
+            self.reference, self.distance, self.seed, sum(other.n for other in others), kept, looks, windows
+        )
 
     def verdict(self) -> SetVerdict | None:
         """What the slices are as a set; None of fewer than FEWEST."""
