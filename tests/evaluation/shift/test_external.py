@@ -26,6 +26,8 @@ from ct_xception.evaluation.shift.questions import Question, match_question
 from ct_xception.evaluation.shift.validation import Validation, validation_figures
 from ct_xception.phantom.corpus import generate_phantom
 from ct_xception.publish.verify import read_evidence
+from ct_xception.serving.classifier import Classifier
+from ct_xception.serving.drift import SetWatch
 from tests.sealed import copy_checkpoint
 
 CLASSES = ["adenocarcinoma", "large cell carcinoma", "normal", "squamous cell carcinoma"]
@@ -212,6 +214,33 @@ class TestEvaluateKeeps:
         path.write_text(json.dumps(metrics))
         with pytest.raises(CheckpointError, match="external validation on clinic"):
             read_evidence(kept)
+
+
+def test_a_corpus_of_one_class_has_a_sensitivity_and_the_window_it_wants_is_told(
+    tiny_checkpoint: Path,
+    elsewhere: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = SetWatch(None, None)  # type: ignore[arg-type]
+    told.note_look(("lung",))
+    monkeypatch.setattr(Classifier, "watch_set", lambda self: setattr(self, "watch", told))
+    shutil.copytree(elsewhere / "malignant", tmp_path / "sick" / "malignant")
+    words = [
+        "evaluate",
+        str(tiny_checkpoint),
+        "--external",
+        f"sick={tmp_path / 'sick'}",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    words += ["--class_groups", f"cancer={','.join(GROUPS['cancer'])}", "--class_map", "sick/malignant=cancer"]
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    assert "would accept 1 with --window lung" in printed.err and "the split holds one class only" in printed.out
+    block = json.loads((tmp_path / "out/external.json").read_text())["external"]["sick"]
+    assert block["n"] > 0 and set(block["classes"]) == {"cancer"}
 
 
 def test_what_cannot_be_validated_is_refused_before_the_work(
