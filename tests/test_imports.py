@@ -249,7 +249,7 @@ HEAVY = {
     "torch", "transformers", "timm", "gradio", "captum", "datasets", "matplotlib", "pandas", "scipy", "skimage",
     "sklearn", "pydicom", "nibabel", "pydantic",
 }  # fmt: skip
-COMMANDS = ("explain", "predict", "score")
+COMMANDS = ("explain", "predict", "score", "train", "tune")
 
 
 @pytest.mark.parametrize("statement", ["import ct_xception", "from ct_xception.cli import build_parser"])

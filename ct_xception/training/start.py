@@ -19,7 +19,6 @@ from ct_xception.checkpoint import ATTENTIONS, CONFIG, HEADS, WEIGHTS
 from ct_xception.corpus.sources import find_source
 from ct_xception.errors import InputError, printable
 from ct_xception.files import cache_folder, read_record
-from ct_xception.serving.checkpoint import checkpoint_in, open_checkpoint
 
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification
@@ -72,6 +71,8 @@ def _keras_body(weights: str, given: Mapping[str, Any]) -> str:
 
 def _inherited(source: str, given: Mapping[str, Any], option: str) -> tuple[str, dict[str, Any]]:
     """The checkpoint that `option` names, with its commit, and the options that follow from it."""
+    from ct_xception.serving.checkpoint import checkpoint_in, open_checkpoint
+
     source = str(checkpoint_in(source))
     checkpoint = open_checkpoint(source)
     contract, config = checkpoint.contract, checkpoint.config["pretrained_cfg"]
@@ -107,6 +108,8 @@ def _inherited(source: str, given: Mapping[str, Any], option: str) -> tuple[str,
 
 
 def _pinned_weights(recorded: str | None, weights: str, given: Mapping[str, Any]) -> str:
+    from ct_xception.serving.checkpoint import checkpoint_in
+
     if weights in ("hub", "none") or Path(weights).exists():
         return str(checkpoint_in(weights))  # said before anything slow is imported
     from ct_xception.model.configuration import BACKBONES
@@ -137,6 +140,8 @@ def check_classes(init: str | None, label_names: Sequence[str]) -> None:
     """Raise `InputError` where the run goes on from a checkpoint of other classes than these."""
     if init is None:
         return
+    from ct_xception.serving.checkpoint import open_checkpoint
+
     known = list(open_checkpoint(init).config["label_names"])
     if set(known) != set(label_names):
         raise InputError(
@@ -151,6 +156,8 @@ def continue_head(model: CTXceptionForImageClassification, init: str | None) -> 
         return
     import safetensors.torch
     import torch
+
+    from ct_xception.serving.checkpoint import open_checkpoint
 
     start = open_checkpoint(init)
     state = safetensors.torch.load_file(start.folder / WEIGHTS)
