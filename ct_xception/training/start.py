@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import ATTENTIONS, CONFIG, HEADS, WEIGHTS
 from ct_xception.corpus.sources import find_source
-from ct_xception.errors import InputError, printable
+from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.files import cache_folder, read_record
 
 if TYPE_CHECKING:
@@ -74,7 +74,10 @@ def _inherited(source: str, given: Mapping[str, Any], option: str) -> tuple[str,
     from ct_xception.serving.checkpoint import checkpoint_in, open_checkpoint
 
     source = str(checkpoint_in(source))
-    checkpoint = open_checkpoint(source)
+    try:
+        checkpoint = open_checkpoint(source)
+    except CheckpointError as error:
+        raise CheckpointError(f"--{option}: {error}") from error
     contract, config = checkpoint.contract, checkpoint.config["pretrained_cfg"]
     if list(config["mean"]) != _OUR_LEVELS or list(config["std"]) != _OUR_LEVELS:
         raise InputError(

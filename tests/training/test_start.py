@@ -44,6 +44,12 @@ def test_a_run_folder_stands_for_its_checkpoint(start: Path, tmp_path: Path) -> 
         assert getattr(parse_config(["--corpus", "phantom", option, run]), found) == f"{run}/model"
 
 
+@pytest.mark.parametrize("words", [["--init", "nope"], ["--soup", "nope", "nope2"]])
+def test_a_checkpoint_that_is_not_there_is_told_with_its_option(words: list[str]) -> None:
+    with pytest.raises(InputError, match=f"^{words[0]}: nope: neither a folder nor a Hub id"):
+        parse_config(["--corpus", "phantom", *words])
+
+
 def test_what_does_not_go_together(start: Path) -> None:
     with pytest.raises(InputError, match="--init and --weights: both say where to begin"):
         parse_config(["--corpus", "phantom", "--init", str(start), "--weights", "none"])
