@@ -472,7 +472,14 @@ CHANGED_SPLIT = (
 
 def binding_options(config: TrainConfig) -> dict[str, Any]:
     """The options that decide which weights a run ends with."""
-    return {name: value for name, value in config.mapping.items() if name not in FREE_TO_DIFFER}
+    return _binding(config.mapping)
+
+
+def _binding(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Of options as they were stated; what names the classes of an external corpus is as free as that corpus is."""
+    others = tuple(f"{name}/" for name in stated.get("external", ()))
+    own = {key: one for key, one in stated.get("class_map", {}).items() if not others or not key.startswith(others)}
+    return {name: value for name, value in stated.items() if name not in FREE_TO_DIFFER} | {"class_map": own}
 
 
 def check_same_options(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -480,8 +487,8 @@ def check_same_options(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> N
 
     What an older version knew no option for, its runs did as the default does.
     """
-    found = option_defaults() | dict(found)
-    names = sorted(name for name in found.keys() - FREE_TO_DIFFER if found[name] != wanted.get(name))
+    found = _binding(option_defaults() | dict(found))
+    names = sorted(name for name in found if found[name] != wanted.get(name))
     if names:
         changes = ", ".join(f"--{name} {found.get(name)!r} -> {wanted.get(name)!r}" for name in names)
         raise CheckpointError(

@@ -177,3 +177,13 @@ def test_a_run_of_a_version_with_fewer_options_goes_on_with_their_defaults() -> 
     check_same_options(older, wanted | {"num_processes": 1})
     with pytest.raises(CheckpointError, match="--frozen_blocks 0 -> 3"):
         check_same_options(older, wanted | {"frozen_blocks": 3})
+
+
+def test_another_external_corpus_and_what_its_classes_are_is_no_other_run() -> None:
+    before = TrainConfig(corpus="x", class_map={"b": "a"})
+    after = TrainConfig(corpus="x", class_map={"b": "a", "clinic/m": "a"}, external={"clinic": "y"})
+    check_same_options(before.mapping, binding_options(after))
+    check_same_options(after.mapping, binding_options(before))
+    other = TrainConfig(corpus="x", class_map={"b": "a", "elsewhere/m": "a"}, external={"clinic": "y"})
+    with pytest.raises(CheckpointError, match="--class_map"):
+        check_same_options(before.mapping, binding_options(other))
