@@ -42,7 +42,7 @@ def config(corpora: list[Path], tiny_checkpoint: Path, tmp_path: Path) -> TrainC
     corpus = load_corpus(corpora[1])
     _, split = make_splits(corpus.dataset, fractions=(0.5, 0.25, 0.25), seed=5)
     split = {**split, "fractions": [0.5, 0.25, 0.25], "groups_origin": None}
-    lineage = [{"corpus": {"hash": corpus.report["hash"]}, "split": split}]
+    lineage = [{"name": "first", "corpus": {"hash": corpus.report["hash"]}, "split": split}]
     side = {"format": 1, "manifest": {}, "provenance": {"lineage": lineage, "corpus": {"hash": "another"}}}
     (start / "ct_xception.json").write_text(json.dumps(side))
     options = {"replay": [str(corpora[1])], "init": str(start), "weights": str(start), "group_pattern": r"(P\d+)"}
