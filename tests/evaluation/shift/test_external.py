@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,18 @@ class TestEvaluateKeeps:
         assert set(table["label"]) == {"cancer", "normal"} and table["source"].str.fullmatch(r"item \d{6}").all()
         assert len(json.loads((tmp_path / "out/evaluation_sources_clinic.json").read_text())) == 18
         assert json.loads((tmp_path / "out/external.json").read_text())["external"]["clinic"] == block.to_json()
+
+    def test_a_corpus_of_one_class_by_what_it_can_say(
+        self, exported_checkpoint: Path, elsewhere: Path, tmp_path: Path
+    ) -> None:
+        folder = copy_checkpoint(exported_checkpoint, tmp_path / "model")
+        shutil.copytree(elsewhere / "malignant", tmp_path / "sick" / "malignant")
+        words = ["evaluate", str(folder), "--external", f"sick={tmp_path / 'sick'}", "--keep"]
+        words += ["--class_groups", f"cancer={','.join(GROUPS['cancer'])}", "--class_map", "sick/malignant=cancer"]
+        assert main([*words, "--output", str(tmp_path / "out")]) == 0
+        card = (folder / CARD).read_text()
+        assert re.search(r"On sick, another source \(cancer or normal\?\): right on \d.*, all of one class, n = ", card)
+        assert "AUROC none, n" not in card
 
     def test_a_figure_typed_by_hand_is_refused(self, kept: Path) -> None:
         path = kept / evaluated(METRICS)
