@@ -269,7 +269,7 @@ def roc_figure(
             title_fontproperties={"weight": "bold", "size": 7.5}, handlelength=2.4, fontsize=6 if many else 7,
         )  # fmt: skip
         found = [value for k in drawn if (value := areas[label_names[k]].value) is not None]
-        if found and min(found) > 0.9:
+        if found and min(found) > 0.95:  # below, hardly a curve reaches the corner
             corner = axes.inset_axes((0.42, 0.14, 0.52, 0.52), xlim=(-0.004, 0.2), ylim=(0.8, 1.004))
             _draw_roc(corner, probabilities, labels, label_names, areas, drawn)
             corner.set(xticks=np.linspace(0, 0.2, 5), yticks=np.linspace(0.8, 1, 5))
