@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from ct_xception.files import cache_folder, read_record
 
 if TYPE_CHECKING:
     from ct_xception.model.modelling import CTXceptionForImageClassification
+    from ct_xception.serving.checkpoint import Checkpoint
 
 KERAS_SUFFIXES = (".keras", ".h5", ".hdf5")
 _OUR_LEVELS = [0.5, 0.5, 0.5]  # mean and std of every checkpoint of ours: grey levels in [-1, 1]
@@ -78,7 +79,7 @@ def _inherited(source: str, given: Mapping[str, Any], option: str) -> tuple[str,
         checkpoint = open_checkpoint(source)
     except CheckpointError as error:
         raise CheckpointError(f"--{option}: {error}") from error
-    contract, config = checkpoint.contract, checkpoint.config["pretrained_cfg"]
+    config = checkpoint.config["pretrained_cfg"]
     if list(config["mean"]) != _OUR_LEVELS or list(config["std"]) != _OUR_LEVELS:
         raise InputError(
             f"--{option}: {printable(source)} takes its input with mean {config['mean']} and std {config['std']}, and "
@@ -86,28 +87,36 @@ def _inherited(source: str, given: Mapping[str, Any], option: str) -> tuple[str,
         )
     if checkpoint.revision is not None:
         source = f"{source.partition('@')[0]}@{checkpoint.revision}"
-    window = contract.window
-    own: dict[str, Any] = {
-        "backbone": str(checkpoint.config["architecture"]),
-        "image_size": int(config["input_size"][-1]),
-        "head": str(checkpoint.config.get("head", HEADS[0])),
-        "attention": str(checkpoint.config.get("attention", ATTENTIONS[0])),
+    own = _options_of(checkpoint)
+    for name, what in _taken_over(own, given):
+        raise InputError(f"--{name}: {printable(source)} {what}, which --{option} takes over; leave --{name} out.")
+    return source, own
+
+
+def _taken_over(own: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The options that are given otherwise than a checkpoint has them and cannot be changed, with what it has."""
+    columns = own.get("tabular_columns")
+    if columns and given.get("tabular_columns", columns) != columns:
+        yield "tabular_columns", f"takes {columns}"
+    if own["head"] != given.get("head", own["head"]) == HEADS[0]:
+        yield "head", "pools by attention"
+
+
+def _options_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The options that a checkpoint was trained with, as far as another run must share them to go on with it."""
+    contract, config, window = checkpoint.contract, checkpoint.config, checkpoint.contract.window
+    beside = config.get("tabular")
+    return {
+        "backbone": str(config["architecture"]),
+        "image_size": int(config["pretrained_cfg"]["input_size"][-1]),
+        "head": str(config.get("head", HEADS[0])),
+        "attention": str(config.get("attention", ATTENTIONS[0])),
         "modality": contract.modality,
         "body_crop": contract.body_crop,
         "filters": list(contract.filters),
         "window": None if window is None else f"{window.centre:g}/{window.width:g}",
+        **({"tabular_columns": ",".join(column["name"] for column in beside["columns"])} if beside else {}),
     }
-    if beside := checkpoint.config.get("tabular"):
-        own["tabular_columns"] = ",".join(column["name"] for column in beside["columns"])
-        if given.get("tabular_columns", own["tabular_columns"]) != own["tabular_columns"]:
-            raise InputError(
-                f"--tabular_columns: {printable(source)} takes {own['tabular_columns']}, which --{option} takes over; "
-                "leave --tabular_columns out."
-            )
-    if own["head"] != given.get("head", own["head"]) == HEADS[0]:
-        pools = f"{printable(source)} pools by attention, which --{option} takes over"
-        raise InputError(f"--head: {pools}; leave --head out.")
-    return source, own
 
 
 def _pinned_weights(recorded: str | None, weights: str, given: Mapping[str, Any]) -> str:

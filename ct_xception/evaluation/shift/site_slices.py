@@ -245,7 +245,7 @@ def _look_at(classifier: Classifier, read: Sequence[tuple[Waiting, Slice]], keep
         np.array([_is_foreign(gate, *pair) for pair in zip(slices, prepared, strict=True)], bool),
         {},
         inputs if keep else None,
-        tuple(slices) if keep else (),
+        tuple(replace(slice_, values=None) for slice_ in slices) if keep else (),
         None if classifier.attention is None else classifier.attention(outputs.features),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ from ct_xception.evaluation.rules import fit_rules
 from ct_xception.evaluation.shift.adaptation import judge_by_labels, judge_steadiness, steadiness
 from ct_xception.evaluation.shift.next_labels import COLUMNS, choose_slices
 from ct_xception.evaluation.shift.site_rules import FITTED_ON, Cases, check_enough, fold_of, refit_rules
-from ct_xception.evaluation.shift.site_slices import Waiting, draw_evenly, list_files
+from ct_xception.evaluation.shift.site_slices import Waiting, draw_evenly, list_files, look_at
 from ct_xception.phantom.corpus import generate_phantom
 from ct_xception.pipeline.unlabelled import list_unlabelled
 from ct_xception.serving.classifier import Classifier
 from ct_xception.statistics.calibration import apply_temperature
+from tests.gates import add_gate
 from tests.sites import CLEAR, HAZY, draw_site
 
 NAMES = [CLEAR, HAZY]
@@ -150,6 +152,15 @@ class TestSlices:
         assert len({one.patient for one in found}) == 4 and all(one.patient for one in found)
         pictures, _ = list_files([draw_site(tmp_path / "site", 2).parent / "images"])
         assert [one.patient for one in pictures] == [""] * 4
+
+    def test_slices_that_are_kept_hold_pixels_and_no_values(self, tiny_checkpoint: Path, tmp_path: Path) -> None:
+        folder = generate_phantom(tmp_path / "dicom", patients=4, slices_per_patient=1, size=64, dicom=True)
+        copied = Path(shutil.copytree(tiny_checkpoint, tmp_path / "model"))
+        add_gate(copied)
+        classifier, (waiting, _) = Classifier.from_pretrained(copied), list_files(sorted(folder.rglob("*.dcm")))
+        assert waiting[0].read(classifier, None).values is not None  # which its gate may want to look at again
+        found = look_at(classifier, waiting, keep=True)
+        assert len(found.slices) == 4 and all(one.values is None for one in found.slices)
 
     def test_a_sample_is_drawn_patient_by_patient(self) -> None:
         many = [Waiting(f"{i}", "long" if i < 50 else f"short {i}", lambda *_: None) for i in range(60)]  # type: ignore[arg-type,return-value]
