@@ -28,11 +28,12 @@ from ct_xception.checkpoint_files import TabularRule
 from ct_xception.corpus.split import split_name
 from ct_xception.errors import CheckpointError, InputError, WorkError
 from ct_xception.files import dump_json, write_atomically
-from ct_xception.imaging.transforms import EvalTransform, TrainTransform
+from ct_xception.imaging.transforms import EvalTransform
 from ct_xception.model.modelling import CTXceptionForImageClassification
 from ct_xception.training.columns import hash_of_rows, settle_columns
 from ct_xception.training.data.batches import (
     EpochSampler,
+    EpochTransforms,
     EvaluationItems,
     TrainingItems,
     evaluation_loader,
@@ -189,7 +190,8 @@ class Training:
         self.sampler = EpochSampler(len(train), config.seed, alike=alike)
         _check_differ(EvaluationItems(train, EvalTransform(contract)))
         columns = None if model.tabular is None else model.tabular.columns
-        items = TrainingItems(train, TrainTransform(contract, augment_config(config)), config.seed, columns)
+        sizes = EpochTransforms.of(contract, augment_config(config), config.small_size, config.small_epochs)
+        items = TrainingItems(train, sizes, config.seed, columns)
         loader = training_loader(items, self.sampler, batch_size, config.workers)
         checking = evaluation_loader(EvaluationItems(valid, EvalTransform(contract), columns), 2 * config.batch_size)
         optimizer = make_optimizer(model, config)
@@ -229,7 +231,8 @@ class Training:
 
     def _run_epoch(self, bar: tqdm) -> None:
         epoch, started = self.progress.epoch + 1, time.monotonic()
-        bar.set_description(f"epoch {epoch}/{self.config.epochs}")
+        small = f" at {self.config.small_size} px" if epoch <= self.config.small_epochs else ""
+        bar.set_description(f"epoch {epoch}/{self.config.epochs}{small}")
         loss, accuracy, images = self._train_epoch(epoch, bar)
         train_seconds = time.monotonic() - started
         record: dict[str, Any] = {"epoch": epoch, "train_n": images, "train_loss": loss, "train_accuracy": accuracy}

@@ -151,6 +151,8 @@ class TrainConfig:
     weight_decay: float = option(0.05, "decay of weights; biases and norms have none", "training")
     schedule: str = option("cosine", "course of the learning rate after the warm-up", "training", SCHEDULES)
     warmup_epochs: float = option(1.0, "epochs of linear warm-up", "training")
+    small_epochs: int = option(0, "first epochs that train at --small_size (progressive resizing)", "training")
+    small_size: int = option(0, "side of the square input in the first --small_epochs epochs", "training")
     freeze_epochs: int = option(0, "first epochs that train the head alone", "training")
     frozen_blocks: int = option(0, "first blocks of the body that stay as they began, with the stem", "training")
     clip_norm: float = option(1.0, "largest norm of the gradient; 0 turns it off", "training")
@@ -290,6 +292,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "body_rate": (0.0, 100.0),
     "weight_decay": (0.0, 10.0),
     "warmup_epochs": (0.0, 100_000),
+    "small_epochs": (0, 100_000),
+    "small_size": (0, 65_536),
     "freeze_epochs": (0, 100_000),
     "frozen_blocks": (0, 100),
     "clip_norm": (0.0, 1e9),
@@ -338,6 +342,18 @@ def _check_ranges(config: TrainConfig) -> None:
         raise InputError("--unlabelled: the moving average of weights makes its pseudo-labels; give an --ema above 0.")
     if config.unlabelled and config.epochs < 2:
         raise InputError("--unlabelled: is learnt from once an epoch was validated; give --epochs 2 or more.")
+    _check_epochs(config)
+
+
+def _check_epochs(config: TrainConfig) -> None:
+    if (config.small_epochs > 0) != (config.small_size > 0):
+        raise InputError("--small_epochs and --small_size: say how long and at which side; give both or none.")
+    if config.small_size >= config.image_size:
+        raise InputError(f"--small_size: {config.small_size} is not below --image_size {config.image_size}; give less.")
+    if config.small_epochs and config.small_epochs >= config.epochs:
+        raise InputError(
+            f"--small_epochs: {config.small_epochs} of {config.epochs} epochs leave none at --image_size; give fewer."
+        )
     if config.freeze_epochs >= config.epochs:
         raise InputError(
             f"--freeze_epochs: {config.freeze_epochs} of {config.epochs} epochs leave none for the whole network."

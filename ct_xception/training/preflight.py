@@ -23,6 +23,8 @@ from ct_xception.training.start import check_classes
 def check_before_reading(config: TrainConfig, run: Path) -> None:
     """Backbone, image size, optimizer, weights, and the options of the run that is to go on. Raises `InputError`."""
     make_config(config.backbone, ["a", "b"], config.image_size)
+    if config.small_size:
+        make_config(config.backbone, ["a", "b"], config.small_size)
     check_optimizer(config.optimizer)
     find_weights(config.weights, config.backbone)
     check_soup(config.soup)

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import nn
 
-from ct_xception.imaging.transforms import AugmentConfig, TrainTransform
+from ct_xception.imaging.transforms import AugmentConfig
 from ct_xception.statistics.intervals import wilson_interval
-from ct_xception.training.data.batches import StreamSampler, UnlabelledItems, training_loader
+from ct_xception.training.data.batches import EpochTransforms, StreamSampler, UnlabelledItems, training_loader
 from ct_xception.training.options import TrainConfig, augment_config
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ class SemiSupervision:
         epoch."""
         self.config, self.accelerator, self.sources = config, accelerator, slices.sources
         self.batch_size = max(1, round(config.unlabelled_ratio * batch_size))
-        strong = augment_config(config)
-        views = (TrainTransform(contract, weak_augmentation(strong)), TrainTransform(contract, strong))
+        strong, small = augment_config(config), (config.small_size, config.small_epochs)
+        views = [EpochTransforms.of(contract, one, *small) for one in (weak_augmentation(strong), strong)]
         items = UnlabelledItems(slices, *views, config.seed)
         share = (accelerator.process_index, accelerator.num_processes)
         self.sampler = StreamSampler(len(items), steps * self.batch_size, config.seed, share)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from ct_xception.corpus.load import load_corpus
 from ct_xception.errors import CheckpointError, InputError
+from ct_xception.model.modelling import CTXceptionForImageClassification
 from ct_xception.training.data.cache import CachedSlices, prepare_slices
 from ct_xception.training.loop import (
     Training,
@@ -68,6 +69,35 @@ def test_frozen_epochs_move_the_head_alone(slices, tmp_path: Path) -> None:
     assert changed == {"timm_model.fc.weight", "timm_model.fc.bias"}
     training._train_epoch(2, training._progress_bar())
     assert not torch.equal(training.plain.timm_model.conv1.weight, before["timm_model.conv1.weight"])
+
+
+def test_small_epochs_train_at_their_own_side_and_all_are_validated_at_the_networks(
+    slices, tmp_path: Path, monkeypatch
+) -> None:
+    sides = {"train": [], "validation": []}
+    forward = CTXceptionForImageClassification.forward
+
+    def seen(self, pixel_values, **others):
+        sides["train" if self.training else "validation"].append(pixel_values.shape[-1])
+        return forward(self, pixel_values=pixel_values, **others)
+
+    monkeypatch.setattr(CTXceptionForImageClassification, "forward", seen)
+    training = make(tmp_path, slices, small_size=48, small_epochs=1, epochs=2)
+    training.fit()
+    half = len(sides["train"]) // 2
+    assert sides["train"] == [48] * half + [TINY["image_size"]] * half
+    assert set(sides["validation"]) == {TINY["image_size"]}
+
+
+def test_a_run_killed_among_small_epochs_goes_on_to_the_same_weights(slices, tmp_path: Path) -> None:
+    options = {"small_size": 48, "small_epochs": 1, "epochs": 2, "resume": "auto"}
+    whole = make(tmp_path / "whole", slices, output_dir="x", **options)
+    (tmp_path / "parts").mkdir()
+    begun = make(tmp_path / "parts", slices, output_dir="x", **options)
+    begun._save(best=None)
+    begun._run_epoch(begun._progress_bar())
+    parts = make(tmp_path / "parts", slices, output_dir="x", **options)
+    assert parts.fit().weights.read_bytes() == whole.fit().weights.read_bytes()
 
 
 def test_frozen_blocks_stay_as_they_began_statistics_and_all(slices, tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ So neither the number of workers nor a kill and resume can change it, and no ran
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ct_xception.imaging.body.crop import mask_box
 from ct_xception.imaging.slice import Slice
-from ct_xception.imaging.transforms import EvalTransform, TrainTransform
+from ct_xception.imaging.transforms import AugmentConfig, EvalTransform, TrainTransform
 from ct_xception.tabular import Tabular
 from ct_xception.training.data.cache import CachedSlices
 
@@ -22,13 +23,36 @@ from ct_xception.training.data.cache import CachedSlices
 Draw = tuple[int, int, int]
 
 
+@dataclass(frozen=True)
+class EpochTransforms:
+    """The training transform of each epoch: that of a smaller input in the first `small_epochs` ones.
+
+    That is progressive resizing: early epochs cost less, and the last ones see what the network will be shown (Tan and
+    Le 2021, arXiv:2104.00298).
+    """
+
+    full: TrainTransform
+    small: TrainTransform | None = None
+    small_epochs: int = 0
+
+    @classmethod
+    def of(cls, contract: Mapping[str, Any], augment: AugmentConfig, size: int, epochs: int) -> EpochTransforms:
+        """For a network's pretrained_cfg; `size` pixels are the side in the first `epochs` epochs, if there are any."""
+        small = dict(contract) | {"input_size": [contract["input_size"][0], size, size]}
+        return cls(TrainTransform(contract, augment), TrainTransform(small, augment) if epochs else None, epochs)
+
+    def at(self, epoch: int) -> TrainTransform:
+        """The transform of an epoch, from 1."""
+        return self.small if self.small is not None and epoch <= self.small_epochs else self.full
+
+
 class TrainingItems(Dataset):
     """Augmented items: `pixel_values` (3, S, S) float32, `label`, `index`, and `tabular` (D,) where there are rows."""
 
     def __init__(
-        self, slices: CachedSlices, transform: TrainTransform, seed: int, columns: Tabular | None = None
+        self, slices: CachedSlices, transforms: EpochTransforms, seed: int, columns: Tabular | None = None
     ) -> None:
-        self.slices, self.transform, self.seed = slices, transform, seed
+        self.slices, self.transforms, self.seed = slices, transforms, seed
         self.beside = _beside(slices, columns)
 
     def __len__(self) -> int:
@@ -39,7 +63,7 @@ class TrainingItems(Dataset):
         item = self.slices[index]
         rng = np.random.default_rng([self.seed, epoch, position])
         return {
-            "pixel_values": self.transform(item.pixels, item.mask, rng),
+            "pixel_values": self.transforms.at(epoch)(item.pixels, item.mask, rng),
             "label": item.label,
             "index": index,
             **self.beside(index),
@@ -49,7 +73,7 @@ class TrainingItems(Dataset):
 class UnlabelledItems(Dataset):
     """Items in two views, each (3, S, S) float32: `weak`, to be labelled, and `strong`, to be learnt; and `index`."""
 
-    def __init__(self, slices: CachedSlices, weak: TrainTransform, strong: TrainTransform, seed: int) -> None:
+    def __init__(self, slices: CachedSlices, weak: EpochTransforms, strong: EpochTransforms, seed: int) -> None:
         self.slices, self.views, self.seed = slices, {"weak": weak, "strong": strong}, seed
 
     def __len__(self) -> int:
@@ -59,10 +83,10 @@ class UnlabelledItems(Dataset):
         epoch, position, index = draw
         item = self.slices[index]
         found: dict[str, torch.Tensor | int] = {"index": index}
-        for number, (name, transform) in enumerate(self.views.items(), 1):
+        for number, (name, transforms) in enumerate(self.views.items(), 1):
             # Not the generator of the labelled item in the same place.
             rng = np.random.default_rng([self.seed, epoch, position, number])
-            found[name] = transform(item.pixels, item.mask, rng)
+            found[name] = transforms.at(epoch)(item.pixels, item.mask, rng)
         return found
 
 

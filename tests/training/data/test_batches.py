@@ -19,6 +19,7 @@ from ct_xception.imaging.transforms import AugmentConfig, EvalTransform, TrainTr
 from ct_xception.model.configuration import input_contract
 from ct_xception.training.data.batches import (
     EpochSampler,
+    EpochTransforms,
     EvaluationItems,
     TrainingItems,
     evaluation_loader,
@@ -95,16 +96,30 @@ def test_all_unreadable_files_are_named_at_once(tmp_path: Path, sample_slices: l
 
 def test_an_item_is_a_function_of_seed_epoch_and_position(split, tmp_path: Path) -> None:
     slices = prepare_slices(split, tmp_path, Reading(), description="")
-    items = TrainingItems(slices, TrainTransform(CONTRACT, AugmentConfig()), seed=3)
+    items = TrainingItems(slices, EpochTransforms(TrainTransform(CONTRACT, AugmentConfig())), seed=3)
     first = items[(1, 0, 2)]["pixel_values"]
     assert torch.equal(first, items[(1, 0, 2)]["pixel_values"])
     assert not torch.equal(first, items[(2, 0, 2)]["pixel_values"])
     assert not torch.equal(first, items[(1, 1, 2)]["pixel_values"])
 
 
+def test_the_first_epochs_are_small_whatever_worker_asks(split, tmp_path: Path) -> None:
+    slices = prepare_slices(split, tmp_path, Reading(), description="")
+    sizes = EpochTransforms.of(CONTRACT, AugmentConfig(), 48, 2)
+    items = TrainingItems(slices, sizes, seed=3)
+    side = CONTRACT["input_size"][-1]
+    sampler = EpochSampler(len(slices), 3)
+    loader = training_loader(items, sampler, 2, workers=1)
+    for epoch, wanted in ((1, 48), (2, 48), (3, side), (1, 48)):
+        sampler.epoch = epoch
+        assert {tuple(batch["pixel_values"].shape) for batch in loader} == {(2, 3, wanted, wanted)}
+    plain = TrainingItems(slices, EpochTransforms.of(CONTRACT, AugmentConfig(), 0, 0), seed=3)
+    assert torch.equal(items[(3, 0, 1)]["pixel_values"], plain[(3, 0, 1)]["pixel_values"])
+
+
 def test_workers_do_not_change_the_batches(split, tmp_path: Path) -> None:
     slices = prepare_slices(split, tmp_path, Reading(), description="")
-    items = TrainingItems(slices, TrainTransform(CONTRACT, AugmentConfig()), seed=3)
+    items = TrainingItems(slices, EpochTransforms(TrainTransform(CONTRACT, AugmentConfig())), seed=3)
     batches = []
     for workers in (0, 2):
         sampler = EpochSampler(len(slices), 3)
