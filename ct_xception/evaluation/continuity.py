@@ -205,15 +205,36 @@ def verdict(comparison: Comparison, margin: float) -> Verdict:
     """NO_WORSE, WORSE (the interval of new minus start lies below 0) or NOT_SHOWN (it reaches below -margin).
 
     A resample holds nothing that no item showed, so few items that all agree would prove too much: beyond the interval,
-    so many groups can differ as may have been missed, the upper end of Wilson's interval of 0 among them.
+    so many groups can differ as may have been missed (`missed_by`).
     """
     difference, value = comparison.difference, comparison.difference.value or 0.0
-    unseen = wilson_interval(0.0, comparison.n_groups)[1]
+    missed = missed_by(comparison.n_groups)
     ends = [end for end in (difference.low, difference.high) if end is not None]
-    low, high = min([*ends, value - unseen]), max([*ends, value + unseen])
+    low, high = min([*ends, value - missed]), max([*ends, value + missed])
     if high < 0:
         return WORSE
     return NO_WORSE if low >= -margin else NOT_SHOWN
+
+
+def missed_by(groups: int) -> float:
+    """The share of all groups that may differ though none of `groups` does: the upper end of Wilson's interval of 0."""
+    return wilson_interval(0.0, groups)[1]
+
+
+def too_few_to_judge(tests: Sequence[SplitCorpus], margin: float) -> list[str]:
+    """A sentence for each test of so few groups that a network just as good would not be shown to be no worse."""
+    told = []
+    for one in tests:
+        items = Items.of(one.splits["test"])
+        groups = len(np.unique(group_indices(items.groups, len(items.labels)))) if len(items.labels) else 0
+        if groups and missed_by(groups) > margin:
+            told.append(
+                f"among the {groups:,} groups (patients) of the test split of {one.name} a loss of "
+                f"{missed_by(groups):.3f} can go unseen: by --margin {margin:.3f}, only a network that is better by "
+                f"{missed_by(groups) - margin:.3f} will be taken for no worse; test more patients, or state another "
+                "--margin now"
+            )
+    return told
 
 
 def write_judgement(folder: Path, judgement: Judgement, answers: DataFrame) -> None:
@@ -246,6 +267,9 @@ def _line(test: JudgedTest) -> str:
     difference = f"difference {describe_metric(found.difference)}, {found.n_groups:,} groups"
     seen = test.left_out.seen
     without = f", without {seen:,} that another corpus trains on" if seen else ""
+    low, missed = found.difference.low, missed_by(found.n_groups)
+    if test.verdict == NOT_SHOWN and (low is None or (found.difference.value or 0.0) - missed < low):
+        without += f", among which a loss of {missed:.3f} can go unseen"
     return f"{test.verdict}: {change}, {difference}{without}"
 
 

@@ -18,6 +18,7 @@ from ct_xception.corpus.load import corpus_summary, load_corpus, public_report
 from ct_xception.corpus.split import split_corpus
 from ct_xception.corpus.tables.beside import describe_missing, tabular_record, without_columns
 from ct_xception.errors import CorpusError, InputError
+from ct_xception.evaluation.continuity import too_few_to_judge
 from ct_xception.evaluation.shift.external import External, describe_plan, load_external, plan_external
 from ct_xception.files import write_json
 from ct_xception.pipeline.context import Context
@@ -58,6 +59,9 @@ def load_and_split(config: TrainConfig, run: Path, accelerator: Accelerator, com
     with main_first(accelerator):
         old = load_old(config, corpus.label_names, run / "cache")
     context = Context(config, run, accelerator, command, public_report(report), splits, split, audit, patients, old)
+    if config.init is not None and accelerator.is_main_process:
+        for told in too_few_to_judge(context.corpora, config.margin):
+            print(f"warning: {told}.", file=sys.stderr, flush=True)
     return _settle_unlabelled(context) if config.unlabelled else context
 
 

@@ -109,8 +109,8 @@ class SemiSupervision:
         self.config, self.accelerator, self.sources = config, accelerator, slices.sources
         self.batch_size = max(1, round(config.unlabelled_ratio * batch_size))
         strong, small = augment_config(config), (config.small_size, config.small_epochs)
-        views = [EpochTransforms.of(contract, one, *small) for one in (weak_augmentation(strong), strong)]
-        items = UnlabelledItems(slices, *views, config.seed)
+        weak = EpochTransforms.of(contract, weak_augmentation(strong), *small)
+        items = UnlabelledItems(slices, weak, EpochTransforms.of(contract, strong, *small), config.seed)
         share = (accelerator.process_index, accelerator.num_processes)
         self.sampler = StreamSampler(len(items), steps * self.batch_size, config.seed, share)
         self.loader = training_loader(items, self.sampler, self.batch_size, config.workers)

@@ -24,6 +24,7 @@ from ct_xception.evaluation.continuity import (
     pair_up,
     read_judgement,
     reason,
+    too_few_to_judge,
     verdict,
     write_judgement,
 )
@@ -100,6 +101,28 @@ def test_every_test_that_failed_is_named() -> None:
     assert "(a test: worse: accuracy 1.000 before, 0.850 now, difference -0.150" in reason(record)
     lines = describe_judgement(record)
     assert len(lines) == 3 and lines[-1].endswith("this is no new version.")
+
+
+def test_a_verdict_that_few_groups_decide_says_so() -> None:
+    """54 patients, one lost and one won: the interval clears the margin, and what so few can hide does not."""
+    record, _ = judge({"new": trial_of(hits(108, 1), hits(108, 1)[::-1])}, NAMES, margin=0.05)
+    own = record.protocols["new"]
+    assert own.verdict == NOT_SHOWN and own.comparison.difference.low >= -0.05
+    hidden = 1.959964**2 / (54 + 1.959964**2)  # Wilson's upper end of 0 of 54
+    assert f"54 groups, among which a loss of {hidden:.3f} can go unseen" in reason(record)
+    lost, _ = judge({"new": trial_of(hits(400, 60), hits(400, 0))}, NAMES, margin=0.05)
+    assert "unseen" not in reason(lost)  # there the interval itself says it
+
+
+def test_tests_of_too_few_groups_are_told_before_training() -> None:
+    def corpus_of(groups: int) -> SplitCorpus:
+        test = split_of([b"a"] * groups, "mine")
+        return SplitCorpus(DatasetDict({"test": test}), {"source": "/somewhere/mine", "hash": "0"}, {"name": "s"})
+
+    assert too_few_to_judge([corpus_of(80)], 0.05) == []  # 3.84 / 83.84 = 0.046
+    (told,) = too_few_to_judge([corpus_of(80), corpus_of(54)], 0.05)
+    assert told.startswith("among the 54 groups (patients) of the test split of mine a loss of 0.066 can go unseen")
+    assert "only a network that is better by 0.016 will be taken for no worse" in told
 
 
 def split_of(contents: list[bytes], name: str) -> Dataset:
