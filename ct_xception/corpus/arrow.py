@@ -110,7 +110,7 @@ def _list_split(
     listing.columns += part.column_names
     asked = [name for name in tabular_columns(options.tabular_columns) if name in part.column_names]
     beside = take_columns({name: _cells(part, name) for name in asked}, options)
-    kept = [row for row, name in enumerate(names) if not options.excludes(name)]
+    kept = [row for row, name in enumerate(names) if not options.excludes(name, f"{split}/{row}")]
     for new, row in enumerate(kept):
         item = Item(f"{split}/{row}", split, names[row], row=new)
         item.group, item.series, item.site = (texts[role][row] if role in texts else "" for role in OWNERS)

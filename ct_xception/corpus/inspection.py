@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,7 @@ OTHER_KINDS = {
     "secondary capture": "secondary captures",
     OTHER_MODALITY: "DICOM slices of another modality",
 }
+EXCLUDED = 3  # files named in the option that leaves them out
 SHOWN = 12  # sentences on unreadable files; a broken disk would fill the screen
 
 Reader: TypeAlias = Callable[[Item], "Path | bytes"]  # where an item's untouched file is
@@ -213,7 +215,8 @@ def _parts(item: Item, one: Inspected) -> list[tuple[Item, Inspected]]:
 
 def file_problems(items: Sequence[Item], inspected: Sequence[Inspected]) -> list[str]:
     """One sentence per image or mask that cannot be used, up to a dozen, and one for those that are not there."""
-    problems = _shortened([one.problem for one in inspected if one.problem], "images that cannot be read")
+    unreadable = {item.source: one.problem for item, one in zip(items, inspected, strict=True) if one.problem}
+    problems = _unreadable(unreadable)
     problems += _shortened([one.mask_problem for one in inspected if one.mask_problem], "masks that cannot be used")
     for what, gone in (("images", "missing"), ("masks", "mask_missing")):
         missing = [item.source for item, one in zip(items, inspected, strict=True) if getattr(one, gone)]
@@ -232,8 +235,7 @@ def problems_of_survey(
 
     `failed` {source: reason} could not be read, `sizes` {source: (rows, columns)} are those of all the others.
     """
-    unreadable = [f"{source}: {reason.rstrip('.')}" for source, reason in failed.items()]
-    problems = _shortened(unreadable, "images that cannot be read")
+    problems = _unreadable({source: f"{source}: {reason.rstrip('.')}" for source, reason in failed.items()})
     masks = []
     for part in dataset.values():
         columns = [name for name in ("source", "mask", "frame") if name in part.column_names]
@@ -256,6 +258,16 @@ def _box_problems(dataset: Mapping[str, datasets.Dataset], sizes: Mapping[str, t
         box_problem(source, boxes, sizes[source][::-1]) and box_problem(source, boxes, sizes[source])
         for source, boxes in pairs
     ]
+
+
+def _unreadable(problems: Mapping[str, str]) -> list[str]:
+    """The sentences of {source: sentence}, shortened; the last one says how to go on without these files."""
+    told = _shortened(list(problems.values()), "images that cannot be read")
+    files = list(dict.fromkeys(re.sub(r"#\d+$", "", source) for source in problems))
+    if told:
+        named = " ".join(shlex.quote(printable(file)) for file in files[:EXCLUDED]) if len(files) <= EXCLUDED else "NAME…"
+        told[-1] += f"; --exclude {named} leaves {'it' if len(files) == 1 else 'them'} out"
+    return told
 
 
 def _shortened(problems: list[str], what: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import datasets
@@ -89,6 +90,18 @@ def test_a_dozen_unreadable_files_are_enough_to_read(grow):
     with pytest.raises(CorpusError, match="and 18 more images that cannot be read") as caught:
         load_corpus(root)
     assert len(caught.value.problems) == 13
+    assert caught.value.problems[-1].endswith("; --exclude NAME… leaves them out")
+
+
+def test_what_cannot_be_read_is_left_out_as_the_sentence_says(grow):
+    root = grow({"a": 2, "b": 2})
+    for name in ("it's [1].png", "two#3.png"):
+        (root / "a" / name).write_text("x")
+    with pytest.raises(CorpusError) as caught:
+        load_corpus(root)
+    words = shlex.split(str(caught.value).partition("; --exclude ")[2].partition(" leaves them out")[0])
+    corpus = load_corpus(root, CorpusOptions(exclude=tuple(words)))
+    assert corpus.dataset["train"].num_rows == 4 and corpus.report["passed_over"] == {"excluded by name": 2}
 
 
 @pytest.mark.parametrize(
