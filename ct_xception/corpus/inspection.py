@@ -265,7 +265,9 @@ def _unreadable(problems: Mapping[str, str]) -> list[str]:
     told = _shortened(list(problems.values()), "images that cannot be read")
     files = list(dict.fromkeys(re.sub(r"#\d+$", "", source) for source in problems))
     if told:
-        named = " ".join(shlex.quote(printable(file)) for file in files[:EXCLUDED]) if len(files) <= EXCLUDED else "NAME…"
+        named = (
+            " ".join(shlex.quote(printable(file)) for file in files[:EXCLUDED]) if len(files) <= EXCLUDED else "NAME…"
+        )
         told[-1] += f"; --exclude {named} leaves {'it' if len(files) == 1 else 'them'} out"
     return told
 

@@ -182,7 +182,7 @@ def _say_of_the_set(watch: SetWatch) -> None:
     """What the slices are as a set, and which window they may want."""
     if (verdict := watch.verdict()) is not None:
         print(f"{'warning: ' if verdict.unlike else ''}{verdict}.", file=sys.stderr, flush=True)
-    if (hint := watch.hint()) is not None:
+    if (hint := watch.through.hint()) is not None:
         print(f"warning: {hint}.", file=sys.stderr, flush=True)
 
 

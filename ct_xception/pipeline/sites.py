@@ -128,7 +128,7 @@ def recalibrate(
         _keep_attention(folder, refit.rules)
         record = {"figures": figures, "judged": None, "prior": None}
         finish_version(folder, _note_drift(folder), record, _table(refit, cases, scores, classifier.label_names))
-    return Told(output, record, tuple(figure_lines(figures, cases)))
+    return Told(output, record, (*_hints(slices), *figure_lines(figures, cases)))
 
 
 def adapt(
@@ -293,7 +293,7 @@ def _cases(slices: SiteSlices, label_names: Sequence[str], option: str) -> tuple
     if not len(answered):
         raise InputError(
             f"{option}: the checkpoint's input gate refuses all {len(slices):,} slices, so that no rule would ever be "
-            "asked; adapt it to the site first (ct-xception adapt)."
+            f"asked; adapt it to the site first (ct-xception adapt){''.join(f'; {hint}' for hint in _hints(slices))}."
         )
     cases = _as_cases(answered)
     check_enough(cases, label_names, option)
@@ -303,7 +303,11 @@ def _cases(slices: SiteSlices, label_names: Sequence[str], option: str) -> tuple
 def _left_out(slices: SiteSlices, kept: NDArray[np.bool_]) -> list[str]:
     gone = int((~kept).sum())
     said = [f"{gone:,} labelled slices were left out, as the input gate refuses them"] if gone else []
-    return [*said, *_unreadable(slices)]
+    return [*said, *_hints(slices), *_unreadable(slices)]
+
+
+def _hints(slices: SiteSlices) -> list[str]:
+    return [] if slices.window_hint is None else [slices.window_hint]
 
 
 def _unreadable(slices: SiteSlices) -> list[str]:
@@ -370,7 +374,7 @@ def _of_site(site: SiteSlices, listed: int, labelled: SiteSlices | None) -> tupl
 
     What labelled cases hold is left out: they are to say what a network is worth that has not seen them.
     """
-    notes = _unreadable(site)
+    notes = [*_hints(site), *_unreadable(site)]
     if listed > MOST_SLICES:
         notes.append(f"{MOST_SLICES} of {listed:,} slices were looked at, drawn evenly over the patients")
     if gone := int(site.foreign.sum()):

@@ -62,7 +62,7 @@ def validate(
     names, side = list(classifier.label_names), read_side(folder) or Side()
     classifier.watch_set()
     elsewhere = ask_elsewhere(externals, answerers, names, batch_size=batch_size, progress=progress)
-    if progress and classifier.watch is not None and (hint := classifier.watch.hint()) is not None:
+    if progress and classifier.watch is not None and (hint := classifier.watch.through.hint()) is not None:
         print(f"warning: {hint}.", file=sys.stderr, flush=True)
     given = Given({}, names, side, Names([], anonymous=True), seed=seed, elsewhere=elsewhere)
     record = measure_elsewhere(given, _own_part(folder))

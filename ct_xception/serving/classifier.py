@@ -345,22 +345,23 @@ class Classifier:
         looked = False
         for place, slice_ in enumerate(slices):
             verdict = answers[place].gate
-            if verdict is None or verdict.verdict == ACCEPTED or not self._may_want_a_window(slice_):
+            if verdict is None or verdict.verdict == ACCEPTED or not self.may_want_a_window(slice_):
                 continue
-            if looked if self.watch is None else not self.watch.wants_look():
+            if looked if self.watch is None else not self.watch.through.wants():
                 continue
-            looked, found = True, self._accepted_windows(slice_)
+            looked, found = True, self.accepted_windows(slice_)
             if self.watch is not None:
-                self.watch.note_look(found)
+                self.watch.through.note(found)
             if found:
                 reasons = (*verdict.reasons, f"through the {' or '.join(found)} window it would be accepted")
                 answers[place] = replace(answers[place], gate=replace(verdict, reasons=reasons))
         return answers
 
-    def _may_want_a_window(self, slice_: Slice) -> bool:
+    def may_want_a_window(self, slice_: Slice) -> bool:
+        """Whether a slice holds HU that could be shown through another window than it was."""
         return self.contract.window is None and slice_.is_hu and slice_.values is not None
 
-    def _accepted_windows(self, slice_: Slice) -> tuple[str, ...]:
+    def accepted_windows(self, slice_: Slice) -> tuple[str, ...]:
         """The presets through which the gate accepts a slice in HU."""
         assert self.gate is not None
         shown = {name: rewindow(slice_, window) for name, window in WINDOWS.items() if window != slice_.window}

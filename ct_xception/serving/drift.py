@@ -174,6 +174,45 @@ class SetVerdict:
 
 
 @dataclass(eq=False)
+class WindowLooks:
+    """Of a set's slices in HU that the gate doubts: how many were looked at through other windows, and what would do.
+
+    A look costs an answer for every preset, so ever fewer are taken.
+    """
+
+    doubted: int = 0
+    looks: int = 0
+    windows: Counter[str] = field(default_factory=Counter)
+
+    def wants(self) -> bool:
+        """Whether the next doubted slice is to be looked at: the 1st, 2nd, 4th, 8th, …"""
+        self.doubted += 1
+        return self.doubted & (self.doubted - 1) == 0
+
+    def note(self, accepted: Sequence[str]) -> None:
+        """One was looked at, and accepted in these windows."""
+        self.looks += 1
+        self.windows.update(accepted)
+
+    def hint(self) -> str | None:
+        """Which windows the slices may want: those in which most that were looked at would be accepted."""
+        told = [name for name in WINDOWS if 2 * self.windows[name] > self.looks]
+        if not told:
+            return None
+        counts = " and ".join(f"{self.windows[name]} with --window {name}" for name in told)
+        return (
+            f"of the {self.looks} doubted slices in HU that were looked at again, the input gate would accept {counts}"
+            "; give the window in which the pictures of training were shown"
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[WindowLooks]) -> WindowLooks:
+        """What several processes counted, together."""
+        windows = sum((part.windows for part in parts), Counter[str]())
+        return cls(sum(part.doubted for part in parts), sum(part.looks for part in parts), windows)
+
+
+@dataclass(eq=False)
 class SetWatch:
     """Gathers what is answered, slice by slice; of a large set a random part is kept."""
 
@@ -182,9 +221,7 @@ class SetWatch:
     seed: int = 0
     n: int = 0
     kept: list[tuple[Floats, NDArray[np.float32], NDArray[np.float32]]] = field(default_factory=list)
-    looks: int = 0
-    windows: Counter[str] = field(default_factory=Counter)
-    doubted: int = 0
+    through: WindowLooks = field(default_factory=WindowLooks)
 
     def __post_init__(self) -> None:
         self._rng = np.random.default_rng(self.seed)
@@ -203,34 +240,11 @@ class SetWatch:
         one = (slice_traits(slice_, crop), np.asarray(features, np.float32), thumbnail(crop))
         self.kept[place : place + 1] = [one]
 
-    def wants_look(self) -> bool:
-        """Whether the next doubted slice is to be looked at through other windows: the 1st, 2nd, 4th, 8th, …"""
-        self.doubted += 1
-        return self.doubted & (self.doubted - 1) == 0
-
-    def note_look(self, accepted: Sequence[str]) -> None:
-        """One doubted slice in HU was looked at through other windows, and `accepted` in these."""
-        self.looks += 1
-        self.windows.update(accepted)
-
-    def hint(self) -> str | None:
-        """Which windows the slices may want: those in which most that were looked at again would be accepted."""
-        told = [name for name in WINDOWS if 2 * self.windows[name] > self.looks]
-        if not told:
-            return None
-        counts = " and ".join(f"{self.windows[name]} with --window {name}" for name in told)
-        return (
-            f"of the {self.looks} doubted slices in HU that were looked at again, the input gate would accept {counts}"
-            "; give the window in which the pictures of training were shown"
-        )
-
     def join(self, others: Sequence[SetWatch]) -> SetWatch:
         """What several processes gathered, together."""
         kept = [one for other in others for one in other.kept]
-        looks, windows = sum(other.looks for other in others), sum((other.windows for other in others), Counter[str]())
-        return SetWatch(
-            self.reference, self.distance, self.seed, sum(other.n for other in others), kept, looks, windows
-        )
+        n, through = sum(other.n for other in others), WindowLooks.join([other.through for other in others])
+        return SetWatch(self.reference, self.distance, self.seed, n, kept, through)
 
     def verdict(self) -> SetVerdict | None:
         """What the slices are as a set; None of fewer than FEWEST."""

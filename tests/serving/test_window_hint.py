@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ct_xception.evaluation.shift.next_labels import choose_slices
+from ct_xception.evaluation.shift.site_slices import list_files, look_at
 from ct_xception.imaging.reader import read_slice
 from ct_xception.imaging.slice import Slice, rewindow
 from ct_xception.imaging.windows import WINDOWS, Window
@@ -22,6 +25,8 @@ HINT = "through the lung or bone window it would be accepted"
 
 class LungsAlone:
     """A gate of one rule, which knows pictures in the lung window, and the bone window a little less."""
+
+    signs = SimpleNamespace(against=lambda slice_, crop: ())
 
     def __init__(self) -> None:
         self.asked = 0
@@ -76,16 +81,25 @@ def test_a_set_is_looked_at_in_part_and_told_as_one(classifier: Classifier, dico
     answers = [*classifier([dicom] * 3), *classifier([dicom] * 6)]  # in two batches
     told = [number for number, answer in enumerate(answers, 1) if answer.gate and HINT in answer.gate.reasons]
     assert told == [1, 2, 4, 8]
-    assert classifier.watch.hint() == (
+    assert classifier.watch.through.hint() == (
         "of the 4 doubted slices in HU that were looked at again, the input gate would accept 4 with --window lung and "
         "4 with --window bone; give the window in which the pictures of training were shown"
     )
     half = SetWatch(None, None)  # type: ignore[arg-type]
     for accepted in (("lung", "bone"), ("bone",), (), ()):
-        half.note_look(accepted)
-    assert half.hint() is None
-    whole = half.join([half, classifier.watch]).hint()
+        half.through.note(accepted)
+    assert half.through.hint() is None
+    whole = half.join([half, classifier.watch]).through.hint()
     assert whole is not None and "accept 5 with --window lung and 6 with --window bone; give" in whole
+
+
+def test_a_site_that_is_looked_at_is_told_as_one_too(classifier: Classifier, dicom: Path) -> None:
+    waiting, _ = list_files([dicom])
+    site = look_at(classifier, waiting * 5, batch_size=2)
+    assert site.window_hint is not None and "of the 3 doubted slices in HU" in site.window_hint  # 1st, 2nd, 4th
+    assert site.select(site.passed).window_hint == site.window_hint
+    assert look_at(classifier, waiting * 5, window=WINDOWS["mediastinal"]).window_hint is None
+    assert site.window_hint in choose_slices(classifier, waiting * 5, 1).notes
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])

@@ -117,6 +117,7 @@ def choose_slices(
     notes = [f"{len(slices.unreadable):,} slices cannot be read, and are left out"] if slices.unreadable else []
     if gone := int(slices.foreign.sum()):
         notes.append(f"{gone:,} slices are left out: they show no body, are of another modality or coloured")
+    notes += [slices.window_hint] if slices.window_hint is not None else []
     kept = slices.select(~slices.foreign)
     if not len(kept):
         raise InputError(

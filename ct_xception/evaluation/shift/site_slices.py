@@ -25,8 +25,8 @@ from ct_xception.imaging.reader import read_place
 from ct_xception.imaging.source import find_files
 from ct_xception.serving.archive import hold_all
 from ct_xception.serving.classifier import softmax
-from ct_xception.serving.drift import link_lookalikes
-from ct_xception.serving.gate import REFUSED, REFUSES
+from ct_xception.serving.drift import WindowLooks, link_lookalikes
+from ct_xception.serving.gate import ACCEPTED, REFUSED, REFUSES
 from ct_xception.serving.series import Member, slices_in
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class SiteSlices:
     `logits` (N, K); `verdicts` (N,) of the input gate, None without one, and `foreign` what it refuses whatever the
     network sees in it: another modality, no body, a colour picture. `inputs` (N, 3, S, S) and `slices`, as read, where
     they were kept. `unreadable` {name: why} of the others. `attention` (N,) is what a slice counts beside others of its
-    patient, where the checkpoint learnt that.
+    patient, where the checkpoint learnt that. `window_hint` says in which window those in HU may want to be read.
     """
 
     names: list[str]
@@ -71,6 +71,7 @@ class SiteSlices:
     inputs: NDArray[np.float32] | None = None
     slices: tuple[Slice, ...] = ()
     attention: Floats | None = None
+    window_hint: str | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -108,6 +109,7 @@ class SiteSlices:
             None if self.inputs is None else self.inputs[rows],
             kept,
             None if self.attention is None else self.attention[rows],
+            self.window_hint,
         )
 
     def shared_with(self, other: SiteSlices) -> NDArray[np.bool_]:
@@ -209,7 +211,7 @@ def look_at(
     `keep` holds what the network was given, and the slices, in memory; `progress` is the title of a bar. Raises
     InputError where none can be read.
     """
-    parts, unreadable = list[SiteSlices](), dict[str, str]()
+    parts, unreadable, looks = list[SiteSlices](), dict[str, str](), WindowLooks()
     remaining = iter(with_bar(waiting, progress))
     while batch := list(itertools.islice(remaining, batch_size)):
         read: list[tuple[Waiting, Slice]] = []
@@ -220,10 +222,20 @@ def look_at(
                 unreadable[one.name] = str(error)
         if read:
             parts.append(_look_at(classifier, read, keep))
+            _look_through(classifier, [slice_ for _, slice_ in read], parts[-1].verdicts, looks)
     if not parts:
         first = next(iter(unreadable.values()), "there is none")
         raise InputError(f"none of {len(unreadable):,} slices can be read; the first: {first}")
-    return _join(parts, unreadable)
+    return replace(_join(parts, unreadable), window_hint=looks.hint())
+
+
+def _look_through(
+    classifier: Classifier, slices: Sequence[Slice], verdicts: Sequence[str | None], looks: WindowLooks
+) -> None:
+    """Look at some of the slices that the gate doubts through other windows, and count what would do."""
+    for slice_, verdict in zip(slices, verdicts, strict=True):
+        if verdict not in (None, ACCEPTED) and classifier.may_want_a_window(slice_) and looks.wants():
+            looks.note(classifier.accepted_windows(slice_))
 
 
 def _look_at(classifier: Classifier, read: Sequence[tuple[Waiting, Slice]], keep: bool) -> SiteSlices:

@@ -237,7 +237,7 @@ def test_a_corpus_of_one_class_has_a_sensitivity_and_the_window_it_wants_is_told
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told = SetWatch(None, None)  # type: ignore[arg-type]
-    told.note_look(("lung",))
+    told.through.note(("lung",))
     monkeypatch.setattr(Classifier, "watch_set", lambda self: setattr(self, "watch", told))
     shutil.copytree(elsewhere / "malignant", tmp_path / "sick" / "malignant")
     words = [
