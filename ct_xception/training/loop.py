@@ -199,7 +199,7 @@ class Training:
         self.average = make_average(model, config.ema).to(accelerator.device) if config.ema else None
         self.plain = model
         self.model, self.optimizer, self.loader, self.checking = accelerator.prepare(model, optimizer, loader, checking)
-        self.steps, self.validation_size = len(self.loader), len(valid)
+        self.steps, self.batch_size, self.validation_size = len(self.loader), batch_size, len(valid)
         self.extra = None
         if unlabelled is not None:
             self.extra = SemiSupervision(config, accelerator, unlabelled, contract, batch_size, self.steps)
@@ -265,7 +265,7 @@ class Training:
             size = len(logits)
             hits = (logits.argmax(dim=1) == batch["label"]).sum()
             sums += torch.stack([loss.detach() * size, hits, torch.tensor(float(size), device=hits.device)])
-            bar.update()
+            bar.update(self._work(epoch))
             # One process's share, times their number: all advance together.
             speed = sums[2].item() * self.accelerator.num_processes / (time.monotonic() - started)
             bar.set_postfix_str(
@@ -417,13 +417,22 @@ class Training:
         self.accelerator.print(f"resumed after epoch {progress.epoch} of {self.config.epochs} ({checkpoint})")
 
     def _progress_bar(self) -> tqdm:
+        works, resizes = [self._work(epoch) for epoch in range(1, self.config.epochs + 1)], self.config.small_epochs > 0
         return tqdm(
-            total=self.steps * self.config.epochs,
-            initial=self.steps * self.progress.epoch,
-            unit="step",
+            total=self.steps * sum(works),
+            initial=self.steps * sum(works[: self.progress.epoch]),
+            unit="pixel" if resizes else "step",
+            unit_scale=resizes,
             dynamic_ncols=True,
             disable=not self.accelerator.is_main_process,
         )
+
+    def _work(self, epoch: int) -> int:
+        """What a step of an epoch counts in the time left: one, or its pixels where the side changes."""
+        if not self.config.small_epochs:
+            return 1
+        side = self.config.small_size if epoch <= self.config.small_epochs else self.config.image_size
+        return self.batch_size * side**2
 
 
 def _rows_of(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -95,7 +95,9 @@ def test_a_run_killed_among_small_epochs_goes_on_to_the_same_weights(slices, tmp
     (tmp_path / "parts").mkdir()
     begun = make(tmp_path / "parts", slices, output_dir="x", **options)
     begun._save(best=None)
-    begun._run_epoch(begun._progress_bar())
+    bar = begun._progress_bar()
+    begun._run_epoch(bar)
+    assert (bar.n, bar.total) == (begun.steps * 8 * 48**2, begun.steps * 8 * (48**2 + 64**2))  # an epoch takes as long
     parts = make(tmp_path / "parts", slices, output_dir="x", **options)
     assert parts.fit().weights.read_bytes() == whole.fit().weights.read_bytes()
 

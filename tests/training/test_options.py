@@ -6,8 +6,10 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ct_xception.errors import InputError
+from ct_xception.imaging.transforms import AugmentConfig
 from ct_xception.training.options import (
     EVIDENCE,
     FREE_TO_DIFFER,
@@ -17,6 +19,8 @@ from ct_xception.training.options import (
     config_from_mapping,
     parse_config,
 )
+
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 def test_the_command_line_reaches_every_field() -> None:
@@ -65,6 +69,15 @@ def test_class_groups_are_lists_of_classes_however_they_are_written(tmp_path: Pa
     assert parse_config(["--config", str(file)]).class_group_lists == wanted
     words = ["--corpus", "phantom", "--class_groups", "cancer=adeno,squamous", "normal=normal"]
     assert parse_config(words).class_group_lists == wanted
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.yaml")), ids=lambda file: file.stem)
+def test_recipes_are_taken_as_they_stand(file: Path) -> None:
+    stated = yaml.safe_load(file.read_text())
+    config = parse_config(["--config", str(file), *([] if "corpus" in stated else ["--corpus", "phantom"])])
+    augment = {name: float(value) for name, value in stated.pop("augment", {}).items()}
+    assert {name: type(value)(getattr(config, name)) for name, value in stated.items()} == stated
+    assert dataclasses.asdict(augment_config(config)) == dataclasses.asdict(AugmentConfig()) | augment
 
 
 def test_what_is_measured_does_not_bind_a_run() -> None:
