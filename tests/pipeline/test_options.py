@@ -43,6 +43,7 @@ CASES = [
     "--attention none",
     "--backbone legacy_xception --epochs 3 --freeze_epochs 1 --warmup_epochs 0 --accumulation 2 --clip_norm 0 "
     "--patience 1 --mixed_precision no",
+    "--image_size 96 --small_size 64 --small_epochs 1 --epochs 2",
     "--mixed_precision bf16 --filters median clahe --no-body_crop --augment rotation=5 flip=0 --explained 2 --seed 3",
     "--trackers tensorboard --workers 2 --window lung --coverage 0.8 --coverage_by class --class_groups a={0} b={1}",
     "--protocols published deduplicated grouped --folds 2 --coverage_by all --audit",

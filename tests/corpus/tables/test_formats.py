@@ -367,4 +367,7 @@ def test_devices_and_pipes_are_refused_before_they_are_read(folder: Path, named:
     os.mkfifo(folder / "pipe.png")
     os.symlink("/dev/zero", folder / "i" / "link.png")
     path = write(folder, base(image=lambda row: named if row == 0 else f"i/{row}.png"))
-    assert asked(path) == f"{named}: not a regular file (a pipe, socket or device); save the image to a file first"
+    assert asked(path) == (
+        f"{named}: not a regular file (a pipe, socket or device); save the image to a file first; --exclude {named} "
+        "leaves it out"
+    )
