@@ -138,6 +138,8 @@ def of_seeds(options: argparse.Namespace, folder: Path) -> str:
         pairs.append((first, second))
         shares.append(kept_share(own / "semi"))
         lines.append(f"| {seed} | {first:.1f} | {second:.1f} | {second - first:+.1f} | {100 * shares[-1]:.0f} % |")
+    if len(pairs) < 2:
+        return "\n".join(lines)
     means = [mean_interval(values) for values in zip(*pairs, strict=True)]
     gain = mean_interval([second - first for first, second in pairs])
     stated = ["{:.1f} ({:.1f} to {:.1f})".format(*one) for one in means]
