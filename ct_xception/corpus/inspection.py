@@ -213,10 +213,13 @@ def _parts(item: Item, one: Inspected) -> list[tuple[Item, Inspected]]:
     ]
 
 
-def file_problems(items: Sequence[Item], inspected: Sequence[Inspected]) -> list[str]:
-    """One sentence per image or mask that cannot be used, up to a dozen, and one for those that are not there."""
+def file_problems(items: Sequence[Item], inspected: Sequence[Inspected], excludable: bool = True) -> list[str]:
+    """One sentence per image or mask that cannot be used, up to a dozen, and one for those that are not there.
+
+    `excludable` says that `--exclude` is about this corpus, and may be offered.
+    """
     unreadable = {item.source: one.problem for item, one in zip(items, inspected, strict=True) if one.problem}
-    problems = _unreadable(unreadable)
+    problems = _unreadable(unreadable, excludable)
     problems += _shortened([one.mask_problem for one in inspected if one.mask_problem], "masks that cannot be used")
     for what, gone in (("images", "missing"), ("masks", "mask_missing")):
         missing = [item.source for item, one in zip(items, inspected, strict=True) if getattr(one, gone)]
@@ -260,11 +263,11 @@ def _box_problems(dataset: Mapping[str, datasets.Dataset], sizes: Mapping[str, t
     ]
 
 
-def _unreadable(problems: Mapping[str, str]) -> list[str]:
-    """The sentences of {source: sentence}, shortened; the last one says how to go on without these files."""
+def _unreadable(problems: Mapping[str, str], excludable: bool = True) -> list[str]:
+    """The sentences of {source: sentence}, shortened; the last offers to go on without them, where it may."""
     told = _shortened(list(problems.values()), "images that cannot be read")
     files = list(dict.fromkeys(re.sub(r"#\d+$", "", source) for source in problems))
-    if told:
+    if told and excludable:
         named = (
             " ".join(shlex.quote(printable(file)) for file in files[:EXCLUDED]) if len(files) <= EXCLUDED else "NAME…"
         )

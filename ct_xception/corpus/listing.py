@@ -31,7 +31,8 @@ class CorpusOptions:
 
     `class_map` is {folder or label: class} (a folder of one split alone: "train/folder"), `split_map` {folder, its path
     in the corpus, or value: train, validation, test or ignore}. `exclude` names folders and labels that are left out,
-    by name, path or pattern ("Test*"). `class_level` says how many folders below the corpus's own the class folders
+    by name, path or pattern ("Test*"), and is offered for what cannot be read where
+    that is `excludable`. `class_level` says how many folders below the corpus's own the class folders
     lie. The columns name those of a table or a Hub dataset; a `label_column` of several names, joined by commas, is one
     of zeros and ones a class; `box_columns` are four, for the left, top, right and bottom of a lesion's box;
     `site_column` says where an image was made;
@@ -49,6 +50,7 @@ class CorpusOptions:
     class_map: Mapping[str, str] = field(default_factory=dict)
     split_map: Mapping[str, str] = field(default_factory=dict)
     exclude: Sequence[str] = ()
+    excludable: bool = True
     class_level: int | None = None
     image_column: str | None = None
     label_column: str | None = None
@@ -108,7 +110,9 @@ class CorpusOptions:
         reading = {
             key: getattr(self, key) for key in ("window", "frame", "slices_per_file", "modality", "tabular_columns")
         }
-        return CorpusOptions(class_map=mapped, decode=False, tabular_needed=False, one_class=True, **reading)
+        return CorpusOptions(
+            class_map=mapped, decode=False, tabular_needed=False, one_class=True, excludable=False, **reading
+        )
 
     def with_columns(self, stated: Mapping[str, Any] | None) -> CorpusOptions:
         """These options with the columns that a checkpoint takes beside the image, as its config.json states them."""

@@ -92,7 +92,10 @@ def load_corpus(source: str | os.PathLike[str], options: CorpusOptions | None = 
     if options.mask_column is None and (without := drop_masks_nowhere(listing.items, inspected)) is not None:
         inspected = without
         listing.notes.append("its column of masks names no file that is there, and is left out")
-    problems += [*modality_problems(inspected, options.modality), *file_problems(listing.items, inspected)]
+    problems += [
+        *modality_problems(inspected, options.modality),
+        *file_problems(listing.items, inspected, options.excludable),
+    ]
     if problems:
         raise CorpusError(list(dict.fromkeys(problems)))
     settle_groups(listing, inspected)

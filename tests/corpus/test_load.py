@@ -100,6 +100,9 @@ def test_what_cannot_be_read_is_left_out_as_the_sentence_says(grow):
     with pytest.raises(CorpusError) as caught:
         load_corpus(root)
     words = shlex.split(str(caught.value).partition("; --exclude ")[2].partition(" leaves them out")[0])
+    with pytest.raises(CorpusError) as elsewhere:  # of an external corpus, say, to which the option does not apply
+        load_corpus(root, CorpusOptions(excludable=False))
+    assert "two#3.png" in str(elsewhere.value) and "--exclude" not in str(elsewhere.value)
     corpus = load_corpus(root, CorpusOptions(exclude=tuple(words)))
     assert corpus.dataset["train"].num_rows == 4 and corpus.report["passed_over"] == {"excluded by name": 2}
 

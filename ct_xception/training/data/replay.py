@@ -61,7 +61,7 @@ def _load(
     config: TrainConfig, source: str, label_names: Sequence[str], past: Mapping[str, Mapping[str, Any]], cache: Path
 ) -> OldCorpus:
     # The names of classes and splits that the options settle are the new corpus's.
-    own = replace(config.corpus_options, class_map={}, split_map={}, exclude=(), class_level=None)
+    own = replace(config.corpus_options, class_map={}, split_map={}, exclude=(), excludable=False, class_level=None)
     corpus = load_corpus(source, own)
     if list(corpus.label_names) != list(label_names):
         raise InputError(
