@@ -99,7 +99,7 @@ def _say_of_the_set(classifier: Classifier) -> None:
         complain(PROGRAM, f"warning: {verdict}.")
     elif verdict is not None:
         print(f"{verdict}.", file=sys.stderr)
-    if classifier.watch is not None and (hint := classifier.watch.through.hint()) is not None:
+    if (hint := classifier.window_hint) is not None:
         complain(PROGRAM, f"warning: {hint}.")
 
 

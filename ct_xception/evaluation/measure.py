@@ -11,6 +11,7 @@ of the checkpoint unless they may be published.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -114,7 +115,7 @@ def evaluate(evaluation: Evaluation, share: Share = ALONE) -> Metrics | None:
         answers[path] = answer_share(evaluation.dataset, answer, share, batch_size=size, progress=title)
     checked = check_heat_maps(evaluation, classifier, answers[PREDICTOR], share)
     asking: dict[str, Any] = {"batch_size": evaluation.batch_size, "progress": evaluation.progress}
-    elsewhere = ask_elsewhere(evaluation.externals, answerers, evaluation.label_names, share, **asking)
+    elsewhere = ask_elsewhere(evaluation.externals, classifier, answerers, share, **asking)
     tried = try_changes(evaluation, classifier, answers[PREDICTOR], share)
     if not share.is_main:
         return None
@@ -128,18 +129,25 @@ def evaluate(evaluation: Evaluation, share: Share = ALONE) -> Metrics | None:
 
 def ask_elsewhere(
     externals: Sequence[External],
+    classifier: Classifier,
     answerers: Mapping[str, AnswerBatch],
-    label_names: Sequence[str],
     share: Share = ALONE,
     *,
     batch_size: int = 16,
     progress: bool = True,
 ) -> dict[str, Validation]:
-    """What each path answers to the external corpora, by their names; each process asks its share."""
+    """What each path answers to the external corpora, by their names; each process asks its share.
+
+    With `progress` a warning says in which window slices that the gate of `classifier` doubts may want to be read.
+    """
     found = {}
     for one in externals:
-        part = one.ask(answerers, label_names, share, batch_size=batch_size, progress=progress)
+        classifier.watch_set()
+        part = one.ask(answerers, list(classifier.label_names), share, batch_size=batch_size, progress=progress)
         found[one.name] = Validation(part, one.question, Names(one.items.sources, anonymous=True), one.record)
+        if progress and share.is_main and (hint := classifier.window_hint) is not None:
+            print(f"warning: {one.name}: {hint}.", file=sys.stderr, flush=True)
+    classifier.watch = None
     return found
 
 

@@ -5,7 +5,6 @@ record = validate(checkpoint, externals, output=Path("evaluation"), keep=False)
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,10 +59,7 @@ def validate(
     if stock:
         answerers[STOCK_PIPELINE] = stock_answers(folder)
     names, side = list(classifier.label_names), read_side(folder) or Side()
-    classifier.watch_set()
-    elsewhere = ask_elsewhere(externals, answerers, names, batch_size=batch_size, progress=progress)
-    if progress and classifier.watch is not None and (hint := classifier.watch.through.hint()) is not None:
-        print(f"warning: {hint}.", file=sys.stderr, flush=True)
+    elsewhere = ask_elsewhere(externals, classifier, answerers, batch_size=batch_size, progress=progress)
     given = Given({}, names, side, Names([], anonymous=True), seed=seed, elsewhere=elsewhere)
     record = measure_elsewhere(given, _own_part(folder))
     write_external_answers(output, elsewhere)

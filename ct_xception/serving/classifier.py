@@ -305,6 +305,11 @@ class Classifier:
         kept = self.checkpoint
         self.watch = None if kept is None else SetWatch.of(kept.drift, kept.gate)
 
+    @property
+    def window_hint(self) -> str | None:
+        """In which window the doubted slices of the watched set may want to be read; None where nothing says so."""
+        return None if self.watch is None else self.watch.through.hint()
+
     def prepare(self, slice_: Slice) -> PreparedSlice:
         """Filters, body crop and eval transform, as this checkpoint's input contract asks."""
         filtered = apply_filters(slice_, self.contract.filters)

@@ -8,6 +8,7 @@ it left out. Their mean is what "choose the best of these trials" is worth on it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,13 +19,15 @@ from scipy.special import log_softmax
 
 from ct_xception.checkpoint_files import Metric
 from ct_xception.errors import InputError
+from ct_xception.statistics.calibration import TEMPERATURES
 from ct_xception.statistics.intervals import RESAMPLES, bootstrap_figure, bootstrap_weights, group_indices
 from ct_xception.statistics.metrics import count_scores, rank_scores
 
 Floats = NDArray[np.float64]
 
-LOWER_IS_BETTER = frozenset({"loss"})
-SCORES = ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc")
+LOWER_IS_BETTER = frozenset({"loss", "calibrated_loss"})
+SCORES = ("loss", "calibrated_loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc")
+_TEMPERATURE_STEP = 1.02  # the loss is flat about its lowest: half a step of 2 % misses it by far less than chance does
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,17 @@ class Selection:
 
 
 def weighted_scores(logits: NDArray, labels: NDArray[np.integer], score: str, weights: Floats) -> Floats:
-    """One score, (R,), of logits (N, K) under item weights (R, N); NaN where a row of weights leaves none to score."""
+    """One score, (R,), of logits (N, K) under item weights (R, N); NaN where a row of weights leaves none to score.
+
+    `calibrated_loss` is the loss at the temperature that makes it least under those weights, among those that
+    calibration may take: what is left once over- and underconfidence are put right, as a finished checkpoint's are.
+    """
     logits = np.asarray(logits, np.float64)
     logarithms = log_softmax(logits, axis=1)
     if score == "loss":
         return _weighted_mean(-logarithms[np.arange(labels.size), labels], weights)
+    if score == "calibrated_loss":
+        return _loss_at_best_temperature(logits, labels, weights)
     predicted = logits.argmax(axis=1)
     if score == "accuracy":
         return _weighted_mean((predicted == labels).astype(float), weights)
@@ -116,6 +125,18 @@ def _figure_of(draws: Floats, n: int, group: NDArray[np.intp]) -> Metric:
 def _weighted_mean(values: Floats, weights: Floats) -> Floats:
     total = weights.sum(axis=1)
     return np.divide(weights @ values, total, out=np.full(len(weights), np.nan), where=total > 0)
+
+
+def _loss_at_best_temperature(logits: Floats, labels: NDArray[np.integer], weights: Floats) -> Floats:
+    """Least weighted cross-entropy (R,) over a grid of temperatures: one pass for all R rows of weights."""
+    least, most = np.log(TEMPERATURES)
+    steps = math.ceil((most - least) / math.log(_TEMPERATURE_STEP))
+    items = np.arange(labels.size)
+    losses = [
+        _weighted_mean(-log_softmax(logits / temperature, axis=1)[items, labels], weights)
+        for temperature in np.geomspace(*TEMPERATURES, steps + 1)
+    ]
+    return np.min(losses, axis=0)
 
 
 def _mean_of_present(values: Floats) -> Floats:

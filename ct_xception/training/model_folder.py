@@ -150,12 +150,13 @@ def initial_weights(config: TrainConfig) -> str:
 
 
 def _circumstances(config: TrainConfig, trained: Trained, command: str) -> dict[str, Any]:
+    best = "lowest" if config.metric in LOWER_IS_BETTER else "highest"
     return {
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
         "seed": config.seed,
         "command": command,
         "image_size": config.image_size,
-        "selected_by": f"{'lowest' if config.metric in LOWER_IS_BETTER else 'highest'} validation {config.metric}",
+        "selected_by": f"{best} validation {config.metric.replace('_', ' ')}",
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         **(_epochs(trained) if trained.history else {}),
     }

@@ -34,8 +34,8 @@ EXAMPLES = """\
   accelerate launch train_hf.py --corpus DIR --weights hub --output_dir runs/mine
   accelerate launch train_hf.py --corpus phantom --weights none --epochs 3
   accelerate launch --multi_gpu --num_processes 4 train_hf.py --config recipe.yaml --resume auto"""
+METRICS = ("loss", "calibrated_loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc")
 SCHEDULES = ("cosine", "linear", "polynomial", "cosine_with_restarts", "constant")
-METRICS = ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auroc")
 TRACKERS = ("tensorboard", "trackio", "wandb")
 SITES = "sites"
 PROTOCOLS = ("published", "deduplicated", "grouped")

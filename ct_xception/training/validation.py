@@ -11,7 +11,7 @@ from ct_xception.statistics.selection import LOWER_IS_BETTER, SCORES, weighted_s
 
 
 def validation_figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
-    """Cross-entropy, accuracy, balanced accuracy, macro F1 and macro AUROC of logits (N, K) and labels (N,).
+    """The figures of `SCORES`, macro averages over classes, of logits (N, K) and labels (N,), and their number `n`.
 
     Classes that the split does not hold are left out; AUROC is None where it holds fewer than two.
     """

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss, roc_auc_score
 
 from ct_xception.errors import InputError
+from ct_xception.statistics.calibration import apply_temperature, fit_temperature
 from ct_xception.statistics.selection import judge_selection, weighted_scores
 
 
@@ -32,6 +34,23 @@ def test_scores_are_those_of_scikit_learn_under_weights(score: str) -> None:
         "auroc": lambda w: roc_auc_score(labels, chances[:, 1], sample_weight=w),
     }[score]
     assert weighted_scores(logits, labels, score, weights) == pytest.approx([theirs(w) for w in weights], rel=1e-9)
+
+
+def test_the_calibrated_loss_is_that_at_the_fitted_temperature_whatever_the_confidence() -> None:
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 3, 50)
+    logits = np.eye(3)[np.where(rng.random(50) < 0.8, labels, (labels + 1) % 3)] + rng.normal(0, 0.3, (50, 3))
+    counts = np.stack([np.ones(50, int), rng.integers(0, 3, 50)])
+    fitted = []
+    for row in counts:
+        chances, truth = softmax(logits[np.repeat(np.arange(50), row)], axis=1), np.repeat(labels, row)
+        fitted.append(log_loss(truth, apply_temperature(chances, fit_temperature(chances, truth))))
+    for confidence in (0.3, 1.0, 4.0):
+        found = weighted_scores(confidence * logits, labels, "calibrated_loss", counts.astype(float))
+        assert found == pytest.approx(fitted, rel=1e-3)
+        plain = weighted_scores(confidence * logits, labels, "loss", counts.astype(float))
+        assert (found <= plain + 1e-9).all()
+    assert np.isnan(weighted_scores(logits, labels, "calibrated_loss", np.zeros((1, 50)))[0])
 
 
 def test_the_best_of_many_coins_is_worth_a_coin() -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from ct_xception.errors import InputError, WorkError, printable
+from ct_xception.statistics.selection import LOWER_IS_BETTER
 from ct_xception.training.options import METRICS, TrainConfig
 from ct_xception.training.search.space import Space, apply_options
 
@@ -33,7 +34,7 @@ Direction = Literal["minimize", "maximize"]
 SAMPLERS = ("tpe", "random", "grid", "cmaes", "qmc")
 PRUNERS = ("median", "hyperband", "none")
 OBJECTIVES = (*METRICS, "calibration_error", "parameters")
-SMALLER_IS_BETTER = frozenset({"loss", "calibration_error", "parameters"})
+SMALLER_IS_BETTER = LOWER_IS_BETTER | {"calibration_error", "parameters"}
 STUDY = "ct-xception"
 # What is noted of a trial: why it was given up, how many epochs it had, whether it is the recipe to beat.
 REASON, EPOCHS, REFERENCE = "reason", "epochs", "reference"
