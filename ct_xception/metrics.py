@@ -363,7 +363,8 @@ class ExternalMetrics(Stated):
     """External validation on one corpus, asked which of the `alternatives`; `own` are the same question at home.
 
     `classes` {label: {"images", "asked", "as"}}; `overlap` counts what it shares with training, None where that was not
-    looked for, as of `drift`. `passed` are the metrics of what the gate let through.
+    looked for, as of `drift`. `passed` are the metrics of what the gate let through. `window` is the one
+    that its slices were read in, None where that was left to the checkpoint or the file.
     """
 
     corpus: MeasuredCorpus
@@ -382,6 +383,7 @@ class ExternalMetrics(Stated):
     by_series: UnitMetrics | None = None
     own: ClassificationMetrics | None = None
     drift: ExternalDrift | None = None
+    window: Text | None = None
 
 
 class Loss(Stated):

@@ -28,6 +28,7 @@ from ct_xception.serving.drift import feature_coordinates
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from ct_xception.corpus.listing import CorpusOptions
     from ct_xception.corpus.load import Corpus
     from ct_xception.serving.classifier import Classifier
 
@@ -37,9 +38,15 @@ MOST_SEEN = 300  # slices of each corpus that a network looks at, whole patients
 
 
 def audit_against(
-    audit: Audit, other: Corpus, *, checkpoint: str | Path | None = None, seed: int = 0, progress: bool = True
+    audit: Audit,
+    other: Corpus,
+    *,
+    options: CorpusOptions | None = None,
+    checkpoint: str | Path | None = None,
+    seed: int = 0,
+    progress: bool = True,
 ) -> Audit:
-    """The audit of a corpus with what another one has of it, and differs in.
+    """The audit of a corpus with what another one has of it, and differs in; `options` are those of reading the other.
 
     Raises InputError where both are the same corpus, and CheckpointError.
     """
@@ -47,9 +54,8 @@ def audit_against(
     if mine.report["hash"] == other.report["hash"]:
         raise InputError(f"--against {printable(str(other.report['source']))}: is the corpus itself; name another.")
     classifier = None if checkpoint is None else _classifier(checkpoint)
-    survey = survey_corpus(
-        other.dataset, window=audit.window, frame=audit.frame, modality=other.modality, progress=progress
-    )
+    window, frame = (audit.window, audit.frame) if options is None else (options.window, options.frame)
+    survey = survey_corpus(other.dataset, window=window, frame=frame, modality=other.modality, progress=progress)
     known = [SplitCorpus(mine.dataset, mine.report, {}, audit.survey)]
     overlap, alike = find_shared(known, SplitCorpus(other.dataset, other.report, {}, survey), progress=progress)
     patients = alike[len(audit.survey) :] if other.report["groups"]["origin"] is None else survey.groups
@@ -62,7 +68,8 @@ def audit_against(
     if classifier is not None:
         known_features, notes = _known_features(classifier, mine)
         here = _seen(classifier, mine, audit, here, seed, progress)
-        there = _seen(classifier, other, dataclasses.replace(audit, survey=survey, corpus=other), there, seed, progress)
+        theirs = dataclasses.replace(audit, survey=survey, corpus=other, window=window, frame=frame)
+        there = _seen(classifier, other, theirs, there, seed, progress)
     name = None if classifier is None else classifier.name
     drift = compare_corpora(here, there, overlap=overlap, known_features=known_features, checkpoint=name, notes=notes)
     found = dataclasses.replace(audit, drift=drift)

@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct_xception.cli.arguments import add_corpus, corpus_options, load_classifier, window_of
+from ct_xception.cli.arguments import add_corpus, check_goes_with, corpus_options, load_classifier, pairs, window_of
 from ct_xception.command_line import DONE, FAILED, Parser, complain
 from ct_xception.errors import InputError, printable
 from ct_xception.text import RESEARCH_USE
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from ct_xception.evaluation.shift.site_slices import Waiting
 
 TABLE = "next.csv"
+OPTION = "--against_options"
+PREFIX = f"{OPTION} "
 
 
 def add_arguments(parser: Parser) -> None:
@@ -51,6 +53,8 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--copy", action="store_true", help="with --write-split: copies of the images, not links")
     parser.add_argument("--against", metavar="OTHER", help="another corpus: what both have, and how they differ")
+    help_ = "how OTHER is to be read, where not as CORPUS: label_column=diagnosis image_root=DIR and so on"
+    parser.add_argument(OPTION, nargs="+", action="extend", default=[], metavar="OPTION=VALUE", help=help_)
     help_ = "which N slices to label next, by --checkpoint: on the page, and in next.csv"
     parser.add_argument("--next", type=int, metavar="N", help=help_)
     help_ = "with --against: compare what this network sees and answers as well; with --next: default the newest run's"
@@ -77,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check_next(arguments: argparse.Namespace) -> None:
     """Raise InputError for options that do not go together."""
+    check_goes_with(arguments, "against_options", "against")
     if arguments.next is None:
         if arguments.unlabelled:
             raise InputError("--unlabelled: goes with --next; give both, or neither.")
@@ -130,6 +135,7 @@ def _audit(arguments: argparse.Namespace, output: Path) -> int:
     from ct_xception.audit.against import audit_against
     from ct_xception.audit.audit import audit_corpus, audit_summary, write_audit
     from ct_xception.audit.repair import IMAGES, REASONS, SPLIT_TABLE, check_new, write_split
+    from ct_xception.corpus.external_options import read_fields, told_of
     from ct_xception.corpus.load import load_corpus
     from ct_xception.evaluation.shift.site_slices import list_items
 
@@ -140,12 +146,16 @@ def _audit(arguments: argparse.Namespace, output: Path) -> int:
     window = window_of(arguments)
     # The survey reads every file and lists the damaged ones: loading need not decode them too.
     options = replace(corpus_options(arguments, window), decode=False)
+    theirs = replace(options.for_external("against"), **read_fields(pairs(arguments.against_options, OPTION), PREFIX))
     corpus = load_corpus(arguments.corpus, options)
-    other = None if arguments.against is None else load_corpus(arguments.against, options.for_external("against"))
+    other = None
+    if arguments.against is not None:
+        with told_of("--against", PREFIX):
+            other = load_corpus(arguments.against, theirs)
     audit = audit_corpus(corpus, window=window, frame=arguments.frame, seed=arguments.seed)
     chosen = None if arguments.next is None else _choose(arguments, list_items(corpus, arguments.frame))
     if other is not None:
-        audit = audit_against(audit, other, checkpoint=arguments.checkpoint, seed=arguments.seed)
+        audit = audit_against(audit, other, options=theirs, checkpoint=arguments.checkpoint, seed=arguments.seed)
     write_audit(audit, output, chosen.section() if chosen else "")
     print(audit_summary(audit, shutil.get_terminal_size().columns))
     if chosen:

@@ -18,12 +18,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ct_xception.cli import PROGRAM
 from ct_xception.cli.arguments import add_corpus, checkpoint_of, corpus_options, pairs, window_of
 from ct_xception.command_line import DONE, Parser, complain
+from ct_xception.corpus.external_options import HELP, OPTION, check_external_options
 from ct_xception.errors import InputError, printable
 from ct_xception.text import RESEARCH_USE
 
@@ -46,6 +48,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--corpus", metavar="SOURCE", help="folder, CSV or Parquet table, Hub dataset id, or phantom")
     help_ = "another corpus to be tested on, whole; its classes by name, by groups, or by --class_map NAME/label=CLASS"
     parser.add_argument("--external", nargs="+", action="extend", default=[], metavar="NAME=SOURCE", help=help_)
+    parser.add_argument(OPTION, nargs="+", action="extend", default=[], metavar="NAME.OPTION=VALUE", help=HELP)
     help_ = "groups of the checkpoint's classes, for --external (default: the checkpoint's own)"
     parser.add_argument("--class_groups", nargs="+", default=[], metavar="GROUP=CLASS,CLASS", help=help_)
     help_ = "with --external: write its figures into the checkpoint, too, with a new card and seal"
@@ -87,6 +90,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output)
     _check_output(output)
     options = corpus_options(arguments, window, modality).with_columns(checkpoint.config.get("tabular"))
+    options = _with_external(options, arguments)
     if arguments.keep or not arguments.corpus:
         return _validate(arguments, checkpoint, options, output)
     provenance, external = read_provenance(folder), pairs(arguments.external, "--external")
@@ -172,9 +176,8 @@ def _validate(arguments: argparse.Namespace, checkpoint: Checkpoint, options: Co
         own = load_corpus(arguments.corpus, options.without_external(pairs(arguments.external, "--external")))
         learnt = [SplitCorpus(own.dataset, own.report, {})]
     externals = _externals(arguments, checkpoint, options, learnt)
-    reading: dict[str, Any] = {"window": options.window, "frame": options.frame, "modality": options.modality}
-    size, seed = arguments.batch_size, arguments.seed
-    found = validate(checkpoint, externals, output=output, keep=arguments.keep, batch_size=size, seed=seed, **reading)
+    asking: dict[str, Any] = {"batch_size": arguments.batch_size, "seed": arguments.seed, "modality": options.modality}
+    found = validate(checkpoint, externals, output=output, keep=arguments.keep, **asking)
     print("\n".join(external_lines(found)).lstrip("\n"))
     kept = f" and into {printable(checkpoint.name)}, its card and seal" if arguments.keep else ""
     print(f"written to {printable(output)}/{kept}")
@@ -207,8 +210,15 @@ def _externals(
             options=options,
         )
         print(describe_plan(name, plan), file=sys.stderr)
-        found.append(External.of(name, plan, corpus))
+        found.append(External.of(name, plan, corpus, options))
     return tuple(found)
+
+
+def _with_external(options: CorpusOptions, arguments: argparse.Namespace) -> CorpusOptions:
+    """The options with what is said of external corpora. Raises InputError for what is said of none."""
+    given = pairs(arguments.external_options, OPTION)
+    check_external_options(given, pairs(arguments.external, "--external"))
+    return replace(options, of_external=given)
 
 
 def _load_split(arguments: argparse.Namespace, options: CorpusOptions, provenance: Mapping[str, Any]) -> _Measured:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ct_xception.corpus.cells import ONLY
+from ct_xception.corpus.external_options import own_fields
 from ct_xception.corpus.labels import IGNORED_SPLIT, SPLITS
 from ct_xception.corpus.tables.columns import COLUMNS, box_columns, tabular_columns
 from ct_xception.errors import InputError, printable
@@ -44,7 +45,7 @@ class CorpusOptions:
     a slice; `slices_per_file` is a number of them, or all, and then holds of files of several pages, too. `decode` is
     whether every image is decoded once, to find the damaged ones now. Where the corpus is not `labelled`, neither its
     classes nor its splits are looked at: all its images are of one class, UNLABELLED, and of training. `one_class` is
-    enough to test a network on.
+    enough to test a network on. `of_external` is {"NAME.option": text}, how external corpora are to be read.
     """
 
     class_map: Mapping[str, str] = field(default_factory=dict)
@@ -72,6 +73,7 @@ class CorpusOptions:
     decode: bool = True
     labelled: bool = True
     one_class: bool = False
+    of_external: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, split in self.split_map.items():
@@ -94,25 +96,23 @@ class CorpusOptions:
             raise InputError(f"--group_pattern {self.group_pattern!r} is no regular expression: {error}.") from None
 
     def without_external(self, names: Collection[str]) -> CorpusOptions:
-        """These options for the own corpus: without "NAME/label" entries of the class map for external ones."""
+        """These options for the own corpus: without what is said of external ones."""
         others = tuple(f"{name}/" for name in names)
         own = {key: one for key, one in self.class_map.items() if not key.startswith(others)} if others else None
-        return self if own is None else replace(self, class_map=own)
+        return self if own is None else replace(self, class_map=own, of_external={})
 
     def for_external(self, name: str) -> CorpusOptions:
-        """These options for an external corpus: how files are read, and its entries "NAME/label" of the class map.
+        """These options for an external corpus: how files are read, its entries "NAME/label" of the class map, its own.
 
         Its columns and folders need not be called like the own corpus's. Damaged files are listed when they are asked.
         """
         check_external_name(name)
         prefix = f"{name}/"
         mapped = {key.removeprefix(prefix): one for key, one in self.class_map.items() if key.startswith(prefix)}
-        reading = {
-            key: getattr(self, key) for key in ("window", "frame", "slices_per_file", "modality", "tabular_columns")
-        }
-        return CorpusOptions(
-            class_map=mapped, decode=False, tabular_needed=False, one_class=True, excludable=False, **reading
-        )
+        reading = ("window", "frame", "slices_per_file", "modality", "tabular_columns")
+        fields = {key: getattr(self, key) for key in reading} | own_fields(name, self.of_external)
+        fields["class_map"] = mapped | fields.get("class_map", {})
+        return CorpusOptions(decode=False, tabular_needed=False, one_class=True, excludable=False, **fields)
 
     def with_columns(self, stated: Mapping[str, Any] | None) -> CorpusOptions:
         """These options with the columns that a checkpoint takes beside the image, as its config.json states them."""

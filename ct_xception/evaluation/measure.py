@@ -115,7 +115,7 @@ def evaluate(evaluation: Evaluation, share: Share = ALONE) -> Metrics | None:
         answers[path] = answer_share(evaluation.dataset, answer, share, batch_size=size, progress=title)
     checked = check_heat_maps(evaluation, classifier, answers[PREDICTOR], share)
     asking: dict[str, Any] = {"batch_size": evaluation.batch_size, "progress": evaluation.progress}
-    elsewhere = ask_elsewhere(evaluation.externals, classifier, answerers, share, **asking)
+    elsewhere = ask_elsewhere(evaluation.externals, classifier, answerers.get(STOCK_PIPELINE), share, **asking)
     tried = try_changes(evaluation, classifier, answers[PREDICTOR], share)
     if not share.is_main:
         return None
@@ -130,7 +130,7 @@ def evaluate(evaluation: Evaluation, share: Share = ALONE) -> Metrics | None:
 def ask_elsewhere(
     externals: Sequence[External],
     classifier: Classifier,
-    answerers: Mapping[str, AnswerBatch],
+    stock: AnswerBatch | None,
     share: Share = ALONE,
     *,
     batch_size: int = 16,
@@ -138,11 +138,14 @@ def ask_elsewhere(
 ) -> dict[str, Validation]:
     """What each path answers to the external corpora, by their names; each process asks its share.
 
-    With `progress` a warning says in which window slices that the gate of `classifier` doubts may want to be read.
+    Our predictor reads each in its own window; `stock` is transformers' own pipeline, None where it is not asked. With
+    `progress` a warning says in which window slices that the gate doubts may want to be read.
     """
     found = {}
     for one in externals:
         classifier.watch_set()
+        answerers = {PREDICTOR: predictor_answers(classifier, window=one.window, frame=one.frame)}
+        answerers |= {} if stock is None else {STOCK_PIPELINE: stock}
         part = one.ask(answerers, list(classifier.label_names), share, batch_size=batch_size, progress=progress)
         found[one.name] = Validation(part, one.question, Names(one.items.sources, anonymous=True), one.record)
         if progress and share.is_main and (hint := classifier.window_hint) is not None:

@@ -146,7 +146,7 @@ def plan_externals(context: Context) -> Context:
         for note in without_columns(corpus.report):
             context.accelerator.print(f"--external {name}: {note}.")
         context.accelerator.print(describe_plan(name, plan))
-        found.append(External.of(name, plan, corpus))
+        found.append(External.of(name, plan, corpus, context.config.corpus_options))
     return replace(context, externals=tuple(found))
 
 

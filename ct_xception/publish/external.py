@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ct_xception.checkpoint import EVALUATION, EXTERNAL, EXTERNAL_FORMAT, METRICS, SOURCES, WEIGHTS, evaluated
 from ct_xception.checkpoint_files import Side, check_seal, need_side, read_side, seal
 from ct_xception.errors import InputError, printable
-from ct_xception.evaluation.answers import PREDICTOR, STOCK_PIPELINE, AnswerBatch, predictor_answers, stock_answers
+from ct_xception.evaluation.answers import stock_answers
 from ct_xception.evaluation.measure import Given, ask_elsewhere, measure_elsewhere
 from ct_xception.evaluation.predictions import Names
 from ct_xception.evaluation.shift.validation import Validation, private_names, write_external_answers
@@ -28,7 +28,6 @@ from ct_xception.serving.classifier import Classifier
 if TYPE_CHECKING:
     from ct_xception.evaluation.protocols import Part
     from ct_xception.evaluation.shift.external import External
-    from ct_xception.imaging.windows import Window
 
 
 def validate(
@@ -37,8 +36,6 @@ def validate(
     *,
     output: Path,
     keep: bool = False,
-    window: Window | None = None,
-    frame: int | None = None,
     modality: str | None = None,
     stock: bool = True,
     batch_size: int = 16,
@@ -55,11 +52,9 @@ def validate(
     if keep:
         check_keepable(checkpoint)
     classifier = Classifier.from_pretrained(folder, modality=modality)
-    answerers: dict[str, AnswerBatch] = {PREDICTOR: predictor_answers(classifier, window=window, frame=frame)}
-    if stock:
-        answerers[STOCK_PIPELINE] = stock_answers(folder)
     names, side = list(classifier.label_names), read_side(folder) or Side()
-    elsewhere = ask_elsewhere(externals, classifier, answerers, batch_size=batch_size, progress=progress)
+    asked = stock_answers(folder) if stock else None
+    elsewhere = ask_elsewhere(externals, classifier, asked, batch_size=batch_size, progress=progress)
     given = Given({}, names, side, Names([], anonymous=True), seed=seed, elsewhere=elsewhere)
     record = measure_elsewhere(given, _own_part(folder))
     write_external_answers(output, elsewhere)

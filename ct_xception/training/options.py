@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ct_xception.checkpoint import ATTENTIONS, HEADS
 from ct_xception.command_line import Parser
+from ct_xception.corpus.external_options import HELP, check_external_options
 from ct_xception.corpus.listing import COLUMNS, CorpusOptions, check_external_name
 from ct_xception.corpus.tables.columns import tabular_columns
 from ct_xception.errors import InputError, printable
@@ -193,6 +194,7 @@ class TrainConfig:
         "--class_groups, or by --class_map NAME/label=CLASS",
         "evidence",
     )
+    external_options: dict[str, str] = option({}, HELP, "evidence")
     coverage: float = option(0.95, "how often a set of classes is to hold the true one", "evidence")
     coverage_by: str = option("all", "whether that holds over all classes, or for each", "evidence", ("all", "class"))
     explained: int = option(12, "test images whose heat maps are checked for the card", "evidence")
@@ -247,6 +249,7 @@ class TrainConfig:
             frame=self.frame,
             modality=self.modality,
             slices_per_file=self.slices_per_file,
+            of_external=self.external_options,
             **columns,
         )
 
@@ -273,6 +276,7 @@ EVIDENCE = frozenset(
         "only_fold",
         "class_groups",
         "external",
+        "external_options",
         "coverage",
         "coverage_by",
         "explained",
@@ -395,6 +399,7 @@ def _check_evidence(config: TrainConfig) -> None:
         raise InputError("--only_fold: there are folds in cross-validation alone; add --protocols grouped.")
     for name in config.external:
         check_external_name(name)
+    check_external_options(config.external_options, config.external)
     classes = [name for names in config.class_group_lists.values() for name in names]
     if "" in classes or len(set(classes)) < len(classes):
         raise InputError(

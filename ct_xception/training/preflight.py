@@ -7,6 +7,7 @@ from typing import Any
 
 from ct_xception.checkpoint import EVALUATION, FOLD, FOLDS, METRICS, MODEL, OPTIONS, SPLIT
 from ct_xception.checkpoint_files import read_side
+from ct_xception.corpus.external_options import own_fields
 from ct_xception.errors import CheckpointError
 from ct_xception.files import read_record
 from ct_xception.metrics import read_metrics
@@ -49,8 +50,20 @@ def is_complete(config: TrainConfig, run: Path) -> bool:
     decided &= rule is not None and (rule.thresholds is not None) == (config.coverage_by == "class")
     explained = not config.explained or metrics.explanations is not None
     explained &= not config.robustness or metrics.robustness is not None
-    validated = {*config.external} <= {*metrics.external}
+    validated = {*config.external} <= {*metrics.external} and _asked_alike(config, run)
     return decided and explained and validated and metrics.gate is not None and {*config.protocols} <= measured
+
+
+def _asked_alike(config: TrainConfig, run: Path) -> bool:
+    """Whether the external corpora were the same ones, read in the same way, when the run last asked them."""
+    if not config.external or not (run / OPTIONS).is_file():
+        return True
+    before = _record(run / OPTIONS)
+    return all(
+        before["external"].get(name, source) == source
+        and own_fields(name, before.get("external_options", {})) == own_fields(name, config.external_options)
+        for name, source in config.external.items()
+    )
 
 
 def _check_whole(checkpoint: Path) -> None:

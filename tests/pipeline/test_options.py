@@ -47,7 +47,8 @@ CASES = [
     "--mixed_precision bf16 --filters median clahe --no-body_crop --augment rotation=5 flip=0 --explained 2 --seed 3",
     "--trackers tensorboard --workers 2 --window lung --coverage 0.8 --coverage_by class --class_groups a={0} b={1}",
     "--protocols published deduplicated grouped --folds 2 --coverage_by all --audit",
-    "--external other={table} --class_map other/x={0} other/y={1} --robustness 2",
+    "--external other={table} --class_map other/x={0} other/y={1} --robustness 2 --metric calibrated_loss "
+    "--external_options other.label_column=diagnosis other.group_column=who",
     "--weights {model} --frozen_blocks 3",
     "--init {model} --replay {corpus} --replay_share 0.3 --margin 1",
     "--soup {soup}",

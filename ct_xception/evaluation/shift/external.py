@@ -22,9 +22,10 @@ from ct_xception.audit.drift import Drift, Sample, compare_corpora, sample_of
 from ct_xception.audit.overlap import SplitCorpus, find_shared, is_counted
 from ct_xception.audit.survey import survey_corpus
 from ct_xception.audit.twins.twins import find_twins
+from ct_xception.corpus.external_options import prefix_of, told_of
 from ct_xception.corpus.load import Corpus, load_corpus, public_report
 from ct_xception.corpus.split import PSEUDO_PATIENTS
-from ct_xception.errors import CorpusError, InputError
+from ct_xception.errors import InputError
 from ct_xception.evaluation.answers import (
     AnswerBatch,
     Answers,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from ct_xception.corpus.listing import CorpusOptions
+    from ct_xception.imaging.windows import Window
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,17 +57,22 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class External:
-    """An external corpus as it is asked: `dataset` holds what is asked, `items` their labels as alternatives."""
+    """An external corpus as it is asked: `dataset` holds what is asked, `items` their labels as alternatives.
+
+    `window` and `frame` are those that its slices are read with.
+    """
 
     name: str
     dataset: Dataset
     items: Items
     question: Question
     record: Mapping[str, Any]
+    window: Window | None = None
+    frame: int | None = None
 
     @classmethod
-    def of(cls, name: str, plan: Plan, corpus: Corpus) -> External:
-        """The images of a plan, from the corpus that it is of."""
+    def of(cls, name: str, plan: Plan, corpus: Corpus, options: CorpusOptions) -> External:
+        """The images of a plan, from the corpus that it is of; `options` are those of the own one."""
         whole = whole_of(corpus)
         names, alternatives = corpus.label_names, list(plan.question.alternatives)
         rows = [row for row, source in enumerate(whole["source"]) if source in plan.groups]
@@ -74,7 +81,8 @@ class External:
         sources = list(asked["source"])
         series = list(asked["series"]) if "series" in asked.column_names else []
         items = Items(np.asarray(labels, np.intp), [plan.groups[source] for source in sources], sources, series)
-        return cls(name, asked, items, plan.question, plan.record)
+        own = options.for_external(name)
+        return cls(name, asked, items, plan.question, plan.record, own.window, own.frame)
 
     def ask(
         self,
@@ -103,12 +111,8 @@ def whole_of(corpus: Corpus) -> Dataset:
 
 def load_external(name: str, source: str, options: CorpusOptions) -> Corpus:
     """Load an external corpus; `options` are those of the own one. Raises InputError or CorpusError, naming which."""
-    try:
+    with told_of(f"--external {name}", prefix_of(name)):
         return load_corpus(source, options.for_external(name))
-    except CorpusError as error:
-        raise CorpusError([f"--external {name}: {problem}" for problem in error.problems]) from error
-    except InputError as error:
-        raise InputError(f"--external {name}: {error}") from error
 
 
 def plan_external(
@@ -147,6 +151,8 @@ def plan_external(
     record = _record(corpus, question, Counter(label_of.values()), Counter(label_of[one] for one in asked), origin)
     record |= {"n": len(asked), "n_groups": len({patients[one] for one in asked})}
     record |= {"overlap": None if shared is None else shared.counts}
+    if (window := options.for_external(name).window) is not None:
+        record["window"] = str(window)
     if shared is not None:
         record["drift"] = shared.drift.summary().to_json()
     return Plan({source: patients[source] for source in asked}, question, record)
@@ -197,11 +203,14 @@ def _compare(
     origin = corpus.report["groups"]["origin"]
     if learnt is None and origin is not None:
         return None, named, origin
-    reading: dict[str, Any] = {"window": options.window, "frame": options.frame, "progress": progress}
-    survey = survey_corpus(corpus.dataset, modality=corpus.modality, **reading)
+    theirs = options.for_external(name)
+    survey = survey_corpus(
+        corpus.dataset, modality=corpus.modality, window=theirs.window, frame=theirs.frame, progress=progress
+    )
     if learnt is None:
         alike = find_twins(survey, progress=progress).patients
         return None, dict(zip(survey.sources, alike, strict=True)), PSEUDO_PATIENTS
+    reading: dict[str, Any] = {"window": options.window, "frame": options.frame, "progress": progress}
     surveyed = [_surveyed(one, reading, corpus.modality) for one in learnt]
     other = SplitCorpus(corpus.dataset, corpus.report, {}, survey)
     overlap, whole = find_shared(surveyed, other, progress=progress)

@@ -161,7 +161,7 @@ class External:
     `predictor` are the metrics there, and `own` those of the same question at home, None where nothing compares.
     `passed` are those of what the input gate let through, None without a gate; `refused` and `stock` may be None, too.
     `left_out` says why the other images were not asked; `compared` whether overlaps with training were looked for.
-    `drift` are sentences on how its images differ from those of training.
+    `drift` are sentences on how its images differ from those of training; `window` is what they were to be read in.
     """
 
     name: str
@@ -181,6 +181,7 @@ class External:
     counted_alike: int
     left_out: tuple[str, ...]
     drift: tuple[str, ...] = ()
+    window: str | None = None
 
     @property
     def is_worse(self) -> bool:
@@ -511,6 +512,7 @@ def _external(name: str, block: ExternalMetrics) -> External:
         (block.overlap or {}).get("counted_alike", 0),
         tuple(left_out(block.overlap, block.classes)),
         () if block.drift is None else block.drift.sentences,
+        block.window,
     )
 
 

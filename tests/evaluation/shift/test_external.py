@@ -122,7 +122,7 @@ class TestPlan:
         assert found.record["n"] == len(found.groups) and found.record["n"] <= 16
         assert not any("old_" in source or "benign" in source for source in found.groups)
         assert found.record["classes"]["benign"] == {"images": 1, "asked": 0, "as": None}
-        external = External.of("clinic", found, corpus)
+        external = External.of("clinic", found, corpus, OPTIONS)
         kinds = [source.split("/")[0] for source in external.items.sources]
         assert external.items.labels.tolist() == [1 if kind == "normal" else 0 for kind in kinds]
 
@@ -219,6 +219,29 @@ class TestEvaluateKeeps:
         card = (folder / CARD).read_text()
         assert re.search(r"On sick, another source \(cancer or normal\?\): right on \d.*, all of one class, n = ", card)
         assert "AUROC none, n" not in card
+
+    def test_a_table_of_other_columns_and_windows_is_read_by_its_own_options(
+        self, exported_checkpoint: Path, elsewhere: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = copy_checkpoint(exported_checkpoint, tmp_path / "model")
+        rows = [f"{path.parent.name}/{path.name},{path.parent.name}" for path in sorted(elsewhere.glob("[mn]*/*.png"))]
+        (tmp_path / "t.csv").write_text("scan,verdict\n" + "\n".join(rows) + "\n")
+        words = [
+            "evaluate",
+            str(folder),
+            "--external",
+            f"clinic={tmp_path / 't.csv'}",
+            "--output",
+            str(tmp_path / "out"),
+        ]
+        words += ["--keep", "--class_groups", f"cancer={','.join(GROUPS['cancer'])}"]
+        own = ["clinic.image_column=scan", "clinic.label_column=verdict", "clinic.class_map=malignant=cancer"]
+        assert main([*words, "--external_options", *own]) == 2
+        assert "--external_options clinic.image_root" in capsys.readouterr().err
+        own += [f"clinic.image_root={elsewhere}", "clinic.window=lung"]
+        assert main([*words, "--external_options", *own]) == 0
+        assert read_evidence(folder).metrics.external["clinic"].window == "-600/1500"
+        assert "Slices in HU were read in the window -600/1500" in (folder / CARD).read_text()
 
     def test_a_figure_typed_by_hand_is_refused(self, kept: Path) -> None:
         path = kept / evaluated(METRICS)
