@@ -6,6 +6,7 @@ by side; which of them is right is not known then.
 
 examples:
   ct-xception compare runs/a/model/evaluation runs/b/model/evaluation
+  ct-xception compare runs/a runs/b --protocol grouped
   ct-xception compare first second --without_twins --json
   ct-xception compare runs/a/model runs/b/model --on slice.dcm scans/
 """
@@ -30,11 +31,13 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: Parser) -> None:
     """The options of this command."""
-    help_ = "folder with metrics.json and predictions.parquet; with --on a checkpoint"
+    help_ = "folder with metrics.json and predictions.parquet, a checkpoint or a run; with --on a checkpoint"
     parser.add_argument("first", metavar="EVALUATION_A", help=help_)
     parser.add_argument("second", metavar="EVALUATION_B", help="another one, of the same split")
     parser.add_argument("--on", nargs="+", metavar="FILE|FOLDER|ZIP", help="let two checkpoints answer these")
     parser.add_argument("--path", choices=("predictor", "stock_pipeline"), default="predictor", help="whose answers")
+    help_ = "answers to the test split, or of the cross-validation (default: published)"
+    parser.add_argument("--protocol", choices=("published", "grouped"), default="published", help=help_)
     parser.add_argument("--without_twins", action="store_true", help="leave out items with a twin in training")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the intervals (default: 0)")
@@ -48,7 +51,7 @@ def _compare_evaluations(arguments: argparse.Namespace) -> int:
     from ct_xception.files import dump_json
     from ct_xception.statistics.comparison import compare_evaluations, describe_comparison
 
-    options = {"path": arguments.path, "without_twins": arguments.without_twins, "seed": arguments.seed}
+    options = {name: getattr(arguments, name) for name in ("path", "protocol", "without_twins", "seed")}
     found = compare_evaluations(arguments.first, arguments.second, **options)
     if arguments.json:
         print(dump_json(found.to_json(), indent=2))

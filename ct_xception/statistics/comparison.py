@@ -15,7 +15,7 @@ import pandas
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
-from ct_xception.checkpoint import METRICS, PREDICTIONS
+from ct_xception.checkpoint import EVALUATION, METRICS, MODEL, PREDICTIONS, PREDICTIONS_GROUPED
 from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.metrics import Comparison, McNemar, Metrics, SwapTest, read_metrics
 from ct_xception.statistics.intervals import (
@@ -34,9 +34,13 @@ _SWAPS_AT_ONCE = 1_000
 
 
 class EvaluationComparison(Comparison):
-    """Two evaluations of one split: `path` is whose answers, `left_out` counts the items that one of them refused."""
+    """Two evaluations of one split: `path` is whose answers, `left_out` counts the items that one of them refused.
+
+    `protocol` is published, or grouped: each item answered by the network of the fold that did not train on it.
+    """
 
     path: str
+    protocol: str
     split: str
     label_names: tuple[str, ...]
     left_out: int
@@ -111,16 +115,23 @@ def swap_test(apart: NDArray[np.float64], group: NDArray[np.intp], *, seed: int 
 
 
 def compare_evaluations(
-    first: str | Path, second: str | Path, *, path: str = "predictor", without_twins: bool = False, seed: int = 0
+    first: str | Path,
+    second: str | Path,
+    *,
+    path: str = "predictor",
+    protocol: str = "published",
+    without_twins: bool = False,
+    seed: int = 0,
 ) -> EvaluationComparison:
     """`compare` of two evaluation folders (metrics.json, predictions.parquet) of one split, on what both answered.
 
-    `path`: whose answers; `without_twins` leaves out the items that have a twin in training or validation. Groups are
-    those of the evaluation that knows the fewer. Raises InputError where a folder cannot be read, and where corpus,
-    split, classes or items differ.
+    A checkpoint or a run folder stands for its evaluation. `path`: whose answers; `protocol`: those to the test split
+    (published), or those of the cross-validation (grouped), whose folds may differ. `without_twins` leaves out the
+    items that have a twin in training or validation. Groups are those of the evaluation that knows the fewer. Raises
+    InputError where a folder cannot be read, and where corpus, split, classes or items differ.
     """
-    (about, one), (about_other, other) = (_read_evaluation(Path(folder), path) for folder in (first, second))
-    _check_same(about, about_other)
+    (about, one), (about_other, other) = (_read_evaluation(Path(given), path, protocol) for given in (first, second))
+    _check_same(about, about_other, protocol)
     other = other.reindex(one.index) if len(other) == len(one) else other
     if not one["label"].equals(other["label"]):
         raise InputError("The evaluations hold different items or labels; evaluate both checkpoints on one split.")
@@ -136,6 +147,7 @@ def compare_evaluations(
     found = compare(labels, answers[0], answers[1], group.tolist(), seed=seed)
     return EvaluationComparison(
         path=path,
+        protocol=protocol,
         split=about.split,
         label_names=about.label_names,
         **{name: getattr(found, name) for name in Comparison.model_fields},
@@ -143,9 +155,10 @@ def compare_evaluations(
     )
 
 
-def _check_same(first: Metrics, second: Metrics) -> None:
-    """Refuse metrics of different corpora, splits or classes."""
-    for key, of in (("label_names", "classes"), ("split", "splits"), ("split_hash", "splits")):
+def _check_same(first: Metrics, second: Metrics, protocol: str) -> None:
+    """Refuse metrics of different corpora, splits or classes; a cross-validation asks all items, whatever the split."""
+    splits = () if protocol == "grouped" else (("split", "splits"), ("split_hash", "splits"))
+    for key, of in (("label_names", "classes"), *splits):
         one, other = getattr(first, key), getattr(second, key)
         if one != other:
             raise InputError(
@@ -156,20 +169,23 @@ def _check_same(first: Metrics, second: Metrics) -> None:
         raise InputError("The evaluations are of different corpora; evaluate both checkpoints on one.")
 
 
-def _read_evaluation(folder: Path, path: str) -> tuple[Metrics, DataFrame]:
-    """metrics.json of an evaluation, and one path's rows of predictions.parquet by source."""
-
+def _read_evaluation(given: Path, path: str, protocol: str) -> tuple[Metrics, DataFrame]:
+    """metrics.json of an evaluation, and one path's rows of the protocol's answers by source."""
+    folder = next((one for one in (given / EVALUATION, given / MODEL / EVALUATION) if one.is_dir()), given)
+    answers = PREDICTIONS_GROUPED if protocol == "grouped" else PREDICTIONS
+    if protocol == "grouped" and (folder / METRICS).is_file() and not (folder / answers).is_file():
+        raise InputError(f"{printable(given)}: has no cross-validation; train it with --protocols grouped.")
     try:
         metrics = read_metrics(folder / METRICS)
-        table = pandas.read_parquet(folder / PREDICTIONS)
+        table = pandas.read_parquet(folder / answers)
         own = table[table["path"] == path].set_index("source")
     except (OSError, ValueError, KeyError, CheckpointError) as error:
-        raise InputError(f"{printable(folder)}: is no evaluation folder ({printable(error)}).") from error
+        raise InputError(f"{printable(given)}: is no evaluation folder ({printable(error)}).") from error
     if not own.index.is_unique:
-        raise InputError(f"{printable(folder)}: {PREDICTIONS} holds an item twice; evaluate the checkpoint again.")
+        raise InputError(f"{printable(given)}: {answers} holds an item twice; evaluate the checkpoint again.")
     if own.empty:
         known = ", ".join(sorted(set(table["path"])))
-        raise InputError(f"{printable(folder)}: holds no answers of {path!r}; it has {known}.")
+        raise InputError(f"{printable(given)}: holds no answers of {path!r}; it has {known}.")
     return metrics, own
 
 
@@ -189,4 +205,6 @@ def describe_comparison(found: EvaluationComparison, first: str, second: str) ->
         lines.append(f"  exchanging the two group by group ({by_group.swaps:,} times): p = {by_group.p:.3g}")
     apart = difference.low is not None and difference.high is not None and not difference.low <= 0 <= difference.high
     better = "first" if (difference.value or 0) > 0 else "second"
-    return [*lines, f"The {better} is better on this split." if apart else "This split does not tell the two apart."]
+    where, tell = ("these folds", "do") if found.protocol == "grouped" else ("this split", "does")
+    told = f"The {better} is better on {where}." if apart else f"{where.capitalize()} {tell} not tell the two apart."
+    return [*lines, told]

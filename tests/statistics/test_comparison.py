@@ -167,6 +167,23 @@ class TestEvaluations:
         with pytest.raises(InputError, match="holds an item twice"):
             compare_evaluations(first, second)
 
+    def test_cross_validations_of_runs_with_other_splits(
+        self, write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for name, wrong, split_hash in (("one", range(0, 2), "5f0c"), ("two", range(1, 14), "beef")):
+            folder = write(name, wrong, split_hash=split_hash)
+            (folder / "predictions.parquet").rename(folder / "predictions_grouped.parquet")
+            (tmp_path / f"run {name}" / "model").mkdir(parents=True)
+            folder.rename(tmp_path / f"run {name}" / "model" / "evaluation")
+        runs = [str(tmp_path / "run one"), str(tmp_path / "run two" / "model")]
+        assert main(["compare", *runs, "--protocol", "grouped"]) == 0
+        printed = capsys.readouterr().out
+        assert "only the first right 12, only the second right 1" in printed
+        assert printed.endswith("The first is better on these folds.\n")
+        folder = write("three", range(3))
+        assert main(["compare", str(folder), str(folder), "--protocol", "grouped"]) == 2
+        assert "has no cross-validation; train it with --protocols grouped" in capsys.readouterr().err
+
     def test_what_is_no_evaluation_exits_2(
         self, write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
