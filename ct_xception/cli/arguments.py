@@ -219,9 +219,10 @@ def _fastest(checkpoint: str) -> str:
 
 
 def hide_loading_bars() -> None:
-    """transformers draws a progress bar over the tenth of a second that loading takes."""
+    """transformers draws a bar over the tenth of a second that loading takes, and says which backend it has."""
     from transformers.utils import logging
 
+    logging.set_verbosity_error()
     logging.disable_progress_bar()
 
 

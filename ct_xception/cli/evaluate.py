@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ct_xception.cli import PROGRAM
-from ct_xception.cli.arguments import add_corpus, checkpoint_of, corpus_options, pairs, window_of
+from ct_xception.cli.arguments import add_corpus, checkpoint_of, corpus_options, hide_loading_bars, pairs, window_of
 from ct_xception.command_line import DONE, Parser, complain
 from ct_xception.corpus.external_options import HELP, OPTION, check_external_options
 from ct_xception.errors import InputError, printable
@@ -75,6 +75,7 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from ct_xception.imaging.decoded import keep_decoded
 
+    hide_loading_bars()
     with keep_decoded():
         return _evaluate(arguments)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ct_xception.corpus.tables.columns import COLUMNS
 from ct_xception.errors import CorpusError, InputError, printable
-from ct_xception.imaging.windows import parse_window
+from ct_xception.imaging.windows import WINDOWS, parse_window
 from ct_xception.text import did_you_mean
 
 OPTION = "--external_options"
@@ -113,6 +113,7 @@ def told_of(corpus: str, prefix: str) -> Iterator[None]:
 def as_written(problem: str, prefix: str) -> str:
     """A sentence about options of reading a corpus, with each written as it is for the corpus of this prefix."""
     options = "|".join(sorted(_READ_AS, key=len, reverse=True))
-    value = r"['{A-Z0-9]|[^ ]*[=*]"  # what follows is prose where it looks like none
+    # What follows is prose unless it looks like a value.
+    value = rf"['{{A-Z0-9]|[^ ]*[=*]|(?:{'|'.join(WINDOWS)})\b"
     pattern = rf"--({options})\b(?P<given>[ =](?={value}))?"
     return re.sub(pattern, lambda found: f"{prefix}{found[1]}{'=' if found['given'] else ''}", problem)

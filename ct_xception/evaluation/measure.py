@@ -30,6 +30,7 @@ from ct_xception.checkpoint import (
     WEIGHTS,
 )
 from ct_xception.checkpoint_files import PoolingRule, Side, read_side
+from ct_xception.corpus.external_options import as_written, prefix_of
 from ct_xception.errors import CheckpointError, InputError
 from ct_xception.evaluation.answers import (
     ALONE,
@@ -149,6 +150,7 @@ def ask_elsewhere(
         part = one.ask(answerers, list(classifier.label_names), share, batch_size=batch_size, progress=progress)
         found[one.name] = Validation(part, one.question, Names(one.items.sources, anonymous=True), one.record)
         if progress and share.is_main and (hint := classifier.window_hint) is not None:
+            hint = as_written(hint, prefix_of(one.name))
             print(f"warning: {one.name}: {hint}.", file=sys.stderr, flush=True)
     classifier.watch = None
     return found

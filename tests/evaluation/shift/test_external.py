@@ -274,7 +274,10 @@ def test_a_corpus_of_one_class_has_a_sensitivity_and_the_window_it_wants_is_told
     words += ["--class_groups", f"cancer={','.join(GROUPS['cancer'])}", "--class_map", "sick/malignant=cancer"]
     assert main(words) == 0
     printed = capsys.readouterr()
-    assert "warning: sick: of the 1 doubted" in printed.err and "accept 1 with --window lung" in printed.err
+    assert (
+        "warning: sick: of the 1 doubted" in printed.err
+        and "accept 1 with --external_options sick.window=lung" in printed.err
+    )
     assert "the split holds one class only" in printed.out
     block = json.loads((tmp_path / "out/external.json").read_text())["external"]["sick"]
     assert block["n"] > 0 and set(block["classes"]) == {"cancer"}
