@@ -89,7 +89,7 @@ def _read(option: str, text: str, prefix: str) -> Any:
     if option not in _READ_AS:
         raise InputError(
             f"{written}: no option of reading another corpus is called {printable(option)}"
-            f"{did_you_mean(option, _READ_AS) or '; there are ' + ', '.join(_READ_AS)}."
+            f"{did_you_mean(option, _READ_AS) or '; there are ' + ', '.join(_READ_AS) + '.'}"
         )
     try:
         return _READ_AS[option](text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,8 @@ def write_trials(study: optuna.Study, search: Search) -> None:
     names, objectives = [one.name for one in search.space.dimensions], search.options.objectives
     stream = io.StringIO()
     rows = csv.writer(stream, lineterminator="\n")
-    rows.writerow(["trial", "state", *objectives, *names, EPOCHS, "seconds", "folder", REASON])
+    # The options may be called like the figures: loss, epochs.
+    rows.writerow(["trial", "state", *_heads(objectives), *names, "epochs trained", "seconds", "folder", REASON])
     for one in counted(study):
         options, noted = search.space.values(one.params), one.user_attrs
         scored = one.values if one.state.name == "COMPLETE" else [""] * len(objectives)
@@ -69,7 +71,7 @@ def report_search(study: optuna.Study, search: Search, judged: tuple[Selection, 
         },
         "front": [one.number for one in pareto_front(study)],
         "selection": None if judged is None else selection_record(judged[0], judged[1]),
-        "verdict": verdict(judged),
+        "verdict": [*_front_in_words(study, winner), *verdict(judged)],
     }
     write_json(search.folder / SEARCH, record)
     write_atomically(search.folder / BEST, _best_yaml(config.mapping, record))
@@ -77,6 +79,14 @@ def report_search(study: optuna.Study, search: Search, judged: tuple[Selection, 
     print("\n".join(["", *_table(study, search), "", *record["verdict"]]), flush=True)
     print(f"written to {search.folder}/: {BEST} (train_hf.py --config takes it), {TRIALS}, {PAGE}, {SEARCH}")
     return record
+
+
+def _front_in_words(study: optuna.Study, winner: optuna.trial.FrozenTrial) -> list[str]:
+    """With several objectives, how the winner came to be one."""
+    if len(winner.values) < 2:
+        return []
+    front = ", ".join(str(one.number) for one in pareto_front(study))
+    return [f"No trial beats these in every objective: {front}. The first objective alone chose among them."]
 
 
 def told_search(search: Search, record: Mapping[str, Any]) -> SearchRecord:
@@ -108,7 +118,7 @@ def verdict(judged: tuple[Selection, list[Any]] | None) -> list[str]:
         f"Best of {len(trials)}: trial {trials[found.best].number}, validation {found.score} "
         f"{describe_metric(found.apparent)} as chosen.",
         f"Such a choice is worth {describe_metric(found.corrected)} on patients without a say in it "
-        f"(the choice flatters by {max(found.optimism, 0.0):.4f}).",
+        f"({_flattery(found.optimism)}).",
     ]
     if found.gain is None:
         return [*lines, "The recipe that the search began with was not among the trials: no gain over it is claimed."]
@@ -123,17 +133,26 @@ def verdict(judged: tuple[Selection, list[Any]] | None) -> list[str]:
     ]
 
 
+def _flattery(optimism: float) -> str:
+    return f"the choice flatters by {optimism:.4f}" if optimism > 0 else "no flattery was found"
+
+
 def _rows(study: optuna.Study, search: Search, count: int) -> list[list[str]]:
     """The best trials as cells, the first row their names."""
     objectives, names = search.options.objectives, [one.name for one in search.space.dimensions]
     sign = 1 if search.options.directions[0] == "minimize" else -1
-    cells = [["trial", *objectives, *names]]
+    cells = [["trial", *_heads(objectives), *names]]
     for one in sorted(finished(study), key=lambda one: sign * one.values[0])[:count]:
         options = search.space.values(one.params)
         cells.append(
             [str(one.number), *(f"{value:.4f}" for value in one.values), *(_short(options.get(n)) for n in names)]
         )
     return cells
+
+
+def _heads(objectives: Sequence[str]) -> list[str]:
+    """The objectives as heads of columns."""
+    return [name if name == "parameters" else f"validation {name}" for name in objectives]
 
 
 def _table(study: optuna.Study, search: Search) -> Iterator[str]:
@@ -155,6 +174,8 @@ def _best_yaml(options: dict[str, Any], record: dict[str, Any]) -> str:
         for name, value in options.items()
         if value != defaults[name] and name not in ("output_dir", "resume")
     }
+    if "augment" in kept:
+        kept["augment"] = {name: float(value) for name, value in kept["augment"].items()}
     head = "".join(f"# {line}\n" for line in record["verdict"])
     stated = yaml.safe_dump(kept, sort_keys=True, allow_unicode=True)
     return f"# Trial {record['winner']['number']} of a search.\n{head}{stated}"
@@ -170,7 +191,9 @@ def write_page(study: optuna.Study, search: Search, record: dict[str, Any]) -> N
     plots, script = list[dict[str, str]](), True
     for title, draw in _plots(study, search):
         try:
-            plots.append({"title": title, "drawn": _drawn(draw(), with_script=script), "why_not": ""})
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of evaluators that Optuna may change
+                plots.append({"title": title, "drawn": _drawn(draw(), with_script=script), "why_not": ""})
             script = False
         except (ValueError, RuntimeError, ZeroDivisionError) as error:  # too few trials for this plot
             plots.append({"title": title, "drawn": "", "why_not": str(error)})

@@ -40,7 +40,7 @@ from ct_xception.training.data.cache import CachedSlices, prepare_slices
 from ct_xception.training.distributed import join_processes, main_first
 from ct_xception.training.loop import Training, TrainingError, make_accelerator
 from ct_xception.training.options import METRICS, TrainConfig, augment_config, config_from_mapping
-from ct_xception.training.search.space import apply_options
+from ct_xception.training.search.check import check_search
 from ct_xception.training.search.study import (
     EPOCHS,
     REFERENCE,
@@ -76,6 +76,7 @@ def search_corpus(search: Search, command: str, *, resume: bool = False, finish:
     Any number of processes may do the same with one folder and storage at once. Raises InputError.
     """
     _refuse_what_is_not_searched(search.recipe)
+    check_search(search)
     join_processes()
     set_up_process(search.recipe)
     search.folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +94,7 @@ def _search(search: Search, command: str, *, resume: bool, finish: bool) -> dict
     study, print_trial = None, TrialPrinter(search)
     if accelerator.is_main_process:
         study, made = open_study(search.storage, search.options, search.space)
-        if not made and finished(study) and not resume and _alone(study, search.options):
+        if not made and not resume and _was_begun(study) and _alone(study, search.options):
             raise InputError(
                 f"--output_dir: {printable(search.folder)} holds a search already; go on with it (--resume auto) or "
                 "name another folder."
@@ -107,6 +108,11 @@ def _search(search: Search, command: str, *, resume: bool, finish: bool) -> dict
     with _present(study):
         Worker(study, search.space, search.options, accelerator, trainer).work(print_trial)
     return None if study is None else _finish(search, study, finish)
+
+
+def _was_begun(study: optuna.Study) -> bool:
+    """Whether a trial of this search was ever trained, to its end or not."""
+    return any(one.state.name != "WAITING" for one in study.get_trials(deepcopy=False))
 
 
 def _alone(study: optuna.Study, options: SearchOptions) -> bool:
@@ -171,9 +177,7 @@ class Trainer:
         started = time.monotonic()
         folder = self.search.folder_of(proposal.first_number)
         try:
-            config = replace(
-                apply_options(self.search.trial_config, proposal.options), output_dir=str(folder), resume="auto"
-            )
+            config = replace(self.search.configure(proposal.options), output_dir=str(folder), resume="auto")
         except InputError as error:
             raise GivenUp(f"options that do not go together: {error}") from error
         recorder = _EpochRecorder(report, config.metric)
@@ -321,7 +325,7 @@ class TrialPrinter:
         if not front:
             return ""
         if len(self.search.options.objectives) > 1:
-            return f"; {len(front)} trials on the front"
+            return f"; {len(front)} trial{'s' * (len(front) > 1)} on the front"
         return f"; best so far {front[0].values[0]:.4f} (trial {front[0].number})"
 
     def _left(self, ended: Sequence[Any]) -> str:

@@ -12,7 +12,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ct_xception.checkpoint import CARD, CONFIG, DRIFT, EVALUATION, GATE, MODEL, POOLING, SIDE_FILE, WEIGHTS
+from ct_xception.checkpoint import (
+    CARD,
+    CONFIG,
+    DRIFT,
+    EVALUATION,
+    GATE,
+    MODEL,
+    OPTIONS,
+    POOLING,
+    SIDE_FILE,
+    SPLIT,
+    WEIGHTS,
+)
 from ct_xception.checkpoint_files import Side, read_config, read_side
 from ct_xception.errors import CheckpointError, InputError, printable
 from ct_xception.files import sha256_file
@@ -99,6 +111,7 @@ def open_checkpoint(source: str | Path, network: Sequence[str] = (WEIGHTS,)) -> 
     weights only, was not exported for what is asked, or differs from its own manifest.
     """
     source = checkpoint_in(source)
+    _check_trained(Path(source))
     folder, revision = _locate(source, network)
     name = printable(source)
     config = read_config(folder, name)
@@ -127,6 +140,15 @@ def checkpoint_in(source: str | Path) -> str | Path:
     """The checkpoint of a run folder (`runs/NAME` for `runs/NAME/model`); anything else as it is."""
     inside = Path(source) / MODEL
     return inside if (inside / CONFIG).is_file() and not (Path(source) / WEIGHTS).is_file() else source
+
+
+def _check_trained(folder: Path) -> None:
+    """Raise CheckpointError for the folder of a run that has no checkpoint yet."""
+    if (folder / SPLIT).is_file() and (folder / OPTIONS).is_file() and not (folder / WEIGHTS).is_file():
+        raise CheckpointError(
+            f"{printable(folder)}: a run that has not ended, and so holds no checkpoint yet; go on with it: the same "
+            "command and --resume auto."
+        )
 
 
 def _notes(side: Side | None) -> tuple[str, ...]:

@@ -22,15 +22,20 @@ from ct_xception.training.start import check_classes
 
 
 def check_before_reading(config: TrainConfig, run: Path) -> None:
-    """Backbone, image size, optimizer, weights, and the options of the run that is to go on. Raises `InputError`."""
+    """What `check_options` looks at, and the options of the run that is to go on. Raises `InputError`."""
+    check_options(config)
+    if (run / OPTIONS).is_file():
+        check_same_options(_record(run / OPTIONS), binding_options(config))
+
+
+def check_options(config: TrainConfig) -> None:
+    """Backbone, image sizes, optimizer, weights, and what is averaged. Raises `InputError`."""
     make_config(config.backbone, ["a", "b"], config.image_size)
     if config.small_size:
         make_config(config.backbone, ["a", "b"], config.small_size)
     check_optimizer(config.optimizer)
     find_weights(config.weights, config.backbone)
     check_soup(config.soup)
-    if (run / OPTIONS).is_file():
-        check_same_options(_record(run / OPTIONS), binding_options(config))
 
 
 def is_complete(config: TrainConfig, run: Path) -> bool:

@@ -201,7 +201,7 @@ def _kind(name: str, source: str) -> type:
     if name.startswith("augment."):
         known = sorted(f"augment.{one.name}" for one in dataclasses.fields(AugmentConfig))
         if name not in known:
-            raise InputError(f"{source}: {name} is no augmentation{_meant(name, known)}.")
+            raise InputError(f"{source}: {name} is no augmentation{_meant(name, known)}")
         return float
     searched = [
         one.name
@@ -213,14 +213,14 @@ def _kind(name: str, source: str) -> type:
             f"{source}: {name} says which data, luck or machine, not how to train; give it on the command line."
         )
     if name not in fields:
-        raise InputError(f"{source}: {name} is no option of training{_meant(name, searched)}.")
+        raise InputError(f"{source}: {name} is no option of training{_meant(name, searched)}")
     hint = str(fields[name].type)
     return next((kind for kind in (bool, int, float, list, dict) if hint.startswith(kind.__name__)), str)
 
 
 def _meant(name: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {close[0]}?" if close else "; see train_hf.py --help"
+    return f"; did you mean {close[0]}?" if close else "; see train_hf.py --help."
 
 
 def _dimension(name: str, stated: Mapping[str, Any], kind: type, source: str) -> Dimension:

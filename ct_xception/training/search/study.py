@@ -95,7 +95,8 @@ class SearchOptions:
 class Search:
     """What a search works on: the recipe that trials vary, what stands in for the full training, and where it lies.
 
-    `recipe` is the full training; trials have `proxy` (options that make them cheap) on top of it.
+    `recipe` is the full training; trials have `proxy` (options that make them cheap) on top of it, and of what the
+    space fixes. Raises InputError for a proxy of what is searched.
     """
 
     recipe: TrainConfig
@@ -105,10 +106,19 @@ class Search:
     folder: Path
     storage: str
 
+    def __post_init__(self) -> None:
+        if both := [one.name for one in self.space.dimensions if one.name in self.proxy]:
+            raise InputError(f"--proxy {both[0]}: the space searches it, too; leave it out of one of them.")
+
     @property
     def trial_config(self) -> TrainConfig:
         """The recipe as trials train it: the figure that is searched for also chooses the epoch."""
         return replace(apply_options(self.recipe, self.proxy), metric=self.options.objectives[0])
+
+    def configure(self, options: Mapping[str, Any]) -> TrainConfig:
+        """A trial's configuration; what the space fixes gives way to what makes trials cheap. Raises InputError."""
+        own = {name: value for name, value in options.items() if name not in self.proxy}
+        return apply_options(self.trial_config, own)
 
     def folder_of(self, number: int) -> Path:
         """The run folder of a trial."""
