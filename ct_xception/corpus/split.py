@@ -148,8 +148,11 @@ def _too_few(train: datasets.Dataset, part: str, labels: NDArray[np.integer], gr
     names = train.features["label"].names
     numbers = {names[label]: len(set(groups[labels == label].tolist())) for label in set(labels.tolist())}
     fewest = min(numbers, key=lambda name: (numbers[name], name))
-    said = f"no {part} split can be made without cutting a group: {fewest!r} has {numbers[fewest]} groups (patients)"
-    return f"{said}; add patients, merge the class with --class_map, or bring a {part} split"
+    alone, one = len(set(groups.tolist())) == groups.size, numbers[fewest] == 1
+    said = f"no {part} split can be made without {'leaving a class out' if alone else 'cutting a group'}"
+    unit = ("image" if one else "images") if alone else ("group (patient)" if one else "groups (patients)")
+    said += f": {fewest!r} has {numbers[fewest]} {unit}"
+    return f"{said}; add {'images' if alone else 'patients'}, merge the class with --class_map, or bring a {part} split"
 
 
 def describe_splits(dataset: Mapping[str, datasets.Dataset], protocol: str, seed: int) -> dict[str, Any]:
