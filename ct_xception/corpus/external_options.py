@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ct_xception.corpus.tables.columns import COLUMNS
 from ct_xception.errors import CorpusError, InputError, printable
-from ct_xception.imaging.windows import WINDOWS, parse_window
 from ct_xception.text import did_you_mean
+
+if TYPE_CHECKING:
+    from ct_xception.imaging.windows import Window
 
 OPTION = "--external_options"
 HELP = (
@@ -34,6 +36,12 @@ def _pairs(text: str) -> dict[str, str]:
     return {pair[0]: pair[1] for pair in found}
 
 
+def _window(text: str) -> Window:
+    from ct_xception.imaging.windows import parse_window  # slow: a help that names these options does without
+
+    return parse_window(text)
+
+
 def _number(text: str) -> int:
     if not text.strip().isdecimal():
         raise ValueError("a whole number")
@@ -47,7 +55,7 @@ _READ_AS: dict[str, Callable[[str], Any]] = {
     "class_level": _number,
     **dict.fromkeys((f"{name}_column" for name in COLUMNS), str),
     **dict.fromkeys(("box_columns", "image_root", "image_template", "group_pattern", "slices_per_file"), str),
-    "window": parse_window,
+    "window": _window,
     "frame": _number,
 }
 
@@ -112,6 +120,8 @@ def told_of(corpus: str, prefix: str) -> Iterator[None]:
 
 def as_written(problem: str, prefix: str) -> str:
     """A sentence about options of reading a corpus, with each written as it is for the corpus of this prefix."""
+    from ct_xception.imaging.windows import WINDOWS
+
     options = "|".join(sorted(_READ_AS, key=len, reverse=True))
     # What follows is prose unless it looks like a value.
     value = rf"['{{A-Z0-9]|[^ ]*[=*]|(?:{'|'.join(WINDOWS)})\b"
