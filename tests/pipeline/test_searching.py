@@ -186,3 +186,16 @@ def test_what_is_for_the_training_that_follows_is_refused() -> None:
     config = TrainConfig(corpus="phantom", weights="none", soup=["a", "b"])
     with pytest.raises(InputError, match="--soup: is not for a search; give it to the training that follows"):
         searching._refuse_what_is_not_searched(config)
+
+
+def test_of_several_objectives_the_first_chooses_the_winner(tiny_corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text("learning_rate: {from: 1e-4, to: 1e-2, log: true}\n")
+    words = ["tune", "--corpus", str(tiny_corpus), *QUICK.split(), "--protocols", "published", "--no-winner"]
+    words += ["--space", str(tmp_path / "space.yaml"), "--trials", "3", "--objectives", "loss", "calibration_error"]
+    assert main([*words, "--output_dir", str(tmp_path / "search")]) == 0
+    record = json.loads((tmp_path / "search/search.json").read_text())
+    rows = list(csv.DictReader((tmp_path / "search/trials.csv").open()))
+    best = min(rows, key=lambda row: float(row["validation loss"]))
+    assert record["winner"]["number"] == record["front"][0] == int(best["trial"])
+    assert f"# Trial {best['trial']} of a search." in (tmp_path / "search/best.yaml").read_text()
+    assert any(f"Best of 3: trial {best['trial']}" in line for line in record["verdict"])

@@ -478,7 +478,11 @@ def _quiet() -> Iterator[None]:
 
 
 def pareto_front(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that no other one betters in every objective; the single best one where there is one objective."""
+    """The trials that no other one betters in every objective, those first that are best by the first objective.
+
+    With one objective that is the single best one, or those that tie.
+    """
     if not finished(study):
         return []
-    return sorted(study.best_trials, key=lambda one: one.number)
+    sign = 1 if study.directions[0].name == "MINIMIZE" else -1
+    return sorted(study.best_trials, key=lambda one: (sign * one.values[0], one.number))
