@@ -33,6 +33,9 @@ from ct_xception.text import RESEARCH_USE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ct_xception.audit.report import Audit
+    from ct_xception.corpus.listing import CorpusOptions
+    from ct_xception.corpus.load import Corpus
     from ct_xception.evaluation.shift.next_labels import NextLabels
     from ct_xception.evaluation.shift.site_slices import Waiting
 
@@ -134,8 +137,7 @@ def _audit(arguments: argparse.Namespace, output: Path) -> int:
 
     from ct_xception.audit.against import audit_against
     from ct_xception.audit.audit import audit_corpus, audit_summary, write_audit
-    from ct_xception.audit.repair import IMAGES, REASONS, SPLIT_TABLE, check_new, write_split
-    from ct_xception.corpus.external_options import read_fields, told_of
+    from ct_xception.audit.repair import check_new
     from ct_xception.corpus.load import load_corpus
     from ct_xception.evaluation.shift.site_slices import list_items
 
@@ -146,12 +148,9 @@ def _audit(arguments: argparse.Namespace, output: Path) -> int:
     window = window_of(arguments)
     # The survey reads every file and lists the damaged ones: loading need not decode them too.
     options = replace(corpus_options(arguments, window), decode=False)
-    theirs = replace(options.for_external("against"), **read_fields(pairs(arguments.against_options, OPTION), PREFIX))
+    theirs = _options_of_other(options, arguments.against_options)
     corpus = load_corpus(arguments.corpus, options)
-    other = None
-    if arguments.against is not None:
-        with told_of("--against", PREFIX):
-            other = load_corpus(arguments.against, theirs)
+    other = None if arguments.against is None else _load_other(arguments.against, theirs)
     audit = audit_corpus(corpus, window=window, frame=arguments.frame, seed=arguments.seed)
     chosen = None if arguments.next is None else _choose(arguments, list_items(corpus, arguments.frame))
     if other is not None:
@@ -163,7 +162,31 @@ def _audit(arguments: argparse.Namespace, output: Path) -> int:
         print("\n".join(chosen.lines()))
     print(f"written to {printable(output)}/: audit.html, audit.json{f', {TABLE}' if chosen else ''}")
     if arguments.write_split:
-        repaired = write_split(audit, arguments.write_split, copy=arguments.copy, seed=arguments.seed)
-        written = f"{printable(arguments.write_split)}/: {SPLIT_TABLE}, {REASONS}, {IMAGES}"
-        print(f"written to {written}: {repaired.summary()}")
+        _write_repaired(audit, arguments)
     return FAILED if arguments.strict and audit.counts["critical"] else DONE
+
+
+def _options_of_other(options: CorpusOptions, given: Sequence[str]) -> CorpusOptions:
+    """How OTHER is to be read: as CORPUS is, but for what --against_options says. Raises InputError."""
+    from dataclasses import replace
+
+    from ct_xception.corpus.external_options import read_fields
+
+    return replace(options.for_external("against"), **read_fields(pairs(given, OPTION), PREFIX))
+
+
+def _load_other(source: str, options: CorpusOptions) -> Corpus:
+    from ct_xception.corpus.external_options import told_of
+    from ct_xception.corpus.load import load_corpus
+
+    with told_of("--against", PREFIX):
+        return load_corpus(source, options)
+
+
+def _write_repaired(audit: Audit, arguments: argparse.Namespace) -> None:
+    """Write the leak-free split, and say so."""
+    from ct_xception.audit.repair import IMAGES, REASONS, SPLIT_TABLE, write_split
+
+    repaired = write_split(audit, arguments.write_split, copy=arguments.copy, seed=arguments.seed)
+    written = f"{printable(arguments.write_split)}/: {SPLIT_TABLE}, {REASONS}, {IMAGES}"
+    print(f"written to {written}: {repaired.summary()}")

@@ -36,7 +36,7 @@ _SWAPS_AT_ONCE = 1_000
 class EvaluationComparison(Comparison):
     """Two evaluations of one split: `path` is whose answers, `left_out` counts the items that one of them refused.
 
-    `protocol` is published, or grouped: each item answered by the network of the fold that did not train on it.
+    `protocol` is published, or grouped: all items, each answered by the network of the fold that did not train on it.
     """
 
     path: str
@@ -148,7 +148,7 @@ def compare_evaluations(
     return EvaluationComparison(
         path=path,
         protocol=protocol,
-        split=about.split,
+        split="all" if protocol == "grouped" else about.split,
         label_names=about.label_names,
         **{name: getattr(found, name) for name in Comparison.model_fields},
         left_out=int((~both).sum()),

@@ -180,6 +180,7 @@ class TestEvaluations:
         printed = capsys.readouterr().out
         assert "only the first right 12, only the second right 1" in printed
         assert printed.endswith("The first is better on these folds.\n")
+        assert compare_evaluations(*runs, protocol="grouped").split == "all"
         folder = write("three", range(3))
         assert main(["compare", str(folder), str(folder), "--protocol", "grouped"]) == 2
         assert "has no cross-validation; train it with --protocols grouped" in capsys.readouterr().err
